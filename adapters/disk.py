@@ -10,9 +10,11 @@ import os
 import stat
 import struct
 import sys
+from collections.abc import Callable
 from contextlib import suppress
+from io import FileIO
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import msgspec
 
@@ -136,6 +138,26 @@ def try_lock(file: int, *, is_shared: bool = False) -> bool:
     return True
 
 
+def open_locked(path: Path) -> FileIO | None:
+    """Open the regular file *path* for writing, make it if it is missing, and lock it; ``None`` if that is taken.
+
+    A file system without locks or file identities counts as one where every lock is free.
+
+    Raises as ``open_plain``.
+    """
+    while True:
+        file = FileIO(open_plain(path, os.O_RDWR | os.O_CREAT, mode=0o666), "r+")
+        try:
+            if not try_lock(file.fileno()):
+                file.close()
+                return None
+            if is_same_file(path, os.fstat(file.fileno())):
+                return file
+        except OSError:
+            return file
+        file.close()  # between opening and locking, another process renamed or removed it: this one is not ours
+
+
 def try_lock_range(file: int, start: int, length: int) -> bool:
     """Lock bytes of *file*, open for writing; False if another opening of the file has locked one of them.
 
@@ -190,3 +212,17 @@ def sync_file(path: Path) -> None:
         os.fsync(file)
     finally:
         os.close(file)
+
+
+def read_from(file: BinaryIO | FileIO) -> Callable[[int, int], bytes]:
+    """A function that reads from a place in *file*, so and so many bytes. The place where it stands is kept."""
+
+    def read(at: int, count: int) -> bytes:
+        place = file.tell()
+        try:
+            file.seek(at)
+            return file.read(count) or b""
+        finally:
+            file.seek(place)
+
+    return read

@@ -14,8 +14,10 @@ from typing import Any
 
 import msgspec
 
+from adapters.launcher.document import Document, Download
 from adapters.launcher.launch import settings_of
-from adapters.launcher.plan import Document, Download, LaunchPlan, load_plan
+from adapters.launcher.plan import LaunchPlan, load_plan
+from adapters.launcher.plan_lint import lint_steps
 from events.callables import name_of
 from recovery.configuration import ALONE, options_of
 from recovery.explain import duration
@@ -101,7 +103,10 @@ def inspect(target: str) -> Inspection:
         module = target.partition(":")[0].removesuffix(".py").replace(os.sep, ".").strip(".")
         raise TargetError(f"{target}: a service is named by its module, not by its file: {module}:service")
     if path.suffix == ".toml" or path.is_file():
-        return _inspected(_of_plan(load_plan(path)) if _is_plan(path) else _of_file(path))
+        if not _is_plan(path):
+            return _inspected(_of_file(path))
+        plan = load_plan(path)
+        return _inspected(_of_plan(plan), _of_steps(plan))
     if ":" not in target:
         raise TargetError(
             f"{target}: there is no such file; a service is named module:service, as in shop.jobs:service"
@@ -156,6 +161,12 @@ def _of_plan(plan: LaunchPlan) -> Iterator[Group]:
     for (kind, key), names in steps.items():
         number = len(names) if kind == "download" else None
         yield Group(names=tuple(names), what=kind, config=configs[kind], where=lines, calls=number, key=key)
+
+
+def _of_steps(plan: LaunchPlan) -> Iterator[Found]:
+    for step, one in lint_steps(plan.steps):
+        where = Lines(plan.path, {}).of_step(step.name)
+        yield Found(**msgspec.structs.asdict(one), operation=step.name, where=where)
 
 
 def _of_file(path: Path) -> Iterator[Group]:
@@ -286,6 +297,12 @@ class Lines:
             elif current == wanted and field and re.match(rf"\s*{re.escape(field)}\s*=", line):
                 return f"{self._path}:{number}"
         return f"{self._path}:{header}" if header else str(self._path)
+
+    def of_step(self, name: str) -> str:
+        """The line that names the operation *name* of a plan."""
+        is_name = re.compile(rf"\s*name\s*=\s*[\"']{re.escape(name)}[\"']").match
+        number = next((number for number, line in enumerate(self._lines, 1) if is_name(line)), None)
+        return str(self._path) if number is None else f"{self._path}:{number}"
 
 
 class _Home:

@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 from events.codec import decode
 from recovery.journal.circuit_history import CIRCUIT
 from recovery.journal.history import QUESTIONS, TERMINAL, Run
-from recovery.journal.store import Row, Store
+from recovery.journal.store import Remembered, Row, Store, kept_after
 
 TERMINAL_KINDS = frozenset(event.__name__ for event in TERMINAL)
 CIRCUIT_KINDS = frozenset(event.__name__ for event in CIRCUIT)
@@ -26,6 +26,7 @@ class MemoryStore(Store):
         self._capacity = capacity
         self._known: set[tuple[str, int]] = set()
         self._questions: list[Row] = []
+        self._remembered: dict[str, Remembered] = {}
 
     async def open(self, run: Run) -> Sequence[str]:
         """Keep *run*."""
@@ -60,6 +61,14 @@ class MemoryStore(Store):
     async def questions(self) -> Sequence[Row]:
         """Every row about a question: also where several services share this store."""
         return tuple(self._questions)
+
+    async def remembered(self) -> Sequence[Remembered]:
+        """The secrets that were remembered, also those of other services that share this store."""
+        return list(self._remembered.values())
+
+    async def remember(self, changed: Sequence[Remembered]) -> None:
+        """Keep or drop secrets, in memory."""
+        self._remembered = kept_after(self._remembered.values(), changed)
 
     async def append(self, rows: Sequence[Row]) -> None:
         """Keep the *rows* that are not here yet."""

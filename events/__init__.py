@@ -15,6 +15,7 @@ from events.errors import (
     CallRejectedError,
     CodecError,
     JoinedElsewhere,
+    NeedsPerson,
     Permanent,
     RecoveryError,
     Retryable,
@@ -45,7 +46,7 @@ from events.operation_events import (
     Recorded,
     RetryScheduled,
 )
-from events.question_events import QuestionAnswered, QuestionAsked
+from events.question_events import QuestionAnswered, QuestionAsked, QuestionReopened
 from events.repeat_events import OperationRepeated
 from events.subscription import Subscription
 from events.verdicts import GiveUp, Park, Retry, Verdict, join
@@ -55,9 +56,10 @@ __all__ = [
     "CallLeftPending", "CallRejected", "CallRejectedError", "CallSteered", "Category", "CheckpointSaved",
     "CircuitClosed", "CircuitHalfOpened", "CircuitOpened", "ClockJumped", "CodecError", "Condition", "decode", "encode",
     "Event", "EventsDropped", "Evidence", "FailureClassified", "GaveUp", "GiveUp", "IncidentClosed", "IncidentOpened",
-    "join", "JoinedElsewhere", "JournalDegraded", "JournalQuarantined", "JournalRestored", "Operation",
+    "join", "JoinedElsewhere", "JournalDegraded", "JournalQuarantined", "JournalRestored", "NeedsPerson", "Operation",
     "OperationCancelled", "OperationFailed", "OperationInterrupted", "OperationQuarantined", "OperationRecovered",
     "OperationRepeated", "OperationResumed", "OperationStarted", "OperationSucceeded", "Park", "Parked", "Permanent",
-    "ProgressMade", "QuestionAnswered", "QuestionAsked", "Recorded", "RecoveryError", "Remedy", "Retry", "Retryable",
-    "RetryScheduled", "StaysPendingError", "SubscriberFailed", "Subscription", "Verdict",
+    "ProgressMade", "QuestionAnswered", "QuestionAsked", "QuestionReopened", "Recorded",
+    "RecoveryError", "Remedy", "Retry", "Retryable", "RetryScheduled", "StaysPendingError", "SubscriberFailed",
+    "Subscription", "Verdict",
 ]  # fmt: skip

@@ -14,6 +14,7 @@ RecoveryError
 │   ├── JournalBusyError       another process writes this file
 │   └── NewerJournalError      written by a newer release
 ├── PlanError              (``adapters.launcher.plan``) a launch plan that cannot be run
+├── NeedsPerson            raised by user code: a person must do something first
 ├── NotDurable             a receipt: an accepted event is not committed, or not synced
 ├── JoinedElsewhere        another process ran an equal call, and recorded no result
 ├── Permanent              raised by user code: do not try again
@@ -32,6 +33,8 @@ from __future__ import annotations
 
 import copyreg
 from typing import Any, TypeGuard, TypeVar
+
+from events.evidence import Remedy
 
 E = TypeVar("E", bound=BaseException)
 
@@ -96,6 +99,24 @@ class JoinedElsewhere(RecoveryError):  # noqa: N818  # named for what became of 
         self.call = call
         self.ended = ended
         self.error = error
+
+
+class NeedsPerson(RecoveryError):  # noqa: N818  # as Permanent
+    """Raise it (or a subclass) from an operation: a person must log in, pay or consent before a retry can help.
+
+        raise NeedsPerson("403", remedy=Remedy("Accept the licence.", link=page, question="licence:org/repo"))
+
+    Its category is AUTH. ``Strategy(wait_for=(service.calls.question_of,))`` parks the call on the question of the
+    remedy. An error of any other class may bear a ``remedy``, too.
+
+    Args:
+        args: As for any exception.
+        remedy: What a person can do; None if that is unknown.
+    """
+
+    def __init__(self, *args: object, remedy: Remedy | None = None) -> None:
+        super().__init__(*args)
+        self.remedy = remedy
 
 
 class Permanent(RecoveryError):  # noqa: N818  # named for what it says of a failure, not for what it is

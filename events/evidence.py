@@ -6,6 +6,8 @@ from enum import StrEnum
 
 import msgspec
 
+from events.question_events import QuestionKind
+
 
 class Category(StrEnum):
     """What kind of trouble a failure is; it decides what helps."""
@@ -69,8 +71,12 @@ class Remedy(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
         sentence: What to do.
         link: Where to do it; "" for nowhere.
         question: The name of the question that is answered once it is done (``service.calls.answer``); "" for none.
+        kind: What answers that question; "confirm" if doing it is all.
+        choices: The answers to a "choice".
     """
 
     sentence: str
     link: str = ""
     question: str = ""
+    kind: QuestionKind = "confirm"
+    choices: tuple[str, ...] = ()

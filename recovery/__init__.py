@@ -6,6 +6,7 @@ import recovery.installation as _installation  # noqa: F401  # first: it says wh
 
 if TYPE_CHECKING:
     from recovery import context, presets
+    from recovery.answers import OpenQuestion
     from recovery.default_service import Recovery, configure, recoverable
     from recovery.execution.decorator import recovery_of
     from recovery.journal.accounting import Counts
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from recovery.policies.hosts import HOST_BREAKER, host_of
     from recovery.policies.retry import RetryPolicy, Strategy
     from recovery.policies.rules import Rule
-    from recovery.questions import OpenQuestion
     from recovery.resume.handles import ResumedCall, Resumption
     from recovery.serialization.secret import Secret
     from recovery.settings import ABSENT, NO_FALLBACK, Settings
@@ -42,6 +42,7 @@ __all__ = [
 
 _HOMES = {
     "context": "", "presets": "",
+    "answers": "OpenQuestion",
     "default_service": "configure recoverable Recovery",
     "execution.decorator": "recovery_of",
     "journal.accounting": "Counts",
@@ -58,7 +59,6 @@ _HOMES = {
     "policies.hosts": "HOST_BREAKER host_of",
     "policies.retry": "RetryPolicy Strategy",
     "policies.rules": "Rule",
-    "questions": "OpenQuestion",
     "resume.handles": "ResumedCall Resumption",
     "serialization.secret": "Secret",
     "settings": "ABSENT NO_FALLBACK Settings",

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, ForwardRef, Unpack
 
 from events.bus import Bus
 from events.conditions import Condition
 from events.operation_events import FailureClassified
+from events.question_events import QuestionKind
+from recovery.answers import OpenQuestion
 from recovery.execution.joinable import JoinableCalls
 from recovery.execution.steering import Cancelled, RunningCall, Steering
 from recovery.journal.store import ANSWER_TIMEOUT, Query
-from recovery.questions import OpenQuestion, Questions
+from recovery.questions import ANY, Questions
+from recovery.serialization.secret import Secret
 from recovery.settings import Settings
 from recovery.waiting.calls import WaitingCalls
 from recovery.waiting.description import WaitingCall
@@ -184,64 +187,109 @@ class Calls:
         """
         return self._steering.edit(call, settings, reason)
 
-    def question(self, name: str, *, secret: bool = False, text: str = "", link: str = "") -> Condition:
+    def question(
+        self,
+        name: str,
+        kind: QuestionKind = "confirm",
+        choices: Sequence[str] = (),
+        text: str = "",
+        link: str = "",
+    ) -> Condition:
         """The condition that a person has answered the question *name*: for ``Park``, ``Strategy`` and ``before``.
 
-        ``QuestionAsked`` is published when the first call waits for it.
+        ``QuestionAsked`` is published when the first call waits for it. The answer False ends the calls that wait, or
+        come to wait, for a "confirm": they give up, as by ``give_up``.
 
         Args:
             name: By which it is answered, in every process of the journal.
-            secret: Whether the answer (a token, say) is kept in the memory of this process only: it is never written,
-                logged or shown, and must be given again after a restart.
+            kind: What answers it: "confirm", True or False; "choice", one of *choices*; "text", a text; "secret", a
+                text that is never journalled, logged or shown, or a ``Secret`` that says where it is.
+            choices: The answers to a "choice".
             text: What a person is asked to do, for lists and logs.
             link: Where to do that.
 
         Raises:
-            TypeError: *name*, *text* or *link* is no text.
-            ValueError: *name* is empty.
+            TypeError: *name*, *text*, *link* or a choice is no text.
+            ValueError: *name* is empty, *kind* is none of these, or *choices* do not go with it.
         """
-        return self._questions.condition(name, secret=secret, text=text, link=link)
+        return self._questions.condition(name, kind, choices, text, link)
 
     def question_of(self, failure: FailureClassified) -> Condition | None:
         """The condition that the question of the failure's remedy is answered; ``None`` if it has none.
 
-        Strategy(wait_for=(service.calls.question_of,)) parks a call on the question of the ``Rule`` that decided.
+        Strategy(wait_for=(service.calls.question_of,)) parks a call on the question of the ``Rule`` that decided. If
+        the attempt that failed had the answer already, that is refused: the question is opened again.
         """
         remedy = failure.remedy
         if remedy is None or not remedy.question:
             return None
-        return self._questions.condition(remedy.question, text=remedy.sentence, link=remedy.link)
+        self.refused_by(remedy.question, failure)
+        return self.question(remedy.question, remedy.kind, remedy.choices, remedy.sentence, remedy.link)
 
     def questions(self) -> list[OpenQuestion]:
         """The questions that calls of this process wait for now, the earliest first."""
         return self._questions.open()
 
-    def answer(self, name: str, value: object = True, *, secret: bool = False) -> None:
+    def answer(self, name: str, value: bool | str | Secret = True, *, remember: bool = False) -> None:
         """Answer the question *name*, for the calls that wait for it and for later ones.
 
-        Any *value* is an answer, False too. With a journal it outlasts a restart, and reaches the journal's other
-        processes within a second: any process answers, by a service with the same store. The latest answer counts; to
-        ask again, use another name. An answer to a question that was never asked is kept as well, with a warning: it
-        may be misspelled.
+        With a journal the answer outlasts a restart, and reaches the journal's other processes within a second: any
+        process answers, by a service with the same store. The latest answer counts. An answer to a question that was
+        never asked is kept as well, with a warning: it may be misspelled.
+
+        The value of a secret stays in the memory of this process. A ``Secret`` is journalled as a reference, and each
+        process looks for its value there: where it finds none, the question stays open. A text that answers a question
+        that no process has asked yet stays here too, for it may be a secret.
 
         Args:
             name: The name of the question.
-            value: What JSON can hold.
-            secret: Whether *value* is kept in memory only, as for ``question(secret=True)``: then only this process
-                has it.
+            value: What answers its kind.
+            remember: Whether the store keeps the value of a secret, in a file beside the journal that only this user
+                can read (0600), for the journal's other processes and after a restart. Other answers always are kept.
 
         Raises:
-            TypeError: JSON cannot hold *value*, or *name* is no text.
+            TypeError: *value* has another type than the kind of the question asks for, or *name* is no text.
+            ValueError: *value* is none of the choices, or an empty secret.
         """
-        self._questions.answer(name, value, secret=secret)
+        self._questions.answer(name, value, remember=remember)
 
-    def answered(self, name: str) -> object:
-        """The answer to the question *name*; ``None`` while there is none, or the journal has not been read."""
+    def answered(self, name: str) -> bool | str | None:
+        """The answer to the question *name*, of a ``Secret`` its value; ``None`` while there is none.
+
+        There is none either while the journal has not been read, and where the value of a ``Secret`` is not found.
+        """
         return self._questions.answered(name)
 
     def is_answered(self, name: str) -> bool:
-        """Whether the question *name* is answered. This asks nothing, unlike a wait for it."""
-        return self._questions.is_answered(name)
+        """Whether the question *name* is answered, no included. This asks nothing, unlike a wait for it."""
+        return self._questions.answered(name) is not None
+
+    def reopen(self, name: str, reason: str, *, refused: object = ANY) -> bool:
+        """Drop the answer to the question *name*, in every process of the journal: calls wait for another one.
+
+            service.calls.reopen("token:huggingface", "the token was refused: 401", refused=token)
+
+        ``QuestionReopened`` is published. A question without an answer gets the reason, too.
+
+        Args:
+            name: The name of the question.
+            reason: Why, for the person who answers; redacted.
+            refused: The value that was refused. If the answer is another one by now, it is kept.
+
+        Returns:
+            Whether that changed anything.
+
+        Raises:
+            TypeError: *reason* is no text, or empty.
+        """
+        return self._questions.reopen(name, reason, refused=refused)
+
+    def refused_by(self, name: str, failure: FailureClassified) -> bool:
+        """Open the question *name* again if the attempt that failed had its answer; *failure* is the reason.
+
+        An attempt had it if its call began after the answer, or waited for it. A no stays.
+        """
+        return self._questions.refused_by(name, failure)
 
     def look_again(self, condition: Condition) -> None:
         """Poll *condition* now if a call waits for it: something may have changed."""

@@ -13,7 +13,11 @@ from contextlib import contextmanager
 
 DISTRIBUTION = "launcher-recovery"
 
-EXTRAS = {"launcher": ("click", "httpx2", "rich"), "monitor": ("ddsketch",), "testing": ("hypothesis", "pytest")}
+EXTRAS = {
+    "launcher": ("click", "httpx2", "psutil", "rich"),
+    "monitor": ("ddsketch",),
+    "testing": ("hypothesis", "pytest"),
+}
 """The packages that each extra installs, as pyproject.toml says."""
 
 MARKED = 200

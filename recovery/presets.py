@@ -11,7 +11,6 @@ docs/performance.md gives the reason for each choice, and its measured cost.
 from __future__ import annotations
 
 import errno
-import itertools
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -94,7 +93,7 @@ def launcher(*, disk: Condition | None = None, **options: Unpack[Options]) -> Re
       until the host accepts connections, at most 15 minutes. Through a proxy it is retried instead.
     - A call that is denied (a login, a licence, a payment) waits at most an hour for
       ``service.calls.answer("help with KEY")``; without a key it is the operation's name. A call that is denied again
-      after an answer asks ``"help with KEY (2)"``, and so on.
+      after an answer asks again, with the reason; the answer False ends it.
 
     Args:
         disk: What a call that finds the disk full waits for; by default 1 GB free where the process works.
@@ -106,16 +105,41 @@ def launcher(*, disk: Condition | None = None, **options: Unpack[Options]) -> Re
     chosen["classifier"] = (*in_order("classifier", options.get("classifier", ())), UNDECODABLE)
     service = Recovery(**chosen)
     if "policy" not in options:
-        waits = {
-            Category.ENVIRONMENT: Strategy(wait_for=(_when_full(space),), wait_timeout=DISK_TIMEOUT),
-            Category.UNREACHABLE: Strategy(wait_for=(_host_back,), wait_timeout=HOST_TIMEOUT),
-            Category.AUTH: Strategy(wait_for=(_help_from(service.calls),), wait_timeout=ANSWER_TIMEOUT),
-        }
+        waits = waits_for_causes(service.calls, when_full_of(space))
         service.configure(policy=msgspec.structs.replace(PATIENT, per_category=waits))
     return service
 
 
-def _when_full(space: Condition) -> ConditionOf:
+def waits_for_causes(
+    calls: Calls,
+    when_full: ConditionOf,
+    *,
+    disk: float = DISK_TIMEOUT,
+    host: float = HOST_TIMEOUT,
+    answer: float = ANSWER_TIMEOUT,
+) -> dict[Category, Strategy]:
+    """What the calls of a launcher wait for, by category: for ``RetryPolicy(per_category=...)``.
+
+    Args:
+        calls: ``service.calls``, which asks the questions.
+        when_full: The condition that a call waits for that found the disk full, or None for another failure.
+        disk: The most seconds to wait for room; 0 does not wait for it, but retries.
+        host: Likewise for a host that is not reached.
+        answer: Likewise for an answer; 0 gives up at once.
+    """
+    waits = (
+        (Category.ENVIRONMENT, when_full, disk),
+        (Category.UNREACHABLE, _host_back, host),
+        (Category.AUTH, _help_from(calls), answer),
+    )
+    return {
+        category: Strategy(wait_for=(cause,), wait_timeout=seconds) for category, cause, seconds in waits if seconds
+    }
+
+
+def when_full_of(space: Condition) -> ConditionOf:
+    """That *space* holds, for a failure that found a disk full."""
+
     def room(failure: FailureClassified) -> Condition | None:
         return space if failure.rule == "disk-full" or _is_full(failure.evidence) else None
 
@@ -138,9 +162,11 @@ def _host_back(failure: FailureClassified) -> Condition | None:
 
 def _help_from(calls: Calls) -> ConditionOf:
     def help_with(failure: FailureClassified) -> Condition | None:
+        if failure.remedy is not None and failure.remedy.question:
+            return calls.question_of(failure)
         name = f"help with {failure.key or failure.operation}"
-        names = itertools.chain([name], (f"{name} ({number})" for number in itertools.count(2)))
-        return calls.question(next(one for one in names if not calls.is_answered(one)))
+        calls.refused_by(name, failure)
+        return calls.question(name)
 
     return help_with
 

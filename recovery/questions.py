@@ -12,64 +12,39 @@ from events.bus import Bus
 from events.conditions import Condition
 from events.event import NOTHING, Event
 from events.fork_locks import fork_safe
+from events.operation_events import FailureClassified
 from events.own_log import own_log
-from events.question_events import QuestionAnswered, QuestionAsked
+from events.question_events import QuestionAnswered, QuestionAsked, QuestionKind, QuestionReopened
+from recovery.answers import (
+    Known,
+    OpenQuestion,
+    Value,
+    as_json,
+    check_answer,
+    check_question,
+    hide_answer,
+    may_be_told,
+    take,
+)
+from recovery.journal.store import Remembered
+from recovery.redact import redact
+from recovery.serialization.secret import Secret
 from recovery.waiting.calls import WaitingCalls
 
 LEAST_STEP = 1e-6
 """Seconds by which an answer is later than the one that it replaces, however the wall clock is set."""
 
+ANY: object = object()
+"""For ``reopen``: whichever answer there is, it was refused."""
+
 log = own_log("recovery")
-
-
-class OpenQuestion(msgspec.Struct, frozen=True, kw_only=True):
-    """A question that calls wait for.
-
-    Args:
-        name: Its name, for ``answer``.
-        calls: The ids of the calls that wait for it.
-        since: When a call of this process waited for it first, on the service's clock.
-        secret: Whether its answer is kept in memory only.
-        text: What a person is asked to do; "" if the name says it all.
-        link: Where to do that; "" for nowhere.
-    """
-
-    name: str
-    calls: tuple[str, ...]
-    since: float
-    secret: bool = False
-    text: str = ""
-    link: str = ""
-
-
-class Known(msgspec.Struct):
-    """What is known of a question: its declaration, since when it is asked here, and the latest answer.
-
-    Args:
-        secret: Whether its answer is kept in memory only.
-        text: As of ``OpenQuestion``; likewise *link*.
-        is_declared: Whether ``question`` has named it, here or in another process.
-        is_ours: Whether ``question`` has named it here.
-        since: As of ``OpenQuestion``; None before a call has waited for it.
-        answered: The Unix time of the answer; 0.0 for none.
-        value: The answer.
-    """
-
-    secret: bool = False
-    text: str = ""
-    link: str = ""
-    is_declared: bool = False
-    is_ours: bool = False
-    since: float | None = None
-    answered: float = 0.0
-    value: object = None
 
 
 class Questions:
     """The questions of one service, as ``service.calls`` shows them. Safe to use from any thread.
 
     An answer is an event, and the journal gives it to the other processes, and to those that start later. Of two
-    answers to one question the later one counts.
+    answers to one question the later one counts. The value of a secret stays here; the store may keep it.
 
     Args:
         bus: Where questions and answers are published.
@@ -87,70 +62,133 @@ class Questions:
         self._wall = wall
         self._lock = fork_safe(threading.RLock())
         self._known: dict[str, Known] = {}
+        self._remembered: list[Remembered] = []
+        self._strange: set[str] = set()
         self.has_answered = False
-        """Whether an answer was given here."""
+        """Whether an answer was given, or refused, here."""
 
-    def condition(self, name: str, *, secret: bool = False, text: str = "", link: str = "") -> Condition:
+    def condition(
+        self,
+        name: str,
+        kind: QuestionKind = "confirm",
+        choices: Sequence[str] = (),
+        text: str = "",
+        link: str = "",
+    ) -> Condition:
         """The condition that the question *name* is answered. What is given here is added to what is known of it."""
-        for field, value in (("name", name), ("text", text), ("link", link)):
-            if not isinstance(value, str):
-                raise TypeError(f"the {field} of a question must be a text, not {value!r}")
-        if not name:
-            raise ValueError("the name of a question must not be empty")
-        with self._lock:
-            self._declare(name, secret=secret, text=text, link=link).is_ours = True
-        return Condition(cause_of(name), lambda: self._ask(name))
-
-    def _declare(self, name: str, *, secret: bool, text: str, link: str) -> Known:
-        known = self._known.setdefault(name, Known())
-        known.is_declared = True
-        known.secret |= secret  # once a secret, always one
-        known.text, known.link = text or known.text, link or known.link
-        return known
-
-    def _ask(self, name: str) -> bool:
-        """Whether *name* is answered; a call waits for it, which is published the first time."""
-        with self._lock:
-            known = self._known[name]
-            if known.answered:
-                return True
-            if known.since is not None:
-                return False
-            known.since = now = self._bus.clock()
-        self._bus.publish(QuestionAsked(at=now, name=name, secret=known.secret, text=known.text, link=known.link))
-        return known.answered > 0.0  # while that was published
-
-    def is_answered(self, name: str) -> bool:
-        """Whether *name* is answered. Unlike its condition, this asks nothing."""
-        known = self._known.get(name)
-        return known is not None and known.answered > 0.0
-
-    def answered(self, name: str) -> object:
-        """The answer; ``None`` while there is none."""
-        known = self._known.get(name)
-        return None if known is None else known.value
-
-    def answer(self, name: str, value: object, *, secret: bool = False) -> None:
-        """Take *value* as the answer, wake the calls that wait for it, and publish it for other processes.
-
-        Raises TypeError for a value that JSON cannot hold.
-        """
-        encoded = _as_json(name, value)
-        self.has_answered = True
+        check_question(name, kind, choices, text, link)
         with self._lock:
             known = self._known.setdefault(name, Known())
-            known.secret |= secret
+            known.declare(kind, tuple(choices), text, link, is_ours=True)
+            if known.kind == "secret":
+                hide_answer(known.value)
+        return Condition(cause_of(name), lambda: self._ask(name))
+
+    def _ask(self, name: str) -> bool:
+        """Whether *name* is answered; if not, a call waits for it, which is published the first time."""
+        with self._lock:
+            known = self._known[name]
+            value, reason = known.current(name)
+            is_new = value is None and known.since is None
+            if is_new:
+                known.since = self._bus.clock()
+        if is_new:
+            asked = QuestionAsked(
+                at=self._bus.clock(),
+                name=name,
+                kind=known.kind,
+                choices=known.choices,
+                text=known.text,
+                link=known.link,
+                reason=reason,
+            )
+            self._bus.publish(asked)
+            value = self.answered(name)  # while that was published
+        if value is False:
+            self._end(name)
+        return value is not None and value is not False
+
+    def answered(self, name: str) -> bool | str | None:
+        """The answer that counts, a ``Secret`` revealed; ``None`` while there is none. This asks nothing."""
+        with self._lock:
+            known = self._known.get(name)
+            return None if known is None else known.current(name)[0]
+
+    def answer(self, name: str, value: Value, *, remember: bool = False) -> None:
+        """Take *value* as the answer, let the calls that wait for it go on, and publish it for other processes.
+
+        Raises TypeError or ValueError for a value that does not fit the question.
+        """
+        if not isinstance(name, str) or not name:
+            raise TypeError(f"the name of a question must be a text that is not empty, not {name!r}")
+        with self._lock:
+            known = self._known.get(name) or Known()
+            is_secret = known.kind == "secret" or (not known.is_declared and (remember or isinstance(value, Secret)))
+            kind: QuestionKind | None = "secret" if is_secret else known.kind if known.is_declared else None
+            check_answer(name, kind, known.choices, value)
+            self._known[name] = known
+            self.has_answered = True
             is_strange = not known.is_declared and not self._has_journal()  # the journal may know it
-            known.answered = max(self._wall(), known.answered + LEAST_STEP)
-            known.value = msgspec.json.decode(encoded)  # not the caller's own object, which may change
-            written = msgspec.Raw(b"" if known.secret else encoded)
+            known.answered = max(self._wall(), known.answered + LEAST_STEP, known.refused + LEAST_STEP)
+            known.value = value
+            if is_secret:
+                known.kind = "secret"
+                hide_answer(value)
+                kept = value if remember and isinstance(value, str) else ""
+                self._remembered.append(Remembered(name, known.answered, kept))
             event = QuestionAnswered(
-                at=self._bus.clock(), name=name, secret=known.secret, value=written, answered=known.answered
+                at=self._bus.clock(),
+                name=name,
+                kind=kind or ("confirm" if isinstance(value, bool) else "text"),
+                value=as_json(value) if may_be_told(kind, value) else NOTHING,
+                answered=known.answered,
             )
         if is_strange:
             self._warn(name)
+        if remember and is_secret and not self._has_journal():
+            log.warning("the answer to %r is not remembered: the service has no store to keep it in", name)
         self._bus.publish(event)
-        self._wake(name)
+        self._settle(name)
+
+    def reopen(self, name: str, reason: str, *, refused: object = ANY) -> bool:
+        """Drop the answer to *name* and say why; False if that changes nothing, or another value was *refused*."""
+        if not isinstance(reason, str) or not reason:
+            raise TypeError(f"the reason to ask {name!r} again must be a text that is not empty, not {reason!r}")
+        reason = redact(reason)
+        with self._lock:
+            known = self._known.setdefault(name, Known())
+            value, _ = known.current(name)
+            if value is None and known.reason == reason and known.answered <= known.refused:
+                return False
+            if value is not None and refused not in (ANY, value):
+                return False
+            self.has_answered = True
+            if value is not None:
+                known.since = None  # it is asked once more
+            known.refused, known.reason = max(known.answered, known.refused), reason
+            known.value = None
+            known.tried.clear()
+            if known.kind == "secret":
+                self._remembered.append(Remembered(name, known.refused, ""))
+            event = QuestionReopened(at=self._bus.clock(), name=name, reason=reason, answered=known.refused)
+        self._bus.publish(event)
+        return True
+
+    def refused_by(self, name: str, failure: FailureClassified) -> bool:
+        """Open *name* again if *failure* came of an attempt that had its answer; a no stays."""
+        began = self._wall() - self._bus.clock() + failure.at - failure.elapsed
+        with self._lock:
+            known = self._known.get(name)
+            if known is None or not (known.answered < began or failure.call in known.tried):
+                return False
+            value, _ = known.current(name)
+        return bool(value) and self.reopen(name, failure.evidence.summary, refused=value)
+
+    def to_remember(self) -> list[Remembered]:
+        """What the store is to keep or to drop since the last call."""
+        with self._lock:
+            changed, self._remembered = self._remembered, []
+            return changed
 
     def as_written(self, event: QuestionAnswered, is_read: bool) -> QuestionAnswered:
         """*event* as the journal may have it: without the value if that is, or may be, a secret.
@@ -160,89 +198,103 @@ class Questions:
             is_read: Whether the journal was read since: another process may have called the question secret.
         """
         with self._lock:
-            known = self._known.setdefault(event.name, Known())
-            is_withheld = known.secret or not (is_read or known.is_ours)
+            known = self._known[event.name]
             is_strange = is_read and not known.is_declared
+            value = known.value if known.answered == event.answered else None
+            kind = known.kind if known.is_declared and (is_read or known.is_ours) else None
         if is_strange:
             self._warn(event.name)
-        if not is_withheld:
+        if event.kind == "secret" or isinstance(value, bool):
             return event
-        if not known.is_ours:
+        if kind == "secret":
+            hide_answer(value)
+        if value is None:  # another answer has come, or it was refused
+            return msgspec.structs.replace(event, value=NOTHING)
+        if not may_be_told(kind, value):
+            why = "asks for a secret" if known.kind == "secret" else "may ask for a secret: no process has asked it"
+            why = why if is_read else "may ask for a secret (the journal could not be read)"
             log.warning(
                 "the answer to the question %r stays in this process, because the question %s; calls of other "
-                "processes do not get it: answer in the process that asks",
+                "processes do not get it: answer in the process that asks, or by a reference, Secret('env:NAME')",
                 event.name,
-                "asks for a secret" if known.secret else "may ask for a secret (the journal could not be read)",
+                why,
             )
-        return msgspec.structs.replace(event, secret=True, value=NOTHING)
+            return msgspec.structs.replace(event, value=NOTHING)
+        return msgspec.structs.replace(event, kind=kind, value=as_json(value))
 
-    def update(self, events: Sequence[Event]) -> None:
-        """Take over the questions and answers of the journal: of earlier runs, and of other processes."""
-        newer: list[str] = []
+    def update(self, events: Sequence[Event], remembered: Sequence[Remembered] = ()) -> None:
+        """Take over the questions and answers of the journal, and what the store has *remembered*."""
+        changed: dict[str, None] = {}
         with self._lock:
             for event in events:
-                match event:
-                    case QuestionAsked(name=name, secret=secret, text=text, link=link):
-                        self._declare(name, secret=secret, text=text, link=link)
-                    case QuestionAnswered(name=name, secret=True):
-                        self._known.setdefault(name, Known()).secret = True
-                    case QuestionAnswered(name=name, value=value, answered=answered):
-                        known = self._known.setdefault(name, Known())
-                        if answered > known.answered:
-                            known.answered, known.value = answered, msgspec.json.decode(value)
-                            newer.append(name)
-        for name in newer:
-            self._wake(name)
+                if (name := take(self._known, event)) is not None:
+                    changed[name] = None
+            for kept in remembered:
+                known = self._known.setdefault(kept.name, Known())
+                known.declare("secret", (), "", "", is_ours=False)
+                hide_answer(kept.value)
+                if known.take(kept.answered, kept.value):
+                    changed[kept.name] = None
+        for name in changed:
+            self._settle(name)
 
     def open(self) -> list[OpenQuestion]:
         """The questions that calls of this service wait for, the earliest first."""
-        waiting = self._waiting.describe_all()
-        with self._lock:
-            asked = [(name, known) for name, known in self._known.items() if not known.answered]
+        waiting = self._calls_by_cause()
         found: list[OpenQuestion] = []
-        for name, known in asked:
-            calls = tuple(call.call for call in waiting if cause_of(name) in call.until)
-            if calls:
-                since = self._bus.clock() if known.since is None else known.since
-                about = OpenQuestion(
-                    name=name, calls=calls, since=since, secret=known.secret, text=known.text, link=known.link
-                )
-                found.append(about)
+        with self._lock:
+            for name, known in self._known.items():
+                if not (calls := waiting.get(cause_of(name))):
+                    continue
+                value, reason = known.current(name)
+                if value is None:
+                    about = OpenQuestion(
+                        name=name,
+                        calls=tuple(calls),
+                        since=self._bus.clock() if known.since is None else known.since,
+                        kind=known.kind,
+                        choices=known.choices,
+                        text=known.text,
+                        link=known.link,
+                        reason=reason,
+                    )
+                    found.append(about)
         return sorted(found, key=lambda question: question.since)
 
-    def _wake(self, name: str) -> None:
+    def _settle(self, name: str) -> None:
+        """Let the calls that wait for the answer to *name* go on, or end them if it is no."""
+        if self.answered(name) is False:
+            self._end(name)
+            return
+        calls = self._calls_by_cause().get(cause_of(name), ())
+        with self._lock:
+            self._known[name].tried.update(calls)
         self._waiting.conditions.poll_soon(Condition(cause_of(name), lambda: True))
+
+    def _end(self, name: str) -> None:
+        for call in self._calls_by_cause().get(cause_of(name), ()):
+            self._waiting.steer(call, "give up", f"the answer to {name!r} is no")
+
+    def _calls_by_cause(self) -> dict[str, list[str]]:
+        calls: dict[str, list[str]] = {}
+        for call in self._waiting.describe_all():
+            for cause in call.until:
+                calls.setdefault(cause, []).append(call.call)
+        return calls
 
     def _warn(self, name: str) -> None:
         import difflib  # here, for the warning alone
 
         with self._lock:
+            if name in self._strange:
+                return
+            self._strange.add(name)
             declared = [one for one, known in self._known.items() if known.is_declared]
         close = difflib.get_close_matches(name, declared, n=1)
         meant = f"; did you mean {close[0]!r}?" if close else ""
         log.warning("no call has asked the question %r; its answer is kept for later calls%s", name, meant)
-        with self._lock:
-            self._known[name].is_declared = True  # one warning is enough
 
 
 def cause_of(name: str) -> str:
     """What a call is said to wait for that waits for the answer to the question *name*."""
     return f"an answer: {name}"
-
-
-def _as_json(name: str, value: object) -> bytes:
-    """*value* as JSON. Raises TypeError if that is not what it was: a tuple comes back as a list."""
-    from recovery.serialization.equality import is_same  # here, for an answer
-
-    if not isinstance(name, str) or not name:
-        raise TypeError(f"the name of a question must be a text that is not empty, not {name!r}")
-    try:
-        encoded = msgspec.json.encode(value)
-        if is_same(msgspec.json.decode(encoded), value):
-            return encoded
-    except (TypeError, ValueError, OverflowError, RecursionError, msgspec.DecodeError):
-        pass
-    raise TypeError(  # without the value: it may be a secret
-        f"the answer to {name!r} cannot be kept: JSON cannot hold this {type(value).__name__}. Give a text, a number, "
-        "True, False, None, or a list or a dict (with texts as keys) of these"
-    )

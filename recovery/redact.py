@@ -52,6 +52,8 @@ ESCAPED = r"(?<=%[0-9A-F]{2})|(?<=\\[a-z])|(?<=\\x[0-9A-F]{2})|(?<=\\u[0-9A-F]{4
 WORD_BEGINS = rf"(?:(?<![A-Z0-9])|{ESCAPED})"
 OPTION_BEGINS = rf"(?:(?<![\w-])|{ESCAPED})"
 NAME_BEGINS = rf"(?:(?<![a-z])|{ESCAPED})"
+QUESTION = r"(?:(?<!an answer: )(?<!answer to ['\"])(?<!question ['\"])|(?!token:[\w.-]{1,32}(?![\w.-])))"
+"""Not the name of a question that asks for a token (``an answer: token:huggingface``)."""
 SECRET_NEEDLES = ("token", "secret", "pass", "pwd", "credential")
 
 SHAPES: tuple[tuple[tuple[str, ...], str], ...] = (
@@ -78,7 +80,7 @@ SHAPES: tuple[tuple[tuple[str, ...], str], ...] = (
         rf"({BEGINS}-{{0,2}}[\w.-]{{0,60}}(?:{NAMES}|key)=)(?!['\"]){TO_CLOSE}{JOINED}",
     ),
     # name=value or name: value, in queries (also percent-encoded), JSON, headers, prose and XML.
-    (SECRET_NEEDLES, rf"((?:{NAMES}){IS}){VALUE}"),
+    (SECRET_NEEDLES, rf"({QUESTION}(?:{NAMES}){IS}){VALUE}"),
     (
         ("key", "sig", "x-amz-", "pass", "auth"),
         rf"((?:key|sig|signature|{NAME_BEGINS}pass|[?&_]auth|X-Amz-[\w-]{{1,40}})(?:=|%3D)){VALUE}",

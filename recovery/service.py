@@ -209,9 +209,17 @@ class Recovery(Declarations, JournalledCalls):
             from recovery.journal.circuit_history import Restore
             from recovery.resume.commands import CommandHandler  # here, for a journal alone
 
-            commands = CommandHandler(self._waiting, self._steering, self.bus, lambda: self._lifetime.resumption)
             questions, circuits = self._questions, self._subscribers.circuit_breaker.restore
-            restore = Restore(circuits, questions.update, questions.as_written, lambda: questions.has_answered)
+            commands = CommandHandler(
+                self._waiting, self._steering, self.bus, lambda: self._lifetime.resumption, questions.answer
+            )
+            restore = Restore(
+                circuits,
+                questions.update,
+                questions.as_written,
+                lambda: questions.has_answered,
+                questions.to_remember,
+            )
             self._lifetime.add_store(store, self.bus, self._registry.config_of, restore, commands)
         if enabled is not None:
             self._registry.switch.is_on = enabled
@@ -289,11 +297,11 @@ class Recovery(Declarations, JournalledCalls):
         self._lifetime.close()
 
     def __enter__(self) -> Self:
-        self._lifetime.start()
+        self._lifetime.enter()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
+        self._lifetime.leave()
 
     async def __aenter__(self) -> Self:
         await self._lifetime.begin()

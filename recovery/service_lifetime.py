@@ -49,6 +49,8 @@ class Lifetime:
         self._tasks: Tasks | None = None
         self._repeater: Repeater | None = None
         self._is_closed = False
+        self._entered = 0
+        self._within_tasks = 0
         self._resuming = fork_safe(threading.Lock())
 
     def add_store(self, store: Store, bus: Bus, config_of: ConfigOf, restore: Restore, commands: CommandSink) -> None:
@@ -107,6 +109,17 @@ class Lifetime:
         if self.resumption is not None and self._joinable.pending.has_left(operation):
             self.resumption.pick_up()
 
+    def enter(self) -> None:
+        """``with`` begins, perhaps inside another one. Raises RuntimeError as ``start``."""
+        self.start()
+        self._entered += 1
+
+    def leave(self) -> None:
+        """``with`` ends: the outermost one closes."""
+        self._entered -= 1
+        if not self._entered:
+            self.close()
+
     def start(self) -> None:
         """Start the journal's thread. Raises RuntimeError after ``close``: a journal is not opened again."""
         if self.journal is not None:
@@ -130,10 +143,13 @@ class Lifetime:
             queued.drain(self._bus)
 
     async def begin(self) -> None:
-        """Start, with a task group for the calls to resume."""
+        """Start, with a task group for the calls to resume; inside another ``async with`` nothing more happens."""
         import anyio.lowlevel  # here, for ``async with``, with what ``end`` needs: it takes milliseconds
 
-        self.start()
+        self.enter()
+        if self._group is not None:
+            self._within_tasks += 1
+            return
         self._group = anyio.create_task_group()
         await self._group.__aenter__()
         if self.journal is not None:
@@ -145,6 +161,10 @@ class Lifetime:
         """Wait for the resumed calls, or cancel them if the body *has_failed*; then close."""
         import anyio.lowlevel
 
+        if self._within_tasks:
+            self._within_tasks -= 1
+            self._entered -= 1
+            return
         group, self._group = self._group, None
         assert group is not None
         if self.resumption is not None:
@@ -170,6 +190,6 @@ class Lifetime:
 
     def _close_and_open(self, closed: Latch) -> None:
         try:
-            self.close()
+            self.leave()
         finally:
             closed.open()

@@ -24,7 +24,7 @@ LATER = (
     *JOURNAL,
     *("recovery.conditions", "recovery.presets", "recovery.execution.blocks", "recovery.execution.timeouts"),
     *("events.queued", "recovery.configuration", "recovery.lint", "recovery.tables"),
-    *("recovery.monitoring", "recovery.resume", "recovery.serialization.arguments", "recovery.serialization.secret"),
+    *("recovery.monitoring", "recovery.resume", "recovery.serialization.arguments"),
 )
 
 

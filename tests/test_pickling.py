@@ -21,8 +21,10 @@ from adapters.downloads.partial_file import (
     DestinationBusyError,
     DownloadError,
     StalePartialFileError,
+    UnusableResponseError,
     WrongContentError,
 )
+from adapters.downloads.refusals import AccessError, RefusedError, RefusedForNowError
 from adapters.launcher.plan import PlanError
 from adapters.memory import MemoryStore
 from events.bus import Bus
@@ -32,12 +34,14 @@ from events.errors import (
     CallRejectedError,
     CodecError,
     JoinedElsewhere,
+    NeedsPerson,
     Permanent,
     RecoveryError,
     Retryable,
     StaysPendingError,
     UnwantedResult,
 )
+from events.evidence import Remedy
 from events.operation import Operation
 from recovery import context
 from recovery.default_service import configure
@@ -64,6 +68,7 @@ class OwnError(Retryable):
 
 
 ERRORS: list[RecoveryError] = [
+    AccessError("401", remedy=Remedy("Give a token.", question="token:huggingface"), reason="refused"),
     CallCancelledError("cancelled"),
     CallRejectedError("fetch", "circuit open", 2.0),
     CodecError("no event"),
@@ -75,6 +80,7 @@ ERRORS: list[RecoveryError] = [
     JoinedElsewhere("fetch", "7f3a-2", "gave up", "KeyError"),
     JournalBusyError("a.db"),
     JournalError("unusable"),
+    NeedsPerson("401", remedy=Remedy("Log in.")),
     NewerJournalError("a.db", 9),
     AwaitableResultError("a coroutine"),
     NotDurable("full"),
@@ -82,8 +88,11 @@ ERRORS: list[RecoveryError] = [
     Permanent("no", 404),
     PlanError(Path("plan.toml"), "retry", "is missing"),
     RecoveryError(),
+    RefusedError("404"),
+    RefusedForNowError("403", after=60.0),
     Retryable("later", after=3.0),
     StalePartialFileError("stale"),
+    UnusableResponseError("unusable"),
     StaysPendingError("pending"),
     UnsafeFileError(Path("a.db"), "is a pipe"),
     UnwantedResult([1]),

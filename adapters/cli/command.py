@@ -1,4 +1,5 @@
-"""The command ``recovery``: check and run a launch plan, show its journal, steer its calls, watch the demonstration.
+"""The command ``recovery``: check and run a launch plan, show its journal, steer its calls, answer its questions, watch
+the demonstration.
 
 Exit codes: 0 everything is done, 1 something failed, 2 the command or the plan is wrong (then nothing was started),
 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP.
@@ -10,6 +11,7 @@ import errno
 import io
 import sys
 
+from adapters.cli.answer import answer
 from adapters.cli.check import check
 from adapters.cli.demo import demo
 from adapters.cli.output import print_error
@@ -45,7 +47,7 @@ def cli() -> None:
     """
 
 
-for _verb in (run, status, *VERBS, check, demo):
+for _verb in (run, status, *VERBS, answer, check, demo):
     cli.add_command(_verb)
 
 

@@ -55,7 +55,7 @@ def run(plan: Path, journal: Path | None, as_json: bool) -> None:
         outcomes = _run_launch(loaded, store, as_json=as_json)
     except (PlanError, EnvironmentVariableError) as error:
         usage_error(error)
-    failed = any(outcome.state != "done" for outcome in outcomes.values())
+    failed = not all(outcome.is_fine for outcome in outcomes.values())
     if as_json:
         print_json({"outcomes": outcomes})
     sys.exit(1 if failed else 0)

@@ -1,12 +1,21 @@
-"""What the first bytes of a file are, compared with the ending of its name; for files without a known hash. Pure.
+"""What a file is by its bytes, compared with the ending of its name; for files without a known hash. Pure.
 
-A login page, an error page or nothing at all often comes with status 200. Two things are refused: bytes that do not
-begin as every file with this ending does, and an HTML page under any name that is not that of a page.
+A login page, an error, a pointer or nothing at all often comes with status 200. Three things are refused: what stands
+for a file under any name that is not that of such a thing, bytes that do not begin as every file with this ending does,
+and a file that says itself that it is longer. A file with a known sha256 is taken, whatever it is.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from pathlib import PurePath
+from typing import TypeAlias
+
+import msgspec
+
+Read: TypeAlias = Callable[[int, int], bytes]
+"""Reads from a file, at most: the bytes from a place on, and how many."""
 
 IMAGE = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"BM", b"\0\0\0")
 """PNG, JPEG, GIF, WebP, BMP, AVIF: an image that is named after another kind still opens."""
@@ -20,46 +29,155 @@ BEGINNINGS: dict[str, tuple[bytes, ...]] = {
     ".bz2": (b"BZh",), ".xz": (b"\xfd7zXZ\0",), ".7z": (b"7z\xbc\xaf\x27\x1c",),
     ".png": IMAGE, ".jpg": IMAGE, ".jpeg": IMAGE, ".gif": IMAGE, ".webp": IMAGE,
 }  # fmt: skip
-"""How every file begins whose name ends so. A ``.safetensors`` file begins with its header: see ``_is_safetensors``."""
+"""How every file begins whose name ends so. A safetensors file begins with its header: see ``_wrong_safetensors``."""
 
-PAGES = ("", ".htm", ".html", ".xhtml", ".shtml", ".php", ".asp", ".aspx", ".jsp")
+SAFETENSORS = (".safetensors", ".sft")
+CHECKPOINTS = (".pt", ".pth", ".ckpt", ".bin")
+"""What torch saves is a ZIP archive, or in an old format, or something else."""
+
+PAGES = (".htm", ".html", ".xhtml", ".shtml", ".php", ".asp", ".aspx", ".jsp")
 """Endings of names that an HTML page may bear."""
+JSONS = (".json", ".jsonl", ".ndjson", ".jsonc", ".json5", ".jsonld", ".geojson", ".gltf", ".ipynb", ".map", ".har",
+         ".webmanifest", ".txt", ".log")  # fmt: skip
+"""Endings of names that a JSON object with an error in it may bear."""
+TEXTS = (
+    ".bat", ".c", ".cfg", ".conf", ".cpp", ".css", ".csv", ".cu", ".env", ".h", ".htm", ".html", ".ini", ".j2",
+    ".jinja", ".jsonl", ".js", ".keep", ".lock", ".log", ".lua", ".md", ".ndjson", ".ps1", ".py", ".pyi", ".rst", ".sh",
+    ".sql", ".svg", ".toml", ".ts", ".tsv", ".txt", ".typed", ".xml", ".yaml", ".yml",
+)  # fmt: skip
+"""Endings of names that an empty file may bear. A name that begins with a dot may as well."""
 
-HEAD = 512
-"""Bytes that are enough to tell."""
+HEAD = 2048
+"""Bytes that are enough to tell what stands for a file."""
+END_OF_ZIP = b"PK\x05\x06"
+MOST_ZIP_END = 22 + 65_535
+"""Bytes at the end of a ZIP archive among which its last record begins: its own, and the longest comment."""
+MOST_SAFETENSORS_HEADER = 100_000_000
+
+LFS = b"version https://git-lfs.github.com/spec/"
+ERROR_KEYS = frozenset({"detail", "error", "error_code", "errorCode", "errors", "message"})
+FIRST_KEY = re.compile(rb'\{\s*"(?:detail|error|error_code|errorCode|errors|message)"\s*:')
+SCALAR = re.compile(rb"(?:-?[0-9][0-9.eE+-]*|true|false|null|NaN|-?Infinity)\s*")
+LOGIN = re.compile(rb"log[ -]?in\b|sign[ -]?in\b|password")
 
 
 def has_known_beginning(name: str) -> bool:
     """Whether every file whose name ends as *name* begins in a known way."""
-    return (ending := PurePath(name).suffix.lower()) in BEGINNINGS or ending == ".safetensors"
-
-
-def is_page(name: str, head: bytes) -> bool:
-    """Whether *head* begins an HTML page, and *name* is not that of one."""
-    text = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
-    return text.startswith((b"<!doctype html", b"<html")) and PurePath(name).suffix.lower() not in PAGES
+    return (ending := _ending(name)) in BEGINNINGS or ending in SAFETENSORS
 
 
 def what_came(name: str, head: bytes) -> str | None:
-    """What came instead of a file of this *name*, whose first ``HEAD`` bytes are *head*; None if they may be right."""
-    if is_page(name, head):
-        return f"an HTML page: {_shown(head)}"
-    if not has_known_beginning(name):
-        return None
+    """What came instead of a file of this *name*, as far as its first bytes tell: a page, an error, a pointer, nothing.
+
+    None if the bytes may be right.
+
+    Args:
+        name: The name of the file.
+        head: The first bytes, up to ``HEAD``; fewer tell less. None at all are an empty file.
+    """
+    ending, text = _ending(name), head[:HEAD].removeprefix(b"\xef\xbb\xbf").lstrip()
+    lower = text.lower()
     if not head:
-        return "no bytes at all"
-    ending = PurePath(name).suffix.lower()
-    is_right = _is_safetensors(head) if ending == ".safetensors" else head.startswith(BEGINNINGS[ending])
-    return None if is_right else f"something that is no {ending} file: {_shown(head)}"
+        return None if ending in TEXTS or name.startswith(".") else "no bytes at all"
+    if lower.startswith((b"<!doctype html", b"<html")) and ending not in PAGES:
+        login = " (a login may be needed)" if LOGIN.search(lower) else ""
+        return f"an HTML page{login}: {_shown(head)}"
+    if lower.startswith((b"<?xml", b"<error")) and b"<error>" in lower and ending != ".xml":
+        return f"an error in XML: {_shown(head)}"
+    if head.startswith(LFS):
+        return f"a pointer of git LFS, not the file that it stands for: {_shown(head)}"
+    if text.startswith(b"{") and ending not in JSONS and _is_error(text):
+        return f"an error in JSON: {_shown(head)}"
+    return None
 
 
-def _is_safetensors(head: bytes) -> bool:
-    """Whether *head* is the length of a header (eight bytes, little-endian, at most 100 MB) and the start of its JSON.
+def what_is_wrong(name: str, size: int, read: Read) -> str | None:
+    """What a whole file is that cannot be what its *name* says; None if it may be right.
+
+    Args:
+        name: The name of the file.
+        size: How many bytes it has.
+        read: Reads from it.
+    """
+    head = read(0, HEAD)
+    if (came := what_came(name, head)) is not None:
+        return came
+    ending = _ending(name)
+    no_such = f"something that is no {ending} file: {_shown(head)}"
+    if ending in SAFETENSORS:
+        return _wrong_safetensors(size, head, read)
+    if ending in BEGINNINGS and not head.startswith(BEGINNINGS[ending]):
+        return no_such
+    if ending == ".gguf" and not any(0 < int.from_bytes(head[4:8], order) < 100 for order in ("little", "big")):
+        return no_such
+    is_zip = head.startswith(ZIP) and (BEGINNINGS.get(ending) == ZIP or ending in CHECKPOINTS)
+    if is_zip and not _has_end_of_zip(read(max(0, size - MOST_ZIP_END), MOST_ZIP_END)):
+        return f"a ZIP archive that is cut off: its directory is missing at the end of its {size} bytes"
+    if ending == ".json":
+        return _wrong_json(head, read(max(0, size - HEAD), HEAD))
+    return None
+
+
+def _ending(name: str) -> str:
+    return PurePath(name).suffix.lower()
+
+
+def _is_error(text: bytes) -> bool:
+    """Whether a JSON object, or the beginning of one, tells an error."""
+    try:
+        return not ERROR_KEYS.isdisjoint(msgspec.json.decode(text, type=dict[str, msgspec.Raw]))
+    except msgspec.DecodeError:  # longer than the head
+        return FIRST_KEY.match(text) is not None
+
+
+def _wrong_safetensors(size: int, head: bytes, read: Read) -> str | None:
+    """What is wrong with a file that begins with the length of its header, in eight bytes, and the header, in JSON.
+
+    The header says where each tensor lies behind it. Together they fill the file.
 
     Source: https://github.com/huggingface/safetensors, "Format".
     """
-    return head[8:9] == b"{" and 2 <= int.from_bytes(head[:8], "little") <= 100_000_000
+    length = int.from_bytes(head[:8], "little")
+    if head[8:9] != b"{" or not 2 <= length <= MOST_SAFETENSORS_HEADER:
+        return f"something that is no .safetensors file: {_shown(head)}"
+    if size < 8 + length:
+        return f"a .safetensors file that is cut off: its header has {length} bytes, and {size - 8} came of it"
+    try:
+        header = msgspec.json.decode(read(8, length), type=dict[str, dict[str, object]])
+        tensors = msgspec.convert([header[one] for one in header if one != "__metadata__"], list[_Tensor])
+    except (ValueError, RecursionError) as error:
+        return f"something that is no .safetensors file: its header cannot be read: {error}"
+    whole = 8 + length + max((one.data_offsets[1] for one in tensors), default=0)
+    if size == whole:
+        return None
+    problem = "that is cut off" if size < whole else "with bytes that are none of it"
+    return f"a .safetensors file {problem}: by its header it has {whole} bytes, and {size} came"
+
+
+class _Tensor(msgspec.Struct):
+    """Where a tensor lies, from the end of the header on."""
+
+    data_offsets: tuple[int, int]
+
+
+def _has_end_of_zip(tail: bytes) -> bool:
+    at = tail.rfind(END_OF_ZIP)
+    return at >= 0 and at + 22 + int.from_bytes(tail[at + 20 : at + 22], "little") <= len(tail)
+
+
+def _wrong_json(head: bytes, tail: bytes) -> str | None:
+    """What is wrong with a JSON text, as far as its two ends tell: some tools allow comments in it."""
+    text, last = head.removeprefix(b"\xef\xbb\xbf").lstrip(), tail.rstrip()[-1:]
+    first = text[:1]
+    if first.isascii() and first not in (b"{", b"[", b"/", b'"') and not SCALAR.fullmatch(text):
+        return f"something that is no JSON: {_shown(head)}"
+    ends = {b"{": b"}", b"[": b"]"}
+    has_comment = b"//" in tail.rstrip().rpartition(b"\n")[2] or last == b"/"
+    if last != ends.get(first, last) and not has_comment:
+        return f"JSON that is cut off: it ends with {_shown(tail[-60:])}"
+    return None
 
 
 def _shown(head: bytes) -> str:
-    return repr(head[:60].decode("latin-1"))
+    """The beginning of *head* in one line."""
+    return repr(" ".join(head[:400].decode("latin-1").split())[:100])

@@ -1,10 +1,10 @@
 """A download that resumes where it stopped, in this process or a later one.
 
-Bytes go to ``<destination>.part``. A sidecar, ``<destination>.part.json``, records url, etag, size, sha256, and how
-many bytes are safely on the disk. The next attempt asks for the rest (RFC 9110, 14.2 ``Range`` with 13.1.5
-``If-Range``) and trusts no response: a 200 starts over, a 206 that begins elsewhere is not written, a 416 is complete
-only if the size is right. The file gets its name only after its size and sha256 were checked. Without a sha256, its
-first bytes must fit its name (``adapters.downloads.content``).
+Bytes go to ``<destination>.part``. A sidecar, ``<destination>.part.json``, records url, size, how many bytes are safely
+on the disk, and what identifies their content (``adapters.downloads.identity``). The next attempt asks for the rest
+(RFC 9110, 14.2 ``Range`` with 13.1.5 ``If-Range``) and trusts no response: see ``adapters.downloads.responses``. Kept
+bytes are dropped only when the server's file is another. The file gets its name only after its size and sha256 were
+checked. Without a sha256, its first bytes must fit its name (``adapters.downloads.content``).
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ import anyio
 import anyio.to_thread
 import msgspec
 
-from adapters.downloads.content import HEAD, what_came
+from adapters.disk import read_from
+from adapters.downloads.content import what_is_wrong
 from adapters.downloads.partial_file import PartialFile
 from adapters.downloads.receiving import HeadersOf, no_headers, receive
+from adapters.downloads.watchdog import TRICKLE, Trickle
 from adapters.downloads.writing import SAVE_BYTES, OnProgress
 from recovery.installation import extra
 
@@ -45,12 +47,12 @@ async def download(
     headers: HeadersOf = no_headers,
     on_progress: OnProgress = lambda _offset, _size: None,
     save_every: int = SAVE_BYTES,
+    trickle: Trickle = TRICKLE,
 ) -> Downloaded:
     """Make one attempt to download *url* to *destination*, resuming what earlier attempts left.
 
-    Only a whole file ever bears the name *destination*. A file that is there and fits *sha256* and *size* is not
-    fetched again. Runs under asyncio and trio. The client's read timeout ends a stall; it does not limit the whole
-    transfer.
+    Only a whole file bears the name *destination*; one that fits *sha256* and *size* is not fetched again. The client's
+    read timeout ends a stall, and *trickle* a slow transfer; neither limits the whole. Runs under asyncio and trio.
 
     Args:
         client: Sends the request; its timeouts apply.
@@ -58,14 +60,13 @@ async def download(
         destination: Where the file goes; its folder is made if it is missing.
         sha256: In hex, checked if given.
         size: In bytes, checked if given.
-        headers: Asked with the URL of each hop of redirects for the headers that this URL gets, as a token. What it
-            gave for one hop does not go to the next.
-        on_progress: Called with the bytes that are safely on the disk and the size of the whole file (None if
-            unknown), about once a second.
+        headers: Gives each hop of redirects, by its URL, the headers for that hop alone, such as a token.
+        on_progress: Called about once a second with the bytes that are safely on the disk, and the whole size or None.
         save_every: Bytes after which the file is synced, if that comes before a second has passed.
+        trickle: How few bytes in how many seconds end the attempt; ``Trickle(least=0)`` for none.
 
     Raises:
-        DownloadError: What arrived cannot be trusted, or another download to *destination* is under way.
+        DownloadError: What arrived cannot be used or comes too slowly, or another download to *destination* runs.
         httpx2.HTTPError: The transfer failed, or the server refused it.
         OSError: The disk failed.
     """
@@ -76,7 +77,7 @@ async def download(
     total: int | None = None
     try:
         if not partial.is_complete:
-            await receive(client, url, partial, on_progress, save_every, headers)
+            await receive(client, url, partial, on_progress, save_every, headers, trickle)
         start, received = partial.start, partial.offset - partial.start
         whole = total = await anyio.to_thread.run_sync(partial.finish)
     finally:
@@ -101,12 +102,13 @@ def _open(destination: Path, url: str, sha256: str | None, size: int | None) -> 
 
 
 def _size_if_whole(destination: Path, sha256: str | None, size: int | None) -> int | None:
-    """The size of the file at *destination*, if it is there and fits *sha256* and *size*, and is no page."""
+    """The size of the file at *destination*, if it is there and fits *sha256* and *size*, and its name."""
     if not destination.is_file() or size not in (None, destination.stat().st_size):
         return None
     with destination.open("rb") as file:
         if sha256 is None:
-            is_right = what_came(destination.name, file.read(HEAD)) is None
+            found = destination.stat().st_size
+            is_right = size == 0 or what_is_wrong(destination.name, found, read_from(file)) is None
         else:
             is_right = hashlib.file_digest(file, "sha256").hexdigest() == sha256.lower()
     return destination.stat().st_size if is_right else None

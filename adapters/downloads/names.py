@@ -18,7 +18,13 @@ def partial_path(destination: Path) -> Path:
 def files_of(destination: Path) -> tuple[Path, ...]:
     """Every file that a download to *destination* may make."""
     sidecar = sidecar_path(destination)
-    return destination, partial_path(destination), sidecar, sidecar.with_name(sidecar.name + ".new")
+    others = beside_path(destination), sidecar, sidecar.with_name(sidecar.name + ".new")
+    return destination, partial_path(destination), *others
+
+
+def beside_path(destination: Path) -> Path:
+    """Where bytes go that may replace the partial file, and that nothing identifies."""
+    return destination.with_name(_stem(destination.name) + ".part.new")
 
 
 def sidecar_path(destination: Path) -> Path:

@@ -14,13 +14,14 @@ from typing import NoReturn
 
 import msgspec
 
-from adapters.disk import UnsafeFileError, is_same_file, open_plain, sync_data, sync_file, try_lock
-from adapters.downloads.content import HEAD, has_known_beginning, is_page, what_came
-from adapters.downloads.names import partial_path, sidecar_path
+from adapters.disk import UnsafeFileError, is_same_file, open_locked, open_plain, read_from, sync_data, sync_file
+from adapters.downloads.content import HEAD, has_known_beginning, what_came, what_is_wrong
+from adapters.downloads.identity import Identity, joined
+from adapters.downloads.names import beside_path, partial_path, sidecar_path
 from adapters.downloads.sidecar import (
     Sidecar,
     forget_sidecar,
-    is_same_content,
+    of_same_content,
     read_sidecar,
     trusted,
     without_secrets,
@@ -42,6 +43,10 @@ class DestinationBusyError(DownloadError, Retryable):
     """Another download to the same destination is under way."""
 
 
+class UnusableResponseError(DownloadError, Retryable):
+    """No response of the server fitted the bytes that are there, which stay."""
+
+
 class WrongContentError(DownloadError, Permanent):
     """The server's file has another size or hash than was promised."""
 
@@ -49,9 +54,9 @@ class WrongContentError(DownloadError, Permanent):
 class PartialFile:
     """What an earlier attempt left for *destination*, as far as it can be trusted, or an empty file.
 
-    It is trusted only for the same content: the same sha256, or the same url where no hash is known. The death of a
-    process loses nothing that was written: in the same boot, the whole length of the same file is trusted. Otherwise
-    the smaller of the sidecar's offset and the length is.
+    It is trusted only for what may be the same content (``of_same_content``). The death of a process loses nothing that
+    was written: in the same boot, the whole length of the same file is trusted. Otherwise the smaller of the sidecar's
+    offset and the length is.
 
     The file is locked while it is open, and never longer than the bytes that came. No sidecar is made for a file that
     arrives before the first ``save``.
@@ -82,25 +87,28 @@ class PartialFile:
             raise UnsafeFileError(destination, "is no file, and cannot be replaced by one")
         self.destination = destination
         self.is_resumable = True
-        self._promised = size
+        self._promised, self._promised_size = Identity(sha256=sha256 and sha256.lower()), size
         self._end: int | None = None
+        self._kept: FileIO | None = None  # the partial file, while bytes go beside it
+        self._source = partial_path(destination)
         self._is_lost = False
-        self._file = _open_locked(partial_path(destination))
+        if (file := open_locked(self._source)) is None:
+            raise DestinationBusyError(f"another download writes {self._source}")
+        self._file = file
         try:
             found = os.fstat(self._file.fileno())
             boot = boot_id() if boot is None else boot
             here = f"{boot} {found.st_dev} {found.st_ino}" if boot else None
-            fresh = Sidecar(url=without_secrets(url), sha256=sha256 and sha256.lower(), size=size, written_to=here)
+            fresh = Sidecar(url=without_secrets(url), sha256=self._promised.sha256, size=size)
             left = read_sidecar(destination)
-            offset = 0 if left is None or not is_same_content(left, fresh) else trusted(left, found.st_size, here)
+            known = fresh if left is None else of_same_content(left, fresh) or fresh
+            offset = trusted(known, found.st_size, here)
             if left is None or not offset:
                 forget_sidecar(destination)
-                left = fresh
-            self._is_noted = left.written_to is not None and left.written_to == here
-            known = left.size if size is None else size
-            self.sidecar = msgspec.structs.replace(
-                left, url=fresh.url, size=known, offset=min(left.offset, offset), written_to=here
-            )
+                known = fresh
+            beside_path(destination).unlink(missing_ok=True)  # of a process that was killed
+            self._is_noted = known.written_to is not None and known.written_to == here
+            self.sidecar = msgspec.structs.replace(known, offset=min(known.offset, offset), written_to=here)
             self._truncate(offset)
         except BaseException:
             self._file.close()
@@ -110,6 +118,7 @@ class PartialFile:
         self._file.truncate(offset)
         self._file.seek(offset)
         self.start = self.offset = offset
+        self._is_joined = False
 
     @property
     def is_complete(self) -> bool:
@@ -127,37 +136,65 @@ class PartialFile:
             forget_sidecar(self.destination)
         self._truncate(0)
         self.is_resumable, self._is_noted = True, False
-        self.sidecar = msgspec.structs.replace(self.sidecar, etag=None, offset=0)
+        self._forget()
+
+    def write_beside(self) -> None:
+        """Begin the file again in a second one, from bytes that nothing identifies, which cannot be resumed.
+
+        The bytes that are there, and their sidecar, stay until more are in the second file.
+        """
+        self.save()
+        self._kept, self._source = self._file, beside_path(self.destination)
+        self._file = FileIO(open_plain(self._source, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode=0o666), "r+")
+        self._truncate(0)
+        self.is_resumable = self._is_noted = False
+        self._forget()
+
+    def _forget(self) -> None:
+        """Know of the content what was promised, and nothing more."""
+        known = Sidecar(url=self.sidecar.url, sha256=self._promised.sha256, size=self._promised_size)
+        self.sidecar = msgspec.structs.replace(known, written_to=self.sidecar.written_to)
 
     @property
     def _has_its_name(self) -> bool:
         """Whether the path still leads to this file. If not, what is beside it is not ours either."""
-        return is_same_file(partial_path(self.destination), os.fstat(self._file.fileno()))
+        return is_same_file(partial_path(self.destination), os.fstat((self._kept or self._file).fileno()))
 
-    def describe(self, *, etag: str | None, size: int | None, end: int | None = None) -> None:
-        """Take over what the server says of the file. Raises WrongContentError if another size was promised.
+    def check_promise(self, identity: Identity, size: int | None) -> None:
+        """Raise WrongContentError if a response is of another hash or *size* than was promised."""
+        name, promised = self.destination.name, self._promised_size
+        if promised is not None and size is not None and size != promised:
+            raise WrongContentError(f"{name} has {size} bytes, not {promised} as promised")
+        if None not in (hashes := (identity.sha256, self._promised.sha256)) and hashes[0] != hashes[1]:
+            raise WrongContentError(f"{name} has the sha256 {hashes[0]}, not {hashes[1]} as promised, says the server")
+
+    def describe(self, identity: Identity, *, size: int | None, end: int | None = None) -> None:
+        """Take over what a response says of the file. Raises WrongContentError if something else was promised.
 
         Args:
-            etag: Its entity tag.
+            identity: Of the content, which is that of the bytes that are there.
             size: Bytes of the whole.
             end: Where the bytes end that come now, if that is known; at the latest with the whole.
         """
-        if self._promised is not None and size is not None and size != self._promised:
-            raise WrongContentError(f"{self.destination.name} has {size} bytes, not {self._promised} as promised")
-        known = size if self._promised is None else self._promised
-        described = msgspec.structs.replace(self.sidecar, etag=etag, size=known)
+        self.check_promise(identity, size)
+        known = size if self._promised_size is None else self._promised_size
+        described = msgspec.structs.replace(self.sidecar, **joined(self.sidecar, identity), size=known)
         self._is_noted = self._is_noted and described == self.sidecar
         self.sidecar = described
+        self._is_joined = self.offset > 0
         self._end = min((one for one in (known, end) if one is not None), default=None)
 
     def check_page(self, head: bytes) -> None:
-        """Raise WrongContentError if *head*, the first bytes of a response with the whole file, begins an HTML page.
+        """Raise WrongContentError if *head*, the first bytes of a response with the whole file, begins something else.
 
-        Call it before ``restart``: a login page must not cost the bytes of earlier attempts.
+        Call it before ``restart``: a login page must not cost the bytes of earlier attempts. Where a hash is known,
+        and these bytes began as *head* does, the hash will tell.
         """
         name = self.destination.name
-        if is_page(name, head) and (self.sidecar.sha256 is None or has_known_beginning(name)):
-            raise WrongContentError(f"{name} is not what the server sent: {what_came(name, head)}")
+        if (came := what_came(name, head)) is None:
+            return
+        if self.sidecar.sha256 is None or what_came(name, read_from(self._file)(0, HEAD)) is None:
+            raise WrongContentError(f"{name} is not what the server sent: what came is {came}")
 
     def check_encoding(self, encoding: str, *, is_decoded: bool) -> None:
         """Raise WrongContentError for bytes that stay encoded, where neither a hash nor their beginning will tell."""
@@ -189,6 +226,8 @@ class PartialFile:
         self._sync()
         self.sidecar = msgspec.structs.replace(self.sidecar, offset=offset if self.is_resumable else 0)
         self._note()
+        if self._kept is not None and offset > os.fstat(self._kept.fileno()).st_size:
+            os.ftruncate(self._kept.fileno(), 0)
         return offset
 
     def _check_name(self) -> None:
@@ -216,16 +255,25 @@ class PartialFile:
         try:
             if not self._has_its_name:
                 return
-            if self._is_lost:
-                self._truncate(self.sidecar.offset)
-            if self.offset and self.is_resumable:
-                self.save()
+            if self._kept is not None:
+                self._source.unlink(missing_ok=True)
+                is_left = os.fstat(self._kept.fileno()).st_size > 0
             else:
+                if self._is_lost:
+                    self._truncate(self.sidecar.offset)
+                if is_left := self.offset > 0 and self.is_resumable:
+                    self.save()
+            if not is_left:
                 self.sidecar = msgspec.structs.replace(self.sidecar, offset=0)
                 sidecar_path(self.destination).unlink(missing_ok=True)
                 partial_path(self.destination).unlink(missing_ok=True)
         finally:
-            self._file.close()
+            self._close_files()
+
+    def _close_files(self) -> None:
+        self._file.close()
+        if self._kept is not None:
+            self._kept.close()
 
     def finish(self) -> int:
         """Check size and hash, sync the file, give it its name and close it; return its size.
@@ -246,32 +294,22 @@ class PartialFile:
             actual = hashlib.file_digest(self._file, "sha256").hexdigest()
             if actual != known.sha256:
                 self._refuse(f"its sha256 is {actual}, not {known.sha256}")
-        elif (came := what_came(self.destination.name, self._file.read(HEAD))) is not None:
-            self._refuse(f"what came is {came}")
+        else:
+            wrong = what_is_wrong(self.destination.name, self.offset, read_from(self._file))
+            if wrong is not None and self._promised_size != 0:
+                self._refuse(f"what came is {wrong}")
         self._check_name()
-        partial_path(self.destination).replace(self.destination)
+        self._source.replace(self.destination)
+        if self._kept is not None:
+            partial_path(self.destination).unlink(missing_ok=True)
         sidecar_path(self.destination).unlink(missing_ok=True)
         sync_file(self.destination.parent)
-        self._file.close()
+        self._close_files()
         return self.offset
 
     def _refuse(self, problem: str) -> NoReturn:
-        """Have ``close`` drop every byte, and raise why. Those of a single attempt are what the server has."""
+        """Have ``close`` drop every byte, and raise why. Those of a single response are what the server has."""
         self.is_resumable = False
-        error = StalePartialFileError if self.start else WrongContentError
+        is_single = not (self.start or self._is_joined or self._kept)
+        error = WrongContentError if is_single else StalePartialFileError
         raise error(f"{self.destination.name} is not the file that was promised: {problem}")
-
-
-def _open_locked(path: Path) -> FileIO:
-    while True:
-        file = FileIO(open_plain(path, os.O_RDWR | os.O_CREAT, mode=0o666), "r+")
-        try:
-            if not try_lock(file.fileno()):
-                file.close()
-                raise DestinationBusyError(f"another download writes {path}")
-            if is_same_file(path, os.fstat(file.fileno())):
-                return file
-        except OSError:
-            return file  # a file system without locks or file identities
-        # Between opening and locking, another download renamed or removed the file: this one is not ours.
-        file.close()

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+import os
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
 from typing import TypeAlias
 
 import anyio.to_thread
+import msgspec
 
 from adapters.downloads import refusals
-from adapters.downloads.partial_file import DownloadError, PartialFile, StalePartialFileError
-from adapters.downloads.responses import CONTENT_RANGE, DECODED, encoding_of, range_headers, read_response, sendable
+from adapters.downloads.identity import LINKED, identity_of, is_known, linked_of, range_headers
+from adapters.downloads.partial_file import DownloadError, PartialFile, StalePartialFileError, UnusableResponseError
+from adapters.downloads.responses import DECODED, Answer, Asked, encoding_of, read_response, size_in
+from adapters.downloads.watchdog import TRICKLE, Trickle, Watchdog
 from adapters.downloads.writing import OnProgress, write_body
 from recovery.installation import extra
 
@@ -39,51 +43,127 @@ async def receive(
     on_progress: OnProgress,
     save_every: int,
     headers_of: HeadersOf = no_headers,
+    trickle: Trickle = TRICKLE,
 ) -> None:
-    """Write the rest of the file to *partial*."""
-    headers = range_headers(partial.offset, partial.sidecar.etag, partial.sidecar.sha256)
-    if partial.offset and not headers:
-        await anyio.to_thread.run_sync(partial.restart)
+    """Write the rest of the file to *partial*.
+
+    It takes more than one request where a server sends less than was asked for, or what does not fit. A request that
+    gave no byte is made once more, then one for the whole file, of which the bytes that are there are skipped.
+
+    Raises:
+        StalePartialFileError: The file has changed twice.
+        UnusableResponseError: No response could be used.
+    """
+    fruitless, has_dropped = 0, False
+    while True:
+        before = partial.offset
+        answer, is_over = await _exchange(client, url, partial, fruitless, headers_of, on_progress, save_every, trickle)
+        if is_over:
+            return
+        name, why = partial.destination.name, answer.why or "the response had no byte"
+        if answer.advice == "drop":
+            await anyio.to_thread.run_sync(partial.restart)
+            log.warning("%s: %s; starting over", name, why)
+            if has_dropped:
+                raise StalePartialFileError(f"{name}: {why}; starting over")
+            fruitless, has_dropped = 0, True
+        elif partial.offset > before:
+            fruitless = 0
+        elif fruitless == 2 or not partial.offset:
+            raise UnusableResponseError(f"{name}: {why}")
+        else:
+            fruitless = 2 if answer.advice == "whole" else fruitless + 1
+            log.info("%s: %s; asking once more", name, why)
+
+
+async def _exchange(
+    client: httpx2.AsyncClient,
+    url: str,
+    partial: PartialFile,
+    fruitless: int,
+    headers_of: HeadersOf,
+    on_progress: OnProgress,
+    save_every: int,
+    trickle: Trickle,
+) -> tuple[Answer, bool]:
+    """Make one request, and write what comes; returns what it meant, and whether the file is there."""
+    headers = range_headers(partial.offset, partial.sidecar) if fruitless < 2 else {}
+    asked = Asked(
+        offset=partial.offset,
+        size=partial.sidecar.size,
+        kept=partial.sidecar,
+        is_ranged="Range" in headers,
+        is_conditional="If-Range" in headers,
+        is_again=fruitless > 0,
+    )
     # Encoded bytes could not be resumed in the middle, and their length would say nothing.
     headers["Accept-Encoding"] = "identity"
-    offset, size, etag = partial.offset, partial.sidecar.size, partial.sidecar.etag
-    async with _response(client, url, headers, headers_of) as response:
-        if response.status_code not in (200, 206, 416):
+    async with _response(client, url, headers, headers_of) as (response, linked):
+        status, got = response.status_code, response.headers
+        if status not in (200, 206, 416):
             await _raise_refusal(response, asked=url)
-            raise DownloadError(f"{url} answered {response.status_code}, which is neither a file nor an error")
-        advice, total, why = read_response(response.status_code, response.headers, offset=offset, size=size, etag=etag)
-        if advice == "append" and total is None and partial.sidecar.sha256 is None:
-            advice, why = "drop", "the server does not say how long the file is"  # nothing would tell a part from it
-        if advice == "drop":
-            await anyio.to_thread.run_sync(partial.restart)
-            raise StalePartialFileError(f"{partial.destination.name}: {why}; starting over")
-        if advice == "complete":
-            partial.describe(etag=etag, size=total)
-            return
-        tag = sendable(response.headers.get("etag", etag if advice == "append" else None))
-        part = CONTENT_RANGE.fullmatch(response.headers.get("content-range", "").strip())
-        encoding = encoding_of(response.headers)
+            raise DownloadError(f"{url} answered {status}, which is neither a file nor an error")
+        first, linked_size = linked_of(linked)
+        now = msgspec.structs.replace(identity_of(got), sha256=first.sha256, linked=first.linked)
+        size = size_in(status, got) if linked_size is None else linked_size
+        if status != 416:
+            partial.check_promise(now, size)
+        answer = read_response(status, got, asked, now)
+        if answer.advice in ("again", "whole", "drop"):
+            return answer, False
+        size = answer.total if linked_size is None else linked_size
+        if answer.advice == "complete":
+            partial.describe(now, size=size)
+            return answer, True
+        encoding = encoding_of(got)
         is_plain, is_decoded = encoding == "identity", encoding in DECODED
         partial.check_encoding(encoding, is_decoded=is_plain or is_decoded)
         async with aclosing(response.aiter_bytes() if is_decoded else response.aiter_raw()) as chunks:
-            if advice == "restart" and offset:
-                first = await anext(chunks, b"")
-                partial.check_page(first)
-                log.warning("%s: %s; starting over", partial.destination.name, why)
-                await anyio.to_thread.run_sync(partial.restart)
-            else:
-                first = b""
-            partial.describe(etag=tag, size=total, end=int(part[2]) + 1 if part and advice == "append" else None)
+            first_chunk = await _make_place(partial, answer, chunks)
+            partial.describe(now, size=size, end=answer.end)
             partial.is_resumable = is_plain
-            partial.write(first)
-            await write_body(chunks, partial, on_progress=on_progress, save_every=save_every)
+            partial.write(first_chunk)
+            left = None if partial.sidecar.size is None else partial.sidecar.size - partial.offset + answer.skip
+            with Watchdog(partial.destination.name, trickle, rest=left) as watch:
+                async with aclosing(_without_first(chunks, answer.skip, watch)) as rest:
+                    await write_body(rest, partial, on_progress=on_progress, watch=watch, save_every=save_every)
+    known = partial.sidecar.size
+    if status == 206:
+        return answer, known is not None and partial.offset >= known
+    # Without a length, a body that was cut looks whole.
+    is_cut = known is not None and partial.offset < known and partial.is_resumable and is_known(partial.sidecar)
+    return answer, not is_cut
+
+
+async def _make_place(partial: PartialFile, answer: Answer, chunks: AsyncIterator[bytes]) -> bytes:
+    """Drop the kept bytes, or lay them aside, where *answer* says so; returns the bytes that were read for that."""
+    if not partial.offset or answer.advice == "append":
+        return b""
+    first = await anext(chunks, b"")
+    partial.check_page(first)
+    log.warning("%s: %s; starting over", partial.destination.name, answer.why)
+    await anyio.to_thread.run_sync(partial.restart if answer.advice == "restart" else partial.write_beside)
+    return first
+
+
+async def _without_first(chunks: AsyncIterator[bytes], skip: int, watch: Watchdog) -> AsyncGenerator[bytes, None]:
+    """The bytes of *chunks* behind the first *skip*, of which *watch* is told here."""
+    async for chunk in chunks:
+        if skip >= len(chunk):
+            skip -= len(chunk)
+            watch.feed(len(chunk))
+        else:
+            yield chunk[skip:]
+            skip = 0
 
 
 @asynccontextmanager
 async def _response(
     client: httpx2.AsyncClient, url: str, ours: Mapping[str, str], headers_of: HeadersOf
-) -> AsyncIterator[httpx2.Response]:
+) -> AsyncIterator[tuple[httpx2.Response, Mapping[str, str]]]:
     """The response to a request for *url* with the headers *ours*, after redirects if *client* follows them.
+
+    Beside it, the headers of the first response that says what the linked file is, if it is of the origin of *url*.
 
     The client would read the body of a redirect, which may have no end, and it would take along what was for the
     first origin only. Another origin gets the client's headers without credentials, and what *headers_of* has for it.
@@ -94,7 +174,7 @@ async def _response(
     response = await client.send(request, stream=True, follow_redirects=False)
     # The client's own, or that of a user in the URL.
     authorization = None if "authorization" in given else request.headers.get("authorization")
-    passed = 0
+    passed, linked = 0, response.headers
     try:
         while client.follow_redirects and (following := response.next_request) is not None:
             await response.aclose()
@@ -112,7 +192,9 @@ async def _response(
             request.headers.update(dict(headers_of(there)))
             request.headers.update(ours)
             response = await client.send(request, stream=True, follow_redirects=False, auth=None)
-        yield response
+            if following.url.origin == home and LINKED not in linked:  # a repository that was renamed
+                linked = response.headers
+        yield response, linked
     finally:
         await response.aclose()
 
@@ -133,4 +215,8 @@ async def _raise_refusal(response: httpx2.Response, *, asked: str) -> None:
 
 
 def _refusal(response: httpx2.Response, body: bytes, *, url: str, asked: str) -> Exception | None:
-    return refusals.refused(response.status_code, response.headers, body, url=url, asked=asked)
+    has_token = "authorization" in response.request.headers
+    endpoint = os.environ.get("HF_ENDPOINT")
+    return refusals.refused(
+        response.status_code, response.headers, body, url=url, asked=asked, has_token=has_token, endpoint=endpoint
+    )

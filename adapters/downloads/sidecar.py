@@ -9,13 +9,14 @@ from urllib.parse import urlsplit, urlunsplit
 import msgspec
 
 from adapters.disk import decode_plain, sync_file, write_whole
+from adapters.downloads.identity import Identity
 from adapters.downloads.names import sidecar_path
 
 MOST_SIDECAR_BYTES = 512 * 1024
 """A URL has at most 65 536 characters."""
 
 
-class Sidecar(msgspec.Struct, frozen=True, kw_only=True):
+class Sidecar(Identity, frozen=True, kw_only=True):
     """What is known of a partial file: *offset* bytes are safely on the disk, of *size* if that is known.
 
     *url* is kept without its query, which may hold secrets and change with every signature. *written_to* is the boot,
@@ -23,9 +24,7 @@ class Sidecar(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     url: str
-    etag: str | None = None
     size: Annotated[int, msgspec.Meta(ge=0)] | None = None
-    sha256: str | None = None
     offset: Annotated[int, msgspec.Meta(ge=0)] = 0
     written_to: str | None = None
 
@@ -65,10 +64,18 @@ def read_sidecar(destination: Path) -> Sidecar | None:
         return None
 
 
-def is_same_content(left: Sidecar, wanted: Sidecar) -> bool:
-    """Whether the bytes that *left* describes may be of the content that is *wanted*."""
-    if wanted.size is not None and left.size is not None and wanted.size != left.size:
-        return False
-    if wanted.sha256 is not None or left.sha256 is not None:
-        return wanted.sha256 == left.sha256
-    return wanted.url == left.url
+def of_same_content(left: Sidecar, wanted: Sidecar) -> Sidecar | None:
+    """What is known of bytes of which *left* was known, if they may be of the content that is *wanted*; or None.
+
+    A hash, and what a hub says of its files, tells of the bytes of any server; a validator of those of its own URL.
+    Bytes of the same URL are kept also if only the one or the other has a hash: it decides in the end.
+    """
+    pairs = (left.size, wanted.size), (left.sha256, wanted.sha256)
+    if any(None not in pair and pair[0] != pair[1] for pair in pairs):
+        return None
+    if left.url != wanted.url:
+        left = msgspec.structs.replace(left, url=wanted.url, etag=None, modified=None)
+        if left.sha256 is None and (left.linked is None or wanted.sha256 is not None):
+            return None
+    size = left.size if wanted.size is None else wanted.size
+    return msgspec.structs.replace(left, sha256=wanted.sha256 or left.sha256, size=size)

@@ -1,6 +1,6 @@
-"""Launch plans: run them, show them, report on them."""
+"""A launcher's bricks, launch plans, and how they stand on the screen."""
 
-from adapters.launcher.launch import Launch, Outcome
-from adapters.launcher.plan import LaunchPlan, PlanError, load_plan
+from adapters.launcher.bricks import NotDoneError, WishError
+from adapters.launcher.launcher import Launcher
 
-__all__ = ["Launch", "LaunchPlan", "load_plan", "Outcome", "PlanError"]
+__all__ = ["Launcher", "NotDoneError", "WishError"]

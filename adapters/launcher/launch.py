@@ -18,7 +18,8 @@ import msgspec
 
 from adapters.downloads import download
 from adapters.downloads.client import make_client
-from adapters.launcher.plan import Download, LaunchPlan, Step
+from adapters.launcher.document import Download, Step
+from adapters.launcher.plan import LaunchPlan
 from adapters.processes.command import run_command
 from events.errors import JoinedElsewhere
 from events.operation_events import FailureClassified
@@ -41,11 +42,20 @@ log = logging.getLogger("recovery.launch")
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """How one operation of a launch ended, and why if it is not done. *version* changes with its part of the plan."""
+    """How one operation of a launch ended, and why if it is not done.
+
+    *version* changes with its part of the plan. One that is *optional* there need not be done.
+    """
 
     state: State
     why: str = ""
     version: str = ""
+    optional: bool = False
+
+    @property
+    def is_fine(self) -> bool:
+        """Whether the launch goes on as if the operation was done."""
+        return self.state == "done" or self.optional
 
 
 class Launch:
@@ -109,15 +119,19 @@ class Launch:
         self._cancel_outdated()  # before what is left resumes
         self._service.resume()
         saved = msgspec.convert(context.saved(default={}), dict[str, Outcome])
-        version = {step.name: version_of(step) for step in self._plan.steps}
-        self.outcomes = {name: outcome for name, outcome in saved.items() if version.get(name) == outcome.version}
+        self.outcomes = {
+            step.name: msgspec.structs.replace(outcome, optional=step.optional)
+            for step in self._plan.steps
+            if (outcome := saved.get(step.name)) is not None and outcome.version == version_of(step)
+        }
         ended = {step.name: anyio.Event() for step in self._plan.steps}
 
         async def run(step: Step) -> None:
             for need in step.needs:
                 await ended[need].wait()
             if step.name not in self.outcomes:
-                self.outcomes[step.name] = await self._outcome_of(step)
+                outcome = await self._outcome_of(step)
+                self.outcomes[step.name] = msgspec.structs.replace(outcome, optional=step.optional)
                 context.checkpoint(self.outcomes)
             ended[step.name].set()
 
@@ -126,7 +140,7 @@ class Launch:
                 group.start_soon(run, step)
 
     async def _outcome_of(self, step: Step) -> Outcome:
-        missing = [need for need in step.needs if self.outcomes[need].state != "done"]
+        missing = [need for need in step.needs if not self.outcomes[need].is_fine]
         if missing:
             return Outcome("skipped", f"needs {', '.join(missing)}", version_of(step))
         kind, arguments = call_of(step)

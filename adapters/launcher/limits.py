@@ -1,12 +1,15 @@
-"""What the system and a connection cannot take, of a path and of a URL: found before anything begins."""
+"""What the system and a connection cannot take, of a path, a URL and a variable: found before anything begins."""
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from recovery.explain import counted
 from recovery.installation import extra
+from recovery.redact import redact
 
 with extra("launcher"):
     import httpx2
@@ -29,6 +32,8 @@ def too_long(place: Path, files: Sequence[Path]) -> str | None:
 
 def wrong_url(text: str) -> str | None:
     """Why no file can be downloaded from *text*."""
+    if text.startswith("hf://"):
+        return None
     try:
         url = httpx2.URL(text)
     except (httpx2.InvalidURL, ValueError) as error:
@@ -39,4 +44,26 @@ def wrong_url(text: str) -> str | None:
         return "has a host that is no name"
     if url.port is not None and not 0 < url.port < 65536:
         return f"has the port {url.port}, and ports are 1 to 65535"
+    return None
+
+
+def wrong_reference(text: str) -> str | None:
+    """Why *text* names no environment variable that holds a secret. The text is not shown: it may be the secret."""
+    if re.fullmatch(r"env:[A-Za-z_][A-Za-z0-9_]*", text) and redact(text) == text:
+        return None
+    return (
+        f'must be "env:NAME", the variable that holds it, as a plan is no place for a secret; what was given '
+        f"({counted(len(text), 'character')}) is not that"
+    )
+
+
+def wrong_variable(name: str, value: str) -> str | None:
+    """Why a plan may not set the variable *name* to *value*. The value is not shown if it may be a secret."""
+    if not name or "=" in name or "\0" in name + value:
+        return "is no name of a variable, or has a null character, which no system passes on"
+    if redact(said := f"{name}={value}") != said:
+        return (
+            f"looks like a secret, and a plan is no place for one: set the variable where the launcher is started, "
+            f'and write {name} = "env:{name}"'
+        )
     return None

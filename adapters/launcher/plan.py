@@ -1,69 +1,41 @@
-"""Launch plans in TOML, checked as a whole before anything begins.
-
-root = "models"                 # the folder of destinations; relative to the plan, by default its folder
-
-[retry]                         # RetryPolicy, for every operation of the plan
-max_retries = 5
-
-[circuit]                       # BreakerPolicy: one circuit per host, for attempts that do not reach it
-failure_threshold = 5           # such attempts in a row, of all downloads from the host, open it
-break_duration = 10.0
-
-[[rule]]                        # Rule, asked before the built-in rules
-exit_codes = [75]
-category = "transient"
-
-[download]
-parallel = 4                    # at a time
-stall_timeout = 60.0            # seconds without a byte
-
-[[operation]]
-name = "model"
-kind = "download"
-url = "https://example.org/model.safetensors"
-destination = "checkpoints/model.safetensors"
-sha256 = "…"                    # optional, as is size
-
-[[operation]]
-name = "requirements"
-kind = "command"
-run = ["pip", "install", "-r", "requirements.txt"]
-needs = ["model"]
-"""
+"""Launch plans in TOML, checked as a whole before anything begins. docs/plans.md is the reference, with an example."""
 
 from __future__ import annotations
 
 import codecs
 import re
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import Literal, get_args, get_type_hints
 
 import msgspec
 
 from adapters.disk import read_plain
-from adapters.downloads.names import files_of
-from adapters.launcher.limits import too_long, wrong_url
+from adapters.launcher.document import FAMILIES, KINDS, REFERENCE, TABLES, Command, Document, Download, Step
+from adapters.launcher.limits import wrong_reference, wrong_url, wrong_variable
+from adapters.launcher.places import outside, wrong_places
 from events.errors import Permanent
-from recovery import validation
 from recovery.configuration import breaker_of, policy_of, rules_of
 from recovery.policies.backoff import Exponential
 from recovery.policies.breaker_policy import BreakerPolicy
 from recovery.policies.hosts import HOST_BREAKER
 from recovery.policies.retry import RetryPolicy
 from recovery.policies.rules import Rule
+from recovery.serialization.secret import Secret
 from recovery.suggestions import hint
 from recovery.tables import TableError
 
 JOURNALS = ".recovery"
 """The folder beside a plan that holds its journal and its commands' output."""
 
-
 MOST_BYTES = 16 * 1024 * 1024
 """Bytes of a plan that are read."""
+
+RETRY = RetryPolicy(max_retries=5, backoff=Exponential(0.5))
+"""What ``[retry]`` changes: for every operation of the plan, with the patience of a launch."""
 
 
 class PlanError(Permanent):
@@ -76,101 +48,54 @@ class PlanError(Permanent):
         self.reason = reason
 
 
-RETRY = RetryPolicy(max_retries=5, backoff=Exponential(0.5))
-"""What ``[retry]`` changes: for every operation of the plan, with the patience of a launch."""
-
-
-class DownloadTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``[download]``: how many run at a time, and after how many seconds without a byte one has stalled."""
-
-    parallel: int = 4
-    stall_timeout: float = 60.0
-
-    def __post_init__(self) -> None:
-        validation.whole("parallel", self.parallel, least=1)
-        validation.number("stall_timeout", self.stall_timeout, above=0.0)
-
-
-class Operation(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", forbid_unknown_fields=True):
-    """What all operations have: a name, and the names of those that must be done before."""
-
-    name: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
-    needs: tuple[str, ...] = ()
-
-
-class Download(Operation, frozen=True, kw_only=True, tag="download"):
-    """Download *url* to *destination*, below the plan's root."""
-
-    url: str
-    destination: str
-    sha256: str | None = None
-    size: Annotated[int, msgspec.Meta(ge=0)] | None = None
-
-
-class Command(Operation, frozen=True, kw_only=True, tag="command"):
-    """Run a program without a shell, in *cwd* below the plan's root. It may run more than once."""
-
-    run: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
-    cwd: str = "."
-
-
-Step: TypeAlias = Download | Command
-
-
-class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The TOML document."""
-
-    operation: Annotated[tuple[Step, ...], msgspec.Meta(min_length=1)]
-    root: str = "."
-    retry: dict[str, Any] = {}
-    circuit: dict[str, Any] = {}
-    download: DownloadTable = DownloadTable()
-    rule: tuple[dict[str, Any], ...] = ()
-
-
 class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
     """A plan that can be run.
 
-    *root* is absolute, every destination and folder is below it, and no operation needs itself. *version* changes with
-    every byte of the file.
+    *root* is absolute. Every destination and folder is below it, or where *follow_links* allows a link to lead. No
+    operation needs itself. *policies* are those of the operations that have a ``retry`` of their own, by name; *policy*
+    is for the others.
     """
 
     path: Path
     root: Path
     steps: tuple[Step, ...]
     policy: RetryPolicy
+    policies: Mapping[str, RetryPolicy] = {}
     breaker: BreakerPolicy
     rules: tuple[Rule, ...] = ()
+    tokens: Mapping[str, Secret] = {}
     parallel: int
     stall_timeout: float
+    follow_links: bool = False
+    orphans: Literal["wait", "end"] = "wait"
 
     @property
     def journal(self) -> Path:
         """The default place of its journal: in ``.recovery`` beside the plan."""
         return self.path.parent / JOURNALS / f"{self.path.stem}.db"
 
-    def place(self, destination: str) -> Path:
-        """*destination* as an absolute path, with its links followed as they are now.
+    def place(self, text: str) -> Path:
+        """*text*, a destination or folder of the plan, as an absolute path, with its links followed as they are now.
 
-        Raises PlanError if that is outside the root: what ran since the plan was loaded may have made a link.
+        Raises PlanError if it may not be there: what ran since the plan was loaded may have made a link.
         """
-        place = (self.root / destination).resolve()
-        if not place.is_relative_to(self.root):
-            raise PlanError(self.path, "", f"{destination!r} leads outside the plan's root by now, to {place}")
+        place = (self.root / text).resolve()
+        if (reason := outside(self.root, text, place, follow_links=self.follow_links)) is not None:
+            raise PlanError(self.path, "", f"changed since the launch began: {reason}")
         return place
 
 
 def load_plan(path: Path) -> LaunchPlan:
     """Read and check the plan at *path*. Raises PlanError for the first problem found."""
-    try:
-        text = read_plain(path.resolve(), MOST_BYTES).removeprefix(codecs.BOM_UTF8)
-    except (OSError, RuntimeError) as error:  # a circle of links is a RuntimeError
-        raise PlanError(path, "", getattr(error, "strerror", None) or str(error)) from error
-    if text.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise PlanError(path, "", "is in UTF-16, and TOML is in UTF-8: save it as UTF-8")
+    text = _text(path)
     try:
         document = msgspec.toml.decode(text, type=Document)
         policy = policy_of(document.retry, RETRY, "retry")
+        policies = {
+            step.name: policy_of(step.retry, policy, f"operation[{number}].retry")
+            for number, step in enumerate(document.operation)
+            if step.retry
+        }
         breaker = breaker_of(document.circuit, HOST_BREAKER, "circuit")
         rules = rules_of(document.rule)
     except TableError as error:
@@ -183,18 +108,39 @@ def load_plan(path: Path) -> LaunchPlan:
         root = (path.parent / document.root).resolve()
     except (OSError, ValueError, RuntimeError) as error:
         raise PlanError(path, "root", f"{document.root!r} is no place: {error}") from error
-    for key, reason in chain(_wrong_needs(document.operation), _wrong_places(path, root, document.operation)):
+    ours, follow_links = (path.resolve(), (path.parent / JOURNALS).resolve()), document.download.follow_links
+    for key, reason in chain(
+        _wrong_tokens(document.tokens),
+        _wrong_needs(document.operation),
+        wrong_places(root, document.operation, ours, follow_links=follow_links),
+        _wrong_values(document.operation),
+    ):
         raise PlanError(path, key, reason)
     return LaunchPlan(
         path=path,
         root=root,
         steps=document.operation,
         policy=policy,
+        policies=policies,
         breaker=breaker,
         rules=rules,
+        tokens={family: Secret(reference) for family, reference in document.tokens.items()},
         parallel=document.download.parallel,
         stall_timeout=document.download.stall_timeout,
+        follow_links=follow_links,
+        orphans=document.launch.orphans,
     )
+
+
+def _text(path: Path) -> bytes:
+    """The bytes of the file at *path*, which are UTF-8 without a byte order mark."""
+    try:
+        text = read_plain(path.resolve(), MOST_BYTES).removeprefix(codecs.BOM_UTF8)
+    except (OSError, RuntimeError) as error:  # a circle of links is a RuntimeError
+        raise PlanError(path, "", getattr(error, "strerror", None) or str(error)) from error
+    if text.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise PlanError(path, "", "is in UTF-16, and TOML is in UTF-8: save it as UTF-8")
+    return text
 
 
 def _where(message: str, text: bytes) -> tuple[str, str]:
@@ -204,23 +150,44 @@ def _where(message: str, text: bytes) -> tuple[str, str]:
     if match := re.match(r"Object missing required field `(.+)`", reason):
         return f"{key}.{match[1]}".lstrip("."), "is missing"
     if match := re.match(r"Object contains unknown field `(.+)`", reason):
-        return f"{key}.{match[1]}".lstrip("."), f"there is no such key; {hint(match[1], _known_keys(key, text))}"
+        return f"{key}.{match[1]}".lstrip("."), _unknown(match[1], key, text)
     if match := re.match(r"Invalid value '(.*)'", reason):
         return key, f"unknown kind {match[1]!r}; 'download' or 'command'"
-    if match := re.match(r"(\w+) (must be .+)", reason):  # of ``DownloadTable``
+    if match := re.match(r"Invalid enum value '(.*)'", reason):
+        table, _, field = key.rpartition(".")
+        choices = get_args(get_type_hints(TABLES[table])[field])
+        return key, f"must be {' or '.join(map(repr, choices))}, not {match[1]!r}"
+    if match := re.match(r"(\w+) (must be .+)", reason):  # of a table's own checks
         return f"{key}.{match[1]}", match[2]
     return key, reason[:1].lower() + reason[1:]
 
 
-def _known_keys(table: str, text: bytes) -> tuple[str, ...]:
-    """The keys of the *table* at that path in *text*."""
+def _unknown(name: str, table: str, text: bytes) -> str:
+    """Why the key *name* is not in the *table* at that path in *text*, and which key or table was meant."""
     if number := re.fullmatch(r"operation\[(\d+)\]", table):
         kind = tomllib.loads(text.decode())["operation"][int(number[1])]["kind"]
-        return ("kind", *(Download if kind == "download" else Command).__struct_fields__)
-    return (DownloadTable if table == "download" else Document).__struct_fields__
+        known = ("kind", *KINDS[kind].__struct_fields__)
+    else:
+        known = TABLES[table].__struct_fields__
+    suggestion = hint(name, known)
+    if suggestion.startswith("it has "):
+        homes = [f"[{key}] has it" for key, one in TABLES.items() if key and name in one.__struct_fields__]
+        homes += [
+            f"operations of kind {kind!r} have it" for kind, one in KINDS.items() if name in one.__struct_fields__
+        ]
+        suggestion = homes[0] if homes else suggestion
+    return f"there is no such key; {suggestion}"
 
 
 # These checks yield each problem as its key and reason. Only the first is reported, and may be the cause of the others.
+
+
+def _wrong_tokens(tokens: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    for family, reference in tokens.items():
+        if family not in FAMILIES:
+            yield f"tokens.{family}", f"there is no such family of hosts; {hint(family, FAMILIES)}"
+        if (reason := wrong_reference(reference)) is not None:
+            yield f"tokens.{family}", reason
 
 
 def _wrong_needs(steps: Sequence[Step]) -> Iterator[tuple[str, str]]:
@@ -232,7 +199,9 @@ def _wrong_needs(steps: Sequence[Step]) -> Iterator[tuple[str, str]]:
     for number, step in enumerate(steps):
         for need in step.needs:
             if need not in numbers:
-                yield f"operation[{number}].needs", f"there is no operation {need!r}"
+                meant = hint(need, tuple(numbers))
+                near = f"; {meant}" if meant.startswith("did you mean") else ""
+                yield f"operation[{number}].needs", f"there is no operation {need!r}{near}"
     try:
         TopologicalSorter({step.name: step.needs for step in steps}).prepare()
     except CycleError as error:
@@ -241,46 +210,27 @@ def _wrong_needs(steps: Sequence[Step]) -> Iterator[tuple[str, str]]:
         yield f"operation[{first}].needs", f"a cycle: {' -> '.join(reversed(cycle))}"
 
 
-def _wrong_places(path: Path, root: Path, steps: Sequence[Step]) -> Iterator[tuple[str, str]]:
-    ours = (path.resolve(), (path.parent / JOURNALS).resolve())
-    taken: dict[Path, int] = {}
+def _wrong_values(steps: Sequence[Step]) -> Iterator[tuple[str, str]]:
     for number, step in enumerate(steps):
-        field, text = ("destination", step.destination) if isinstance(step, Download) else ("cwd", step.cwd)
-        key = f"operation[{number}].{field}"
-        try:
-            place = (root / text).resolve()
-        except (OSError, ValueError, RuntimeError) as error:  # a NUL, a name too long, links in a circle
-            yield key, f"{text!r} is no place: {error}"
-            continue
-        if not place.is_relative_to(root):  # when links are followed
-            yield key, f"{text!r} is outside the plan's root, {root}"
-        files = files_of(place) if isinstance(step, Download) else (place,)
-        if (reason := too_long(place, files)) is not None:
-            yield key, reason
-        if isinstance(step, Command):
-            if not step.run[0] or any("\0" in word for word in step.run):
-                yield f"operation[{number}].run", "names no program, or has a null character, which no system passes on"
-            continue
-        if place == root:
-            yield key, f"{text!r} is the plan's root itself"
-        if any(place.is_relative_to(one) for one in ours):
-            yield key, f"{text!r} is where the plan and its journal are"
-        if place != root and place.is_dir():
-            yield key, f"{text!r} is a folder that is there"
-        for file in files:
-            first = taken.setdefault(file, number)
-            if first != number:
-                yield key, f"{text!r} is in the way of operation[{first}]'s destination"
-        for field, reason in _wrong_source(step):
+        for field, reason in _wrong_source(step) if isinstance(step, Download) else _wrong_command(step):
             yield f"operation[{number}].{field}", reason
-    for file, number in taken.items():
-        for parent in file.parents:
-            if parent in taken:
-                yield f"operation[{number}].destination", f"is below operation[{taken[parent]}]'s, which is a file"
 
 
 def _wrong_source(step: Download) -> Iterator[tuple[str, str]]:
-    if (reason := wrong_url(step.url)) is not None:
-        yield "url", f"{step.url!r} {reason}"
+    for number, url in enumerate(step.urls):
+        field = f"mirrors[{number - 1}]" if number else "url"
+        if (reason := wrong_url(url)) is not None:
+            yield field, f"{url!r} {reason}"
+        if url in step.urls[:number]:
+            yield field, f"{url!r} is named twice"
     if step.sha256 is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", step.sha256):
         yield "sha256", "must be 64 hex digits"
+
+
+def _wrong_command(step: Command) -> Iterator[tuple[str, str]]:
+    if not step.run[0] or any("\0" in word for word in step.run):
+        yield "run", "names no program, or has a null character, which no system passes on"
+    for name, value in step.env.items():
+        reason = wrong_reference(value) if value.startswith(REFERENCE) else wrong_variable(name, value)
+        if reason is not None:
+            yield f"env.{name}", reason

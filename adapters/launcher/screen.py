@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from time import monotonic
 
 from msgspec.structs import replace
 
 from adapters.launcher.incidents import IncidentLine
+from adapters.launcher.progress import progress_words
 from adapters.launcher.view import LaunchView, Line
 from events.event import FOREVER
 from recovery.explain import counted, duration, moment, waits_for
@@ -37,6 +38,9 @@ STYLES = {
 }
 SIGNS = {"queued": "·", "running": "▶", "waiting": "…", "paused": "‖", "done": "✓", "failed": "✗"}
 
+MOST_NAMED = 5
+"""Operations that the last line names; more are counted."""
+
 WIDE = 110
 """Columns of a terminal that has room for a bar beside the words."""
 
@@ -47,19 +51,20 @@ def launch_table(view: LaunchView, now: float, console: Console, *, is_cut: bool
     Reasons are wrapped, or cut to a line where the table *is_cut*. Then, of the operations that wait for one incident
     or gave up with it, one is shown and the others are counted.
     """
+    is_wide = console.width >= WIDE
     done = {line.name for line in view.lines.values() if line.state == "done"}
     table = Table(
-        Column("operation", no_wrap=True, overflow="ellipsis", min_width=12, max_width=24),
+        Column("operation", no_wrap=True, overflow="ellipsis", min_width=12, max_width=24 if is_wide else 20),
         Column("state", no_wrap=True, width=11),
         Column("tries", no_wrap=True, justify="right"),
-        *([Column("progress", no_wrap=True, width=12)] if console.width >= WIDE else ()),
+        *([Column("progress", no_wrap=True, width=12)] if is_wide else ()),
         Column("how it stands", no_wrap=is_cut, overflow="ellipsis" if is_cut else "fold", ratio=1),
         expand=True, box=None, pad_edge=False, padding=(0, 2, 0, 0),
     )  # fmt: skip
     lines = view.lines.values()
     for line in _folded(lines) if is_cut else lines:
-        name, state, tries, bar, words = _cells(line, now, done)
-        table.add_row(name, state, tries, *([bar] if console.width >= WIDE else ()), words)
+        name, state, tries, bar, words = _cells(line, now, done, is_short=not is_wide)
+        table.add_row(name, state, tries, *([bar] if is_wide else ()), words)
     return Group(*incident_lines(view.incidents.values(), now), table)
 
 
@@ -82,6 +87,8 @@ def live_table(view: LaunchView, console: Console) -> Iterator[None]:
             yield
     finally:
         console.print(launch_table(view, monotonic(), console))
+        if (words := last_words(view.lines.values())) is not None:
+            console.print(words)
 
 
 def incident_lines(incidents: Iterable[IncidentLine], now: float) -> Iterator[Text]:
@@ -104,14 +111,18 @@ def _folded(lines: Iterable[Line]) -> list[Line]:
     return kept
 
 
-def _cells(line: Line, now: float, done: set[str]) -> tuple[RenderableType, ...]:
+def _cells(line: Line, now: float, done: set[str], *, is_short: bool) -> tuple[RenderableType, ...]:
     resumed = f" (+{counted(line.resumed, 'restart')})" if line.resumed else ""
+    style = STYLES["skipped" if line.optional and line.state == "failed" else line.state]
     return (
         Text(brief(line.name)),
-        Text(f"{SIGNS.get(line.state, ' ')} {line.state}", style=STYLES[line.state]),
+        Text(f"{SIGNS.get(line.state, ' ')} {line.state}", style=style),
         Text(str(line.attempts or "")),
         _bar(line),
-        Text(brief(detail(line, now, done)) + resumed, style="dim" if line.state in ("done", "queued") else ""),
+        Text(
+            brief(detail(line, now, done, is_short=is_short)) + resumed,
+            style="dim" if line.state in ("done", "queued") else "",
+        ),
     )
 
 
@@ -121,7 +132,7 @@ def _bar(line: Line) -> RenderableType:
     return ProgressBar(total=line.size, completed=line.size if line.state == "done" else line.offset, width=12)
 
 
-def detail(line: Line, now: float, done: set[str]) -> str:
+def detail(line: Line, now: float, done: set[str], *, is_short: bool = False) -> str:
     """How far the operation of *line* is, what it waits for, or why it failed; *done* are the operations that are."""
     why = f": {line.why}" if line.why else ""
     match line.state:
@@ -129,7 +140,7 @@ def detail(line: Line, now: float, done: set[str]) -> str:
             missing = [need for need in line.needs if need not in done]
             return f"needs {', '.join(missing)}" if missing else ""
         case "running":
-            return progress(line)
+            return progress(line, now, is_short=is_short) or running(line, now)
         case "waiting" | "paused" if line.incident:
             return f"waits for incident {line.incident}"
         case "waiting":
@@ -141,18 +152,20 @@ def detail(line: Line, now: float, done: set[str]) -> str:
             after = (
                 f"after {len(line.failures)} failure{'s' if len(line.failures) > 1 else ''}" if line.failures else ""
             )
-            return ", ".join(filter(None, (progress(line), after)))
-    return line.why
+            return ", ".join(filter(None, (progress(line, now), after)))
+    return f"optional: {line.why}" if line.optional and line.why else line.why
 
 
-def progress(line: Line) -> str:
-    """How many megabytes are there, of how many, and per cent; "" for an operation without bytes."""
-    if not line.offset and not line.size:
-        return ""
-    if not line.size:
-        return f"{line.offset / 1e6:.1f} MB"
-    offset = line.size if line.state == "done" else line.offset
-    return f"{offset / 1e6:.1f} of {line.size / 1e6:.1f} MB, {offset / line.size:.0%}"
+def progress(line: Line, now: float, *, is_short: bool = False) -> str:
+    """How far the transfer of *line* is at *now*, and how fast it goes; "" for an operation without bytes."""
+    if line.state == "done":
+        return progress_words(line.size or line.offset, None, line.start)
+    return progress_words(line.offset, line.size, line.start, line.rate(now), is_short=is_short)
+
+
+def running(line: Line, now: float) -> str:
+    """For how long the attempt of *line* has run; "" in its first seconds."""
+    return f"for {duration(now - line.began)}" if now - line.began >= 2.0 else ""
 
 
 def wait(line: Line, now: float) -> str:
@@ -168,6 +181,27 @@ def wait(line: Line, now: float) -> str:
             return (
                 f"{waits_for(line.waits_for, within=within, after=left)}, since {duration(max(now - line.since, 0.0))}"
             )
+
+
+def last_words(lines: Collection[Line]) -> str | None:
+    """How the launch of *lines* ended, as its exit code says; None for one that was stopped before its end."""
+    if not all(line.is_over for line in lines):
+        return None
+    by_state = {
+        state: [line.name for line in lines if line.state == state and not line.optional]
+        for state in ("failed", "cancelled", "skipped")
+    }
+    if any(by_state.values()):
+        said = "; ".join(f"{state}: {named(names)}" for state, names in by_state.items() if names)
+        return f"{sum(line.state == 'done' for line in lines)} of {counted(len(lines), 'operation')} done; {said}"
+    left = [line.name for line in lines if line.state != "done"]
+    return f"done, with {counted(len(left), 'optional operation')} failed: {named(left)}" if left else "done"
+
+
+def named(names: Sequence[str]) -> str:
+    """The first of *names*, and how many more there are."""
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return ", ".join(brief(name) for name in names[:MOST_NAMED]) + more
 
 
 def make_console(*, stderr: bool = False) -> Console:

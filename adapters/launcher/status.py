@@ -12,6 +12,7 @@ import msgspec
 
 from adapters.launcher.incidents import IncidentLine
 from adapters.launcher.launch import Outcome, name_in_arguments
+from adapters.launcher.progress import Transfer, saved_transfer
 from adapters.sqlite.files import side_files
 from adapters.sqlite.lock import written_files
 from adapters.sqlite.other_files import once
@@ -49,7 +50,7 @@ class CallStatus(msgspec.Struct, frozen=True, kw_only=True):
     the argument, or the idempotency key, that tells it from others. *cause* is its latest failure in plain words.
     *seen* is the Unix time of its latest event, *due* that of its next attempt, *deadline* that of the end of its wait
     for causes. *pid* is the process that wrote the latest event. *outcomes* are those of the operations of a launch, by
-    name.
+    name. *transfer* is how far a download is.
     """
 
     call: str
@@ -71,6 +72,7 @@ class CallStatus(msgspec.Struct, frozen=True, kw_only=True):
     pid: int = 0
     is_resumable: bool = True
     outcomes: dict[str, Outcome] = {}
+    transfer: Transfer | None = None
 
     @property
     def is_over(self) -> bool:
@@ -284,12 +286,13 @@ def _status(record: CallRecord, run: Run | None, living: set[str], *, is_readabl
         pid=0 if run is None else run.pid,
         is_resumable=record.is_resumable,
         outcomes=outcomes,
+        transfer=saved_transfer(record.saved) if record.operation == "download" else None,
     )
 
 
 def _state(record: CallRecord, outcomes: dict[str, Outcome], *, is_alive: bool, is_readable: bool) -> str:
     if record.is_over:
-        is_done = record.state != "succeeded" or all(outcome.state == "done" for outcome in outcomes.values())
+        is_done = record.state != "succeeded" or all(outcome.is_fine for outcome in outcomes.values())
         return record.state if is_done else "failed"
     if not is_readable:
         return "unreadable"

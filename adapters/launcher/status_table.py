@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from adapters.launcher.progress import progress_words
 from adapters.launcher.screen import STYLES, incident_lines
 from adapters.launcher.status import CallStatus, JournalStatus
 from events.names import display_name
@@ -107,6 +108,8 @@ def _lines(call: CallStatus, status: JournalStatus, source: Path, now: float) ->
     if call.state not in ("succeeded", "failed") and call.cause:
         often = f"{len(call.failures)} failures, last: " if len(call.failures) > 1 else ""
         yield Text(brief(often + call.cause))
+    if (there := call.transfer) is not None and (words := progress_words(there.offset, there.size, there.start or 0)):
+        yield Text(words)
     for line in _next(call, status, source, now):
         yield Text(brief(line))
 
@@ -146,20 +149,27 @@ def _next(call: CallStatus, status: JournalStatus, source: Path, now: float) -> 
             yield f"not started: {call.reason}"
         case "failed":
             yield from _outcomes(call)
-            yield f"{again} begins a new launch: it looks at each file, and runs each command again"
+            yield f"{again} begins a new launch: what is there is kept, and commands without `creates` run again"
+        case "succeeded" if any(outcome.state != "done" for outcome in call.outcomes.values()):
+            yield from _outcomes(call)
 
 
 def _outcomes(call: CallStatus) -> Iterator[str]:
     by_state = {
-        state: [name for name, outcome in call.outcomes.items() if outcome.state == state]
+        state: [
+            f"{name} (optional)" if outcome.optional else name
+            for name, outcome in call.outcomes.items()
+            if outcome.state == state
+        ]
         for state in ("done", "failed", "skipped")
     }
     counted = [f"{len(names)} {state}" for state, names in by_state.items() if names and state != "done"]
     yield f"done: {len(by_state['done'])} of {len(call.outcomes)}, {', '.join(counted)}"
     if by_state["failed"]:
         yield f"failed: {', '.join(by_state['failed'])}"
-    for name in by_state["skipped"]:
-        yield f"skipped: {name}, which {call.outcomes[name].why}"
+    for name, outcome in call.outcomes.items():
+        if outcome.state == "skipped":
+            yield f"skipped: {name}, which {outcome.why}"
 
 
 def _command(verb: str, *arguments: object) -> str:

@@ -7,9 +7,10 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
+from adapters.launcher.document import Download, Step
 from adapters.launcher.incidents import OF_CIRCUITS, IncidentLine
 from adapters.launcher.launch import Outcome, name_in_arguments
-from adapters.launcher.plan import Download, Step
+from adapters.launcher.progress import Samples, Transfer, rate, saved_transfer, with_sample
 from events.event import FOREVER, CallEvent, Event
 from events.operation_events import (
     CallRejected,
@@ -40,15 +41,17 @@ SEEN: tuple[type[Event], ...] = (Event, OperationStarted, OperationSucceeded)
 
 
 class Line(msgspec.Struct):
-    """One operation of the plan.
+    """One operation of the plan; *optional* as there.
 
-    Its wait began at *since*, its delay ends at *until*, which means what *bound* says, and its wait ends at *deadline*
-    at the latest, all on the clock of the events. *left* is the rest of the delay in seconds while it is paused.
+    Its attempt began at *began*, with *start* bytes that earlier ones had received, and has the *samples* since. Its
+    wait began at *since*, its delay ends at *until*, which means what *bound* says, and its wait ends at *deadline* at
+    the latest, all on the clock of the events. *left* is the rest of the delay in seconds while it is paused.
     *incident* is the host, or the operation, of the incident that it waits for, or that it gave up with.
     """
 
     name: str
     needs: tuple[str, ...] = ()
+    optional: bool = False
     state: State = "queued"
     attempts: int = 0
     failures: list[str] = msgspec.field(default_factory=list)
@@ -59,10 +62,22 @@ class Line(msgspec.Struct):
     bound: Bound = "in"
     deadline: float | None = None
     left: float | None = None
+    began: float = 0.0
+    start: int = 0
     offset: int = 0
     size: int | None = None
+    samples: Samples = ()
     why: str = ""
     incident: str = ""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended, done or not."""
+        return self.state in ("done", "failed", "skipped", "cancelled")
+
+    def rate(self, now: float) -> float | None:
+        """Bytes a second at *now*; None if that is not known."""
+        return rate(self.samples, now)
 
     def take(self, event: CallEvent) -> None:
         """Apply *event*."""
@@ -70,6 +85,8 @@ class Line(msgspec.Struct):
             case OperationStarted():
                 self._end_wait("running")
                 self.attempts = max(self.attempts, event.attempt)
+                self.began, self.start = event.at, self.offset
+                self.samples = ((event.at, self.offset),) if self.offset else ()
             case FailureClassified():
                 self.failures.append(explain(event).sentence)
             case RetryScheduled(after=after, retry=retry):
@@ -90,8 +107,8 @@ class Line(msgspec.Struct):
             case CallSteered(command="unpause") if self.state == "paused":
                 self.state, self.until, self.left = "waiting", event.at + (self.left or 0.0), None
             case CheckpointSaved(data=data):
-                progress = msgspec.json.decode(data)
-                self.offset, self.size = progress["offset"], progress["size"]
+                if (transfer := saved_transfer(data)) is not None:
+                    self._advance(event.at, transfer)
             case OperationResumed(after=after):
                 self.resumed += 1
                 self._wait(event.at, after, "what is left of its delay", "in")
@@ -108,6 +125,14 @@ class Line(msgspec.Struct):
             case OperationCancelled():
                 self._end_wait("cancelled")
 
+    def _advance(self, at: float, transfer: Transfer) -> None:
+        if transfer.start is not None:
+            self.start, self.samples = transfer.start, self.samples or ((self.began, transfer.start),)
+        elif transfer.offset < self.start:
+            self.start = 0  # it started over
+        self.samples = with_sample(self.samples, at, transfer.offset)
+        self.offset, self.size = transfer.offset, transfer.size
+
     def _wait(self, since: float, after: float, waits_for: str, bound: Bound) -> None:
         self.state, self.waits_for, self.bound = "waiting", waits_for, bound
         self.since, self.until, self.deadline, self.left, self.incident = since, since + after, None, None, ""
@@ -121,7 +146,12 @@ class LaunchView:
 
     def __init__(self, steps: Iterable[Step]) -> None:
         self.lines = {
-            step.name: Line(name=step.name, needs=step.needs, size=step.size if isinstance(step, Download) else None)
+            step.name: Line(
+                name=step.name,
+                needs=step.needs,
+                optional=step.optional,
+                size=step.size if isinstance(step, Download) else None,
+            )
             for step in steps
         }
         self.incidents: dict[OperationKey, IncidentLine] = {}

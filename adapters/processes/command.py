@@ -1,12 +1,14 @@
-"""Run a command of a plan: alone, in a process group of its own, with its output in a file.
+"""Run a command: alone, in a process group of its own, with its output in a bounded log.
 
-The group ends with the launch, and with a cancelled attempt. What a command has left running when it ended by itself,
-a server say, stays. A command that outlived a launcher (``kill -9``) is waited for: two at once (``pip install`` into
-one environment) would do harm. Two locks tell it from what it left running:
+All that a command starts ends with a cancelled attempt, also what has left its group. What a command has left running
+when it ended by itself, a server say, stays. A command that outlived a launcher (``kill -9``) is waited for, or ended:
+two at once (``pip install`` into one environment) would do harm. Its exit code is not known, so it runs again.
 
-- on ``<name>.log``, held by the launcher alone: one launcher at a time decides;
-- on ``<name>.lock``, handed down to every process that the command starts. The file names the command's own process,
-  so that helpers which keep the lock are not waited for.
+Each command has these files in the folder of logs:
+
+- ``<name>.log``: what it printed (``log_file``);
+- ``<name>.running``: which process it is, while it runs (``running``);
+- ``<name>.raw``: what it prints, until that is in the log (``output``).
 """
 
 from __future__ import annotations
@@ -15,29 +17,68 @@ import hashlib
 import logging
 import os
 import re
-import signal
 import subprocess
-import sys
 import tempfile
-from collections.abc import AsyncIterator, Sequence
-from contextlib import ExitStack, asynccontextmanager
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, Literal, TypeAlias
 
 import anyio
 import anyio.abc
 
-from adapters.disk import open_plain, try_lock
-from recovery.subscribers.evidence_extraction import MAX_BYTES
+from adapters.processes.identity import age_of, identity_of, is_alive, process_of
+from adapters.processes.log_file import LogFile
+from adapters.processes.output import Output
+from adapters.processes.running import POLL_INTERVAL, Reminder, Running, RunningFile, alone, hash_of
+from adapters.processes.silence import SilenceWatch
+from adapters.processes.tree import GRACE, Tree
+from events.errors import Retryable
+from recovery import validation
+from recovery.literals import LEAST_FOLDED
+from recovery.redact import NAMES, hide
+from recovery.serialization.secret import Secret
 
-POLL_INTERVAL = 0.2
-GRACE = 3.0
-"""Seconds from SIGTERM to SIGKILL for the processes of a command that must end."""
+Orphans: TypeAlias = Literal["wait", "end"]
+
+SECRET_NAME = re.compile(rf"(?:{NAMES}|pass|(?:api|access|secret)_?key)$", re.IGNORECASE)
+"""How the name of an environment variable ends whose value is a secret."""
 
 log = logging.getLogger("recovery.launch")
 
+_running: set[Tree] = set()
 
-async def run_command(name: str, argv: Sequence[str], *, cwd: Path, logs: Path, grace: float = GRACE) -> None:
+
+class SilentCommandError(Retryable):
+    """A command printed nothing and did nothing for too long, and was ended. Another attempt may help.
+
+    Args:
+        message: Which command, and for how long.
+        output: The beginning and the end of what it printed.
+    """
+
+    def __init__(self, message: str, output: str = "") -> None:
+        super().__init__(message)
+        self.output = output
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle it by its own arguments."""
+        return type(self), (str(self), self.output), self.__getstate__()
+
+
+async def run_command(
+    name: str,
+    argv: Sequence[str],
+    *,
+    cwd: Path,
+    logs: Path,
+    env: Mapping[str, str | Secret] | None = None,
+    silence: float | None = None,
+    orphans: Orphans = "wait",
+    grace: float = GRACE,
+    on_output: Callable[[str], object] | None = None,
+) -> None:
     """Run *argv* to its end, without a shell. Cancelled, it ends every process of the command first.
 
     Args:
@@ -45,160 +86,199 @@ async def run_command(name: str, argv: Sequence[str], *, cwd: Path, logs: Path, 
         argv: The program and its arguments.
         cwd: The folder it runs in.
         logs: The folder for its output.
-        grace: Seconds from SIGTERM to SIGKILL for its processes, once it is cancelled.
+        env: Variables that its environment has beside those of this process. Values are never logged; the output is
+            redacted of each ``Secret``, and of each text whose name is that of a secret (``HF_TOKEN``).
+        silence: Seconds without output, processor time, and input and output of all its processes, after which it is
+            ended; ``None`` for no limit. What waits for an answer from elsewhere is silent, too.
+        orphans: What becomes of the command of a launcher that was killed: it is waited for ("wait") or ended ("end").
+        grace: Seconds from SIGTERM to SIGKILL for its processes, once it must end.
+        on_output: Called with each line of its output, redacted.
 
     Raises:
-        subprocess.CalledProcessError: It failed; the error has the end of its output.
+        subprocess.CalledProcessError: It failed; the error has the beginning and the end of its output.
+        SilentCommandError: It was silent for too long.
         OSError: It cannot be started.
+        LookupError: The environment has no variable that a ``Secret`` refers to.
+        TypeError: *argv* is one text.
+        ValueError: *argv* is empty, or a setting is out of range.
     """
-    # The output goes to a file: it may be long, and a reader wants it after a crash.
-    async with _alone(name, logs) as (output, lock):
-        begin = output.seek(0, os.SEEK_END)
-        process = await anyio.open_process(
-            argv,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            cwd=cwd,
-            pass_fds=() if lock is None else (lock,),
-            start_new_session=True,  # a group of its own, without a terminal that it could ask for a password
-            env={"GIT_TERMINAL_PROMPT": "0", **os.environ},  # else git waits for ever for a user name
-        )
-        if lock is not None:
-            os.pwrite(lock, f"{process.pid} {_start_of(process.pid)}\n".encode(), 0)
-        async with process:
-            try:
+    if isinstance(argv, str):
+        raise TypeError(f"argv must be a list of texts, not the text {argv!r:.80}; no shell reads it")
+    if not argv:
+        raise ValueError("argv must name a program")
+    if silence is not None:
+        validation.number("silence", silence, above=0.0)
+    validation.number("grace", grace)
+    validation.choice("orphans", orphans, ("wait", "end"))
+    environment = _environment(env or {})
+    async with _files(name, logs, on_output) as (running, output):
+        command = _Command(name, running, output, silence, grace)
+        await command.see_to_orphan(orphans, hash_of(argv))
+        await command.run(argv, cwd, environment)
+
+
+def kill_all() -> None:
+    """Send SIGKILL to every process of each command that runs in this process now, also within its grace."""
+    for tree in tuple(_running):
+        tree.kill()
+
+
+class _Command:
+    """One run of a command."""
+
+    def __init__(self, name: str, running: RunningFile, output: Output, silence: float | None, grace: float) -> None:
+        self._name = name
+        self._running = running
+        self._output = output
+        self._silence = silence
+        self._grace = grace
+
+    async def see_to_orphan(self, orphans: Orphans, argv: str) -> None:
+        """Wait for what a killed launcher left of the command, or end it."""
+        left = self._running.left
+        if left is None:
+            return
+        tree = Tree(left.mark)
+        process = tree.oldest() if left.process is None else process_of(left.process)
+        tree.group = None if process is None else process.pid
+        if left.ending or (process is not None and orphans == "end"):
+            if process is not None:
+                text = "%s still runs as process %d, for %s: its launcher (process %d) was killed; it is ended"
+                log.warning(text, self._name, process.pid, age_of(process), left.launcher)
+            if tree.members():
+                await self._end(tree, left.ending or "its launcher was killed")
+        elif process is not None:
+            reminder = Reminder()
+            changed = "" if left.argv == argv else " (of another command line)"
+
+            async def end_of_process() -> None:
+                while is_alive(process):
+                    if reminder.is_due():
+                        text = "%s waits for process %d%s, which has run for %s: its launcher (process %d) was killed"
+                        log.warning(text, self._name, process.pid, changed, age_of(process), left.launcher)
+                    await anyio.sleep(POLL_INTERVAL)
+
+            await self._follow(tree, end_of_process)
+
+    async def run(self, argv: Sequence[str], cwd: Path, environment: Mapping[str, str]) -> None:
+        """Run it to its end. Raises as ``run_command``."""
+        self._output.begin()
+        tree = Tree(uuid.uuid4().hex)
+        # The mark finds the process if this one is killed before that one's id is noted.
+        self._running.write(Running(mark=tree.mark, argv=hash_of(argv), launcher=os.getpid()))
+        process = await self._start(argv, cwd, {**environment, **tree.environment()})
+        tree.group = process.pid
+        _running.add(tree)
+        try:
+            async with process:
+                self._running.change(process=identity_of(process.pid))
+                is_silent = await self._follow(tree, process.wait)
                 code = await process.wait()
-            except BaseException:
-                await _end_group(process, grace)
-                raise
+        finally:
+            _running.discard(tree)
+        self._output.copy_rest()
+        if is_silent:
+            text = f"{self._name} printed nothing and did nothing for {self._silence:g} s, and was ended"
+            raise SilentCommandError(text, self._output.told())
         if code != 0:
-            raise subprocess.CalledProcessError(code, argv, stderr=_tail(output, begin))
+            raise subprocess.CalledProcessError(code, argv, stderr=self._output.told())
+
+    async def _start(self, argv: Sequence[str], cwd: Path, environment: Mapping[str, str]) -> anyio.abc.Process:
+        stdout = self._output.open_for_process()
+        try:
+            with anyio.CancelScope(shield=True):  # a start that is cancelled half way leaves a process
+                return await anyio.open_process(
+                    argv,
+                    stdin=subprocess.DEVNULL,
+                    stdout=stdout,
+                    stderr=subprocess.STDOUT,
+                    cwd=cwd,
+                    start_new_session=True,  # a group of its own, without a terminal that it could ask for a password
+                    env=environment,
+                )
+        finally:
+            os.close(stdout)
+        raise AssertionError("a shielded scope ends with what is awaited in it")
+
+    async def _follow(self, tree: Tree, end: Callable[[], Awaitable[object]]) -> bool:
+        """Copy the output until *end* returns. Returns whether the command was ended, because it was silent."""
+        watch = SilenceWatch(self._silence, tree)
+        try:
+            while True:
+                with anyio.move_on_after(POLL_INTERVAL):
+                    await end()
+                    return False
+                if self._output.copy():
+                    watch.start_over()
+                elif watch.is_over():
+                    await self._end(tree, f"silent for {self._silence:g} s")
+                    return True
+        except BaseException:
+            await self._end(tree, "cancelled")
+            raise
+
+    async def _end(self, tree: Tree, why: str) -> None:
+        """End the processes of *tree*. That this is the launcher's doing is noted first, in the file and in the log."""
+        self._running.change(ending=why)
+        self._output.copy_rest()
+        self._output.note(f"ended by the launcher: {why}")
+        await tree.end(self._grace)
 
 
-# Alone
+# Its files
 
 
 @asynccontextmanager
-async def _alone(name: str, logs: Path) -> AsyncIterator[tuple[BinaryIO, int | None]]:
-    """The file for the output, and the lock to hand down, once no other process runs the command *name*."""
+async def _files(
+    name: str, logs: Path, on_output: Callable[[str], object] | None
+) -> AsyncIterator[tuple[RunningFile, Output]]:
+    """The files of the command *name*, once no other launcher runs it."""
     plain = _file_name(name)
-    with ExitStack() as stack:
+    async with AsyncExitStack() as stack:
         try:
             logs.mkdir(parents=True, exist_ok=True)
-            flags = os.O_RDWR | os.O_CREAT | os.O_APPEND
-            output = stack.enter_context(os.fdopen(open_plain(logs / f"{plain}.log", flags), "a+b"))
-            guard = stack.enter_context(os.fdopen(open_plain(logs / f"{plain}.log", flags), "a+b"))
+            opened = await _open_files(stack, name, logs / plain, on_output)
         except OSError as error:
             log.warning("the output of %s cannot be kept: %s", name, error)
-            yield cast("BinaryIO", stack.enter_context(tempfile.TemporaryFile())), None
-            return
-        if os.name != "posix":  # no locks, and none can be handed down
-            yield output, None
-            return
-        if not try_lock(guard.fileno()):
-            log.warning("%s waits for another launch, which runs it now", name)
-            while not try_lock(guard.fileno()):
-                await anyio.sleep(POLL_INTERVAL)
-        lock = await _lock(name, logs / f"{plain}.lock")
-        stack.callback(os.close, lock)
-        yield output, lock
+            await stack.aclose()
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="recovery-"))
+            opened = await _open_files(stack, name, Path(folder) / plain, on_output)
+        yield opened
 
 
-async def _lock(name: str, path: Path) -> int:
-    """The lock of *path*, taken as soon as no process is left of the command that an earlier launcher ran."""
-    has_said = False
-    while True:
-        file = open_plain(path, os.O_RDWR | os.O_CREAT)
-        try:
-            if try_lock(file):
-                os.ftruncate(file, 0)
-                return file
-            pid, start = _recorded(file)
-            if pid is not None and not (start and _start_of(pid) == start):
-                path.unlink()  # only helpers hold it; the next lock is a new file
-            else:
-                if not has_said:
-                    who = "a process" if pid is None else f"process {pid}"
-                    log.warning("%s waits for %s, which runs it since an earlier launch was killed", name, who)
-                    has_said = True
-                await anyio.sleep(POLL_INTERVAL)
-        except BaseException:
-            os.close(file)
-            raise
-        os.close(file)
+async def _open_files(
+    stack: AsyncExitStack, name: str, path: Path, on_output: Callable[[str], object] | None
+) -> tuple[RunningFile, Output]:
+    running = await stack.enter_async_context(alone(name, path.with_name(f"{path.name}.running")))
+    log_file = LogFile(path.with_name(f"{path.name}.log"))
+    stack.callback(log_file.close)
+    output = Output(
+        name,
+        path.with_name(f"{path.name}.raw"),
+        log_file,
+        offset=running.left.copied if running.left is not None else 0,
+        on_output=on_output,
+        on_copied=lambda copied: running.change(copied=copied),
+    )
+    stack.callback(_close, output, name)
+    return running, output
 
 
-def _recorded(file: int) -> tuple[int | None, str]:
-    """The process that the lock names, and its start; None where the launcher was killed before it wrote them.
-
-    The start is "" for a process that was over at once.
-    """
-    found = re.fullmatch(rb"([0-9]{1,10}) (\S{0,20})\n", os.pread(file, 64, 0))
-    return (int(found[1]), found[2].decode("latin-1")) if found else (None, "")
-
-
-def _start_of(pid: int) -> str:
-    """What tells the process *pid* from a later one of that number; "" if it is over."""
-    if sys.platform != "linux":
-        return "?" if _signal_group(pid, 0) else ""
-    fields = _fields_of(Path(f"/proc/{pid}/stat"))
-    return fields[19].decode() if fields else ""
-
-
-def _fields_of(stat: Path) -> list[bytes]:
-    """The fields of a process's *stat* file from the third on; none if it is over, also if its parent ignores that.
-
-    Source: proc_pid_stat(5). Field 3 is the state, 5 the group, 22 the start in clock ticks since the system began.
-    """
-    try:
-        fields = stat.read_bytes().rpartition(b")")[2].split()
-    except OSError:
-        return []
-    return [] if fields[0] in (b"Z", b"X") else fields
+def _close(output: Output, name: str) -> None:
+    if output.close():
+        log.info("%s has left processes running, which write to its output", name)
 
 
 def _file_name(name: str) -> str:
-    """*name* as the name of a file of its own: at most 109 bytes, and another one for every other name."""
+    """*name* as the name of files of its own: at most 109 bytes, and another one for every other name."""
     plain = re.sub(r"[^\w.-]", "_", name, flags=re.ASCII)[:100]
     return plain if plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
-# The end
-
-
-async def _end_group(process: anyio.abc.Process, grace: float) -> None:
-    """End *process* and all that it started in its group: with SIGTERM, and after *grace* seconds with SIGKILL."""
-    if os.name != "posix":
-        process.kill()
-        return
-    try:
-        _signal_group(process.pid, signal.SIGTERM)
-        with anyio.move_on_after(grace, shield=True):
-            await process.wait()
-            while _is_alive(process.pid):
-                await anyio.sleep(POLL_INTERVAL / 4)
-    finally:
-        _signal_group(process.pid, signal.SIGKILL)
-
-
-def _is_alive(group: int) -> bool:
-    """Whether a process of *group* runs. In a container, the first process may never collect those that are over."""
-    if sys.platform != "linux" or not _signal_group(group, 0):
-        return _signal_group(group, 0)
-    return any(_fields_of(stat)[2:3] == [b"%d" % group] for stat in Path("/proc").glob("[0-9]*/stat"))
-
-
-def _signal_group(group: int, number: int) -> bool:
-    """Send the signal of that *number* to the process *group*; False if no process of it takes one."""
-    try:
-        os.killpg(group, number)
-    except (ProcessLookupError, PermissionError):
-        return False
-    return True
-
-
-def _tail(file: BinaryIO, begin: int) -> str:
-    end = file.seek(0, os.SEEK_END)
-    file.seek(max(begin, end - MAX_BYTES))
-    return file.read().decode("utf-8", "replace")
+def _environment(given: Mapping[str, str | Secret]) -> dict[str, str]:
+    """The environment of a command, with the variables that are *given*. Their secrets are redacted from now on."""
+    values = {key: value.reveal() if isinstance(value, Secret) else value for key, value in given.items()}
+    for key, value in values.items():
+        if len(value) >= LEAST_FOLDED and SECRET_NAME.search(key):
+            hide(value)
+    return {"GIT_TERMINAL_PROMPT": "0", **os.environ, **values}  # else git waits for ever for a user name

@@ -1,7 +1,8 @@
 """Commands to a running process: files in ``<journal>.d/inbox``, each taken by one process, which answers in a file.
 
 A command is ``<name>.<call>.json``, and its answer ``<name>.<call>.answer``. Both appear whole, by renaming. The
-process that removes a command has taken it.
+process that removes a command has taken it. A secret that goes with a command is never in a file: the sender holds it
+ready in a pipe, ``<name>.<call>.secret``, which is empty without the sender.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ import itertools
 import logging
 import os
 import secrets
+import stat
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote, unquote
 
@@ -24,8 +26,11 @@ from recovery.journal.errors import JournalError
 from recovery.journal.store import Answer, Command, CommandSink
 
 MOST_BYTES = 64 * 1024
+MOST_SECRET = 4096
+"""Bytes of a secret: every pipe holds as many."""
 ENDING = ".json"
 ANSWER_ENDING = ".answer"
+SECRET_ENDING = ".secret"
 REFUSED_ENDING = ".refused"
 LONGEST_CALL = 120
 """Characters of a call's id, quoted, in the name of its command."""
@@ -58,21 +63,71 @@ def submit_command(journal: Path, command: Command) -> Path:
 
     Raises OSError if the file cannot be written.
     """
-    inbox = inbox_of(journal)
-    inbox.mkdir(mode=0o700, parents=True, exist_ok=True)
-    name = f"{time.time_ns()}-{os.getpid()}-{next(_numbers)}-{secrets.token_hex(4)}"
-    about = quote(command.call, safe="")
-    path = inbox / (f"{name}.{about}{ENDING}" if len(about) <= LONGEST_CALL else f"{name}{ENDING}")
+    path = _new_path(journal, command)
     _write(path, command)
     return path
 
 
-def send_command(journal: Path, command: Command, *, timeout: float) -> Answer | None:
+def _new_path(journal: Path, command: Command) -> Path:
+    inbox = inbox_of(journal)
+    inbox.mkdir(mode=0o700, parents=True, exist_ok=True)
+    name = f"{time.time_ns()}-{os.getpid()}-{next(_numbers)}-{secrets.token_hex(4)}"
+    about = quote(command.call, safe="")
+    return inbox / (f"{name}.{about}{ENDING}" if len(about) <= LONGEST_CALL else f"{name}{ENDING}")
+
+
+def send_command(journal: Path, command: Command, *, timeout: float, secret: str = "") -> Answer | None:
     """Put *command* into the inbox, and return what a process answers; None if no process takes it within *timeout*.
 
-    Raises OSError if the file cannot be written.
+    A *secret* goes along through a pipe, and is written to no disk.
+
+    Raises OSError if the file cannot be written, or the secret not be handed over.
     """
-    path = submit_command(journal, command)
+    path = _new_path(journal, command)
+    with _held_ready(path.with_suffix(SECRET_ENDING), secret):
+        _write(path, command)
+        return _answer_to(path, timeout)
+
+
+@contextmanager
+def _held_ready(pipe: Path, secret: str) -> Iterator[None]:
+    """Hold *secret*, if there is one, ready to be read from the named *pipe*."""
+    if not secret:
+        yield
+        return
+    data = secret.encode()
+    if not hasattr(os, "mkfifo") or len(data) > MOST_SECRET:
+        raise OSError(f"a secret can be handed to a process on POSIX, and has at most {MOST_SECRET} bytes")
+    os.mkfifo(pipe, 0o600)
+    try:
+        file = os.open(
+            pipe, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW
+        )  # for reading too: a writer alone may not open it
+        try:
+            os.write(file, data)
+            yield
+        finally:
+            os.close(file)
+    finally:
+        pipe.unlink(missing_ok=True)
+
+
+def _secret_in(pipe: Path) -> str:
+    """The secret that the sender of a command holds ready; "" if there is none."""
+    try:
+        file = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK | getattr(os, "O_NOFOLLOW", 0))
+    except FileNotFoundError:
+        return ""
+    try:
+        found = os.fstat(file)
+        if not stat.S_ISFIFO(found.st_mode) or found.st_uid != os.geteuid():
+            raise JournalError(f"{pipe} is no pipe of this user")
+        return os.read(file, MOST_SECRET).decode()
+    finally:
+        os.close(file)
+
+
+def _answer_to(path: Path, timeout: float) -> Answer | None:
     answer, end = path.with_suffix(ANSWER_ENDING), time.monotonic() + timeout
     while not os.path.lexists(answer):
         if time.monotonic() > end:
@@ -147,8 +202,8 @@ def _may_concern(entry: os.DirEntry[str], sink: CommandSink) -> bool:
     name, ending = os.path.splitext(entry.name)
     with suppress(OSError):
         match ending:
-            case ".answer" | ".refused" | ".json-new" | ".answer-new":
-                if _age(entry) > (EXPIRES_AFTER if ending == ANSWER_ENDING else FORGOTTEN_AFTER):
+            case ".answer" | ".secret" | ".refused" | ".json-new" | ".answer-new":
+                if _age(entry) > (EXPIRES_AFTER if ending in (ANSWER_ENDING, SECRET_ENDING) else FORGOTTEN_AFTER):
                     os.unlink(entry.path)
             case ".json":
                 _, is_named, call = name.partition(".")
@@ -171,6 +226,7 @@ def _carry_out(path: Path, sink: CommandSink) -> None:
         if not sink.concerns(command.call):
             return
         path.unlink()  # the process that succeeds with this has the command
+        secret = _secret_in(path.with_suffix(SECRET_ENDING))
     except FileNotFoundError:
         return  # another process took it
     except (JournalError, OSError, ValueError) as error:
@@ -178,7 +234,7 @@ def _carry_out(path: Path, sink: CommandSink) -> None:
         with suppress(OSError):  # the next look refuses it again
             path.rename(path.with_suffix(REFUSED_ENDING))
         return
-    answer = sink.carry_out(command)
+    answer = sink.carry_out(command, secret)
     with suppress(OSError):  # the command is carried out all the same
         _write(path.with_suffix(ANSWER_ENDING), answer)
 

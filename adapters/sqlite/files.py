@@ -4,6 +4,7 @@ Beside the journal ``calls.db`` stand its lock ``calls.db-lock`` and the folder 
 writes a side file there, ``<run>.db``, with a lock of its own. ``calls.db.d/inbox`` takes commands. The file
 ``calls.db.d/claims`` stays empty: processes lock bytes of it, for each call that no other process may run meanwhile.
 ``calls.db.d/answers`` grows by a byte with each batch that has a question or an answer, so that other processes look.
+``calls.db.d/remembered`` has the answers to secret questions that a person wants remembered.
 """
 
 from __future__ import annotations

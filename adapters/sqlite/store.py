@@ -27,6 +27,7 @@ from adapters.sqlite.identity import OpenFiles
 from adapters.sqlite.lock import Lock, lock_for
 from adapters.sqlite.opening import judged, open_file
 from adapters.sqlite.other_files import known_calls, question_rows, rows_of_operation
+from adapters.sqlite.remembered import KeepsSecrets
 from adapters.sqlite.retention import Retention
 from recovery import validation
 from recovery.journal.errors import (
@@ -36,7 +37,7 @@ from recovery.journal.errors import (
     NewerJournalError,
 )
 from recovery.journal.history import QUESTIONS, Run
-from recovery.journal.store import Claim, CommandSink, Row, Store, Taken, Wants
+from recovery.journal.store import Claim, CommandSink, Row, Taken, Wants
 
 QUESTION_KINDS = frozenset(event.__name__ for event in QUESTIONS)
 
@@ -46,7 +47,7 @@ _of_parents: list[object] = []
 """What a forked child inherited that has connections. It is kept from the garbage collector, which would close them."""
 
 
-class SQLiteStore(Store):
+class SQLiteStore(KeepsSecrets):
     """Writes the journal to an SQLite file.
 
     If another process writes *path*, this one writes ``<path>.d/<run>.db``. A file that is damaged or has an earlier

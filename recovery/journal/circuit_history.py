@@ -12,6 +12,7 @@ from events.event import Event
 from events.evidence import Category
 from events.question_events import QuestionAnswered
 from recovery.journal.history import Run, time_left
+from recovery.journal.store import Remembered
 from recovery.policies.circuit_states import Open, Reopened
 
 CIRCUIT: tuple[type[Event], ...] = (CircuitOpened, CircuitClosed)
@@ -23,16 +24,19 @@ class Restore(NamedTuple):
 
     Args:
         circuits: Called once, with the circuits that earlier runs left open, by operation and key.
-        questions: Called again and again, with the events about questions, of all processes.
+        questions: Called again and again, with the events about questions, of all processes, and the secrets that the
+            store keeps.
         answer: Called with each answer before it is written, and whether *questions* was called since it was given;
             returns what is to be written.
-        has_answers: Whether this process has given an answer.
+        has_answers: Whether this process has given an answer, or refused one.
+        to_remember: What the store is to keep or to drop since the last call.
     """
 
     circuits: Callable[[dict[tuple[str, str], Reopened]], object] = id
-    questions: Callable[[Sequence[Event]], object] = id
+    questions: Callable[[Sequence[Event], Sequence[Remembered]], object] = lambda _events, _remembered: None
     answer: Callable[[QuestionAnswered, bool], QuestionAnswered] = lambda event, _: event
     has_answers: Callable[[], bool] = lambda: False
+    to_remember: Callable[[], Sequence[Remembered]] = list
 
 
 class OpenCircuit(msgspec.Struct, frozen=True):

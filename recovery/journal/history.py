@@ -26,7 +26,7 @@ from events.operation_events import (
     Recorded,
     RetryScheduled,
 )
-from events.question_events import QuestionAnswered, QuestionAsked
+from events.question_events import QuestionAnswered, QuestionAsked, QuestionReopened
 from events.repeat_events import OperationRepeated
 from recovery.explain import Explanation, counted, explain, moment
 
@@ -41,7 +41,7 @@ TERMINAL: tuple[type[CallEvent], ...] = (
 )
 """The events that end a call."""
 
-QUESTIONS: tuple[type[Event], ...] = (QuestionAsked, QuestionAnswered)
+QUESTIONS: tuple[type[Event], ...] = (QuestionAsked, QuestionAnswered, QuestionReopened)
 """The events from which questions and their answers are restored."""
 
 MAX_FAILURES_KEPT = 50

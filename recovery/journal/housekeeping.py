@@ -193,11 +193,18 @@ class Housekeeping:
                 is_read = False
             for entry, event in answers:
                 entry.event = self._restore.answer(event, is_read)
+        if changed := self._restore.to_remember():
+            try:
+                self._connection.run(self._connection.store.remember(changed))
+            except Exception as error:
+                for one in changed:
+                    log.warning("the store cannot keep or drop the answer to %r: %s", one.name, error)
 
     def _pass_answers(self) -> None:
         rows = self._connection.run(self._connection.store.questions())
         if rows or not self._has_read:
-            self._restore.questions([event for _, event in readable(rows)])
+            remembered = self._connection.run(self._connection.store.remembered())
+            self._restore.questions([event for _, event in readable(rows)], remembered)
             self._has_read = True
 
     def prune(self, stored: int) -> None:

@@ -5,7 +5,7 @@ The adapters are ``adapters.memory`` and ``adapters.sqlite.store``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ForwardRef, Generic, Literal, Protocol, Self, TypeAlias, TypeVar
 
 import msgspec
@@ -173,6 +173,21 @@ class Store(Protocol):
         """
         return ()
 
+    async def remembered(self) -> Sequence[Remembered]:
+        """The secrets that were remembered, for every process of the journal."""
+        return ()
+
+    async def remember(self, changed: Sequence[Remembered]) -> None:
+        """Keep, or drop, secrets: where only this user can read them, and never in the journal itself.
+
+        Called before the answer is appended. The default drops, and keeps none.
+
+        Raises:
+            JournalError, OSError: They cannot be kept or dropped; the message says why, without a value.
+        """
+        if any(one.value for one in changed):
+            raise OSError("this store keeps no secrets; they are asked for again after a restart")
+
     async def commands(self, sink: CommandSink) -> None:
         """Pass the commands that arrived since the last call to *sink*, as far as they concern it; send its answers.
 
@@ -199,7 +214,7 @@ class Pending(msgspec.Struct, frozen=True):
     unreadable: tuple[str, ...] = ()
 
 
-CommandName: TypeAlias = Literal["retry", "pause", "unpause", "give up", "cancel", "reset", "edit"]
+CommandName: TypeAlias = Literal["retry", "pause", "unpause", "give up", "cancel", "reset", "edit", "answer"]
 
 
 class Command(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -209,7 +224,7 @@ class Command(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         name: The command.
         call: The id of the call.
         reason: What goes into ``CallSteered``.
-        changes: Of "edit": the settings that change.
+        changes: Of "edit": the settings that change; of "answer": the name of the question, as "question".
     """
 
     name: CommandName
@@ -225,6 +240,33 @@ class Answer(msgspec.Struct, frozen=True):
     said: str
 
 
+class Remembered(msgspec.Struct, frozen=True):
+    """The answer to a question that asks for a secret, which a store keeps beside the journal.
+
+    Args:
+        name: The name of the question.
+        answered: The Unix time of the answer.
+        value: The secret; "" drops what is kept of the question, up to an answer of that time.
+    """
+
+    name: str
+    answered: float
+    value: str
+
+    def __repr__(self) -> str:
+        return f"Remembered({self.name!r}, {self.answered!r}, ***)"
+
+
+def kept_after(kept: Iterable[Remembered], changed: Iterable[Remembered]) -> dict[str, Remembered]:
+    """What a store that has *kept* some secrets keeps after ``remember(changed)``, by the names of the questions."""
+    after = {one.name: one for one in kept}
+    for one in changed:
+        before = after.get(one.name)
+        if before is None or before.answered <= one.answered:
+            after[one.name] = one
+    return {name: one for name, one in after.items() if one.value}
+
+
 class CommandSink(Protocol):
     """What carries out the commands to this process. Called on the journal's thread."""
 
@@ -232,8 +274,8 @@ class CommandSink(Protocol):
         """Whether a command about the call of that id is for this process."""
         ...
 
-    def carry_out(self, command: Command) -> Answer:
-        """Carry *command* out, or say why not."""
+    def carry_out(self, command: Command, secret: str = "") -> Answer:
+        """Carry *command* out, or say why not; *secret* is what answers the question of an "answer"."""
         ...
 
     def after_fork(self) -> None:

@@ -103,6 +103,7 @@ BY_TYPE: dict[str, Category] = {
         (T, "builtins", "ConnectionError EOFError TimeoutError"),
         (U, "builtins", "ConnectionRefusedError"),
         (T, "events.errors", "Retryable"),
+        (A, "events.errors", "NeedsPerson"),
         (T, "ssl", "SSLError"),
         (U, "socket", "gaierror"),
         (T, "subprocess", "TimeoutExpired"),

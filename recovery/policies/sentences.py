@@ -74,6 +74,8 @@ BY_RULE: dict[str, str] = {
     "retry_if": "the result is one to try again",
     "Permanent": "the program says that trying again is no use",
     "Retryable": "the program says that trying again may help",
+    "NeedsPerson": "a person must do something first",
+    "events.errors.NeedsPerson": "a person must do something first",
     "events.errors.Permanent": "the program says that trying again is no use",
     "events.errors.Retryable": "the program says that trying again may help",
     "events.errors.CallRejectedError": "a call inside it was not allowed to begin",

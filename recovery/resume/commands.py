@@ -32,15 +32,22 @@ class CommandHandler:
         steering: Steers those that run, too.
         bus: Where the end of a call that is not resumed is published.
         resumption: What ``resume()`` found, with the quarantined calls; ``None`` before it.
+        answer: Answers a question of this process.
     """
 
     def __init__(
-        self, waiting: WaitingCalls, steering: Steering, bus: Bus, resumption: Callable[[], Resumption | None]
+        self,
+        waiting: WaitingCalls,
+        steering: Steering,
+        bus: Bus,
+        resumption: Callable[[], Resumption | None],
+        answer: Callable[[str, str], object],
     ) -> None:
         self._waiting = waiting
         self._steering = steering
         self._bus = bus
         self._resumption = resumption
+        self._answer = answer
         self._of_parent: set[str] = set()
         self._counted = (0, 0, 0)
         self._ids: set[str] = set()
@@ -71,8 +78,10 @@ class CommandHandler:
         resumption = self._resumption()
         return resumption if resumption is not None and resumption.is_ours else None
 
-    def carry_out(self, command: Command) -> Answer:
+    def carry_out(self, command: Command, secret: str = "") -> Answer:
         """Carry out *command*; where that is not possible, log a warning and say why."""
+        if command.name == "answer":
+            return self._answered(command, secret)
         answer = self._steered(command) or self._on_what_is_left(command) or _refused(_why_not(command))
         if not answer.is_done:
             log.warning("cannot %s call %s: %s", command.name, command.call, answer.said)
@@ -89,7 +98,7 @@ class CommandHandler:
             case "edit":
                 return self._edited(command)
         wait = self._waiting.describe(command.call)
-        if wait is None:
+        if wait is None or command.name == "answer":
             return None
         steering = "retry now" if command.name == "retry" else command.name
         if self._waiting.steer(command.call, steering, command.reason):
@@ -97,6 +106,13 @@ class CommandHandler:
         if command.name in ("pause", "unpause"):
             return _refused("it is paused already" if command.name == "pause" else "it is not paused")
         return None
+
+    def _answered(self, command: Command, secret: str) -> Answer:
+        try:
+            self._answer(command.changes["question"], secret)
+        except (KeyError, TypeError, ValueError) as error:
+            return _refused(f"{error}" if secret else "no answer has arrived")
+        return Answer(is_done=True, said="the process that asks has it, in its memory alone")
 
     def _edited(self, command: Command) -> Answer | None:
         try:
@@ -129,6 +145,11 @@ class CommandHandler:
         if any(one.call == command.call for one in found.left):
             return _refused("this process does not resume it, and can only give it up")
         return None
+
+
+def to_process(run: str) -> str:
+    """The ``Command.call`` of a command to the process of *run* itself: the id of no call."""
+    return f"{run}-0"
 
 
 def give_up_left(record: CallRecord, bus: Bus, reason: str) -> None:

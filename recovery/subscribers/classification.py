@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeAlias
 import msgspec
 
 from events.callables import name_of
-from events.errors import Permanent, RecoveryError, Retryable, UnwantedResult
+from events.errors import NeedsPerson, Permanent, RecoveryError, Retryable, UnwantedResult
 from events.evidence import Category, Evidence
 from events.operation_events import FailureClassified, OperationFailed
 from events.own_log import own_log
@@ -20,7 +20,7 @@ from recovery.policies.retry import UNSENT, reset_by_progress
 from recovery.policies.rules import front_of
 from recovery.policies.steering import STEERING
 from recovery.settings import NO_CONFIGS, ConfigOf, OperationConfig
-from recovery.subscribers.evidence_extraction import LEVELS, extract_evidence, leaves
+from recovery.subscribers.evidence_extraction import LEVELS, extract_evidence, leaves, remedy_of
 from recovery.subscribers.exhausted import exhausted_by
 from recovery.subscribers.guarded_reading import is_exception
 
@@ -58,7 +58,8 @@ def classify(error: BaseException | Evidence) -> Classification:
         if not issubclass(type(leaf), Exception):
             return Classification(Category.CANCELLED, type(leaf).__name__)
         evidence = extract_evidence(leaf)
-        judged.append(_steers(evidence) or classify(evidence))
+        answer = _steers(evidence) or classify(evidence)
+        judged.append(msgspec.structs.replace(answer, remedy=remedy_of(leaf)))
     longest = max(answer.retry_after or 0.0 for answer in judged)
     return msgspec.structs.replace(worst(judged), retry_after=longest or None)
 
@@ -74,9 +75,10 @@ class Meaning(NamedTuple):
 class Classify:
     """OperationFailed -> FailureClassified: extracts the evidence, and asks the rules in order.
 
-    What steers a framework is passed on. The mark of an inner recoverable call comes next, then ``Permanent`` and
-    ``Retryable``, the operation's ``retry_on``, what ``retry_if_error`` has answered, its ``classifier``, the
-    classifiers of the service, and last the built-in rules. A group is as bad as its worst leaf.
+    What steers a framework is passed on. The mark of an inner recoverable call comes next, then ``Permanent``,
+    ``Retryable`` and ``NeedsPerson``, the operation's ``retry_on``, what ``retry_if_error`` has answered, its
+    ``classifier``, the classifiers of the service, and last the built-in rules. A group is as bad as its worst leaf.
+    The remedy of a rule counts more than that which an error bears.
 
     Args:
         config_of: Finds the config of an operation.
@@ -114,12 +116,13 @@ class Classify:
             return None
         error = failed.error
         evidence = extract_evidence(error)
+        bearer: BaseException = error
         answer = self._declared(error, evidence, config, failed.operation)
         if answer is None and failed.retryable is not None:
             answer = Classification(Category.TRANSIENT if failed.retryable else Category.PERMANENT, "retry_if_error")
         if answer is None:
             if issubclass(type(error), ExceptionGroup):  # not isinstance, which asks __class__
-                answer, evidence = self._worst_of(error, config, failed.operation)
+                answer, evidence, bearer = self._worst_of(error, config, failed.operation)
             else:
                 answer = self._rule(evidence, config, failed.operation)
         retries, progress_resets = (
@@ -145,7 +148,7 @@ class Classify:
             done=failed.done,
             progress_resets=progress_resets,
             uncharged=uncharged,
-            remedy=answer.remedy,
+            remedy=answer.remedy or remedy_of(bearer),
         )
 
     def of_class(self, error: Exception, config: OperationConfig, operation: str) -> Meaning | None:
@@ -159,18 +162,24 @@ class Classify:
         is_by_text = config.retry_on is None and self._asks_rules(config) and not by_type(evidence.type, evidence.kinds)
         return Meaning(self._rule(evidence, config, operation), evidence, is_by_text)
 
-    def _worst_of(self, error: Exception, config: OperationConfig, operation: str) -> tuple[Classification, Evidence]:
+    def _worst_of(
+        self, error: Exception, config: OperationConfig, operation: str
+    ) -> tuple[Classification, Evidence, BaseException]:
         judged = []
         for leaf in leaves(error):
             evidence = extract_evidence(leaf)
             answer = self._declared(leaf, evidence, config, operation) or self._rule(evidence, config, operation)
-            judged.append((answer, evidence))
-        asked = max((_asked(answer, evidence) or 0.0 for answer, evidence in judged), default=0.0)
+            judged.append((answer, evidence, leaf))
+        asked = max((_asked(answer, evidence) or 0.0 for answer, evidence, _ in judged), default=0.0)
         if not config.may_repeat:  # a failure that may have had its effect outweighs one that cannot have
             judged = [one for one in judged if one[0].category not in UNSENT] or judged
-        gravest = worst([answer for answer, _ in judged]).category
-        answer, evidence = next(one for one in judged if one[0].category is gravest)
-        return msgspec.structs.replace(answer, retry_after=asked or None), evidence  # of several waits, the longest
+        gravest = worst([answer for answer, _, _ in judged]).category
+        answer, evidence, leaf = next(one for one in judged if one[0].category is gravest)
+        return (
+            msgspec.structs.replace(answer, retry_after=asked or None),
+            evidence,
+            leaf,
+        )  # of several waits, the longest
 
     def _declared(
         self, error: BaseException, evidence: Evidence, config: OperationConfig, operation: str
@@ -187,6 +196,8 @@ class Classify:
                 return Classification(Category.PERMANENT, "Permanent")
             if exhausted is None and issubclass(kind, Retryable):
                 return Classification(Category.TRANSIENT, "Retryable")
+            if exhausted is None and issubclass(kind, NeedsPerson):
+                return Classification(Category.AUTH, "NeedsPerson")
             if issubclass(kind, UnwantedResult):
                 return Classification(Category.TRANSIENT, "retry_if")
         if exhausted is None and evidence.cause is not None and not config.retry_exhausted:

@@ -12,7 +12,7 @@ from typing import Any  # for foreign objects
 
 import msgspec
 
-from events.evidence import Evidence
+from events.evidence import Evidence, Remedy
 from recovery.policies.error_output import as_shown, without_bars
 from recovery.redact import MAX_READ, brief, printable
 from recovery.subscribers.answers import READ, code_of, status_and_headers, wait_of
@@ -31,7 +31,7 @@ OWN_NUMBERS = frozenset({"ssl.SSLError", "socket.gaierror", "socket.herror"})
 """OSErrors whose errno is a number of another library, not of the system."""
 
 LOOKED_FOR = READ | {
-    "args", "bytes_done", "errors", "exit_code", "exit_status", "output", "partial", "reason", "returncode",
+    "args", "bytes_done", "errors", "exit_code", "exit_status", "output", "partial", "reason", "remedy", "returncode",
     "__cause__", "__context__", "__dict__", "__getattr__", "__getattribute__",
 }  # fmt: skip
 """The attributes of exceptions that are read, and those by which a class may compute them."""
@@ -149,6 +149,15 @@ def _kind_of(kind: type) -> _Kind:
         is_builtin=kind.__module__ == "builtins",
         is_bare=all(LOOKED_FOR.isdisjoint(vars(base)) for base in own),
     )
+
+
+def remedy_of(error: BaseException) -> Remedy | None:
+    """The attribute ``remedy`` of an exception; ``None`` unless it is a ``Remedy`` with texts."""
+    held = attribute_of(error, "remedy")
+    try:
+        return msgspec.convert(msgspec.to_builtins(held), Remedy) if type(held) is Remedy else None
+    except Exception:  # a field that is none of its type: the failure is journalled all the same
+        return None
 
 
 EXCEPTIONS: Any = BaseExceptionGroup.exceptions

@@ -30,7 +30,7 @@ from events.operation_events import (
     RetryScheduled,
 )
 from events.own_log import OwnLog
-from events.question_events import QuestionAnswered, QuestionAsked
+from events.question_events import QuestionAnswered, QuestionAsked, QuestionReopened
 from recovery.explain import counted, duration, explain, shown
 from recovery.policies.incidents import has_ended, is_held
 from recovery.redact import excerpt
@@ -76,6 +76,7 @@ LEVELS: dict[type[Event], int] = {
     ClockJumped: logging.WARNING,
     QuestionAsked: logging.WARNING,
     QuestionAnswered: logging.INFO,
+    QuestionReopened: logging.WARNING,
 }
 """The level of each event that is logged, where logging is on."""
 
@@ -194,10 +195,12 @@ def describe(event: Event, most_retries: int | None = None) -> str | None:
             line = f"circuit {name} closed"
         case ClockJumped():
             line = jump_in_words(event)
-        case QuestionAsked(name=asked, text=text, link=link):
-            line = "; ".join(filter(None, (f"a call waits for an answer to {asked!r}", text, link)))
+        case QuestionAsked(name=asked, text=text, link=link, reason=reason):
+            line = "; ".join(filter(None, (f"a call waits for an answer to {asked!r}", reason, text, link)))
         case QuestionAnswered(name=asked):
             line = f"the question {asked!r} is answered"
+        case QuestionReopened(name=asked, reason=reason):
+            line = f"the answer to {asked!r} does not count any more: {reason}"
         case IncidentClosed(lasted=lasted, calls=calls, gave_up=gave_up, outcome=outcome):
             ends = f", {gave_up} gave up" if gave_up else ""
             line = f"incident {name} is over after {duration(lasted)}, {outcome}; {counted(calls, 'call')} waited{ends}"

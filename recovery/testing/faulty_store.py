@@ -7,7 +7,7 @@ from typing import ParamSpec, TypeVar
 
 from recovery.journal.errors import JournalError
 from recovery.journal.history import Run
-from recovery.journal.store import Claim, CommandSink, Row, Store, Taken, Wants
+from recovery.journal.store import Claim, CommandSink, Remembered, Row, Store, Taken, Wants
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -127,6 +127,14 @@ class FaultyStore(Store):
     async def questions(self) -> Sequence[Row]:
         """Call the store's ``questions``: never counted and never failing, since it is called by the clock."""
         return await self.store.questions()
+
+    async def remembered(self) -> Sequence[Remembered]:
+        """Call the store's ``remembered``: never counted and never failing, since it is called by the clock."""
+        return await self.store.remembered()
+
+    async def remember(self, changed: Sequence[Remembered]) -> None:
+        """Call the store's ``remember``, or fail."""
+        await self._call(self.store.remember, changed)
 
     async def commands(self, sink: CommandSink) -> None:
         """Call the store's ``commands``: never counted and never failing, since it is called by the clock."""

@@ -107,6 +107,44 @@ def test_a_finding_about_what_is_not_set_names_the_table_or_the_file(plan: Path)
     assert [one.where for one in inspect(str(plan)).findings] == [f"{plan}"]
 
 
+def steps(*runs: str, more: str = "") -> str:
+    return "".join(
+        f'[[operation]]\nname = "c{number}"\nkind = "command"\nrun = {run.split()}\n{more}\n'
+        for number, run in enumerate(runs)
+    )
+
+
+@pytest.mark.parametrize(
+    ("run", "made"),
+    [
+        ("git clone https://example.org/a/ComfyUI.git", "ComfyUI"),
+        ("git clone --depth 1 https://example.org/a/ComfyUI/", "ComfyUI"),
+        ("git clone git@example.org:a/ComfyUI.git", "ComfyUI"),
+        ("git clone https://example.org/a/b custom/nodes", "custom/nodes"),
+        ("mkdir models", "models"),
+        ("mkdir -p models", None),
+        ("git pull", None),
+        ("pip install -r requirements.txt", None),
+    ],
+)
+def test_a_command_that_fails_when_run_again_is_named_with_what_it_creates(
+    plan: Path, run: str, made: str | None
+) -> None:
+    plan.write_text(steps("true", run))
+    found = [(one.rule, one.where, one.cure) for one in inspect(str(plan)).findings]
+    cure = f'set creates = "{made}", or a file in it that is made last'
+    assert found == ([("no-creates", f"{plan}:7", cure)] if made else [])
+    plan.write_text(steps(run, more='creates = "somewhere"'))
+    assert inspect(str(plan)).findings == ()
+
+
+def test_a_secret_in_a_plan_is_named_and_not_shown(plan: Path) -> None:
+    plan.write_text(steps("curl -u me:hunter22 x") + DOWNLOADS.replace("/0", "/0?token=hunter22abc"))
+    result = check(plan)
+    assert (result.exit_code, result.output.count("[secret-in-plan]")) == (1, 2)
+    assert "hunter22" not in result.output
+
+
 def test_json_has_all_settings_and_findings(plan: Path) -> None:
     plan.write_text(SLOW + DOWNLOADS)
     result = check(plan, "--json")
@@ -228,6 +266,7 @@ def test_what_a_program_prints_while_it_is_imported_is_no_part_of_the_json(shop:
 def test_the_page_lists_every_rule() -> None:
     folder = Path(__file__).parent.parent.parent
     page = (folder / "docs" / "configuration.md").read_text(encoding="utf-8")
-    sources = [(folder / name).read_text(encoding="utf-8") for name in ("recovery/lint.py", "adapters/inspection.py")]
+    files = ("recovery/lint.py", "adapters/inspection.py", "adapters/launcher/plan_lint.py")
+    sources = [(folder / name).read_text(encoding="utf-8") for name in files]
     rules = {rule for text in sources for rule in re.findall(r'(?:rule=|_of_policy\(\s*)"([a-z-]+)"', text)}
     assert re.findall(r"^\| `([a-z-]+)` \|", page, re.MULTILINE) == sorted(rules)

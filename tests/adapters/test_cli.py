@@ -291,7 +291,7 @@ def test_a_pipe_gets_a_line_when_an_operation_begins_and_ends(tmp_path: Path) ->
     lines = [line for line in ended.out.splitlines() if line.startswith(("a: ", "c: "))]
     assert [lines[0], *lines[-2:]] == ["a: begins", "c: begins", "c: done"]
     assert "a: attempt 2 begins" in lines
-    assert "a: done, 0.3 of 0.3 MB, 100%" in lines
+    assert "a: done, 320.0 kB, after 1 failure" in lines
 
 
 def test_signs_that_the_output_cannot_encode_are_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -493,7 +493,7 @@ def test_status_in_json_says_how_every_call_ended(launched: Path) -> None:
 def test_status_says_how_a_failed_launch_ended(launched: Path) -> None:
     text = " ".join(recovery("status", launched).out.split())
     assert "done: 1 of 3, 1 failed, 1 skipped failed: bad skipped: after-bad, which needs bad" in text
-    assert f"`recovery run {launched}` begins a new launch: it looks at each file, and runs each command again" in text
+    assert f"`recovery run {launched}` begins a new launch: what is there is kept, and commands without" in text
 
 
 @pytest.mark.parametrize("name", ["launch.toml", "launch.db"])

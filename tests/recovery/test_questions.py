@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import threading
 import time
 from collections.abc import Callable
@@ -17,18 +16,19 @@ from hypothesis import strategies as st
 
 from adapters.memory import MemoryStore
 from adapters.sqlite.store import SQLiteStore
-from events import Bus, Category, QuestionAnswered, QuestionAsked, Remedy
+from events import Bus, Category, Parked, QuestionAnswered, QuestionAsked, Remedy
+from events.errors import NeedsPerson
 from events.evidence import Evidence
 from events.operation_events import FailureClassified
-from recovery import JournalConfig, Recovery, RetryPolicy, Rule, Strategy
+from recovery import JournalConfig, Recovery, RetryPolicy, Rule, Secret, Strategy
 from recovery.policies.backoff import Constant
 from recovery.questions import Questions
 from recovery.testing import Script, VirtualClock
 from recovery.waiting.calls import WaitingCalls
+from tests.recovery.resume.dead_process import Killed, kill_at
 from tests.recovery.waiting.parked import parks, run, steered
 
 QUICK = JournalConfig(command_interval=0.01)
-NOT_JSON = (math.nan, (1, 2), {1: "a"}, b"a", {1}, object(), [math.inf], "\ud800")
 
 
 def service_at(path: Path, **options: Any) -> Recovery:
@@ -46,23 +46,27 @@ def soon(is_true: Callable[[], object]) -> bool:
 
 def test_an_answer_outlasts_a_restart(tmp_path: Path) -> None:
     with service_at(tmp_path / "calls.db") as service:
-        service.calls.answer("licence", {"accepted": [True, None]})
+        service.calls.question("gpu", "choice", ["0", "1"])
+        service.calls.answer("gpu", "1")
+        service.calls.answer("licence")
     with service_at(tmp_path / "calls.db") as service:
         assert soon(lambda: service.calls.is_answered("licence"))
-        assert service.calls.answered("licence") == {"accepted": [True, None]}
+        assert (service.calls.answered("gpu"), service.calls.answered("licence")) == ("1", True)
 
 
 def test_an_answer_reaches_a_call_that_waits_in_another_process_of_the_journal(tmp_path: Path) -> None:
     with service_at(tmp_path / "calls.db") as service, service_at(tmp_path / "calls.db") as other:
-        fetch = service.recoverable("fetch", policy=parks(service.calls.question("licence")))(Script(ConnectionError()))
+        fetch = service.recoverable("fetch", policy=parks(service.calls.question("where", "text")))(
+            Script(ConnectionError())
+        )
         thread = threading.Thread(target=fetch, daemon=True)
         thread.start()
         assert soon(service.calls.questions)
-        other.calls.answer("licence", "yes")
+        other.calls.answer("where", "here")
         thread.join(5.0)
-        assert service.calls.answered("licence") == "yes"
+        assert service.calls.answered("where") == "here"
         with service_at(tmp_path / "calls.db") as later:  # a process that starts afterwards, while both live
-            assert soon(lambda: later.calls.answered("licence") == "yes")
+            assert soon(lambda: later.calls.answered("where") == "here")
 
 
 def test_a_secret_answer_is_neither_written_nor_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -70,9 +74,9 @@ def test_a_secret_answer_is_neither_written_nor_logged(tmp_path: Path, caplog: p
     events: list[object] = []
     with service_at(tmp_path / "calls.db", enable_logging=True) as service:
         service.bus.subscribe((QuestionAsked, QuestionAnswered), events.append)
-        assert not service.calls.question("token", secret=True).is_met()
+        assert not service.calls.question("token", "secret").is_met()
         service.calls.answer("token", "hunter2-hunter2")
-        service.calls.answer("other", "hunter2-hunter2", secret=True)
+        service.calls.answer("other", "hunter2-hunter2")  # no call has asked it: it may be a secret
         assert (service.calls.answered("token"), service.calls.answered("other")) == ("hunter2-hunter2",) * 2
     written = b"".join(file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())
     assert b"QuestionAnswered" in written
@@ -93,7 +97,7 @@ def test_a_secret_of_a_question_that_another_process_asked_is_not_written(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, *, is_alive: bool
 ) -> None:
     with service_at(tmp_path / "calls.db") as service:
-        service.calls.question("token", secret=True).is_met()
+        service.calls.question("token", "secret").is_met()
         assert soon(lambda: b"QuestionAsked" in written_in(tmp_path))
         if not is_alive:
             service.close()
@@ -115,7 +119,7 @@ def test_an_answer_is_not_written_while_it_is_not_known_whether_it_is_a_secret(
 
     store = Unreadable()
     with Recovery(store=store) as service:
-        service.calls.question("ours")
+        service.calls.question("ours", "text")
         service.calls.answer("ours", "yes")
         service.calls.answer("token", "hunter2")
     assert [b"hunter2" in row.body or b"yes" in row.body for row in store.rows] == [True, False]
@@ -124,7 +128,7 @@ def test_an_answer_is_not_written_while_it_is_not_known_whether_it_is_a_secret(
 
 def test_a_question_that_another_process_calls_secret_is_secret_here(tmp_path: Path) -> None:
     with service_at(tmp_path / "calls.db") as service, service_at(tmp_path / "calls.db") as other:
-        service.calls.question("token", secret=True).is_met()
+        service.calls.question("token", "secret").is_met()
         service.calls.answer("public")
         assert soon(lambda: other.calls.is_answered("public"))
         events: list[QuestionAnswered] = []
@@ -152,12 +156,31 @@ def test_the_questions_that_calls_wait_for_are_listed() -> None:
     assert published == [QuestionAsked(at=0.0, name="licence", text="Accept the licence.", link="https://example.org")]
 
 
-@pytest.mark.parametrize("value", NOT_JSON, ids=lambda value: type(value).__name__)
-def test_an_answer_that_json_cannot_hold_is_refused(value: object) -> None:
+CHOICE = ("choice", ("a", "b"))
+WRONG: list[tuple[tuple[Any, ...], object, str]] = [
+    (("confirm",), "yes", "True or False, not a str"),
+    (CHOICE, "hunter2", "one of 'a', 'b'"),
+    (CHOICE, True, "one of 'a', 'b', not a bool"),
+    (("text",), 5, "a text, not a int"),
+    (("text",), "\ud800", "no Unicode text"),
+    (("text",), Secret("env:A"), "a text, not a Secret"),
+    (("secret",), b"hunter2", "a text, or a Secret that says where it is, not a bytes"),
+    (("secret",), "", "is empty"),
+    ((), {"a": 1}, "True, False, a text or a Secret, not a dict"),
+]
+
+
+@pytest.mark.parametrize(("question", "value", "problem"), WRONG, ids=lambda value: str(value)[:9])
+def test_an_answer_that_does_not_fit_the_question_is_refused(
+    question: tuple[Any, ...], value: Any, problem: str
+) -> None:
     service = Recovery()
-    with pytest.raises(TypeError, match=r"the answer to 'licence' cannot be kept: JSON cannot hold this \w+\. Give a"):
-        service.calls.answer("licence", value)
-    assert not service.calls.is_answered("licence")
+    if question:
+        service.calls.question("q", *question)
+    with pytest.raises((TypeError, ValueError), match=f"the answer to 'q' .*{problem}$") as raised:
+        service.calls.answer("q", value)
+    assert "hunter2" not in str(raised.value)
+    assert not service.calls.is_answered("q")
 
 
 def test_a_question_needs_a_name() -> None:
@@ -166,6 +189,18 @@ def test_a_question_needs_a_name() -> None:
         service.calls.question("")
     with pytest.raises(TypeError, match="the link of a question must be a text, not 1"):
         service.calls.question("licence", link=1)  # type: ignore[arg-type]
+    with pytest.raises(
+        ValueError, match=r"the kind of the question 'a' must be one of 'confirm', 'choice', .*not 'pin'"
+    ):
+        service.calls.question("a", "pin")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="the question 'a' needs choices"):
+        service.calls.question("a", "choice")
+    with pytest.raises(ValueError, match="the question 'a' is answered by a text, and has no choices"):
+        service.calls.question("a", "text", ["b"])
+    with pytest.raises(TypeError, match="the choices of the question 'a' must be texts that are not empty, not 'bc'"):
+        service.calls.question("a", "choice", "bc")
+    with pytest.raises(TypeError, match="the reason to ask 'a' again must be a text that is not empty, not ''"):
+        service.calls.reopen("a", "")
     with pytest.raises(TypeError, match="the name of a question must be a text that is not empty, not None"):
         service.calls.answer(None)  # type: ignore[arg-type]
 
@@ -184,7 +219,7 @@ def test_a_later_answer_of_this_process_counts_however_the_clock_is_set() -> Non
     assert known.answered("licence") == "new"
 
 
-def answered(name: str, value: object, at: float) -> QuestionAnswered:
+def answered(name: str, value: bool | str, at: float) -> QuestionAnswered:
     return QuestionAnswered(at=0.0, name=name, value=msgspec.Raw(msgspec.json.encode(value)), answered=at)
 
 
@@ -224,8 +259,29 @@ def test_a_failure_is_parked_on_the_question_of_its_remedy() -> None:
 
     script = Script(PermissionError("gated"))
     assert steered(service, script, act, policy=policy, classifier=gated(REMEDY)) == []
+    assert service.calls.answered("licence accepted") is True
     other = FailureClassified(at=0.0, call="c", category=Category.AUTH, evidence=Evidence(type="E"), rule="other")
     assert service.calls.question_of(other) is None
+
+
+def test_a_call_that_needs_a_person_asks_again_after_a_restart_and_goes_on_with_the_answer() -> None:
+    store, needs = MemoryStore(), NeedsPerson("401", remedy=REMEDY)
+
+    def asks(service: Recovery) -> dict[str, Any]:
+        strategy = Strategy(wait_for=(service.calls.question_of,), backoff=Constant(0.0))
+        return {"policy": RetryPolicy(per_category={Category.AUTH: strategy}), "resumable": True}
+
+    with Recovery(store=store) as service:
+        kill_at(service, Parked)
+        with pytest.raises(Killed):
+            service.recoverable("work", **asks(service))(Script(needs))()
+    with Recovery(store=store) as service:
+        service.recoverable("work", **asks(service))(Script(needs, "done"))
+        resumption = service.resume()
+        assert soon(service.calls.questions)
+        service.calls.answer(REMEDY.question)
+        assert resumption.wait(5.0)
+        assert [call.result for call in resumption.calls] == ["done"]
 
 
 def test_a_remedy_is_shown_where_the_failure_is_explained() -> None:

@@ -187,3 +187,18 @@ def test_a_subscriber_that_knows_some_errors_alone_still_ends_a_call_after_many_
     with pytest.raises(AnswerError):
         fetch(script)()
     assert script.calls == 1
+
+
+@pytest.mark.anyio
+async def test_a_service_that_is_entered_twice_is_closed_by_the_outer_one() -> None:
+    store = MemoryStore()
+    with Recovery(store=store) as service:
+        async with service:
+            async with service:
+                pass
+            assert service.operation("a", durability="journal").start().succeed() is None
+        service.operation("b", durability="journal").start().succeed()
+        assert service.journal is not None
+        service.journal.receipt().wait()
+    with pytest.raises(RuntimeError, match="closed"):
+        service.__enter__()

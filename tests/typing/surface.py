@@ -35,6 +35,7 @@ from recovery import (
     Resumption,
     RetryBudget,
     RetryPolicy,
+    Secret,
     Settings,
     Strategy,
     WaitingCall,
@@ -176,8 +177,12 @@ def steer(waiting: WaitingCall) -> None:
     assert_type(service.calls.find(waiting.call), CallRecord | None)
     assert_type(service.calls.retry_now(waiting.call), bool)
     assert_type(service.calls.give_up(waiting.call, "not needed any more"), bool)
-    service.calls.answer("token", "secret", secret=True)
-    service.calls.question("token", secret=True, text="a token", link="https://example.org")
+    service.calls.answer("token", "secret", remember=True)
+    service.calls.answer("token", Secret("env:TOKEN"))
+    service.calls.question("token", "secret", text="a token", link="https://example.org")
+    service.calls.question("gpu", kind="choice", choices=("0", "1"))
+    assert_type(service.calls.answered("gpu"), bool | str | None)
+    service.calls.reopen("token", "the token was refused: 401", refused="secret")
     assert_type(service.calls.questions(), list[OpenQuestion])
     service.resource("vram", total=24e9, unit="B")
     service.recoverable("load", claims={"vram": 1, "disk:models": len}, before=service.calls.question("a"))

@@ -15,6 +15,7 @@ import msgspec
 import pytest
 
 from adapters.disk import UnsafeFileError
+from adapters.downloads.identity import Identity
 from adapters.downloads.names import files_of, partial_path
 from adapters.downloads.partial_file import (
     DestinationBusyError,
@@ -51,8 +52,12 @@ def left(folder: Path, data: bytes = b"12345", **known: Any) -> None:
         ({"sha256": "a" * 64}, {"sha256": "A" * 64}, 5),
         ({"sha256": "a" * 64, "url": "https://other.org/"}, {"sha256": "a" * 64}, 5),
         ({"sha256": "a" * 64}, {"sha256": "b" * 64}, 0),
-        ({"sha256": "a" * 64}, {}, 0),
-        ({}, {"sha256": "a" * 64}, 0),
+        ({"sha256": "a" * 64}, {}, 5),
+        ({}, {"sha256": "a" * 64}, 5),
+        ({"sha256": "a" * 64, "url": "https://other.org/"}, {}, 5),
+        ({"linked": "a" * 40, "url": "https://other.org/"}, {}, 5),
+        ({"linked": "a" * 40, "url": "https://other.org/"}, {"sha256": "a" * 64}, 0),
+        ({"etag": '"a"', "url": "https://other.org/"}, {"sha256": "a" * 64}, 0),
         ({"size": 9}, {"size": 9}, 5),
         ({"size": 9}, {"size": 8}, 0),
         ({"size": 9}, {}, 5),
@@ -180,7 +185,7 @@ def test_a_part_that_starts_over_forgets_on_the_disk_before_new_bytes_come(tmp_p
     left(tmp_path, etag='"old"', sha256=None)
     partial = opened(tmp_path)
     partial.restart()
-    partial.describe(etag='"new"', size=9)
+    partial.describe(Identity(etag='"new"'), size=9)
     partial.write(b"n")
     assert not (tmp_path / "model.bin.part.json").exists()
     partial.close()
@@ -385,7 +390,7 @@ def test_a_sidecar_with_a_second_name_is_replaced_and_the_other_name_keeps_its_b
 def test_a_byte_too_many_is_never_written(tmp_path: Path, kept: bytes, error: type[Exception]) -> None:
     left(tmp_path, kept, size=5)
     partial = opened(tmp_path, size=5)
-    partial.describe(etag=None, size=None)
+    partial.describe(Identity(), size=None)
     partial.write(b"12345"[len(kept) :])
     with pytest.raises(error, match="more than 5 bytes came"):
         partial.write(b"6")

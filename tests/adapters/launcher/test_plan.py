@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from adapters.downloads.names import files_of
-from adapters.launcher.plan import MOST_BYTES, Command, Download, LaunchPlan, PlanError, load_plan
+from adapters.launcher.document import Command, Download
+from adapters.launcher.plan import MOST_BYTES, LaunchPlan, PlanError, load_plan
 from events.errors import RecoveryError
 from recovery.policies.backoff import Exponential
 
@@ -109,15 +110,17 @@ def test_a_link_may_lead_to_where_the_root_is(tmp_path: Path) -> None:
         ((download(destination=""),), "operation[0].destination", ""),
         ((download(), command(run="")), "operation[1].run", ""),
         ((download(flavor='"red"'),), "operation[0].flavor", "there is no such key; it has kind, name, needs, "
-         "url, destination, sha256, size"),
+         "optional, retry, url, destination, mirrors, sha256, size"),
         ((command(need='["model"]'),), "operation[0].need", "there is no such key; did you mean 'needs'?"),
         (("[retry]\nretries = 1", download()), "retry.retries",
          "there is no such key; use max_retries (which does not count the first attempt)"),
         (("[circuit]\nfailure_treshold = 1", download()), "circuit.failure_treshold",
          "there is no such key; did you mean 'failure_threshold'?"),
         (("rot = 1", download()), "rot", "there is no such key; did you mean 'root'?"),
-        ((download(run='["x"]'),), "operation[0].run", ""),
+        ((download(run='["x"]'),), "operation[0].run",
+         "there is no such key; operations of kind 'command' have it"),
         ((command(url='"https://example.org"'),), "operation[0].url", ""),
+        (("parallel = 1", download()), "parallel", "there is no such key; [download] has it"),
         (("flavor = 1", download()), "flavor", ""),
         (("[retry]\nflavor = 1", download()), "retry.flavor", ""),
         (("[circuit]\nflavor = 1", download()), "circuit.flavor", ""),
@@ -237,7 +240,7 @@ def test_a_place_is_looked_up_again_when_it_is_used(tmp_path: Path) -> None:
     assert plan.place("files/model") == tmp_path / "models" / "inside" / "model"
     (tmp_path / "models" / "files").unlink()
     (tmp_path / "models" / "files").symlink_to(tmp_path)
-    with pytest.raises(PlanError, match="leads outside the plan's root by now"):
+    with pytest.raises(PlanError, match="changed since the launch began: 'files/model' is outside"):
         plan.place("files/model")
 
 

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from adapters.launcher.document import Command, Download, Step
 from adapters.launcher.incidents import IncidentLine
-from adapters.launcher.plan import Command, Download, Step
-from adapters.launcher.screen import launch_table, live_table, make_console
+from adapters.launcher.screen import last_words, launch_table, live_table, make_console
 from adapters.launcher.view import LaunchView
 from events.circuit_events import CircuitOpened
 
@@ -115,11 +115,62 @@ def test_who_is_queued_says_what_is_still_missing() -> None:
     assert "needs vae" in drawn(view)
 
 
-def test_progress_is_shown_in_megabytes() -> None:
-    view = launch(state="running", offset=1_250_000_000)
-    text = drawn(view)
-    assert "1250.0 of 6500.0 MB, 19%" in text
-    assert "1250.0 MB" in text
+RUNNING: dict[str, Any] = {
+    "state": "running", "attempts": 1, "began": -9.0, "size": 4_000_000_000, "start": 1_100_000_000,
+    "offset": 1_244_000_000, "samples": ((-2.0, 1_148_000_000), (0.0, 1_244_000_000)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("width", "words"),
+    [
+        (120, "1.2 of 4.0 GB, 31 %, 48 MB/s, 57 s left, 1.1 GB resumed"),
+        (80, "31 % of 4.0 GB, 48 MB/s, 57 s left, 1.1 GB resumed"),
+    ],
+)
+def test_progress_has_a_rate_an_end_and_what_was_resumed(width: int, words: str) -> None:
+    assert words in " ".join(drawn(launch(STEPS[:1], **RUNNING), width=width).split())
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_a_row_that_is_cut_shows_the_rate_and_the_end(width: int) -> None:
+    console = Console(file=io.StringIO(), width=width, record=True)
+    steps = (Download(name="n" * 60, url="https://example.org", destination="x"),)
+    console.print(launch_table(launch(steps, **RUNNING), 0.0, console, is_cut=True))
+    assert "48 MB/s, 57 s left" in console.export_text()
+
+
+def test_what_runs_without_bytes_is_shown_with_its_time() -> None:
+    assert "for 2 min 5 s" in drawn(launch(STEPS[2:], state="running", began=10.0), now=135.0)
+
+
+@pytest.mark.parametrize(
+    ("states", "words"),
+    [
+        (("done", "done", "done"), "done"),
+        (("done", "failed", "done"), "done, with 1 optional operation failed: vae"),
+        (("failed", "done", "skipped"), "1 of 3 operations done; failed: model; skipped: requirements"),
+        (("failed", "failed", "skipped"), "0 of 3 operations done; failed: model; skipped: requirements"),
+        (("done", "running", "queued"), None),
+    ],
+)
+def test_the_last_words_agree_with_the_exit_code(states: tuple[Any, ...], words: str | None) -> None:
+    view = launch()
+    view.lines["vae"].optional = True
+    for line, state in zip(view.lines.values(), states, strict=True):
+        line.state = state
+    assert last_words(view.lines.values()) == words
+
+
+def test_the_last_words_stand_below_the_table() -> None:
+    console = Console(file=io.StringIO(), width=80, record=True)
+    with live_table(launch(state="done"), console):
+        pass
+    assert console.export_text().splitlines()[-1] == "done"
+
+
+def test_the_failure_of_an_optional_operation_is_said_to_be_that() -> None:
+    assert "optional: no route" in drawn(launch(state="failed", why="no route", optional=True))
 
 
 @pytest.mark.parametrize(("size", "offset"), [(0, 0), (None, 0), (100, 200), (10**15, 10**15)])

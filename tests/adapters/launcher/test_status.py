@@ -139,6 +139,7 @@ async def test_a_call_of_a_dead_process_is_left_while_another_process_writes(tmp
     ("outcomes", "state"),
     [
         ({"a": Outcome("done")}, "succeeded"),
+        ({"a": Outcome("done"), "b": Outcome("failed", "why", optional=True)}, "succeeded"),
         ({"a": Outcome("done"), "b": Outcome("failed", "why"), "c": Outcome("skipped", "needs b")}, "failed"),
     ],
 )

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from adapters.launcher.incidents import IncidentLine
 from adapters.launcher.launch import Outcome
+from adapters.launcher.progress import Transfer
 from adapters.launcher.status import CallStatus, JournalStatus
 from adapters.launcher.status_table import MOST_FINISHED, status_table
 from events.circuit_events import CircuitOpened
@@ -131,7 +132,18 @@ def test_a_launch_says_what_is_done_and_what_was_skipped_and_why() -> None:
     assert "done: 2 of 4, 1 failed, 1 skipped" in text
     assert "failed: bad" in text
     assert "skipped: after, which needs bad" in text
-    assert "`recovery run launch.toml` begins a new launch: it looks at each file, and runs each command again" in text
+    again = "what is there is kept, and commands without `creates` run again"
+    assert f"`recovery run launch.toml` begins a new launch: {again}" in text
+
+
+def test_a_launch_that_succeeded_says_which_optional_operations_failed() -> None:
+    outcomes = {"a": Outcome("done"), "lora": Outcome("failed", "why", optional=True)}
+    text = words(call(operation="launch", name=None, key="", state="succeeded", outcomes=outcomes), width=80)
+    assert "done: 1 of 2, 1 failed failed: lora (optional)" in text
+
+
+def test_a_download_says_how_far_it_is() -> None:
+    assert "1.2 of 4.0 GB, 30 %, 1.1 GB resumed" in words(call(transfer=Transfer(1_200_000_000, 4 * 10**9, 11 * 10**8)))
 
 
 def test_what_needs_a_reader_comes_first_and_the_latest_of_the_rest() -> None:

@@ -5,8 +5,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from adapters.launcher.document import Command, Download
 from adapters.launcher.launch import Outcome
-from adapters.launcher.plan import Command, Download
 from adapters.launcher.view import SEEN, LaunchView, Line
 from events.bus import Bus
 from events.circuit_events import CircuitOpened

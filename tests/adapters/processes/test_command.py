@@ -2,40 +2,36 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
+import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
 
-from adapters.processes.command import GRACE, run_command
+from adapters.processes.command import kill_all, run_command
+from adapters.processes.tree import VARIABLE
+from events.evidence import Category
+from recovery.redact import unhide
+from recovery.serialization.secret import Secret
+from recovery.subscribers.classification import classify
 from tests.adapters.sqlite.test_kill import eventually
 
 pytestmark = pytest.mark.anyio
 
-LAUNCHER = """
-import sys
-from pathlib import Path
-import anyio
-from adapters.processes.command import run_command
-folder = Path(sys.argv[1])
-anyio.run(lambda: run_command("c", sys.argv[2:], cwd=folder, logs=folder / "logs"))
-"""
 HELPER = "nohup sleep 40 & echo $! >> helpers; echo x >> runs"
-DEAF = (
-    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); open('deaf', 'w').write('x'); time.sleep(40)"
-)
+DEAF_CHILD = "sh -c 'trap \"\" TERM; echo $$ >> helpers; touch deaf; while :; do sleep 0.2; done'"
 
 
-async def run(folder: Path, *argv: str, name: str = "c", grace: float = GRACE) -> None:
-    await run_command(name, argv, cwd=folder, logs=folder / "logs", grace=grace)
+async def run(folder: Path, *argv: str, name: str = "c", **settings: Any) -> None:
+    await run_command(name, argv, cwd=folder, logs=folder / "logs", **settings)
 
 
 def is_alive(pid: int) -> bool:
@@ -61,25 +57,16 @@ def folder(tmp_path: Path) -> Iterator[Path]:
                 os.kill(int(pid), signal.SIGKILL)
 
 
-@contextmanager
-def launcher(folder: Path, *argv: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Another process that runs the command, killed with SIGKILL at the end."""
-    process = subprocess.Popen([sys.executable, "-c", LAUNCHER, str(folder), *argv])
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait(10)
+async def run_until(is_so: Callable[[], object], folder: Path, *argv: str, **settings: Any) -> None:
+    """Run a command, and cancel it as soon as *is_so*."""
+    async with anyio.create_task_group() as group:
+        group.start_soon(partial(run, folder, *argv, **settings))
+        while not is_so():
+            await anyio.sleep(0.01)
+        group.cancel_scope.cancel()
 
 
-def recorded_leader(folder: Path) -> int:
-    """The process of the command, once its lock names it."""
-    [leader] = pids_in(folder / "leader")
-    eventually(lambda: (folder / "logs" / "c.lock").read_text().startswith(f"{leader} "))
-    return leader
-
-
-# Waiting for a command
+# The end of a command
 
 
 async def test_a_helper_that_a_command_left_running_is_not_waited_for(folder: Path) -> None:
@@ -90,82 +77,52 @@ async def test_a_helper_that_a_command_left_running_is_not_waited_for(folder: Pa
     assert all(is_alive(pid) for pid in pids_in(folder / "helpers", 3))  # it was made to stay
 
 
-async def test_a_command_of_a_killed_launcher_is_waited_for_by_its_process_id(
-    folder: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    with launcher(folder, "sh", "-c", "echo $$ > leader; exec sleep 40"):
-        leader = recorded_leader(folder)
-    assert is_alive(leader)
-    with anyio.move_on_after(0.3) as scope:
-        await run(folder, "touch", "again")
-    assert scope.cancelled_caught
-    assert f"c waits for process {leader}, which runs it since an earlier launch was killed" in caplog.text
-    assert not (folder / "again").exists()
-    os.kill(leader, signal.SIGKILL)
-    with anyio.fail_after(10):
-        await run(folder, "touch", "again")
-    assert (folder / "again").exists()
-
-
-async def test_the_helper_of_a_command_of_a_killed_launcher_is_not_waited_for(folder: Path) -> None:
-    with launcher(folder, "sh", "-c", f"{HELPER}; echo $$ > leader; exec sleep 40"):
-        leader = recorded_leader(folder)
-    os.kill(leader, signal.SIGKILL)
-    with anyio.fail_after(10):
-        await run(folder, "touch", "again")
-    assert is_alive(pids_in(folder / "helpers")[0])
+async def test_a_cancelled_command_ends_with_all_that_it_started(folder: Path) -> None:
+    leader = folder / "leader"
+    await run_until(leader.exists, folder, "sh", "-c", f"{HELPER}; echo $$ > leader; sleep 40")
+    assert not any(map(is_alive, pids_in(folder / "helpers") + pids_in(leader)))
+    assert (folder / "logs" / "c.log").read_text() == "[ended by the launcher: cancelled]\n"
+    assert [path.name for path in (folder / "logs").iterdir()] == ["c.log"]
 
 
 @pytest.mark.parametrize(
-    ("recorded", "is_waited_for"),
-    [(b"", True), (b"12", True), (b"%d 1\n" % os.getpid(), False)],
-    ids=["killed before it wrote", "half written", "the id is another process's now"],
+    "leave",
+    [
+        "setsid sh -c 'echo $$ >> helpers; exec sleep 40' &",
+        "(setsid sh -c 'echo $$ >> helpers; exec sleep 40' &) &",
+        "env -i PATH=$PATH setsid sh -c 'echo $$ >> helpers; exec sleep 40' &",
+    ],
+    ids=["a session of its own", "no parent either", "no mark in its environment"],
 )
-async def test_a_lock_says_which_process_it_means(
-    folder: Path, recorded: bytes, is_waited_for: bool, caplog: pytest.LogCaptureFixture
-) -> None:
-    (folder / "logs").mkdir()
-    with (folder / "logs" / "c.lock").open("wb") as held:
-        held.write(recorded)
-        held.flush()
-        fcntl.flock(held, fcntl.LOCK_EX)
-        with anyio.move_on_after(0.3 if is_waited_for else 10.0) as scope:
-            await run(folder, "true")
-        assert scope.cancelled_caught == is_waited_for
-    assert ("c waits for a process" in caplog.text) == is_waited_for
-
-
-async def test_two_launchers_at_once_run_a_command_one_after_the_other(
-    folder: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    with launcher(folder, "sh", "-c", "echo $$ > leader; sleep 0.5; echo first >> order"):
-        pids_in(folder / "leader")
-        with anyio.fail_after(10):
-            await run(folder, "sh", "-c", "echo second >> order")
-    assert (folder / "order").read_text() == "first\nsecond\n"
-    assert "c waits for another launch" in caplog.text
-
-
-# The end of a command
-
-
-async def test_a_cancelled_command_ends_with_all_that_it_started(folder: Path) -> None:
-    async with anyio.create_task_group() as group:
-        group.start_soon(run, folder, "sh", "-c", f"{HELPER}; echo $$ > leader; sleep 40")
-        while not (folder / "leader").exists():
-            await anyio.sleep(0.01)
-        group.cancel_scope.cancel()
-    assert [pid for pid in pids_in(folder / "helpers") + pids_in(folder / "leader") if is_alive(pid)] == []
+async def test_a_cancelled_command_ends_with_what_has_left_its_group(folder: Path, leave: str) -> None:
+    helpers = folder / "helpers"
+    await run_until(lambda: helpers.exists() and helpers.read_text(), folder, "sh", "-c", f"{leave} sleep 40")
+    assert not any(map(is_alive, pids_in(helpers)))
 
 
 async def test_a_command_that_ignores_sigterm_is_killed(folder: Path) -> None:
-    deaf = f'echo $$ > leader; exec "{sys.executable}" -S -c "{DEAF}"'
-    async with anyio.create_task_group() as group:
-        group.start_soon(partial(run, folder, "sh", "-c", deaf, grace=0.2))
-        while not (folder / "deaf").exists():
-            await anyio.sleep(0.01)
-        group.cancel_scope.cancel()
+    deaf = folder / "deaf"
+    await run_until(deaf.exists, folder, "sh", "-c", f"echo $$ > leader; exec {DEAF_CHILD}", grace=0.1)
     assert not is_alive(pids_in(folder / "leader")[0])
+
+
+async def test_each_process_gets_sigterm_once(folder: Path) -> None:
+    trap = "trap 'echo x >> terms' TERM; touch ready; while :; do sleep 0.01; done"
+    await run_until((folder / "ready").exists, folder, "sh", "-c", trap, grace=0.2)
+    assert (folder / "terms").read_text() == "x\n"
+
+
+async def test_every_command_can_be_killed_within_its_grace(folder: Path) -> None:
+    with anyio.fail_after(2):
+        async with anyio.create_task_group() as group:
+            group.start_soon(partial(run, folder, "sh", "-c", f"exec {DEAF_CHILD}", grace=40))
+            while not (folder / "deaf").exists():
+                await anyio.sleep(0.01)
+            group.cancel_scope.cancel()
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(0.05)
+            kill_all()
+    assert not is_alive(pids_in(folder / "helpers")[0])
 
 
 async def test_a_failed_command_says_the_end_of_its_own_output(folder: Path) -> None:
@@ -173,6 +130,55 @@ async def test_a_failed_command_says_the_end_of_its_own_output(folder: Path) -> 
     with pytest.raises(subprocess.CalledProcessError) as caught:
         await run(folder, "sh", "-c", "echo no luck; exit 3")
     assert (caught.value.returncode, caught.value.stderr) == (3, "no luck\n")
+
+
+async def test_an_error_before_a_progress_bar_is_recognized(folder: Path) -> None:
+    program = (
+        "import sys\nprint('\\x1b[31mERROR: No matching distribution found for x\\x1b[0m')\n"
+        "for i in range(4000): print(f'\\x1b[2K {i / 40:.1f}% |#####|', end='\\r')\n"
+        "for i in range(400): print(f'{i / 4:.1f}% |##########|')\nsys.exit(1)"
+    )
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        await run(folder, sys.executable, "-S", "-c", program)
+    meaning = classify(caught.value)
+    assert (meaning.category, meaning.rule) == (Category.PERMANENT, "pip-missing")
+
+
+# Its environment
+
+
+async def test_a_secret_of_the_environment_is_in_no_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OF_THE_LAUNCHER", "opensesame42")
+    env = {"A": Secret("env:OF_THE_LAUNCHER"), "MY_TOKEN": "plainsesame42", "B": "visible"}
+    try:
+        await run(folder, "sh", "-c", "echo $A $MY_TOKEN $B; echo $A $MY_TOKEN $B > seen", env=env)
+    finally:
+        unhide("opensesame42")
+        unhide("plainsesame42")
+    assert (folder / "seen").read_text() == "opensesame42 plainsesame42 visible\n"
+    assert (folder / "logs" / "c.log").read_text() == "*** *** visible\n"
+
+
+async def test_the_marks_of_commands_within_commands_add_up(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, "outer")
+    await run(folder, "sh", "-c", f"echo ${VARIABLE} > mark")
+    assert re.fullmatch(r"outer:\w{32}\n", (folder / "mark").read_text())
+
+
+@pytest.mark.parametrize(
+    ("argv", "settings", "message"),
+    [
+        ("ls -l", {}, "argv must be a list of texts"),
+        ([], {}, "argv must name a program"),
+        (["true"], {"silence": 0}, "silence must be greater than 0"),
+        (["true"], {"grace": -1}, "grace must be at least 0"),
+        (["true"], {"orphans": "kill"}, "orphans must be one of 'wait', 'end', not 'kill'"),
+    ],
+)
+async def test_a_wrong_setting_is_refused(folder: Path, argv: Any, settings: dict[str, Any], message: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=message):
+        await run_command("c", argv, cwd=folder, logs=folder / "logs", **settings)
+    assert not (folder / "logs").exists()
 
 
 # Its files

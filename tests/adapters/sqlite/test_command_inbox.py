@@ -42,7 +42,7 @@ class Sink:
     def concerns(self, call: str) -> bool:
         return call == "r-1"
 
-    def carry_out(self, command: Command) -> Answer:
+    def carry_out(self, command: Command, secret: str = "") -> Answer:
         self.taken.append(command)
         return self._answer
 
@@ -121,7 +121,7 @@ def test_a_command_that_no_process_takes_is_withdrawn(journal: Path) -> None:
 
 def test_a_process_that_takes_a_command_and_dies_is_named(journal: Path) -> None:
     class Dies(Sink):
-        def carry_out(self, command: Command) -> Answer:
+        def carry_out(self, command: Command, secret: str = "") -> Answer:
             raise Killed
 
     with ThreadPoolExecutor(1) as pool:

@@ -134,7 +134,7 @@ def test_d14_the_latest_rows_about_no_call_are_kept(tmp_path: Path) -> None:
 
 
 def test_d14_questions_and_answers_are_kept(tmp_path: Path) -> None:
-    for event in (QuestionAnswered(at=0.0, name="token"), QuestionAsked(at=0.0, name="token", secret=True)):
+    for event in (QuestionAnswered(at=0.0, name="token"), QuestionAsked(at=0.0, name="token", kind="secret")):
         path = tmp_path / f"{type(event).__name__}.db"
         assert pruned(path, Retention(seconds=1.0), (NOW - 99, [event] * 3)) == [[""] * 3]
 

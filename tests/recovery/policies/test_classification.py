@@ -18,7 +18,7 @@ import httpcore2
 import httpx2
 import pytest
 
-from events.errors import CallRejectedError, Permanent, Retryable
+from events.errors import CallRejectedError, NeedsPerson, Permanent, Retryable
 from events.evidence import Category, Evidence
 from recovery.policies.classification import SEVERITY, Classification, by_status, classify_evidence, worst
 from recovery.subscribers.evidence_extraction import extract_evidence
@@ -65,6 +65,7 @@ def classified(error: BaseException) -> Classification:
         (concurrent.futures.CancelledError(), CANCELLED, "concurrent.futures._base.CancelledError"),
         (Permanent("never"), PERMANENT, "events.errors.Permanent"),
         (Retryable("soon", after=3), TRANSIENT, "events.errors.Retryable"),
+        (NeedsPerson("401"), AUTH, "events.errors.NeedsPerson"),
         (CallRejectedError("inner", "forced open"), PERMANENT, "events.errors.CallRejectedError"),
     ],
     ids=lambda value: repr(value) if isinstance(value, BaseException) else "",

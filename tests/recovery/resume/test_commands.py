@@ -31,7 +31,7 @@ def waiting() -> WaitingCalls:
 
 
 def handler_of(waiting: WaitingCalls, bus: Bus, resumption: Callable[[], Resumption | None]) -> CommandHandler:
-    return CommandHandler(waiting, Steering(waiting, bus, Registry(bus)), bus, resumption)
+    return CommandHandler(waiting, Steering(waiting, bus, Registry(bus)), bus, resumption, id)
 
 
 def waits(waiting: WaitingCalls, bus: Bus) -> str:

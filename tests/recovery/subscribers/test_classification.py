@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from events.bus import Bus
-from events.errors import Permanent, Retryable
-from events.evidence import Category
+from events.errors import NeedsPerson, Permanent, RecoveryError, Retryable
+from events.evidence import Category, Remedy
 from events.operation_events import FailureClassified, OperationFailed
 from recovery.policies.classification import Classification
 from recovery.policies.retry import decide
@@ -112,6 +112,7 @@ def test_what_the_failure_said_is_passed_on() -> None:
         (Retryable(), {"retry_on": KeyError}, TRANSIENT, "Retryable"),
         (Retryable(), {"enable_classification": False}, TRANSIENT, "Retryable"),
         (Permanent(), {"enable_classification": False}, PERMANENT, "Permanent"),
+        (NeedsPerson(), {"classifier": lambda _: TRANSIENT}, AUTH, "NeedsPerson"),
         (KeyError(), {"retry_on": (OSError, LookupError)}, TRANSIENT, "retry_on"),
         (OSError(), {"retry_on": KeyError}, PERMANENT, "retry_on"),
         (OSError(), {"retry_on": KeyError, "classifier": lambda _: TRANSIENT}, PERMANENT, "retry_on"),
@@ -148,6 +149,45 @@ def test_the_service_decides_whether_to_classify_where_the_operation_leaves_it_o
 )
 def test_a_group_is_as_bad_as_its_worst_leaf(leaves: list[Exception], category: Category) -> None:
     assert judged(ExceptionGroup("several", leaves)).category is category
+
+
+LOGIN = Remedy("Log in.", question="login")
+LICENCE = Remedy("Accept the licence.", link="https://example.org", question="licence")
+
+
+class BearerError(RecoveryError):
+    """An error with a remedy under that name."""
+
+    def __init__(self, remedy: object) -> None:
+        super().__init__("refused")
+        self.remedy = remedy
+
+
+class ComputingError(Exception):
+    """An error that computes its remedy."""
+
+    @property
+    def remedy(self) -> Remedy:
+        raise OSError("no")
+
+
+@pytest.mark.parametrize(
+    ("error", "settings", "remedy"),
+    [
+        (NeedsPerson("401", remedy=LOGIN), {}, LOGIN),
+        (BearerError(LOGIN), {}, LOGIN),
+        (BearerError(LOGIN), {"classifier": lambda _: Classification(AUTH, "mine", remedy=LICENCE)}, LICENCE),
+        (ExceptionGroup("both", [BearerError(LICENCE), NeedsPerson("401", remedy=LOGIN)]), {}, LOGIN),
+        (NeedsPerson("401"), {}, None),
+        (BearerError("Log in."), {}, None),
+        (BearerError(Remedy(5)), {}, None),  # type: ignore[arg-type]  # a struct does not check its fields
+        (ComputingError(), {}, None),
+    ],
+)
+def test_an_error_bears_its_remedy_unless_a_rule_has_one(error: Exception, settings: Any, remedy: object) -> None:
+    assert judged(error, **settings).remedy == remedy
+    if not settings:
+        assert classify(error).remedy == remedy
 
 
 def test_a_group_that_an_inner_call_has_exhausted_is_exhausted() -> None:

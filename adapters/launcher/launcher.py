@@ -1,0 +1,78 @@
+"""A launcher: downloads and commands that recover by themselves, join equal ones, and go on after a restart."""
+
+from __future__ import annotations
+
+import os
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Any, Self
+
+from adapters.downloads.client import make_client
+from adapters.launcher.blocking import BlockingLauncher
+from adapters.launcher.bricks import Bricks
+from adapters.launcher.stopping import stopping
+from recovery.service import Recovery
+
+
+class Launcher(Bricks):
+    """Downloads and commands that recover by themselves. Each is a recoverable call of *service*.
+
+        async with Launcher(presets.launcher(store=SQLiteStore("journal.db")), "models") as launcher:
+            service.resume()
+            await launcher.download("hf://org/repo/model.safetensors", to="checkpoints/model.safetensors")
+            await launcher.run(["pip", "install", "-r", "requirements.txt"])
+
+    A call is known by what it makes: a download by its destination, a command by its words and folder. So a program
+    that is killed and runs again joins what ``service.resume()`` took up. Another wish for the same thing at the same
+    time is rejected, and the error names both.
+
+    ``async with`` enters the service, keeps one HTTP client, and turns SIGTERM, SIGHUP and Ctrl-C into a *stop*: the
+    processes of commands end, no end is journalled, and the next run goes on. A second Ctrl-C kills them at once.
+    Without it the methods work as well. One service has one launcher at a time.
+
+    Args:
+        service: Runs the calls; it must have a store.
+        root: The folder for destinations and commands.
+        tokens: A token for a family of hosts ("huggingface", "civitai") or for one host.
+        parallel: How many downloads run at a time.
+        stall_timeout: Seconds without a byte after which a download has stalled; it is retried, and goes on from there.
+        follow_links: Whether destinations may go through links that lead outside the root.
+        orphans: What is done with a command that a killed launcher left running, before it is run again: "wait" until
+            it has ended, or "end" it.
+        logs: The folder for the output of commands; by default ``.recovery/logs`` below the root.
+        policy: When to retry; by default as ``presets.launcher``: ten retries in a row without progress, waits for room
+            on the disk, for the host, and for an answer.
+        breaker: The circuit of each host; ``None`` for none.
+        classifier: As of ``Recovery``; asked before the built-in rules.
+    """
+
+    _stack: AsyncExitStack | None = None
+
+    @classmethod
+    def blocking(cls, service: Recovery, root: str | os.PathLike[str], **options: Any) -> BlockingLauncher:
+        """A launcher for plain code: the same methods, which block. They run in one thread of its own.
+
+        Args:
+            service: As of ``Launcher``.
+            root: As of ``Launcher``.
+            options: Likewise.
+        """
+        launcher = cls(service, root, **options)
+        return BlockingLauncher(launcher, launcher)
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(stopping(self.stop, self.kill))
+            self._client = await stack.enter_async_context(make_client(stall_timeout=self._stall_timeout))
+            await stack.enter_async_context(self.service)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        assert self._stack is not None
+        try:
+            return await self._stack.__aexit__(kind, error, traceback)
+        finally:
+            self._client = None

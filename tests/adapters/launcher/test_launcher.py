@@ -1,0 +1,176 @@
+"""The launcher's bricks: known by what they make, joined, resumed after a kill, and stopped by signals."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import anyio
+import pytest
+
+from adapters.demo.server import Stall
+from adapters.launcher.bricks import NotDoneError, WishError
+from adapters.launcher.launcher import Launcher
+from adapters.memory import MemoryStore
+from events.errors import CallRejectedError
+from events.operation_events import OperationResumed
+from recovery import RetryPolicy, presets
+from recovery.service import Recovery
+from tests.adapters.downloads.targets import CONTENT, SHA256, Target
+from tests.recorded_events import events_of
+
+pytestmark = pytest.mark.anyio
+
+
+def python(code: str) -> list[str]:
+    return [sys.executable, "-S", "-c", code]
+
+
+async def test_a_download_is_done_once_and_not_again_while_the_file_is_there(tmp_path: Path) -> None:
+    async with Launcher(Recovery(store=MemoryStore()), tmp_path / "models") as launcher:
+        with Target(tmp_path) as target:
+            first = await launcher.download(target.url, to="a/model.bin", sha256=SHA256)
+            second = await launcher.download(target.url, to="a/model.bin", sha256=SHA256)
+    assert (tmp_path / "models/a/model.bin").read_bytes() == CONTENT
+    assert (first.received, second.received, len(target.requests)) == (len(CONTENT), 0, 1)
+
+
+async def test_equal_downloads_are_one_and_another_wish_for_the_file_is_named(tmp_path: Path) -> None:
+    with Target(tmp_path, faults=[Stall(0.5, seconds=0.2)]) as target:
+        async with Launcher(Recovery(store=MemoryStore()), tmp_path) as launcher, anyio.create_task_group() as group:
+            for _ in range(3):
+                group.start_soon(launcher.download, target.url, "model.bin", SHA256)
+            while launcher.service.calls.joining() < 2:
+                await anyio.sleep(0.001)
+            with pytest.raises(CallRejectedError, match=f"(?s)with other arguments.*{SHA256[:20]}.*{'0' * 20}"):
+                await launcher.download(target.url, "model.bin", "0" * 64)
+    assert len(target.requests) == 1
+
+
+async def test_it_works_alone_without_being_entered(tmp_path: Path) -> None:
+    launcher = Launcher(Recovery(store=MemoryStore()), tmp_path)
+    with Target(tmp_path) as target:
+        await launcher.download(target.url, "model.bin")
+    await launcher.run(python("open('made', 'w')"))
+    assert (tmp_path / "made").exists()
+
+
+async def test_a_command_that_is_done_is_not_run_and_one_that_made_nothing_has_failed(tmp_path: Path) -> None:
+    launcher = Launcher(Recovery(store=MemoryStore()), tmp_path, policy=RetryPolicy(max_retries=0))
+    for _ in range(2):
+        await launcher.run(python("print('x', file=open('made', 'a'))"), done="made")
+    assert (tmp_path / "made").read_text() == "x\n"
+    with pytest.raises(NotDoneError, match=r"python.* ended well, and other is not there"):
+        await launcher.run(python("pass"), done="other")
+
+
+async def test_a_registered_function_says_whether_a_command_is_done(tmp_path: Path) -> None:
+    launcher = Launcher(Recovery(store=MemoryStore()), tmp_path)
+
+    @launcher.register
+    def is_made() -> bool:
+        return (tmp_path / "made").exists()
+
+    for _ in range(2):
+        await launcher.run(python("print('x', file=open('made', 'a'))"), done=is_made)
+    assert (tmp_path / "made").read_text() == "x\n"
+    with pytest.raises(WishError, match=r"is not registered: launcher.register\("):
+        await launcher.run(python("pass"), done=lambda: True)
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        ([], "needs a program"),
+        (["git", "a\0b"], "word 1 of the command has a null character"),
+        (
+            ["git", "clone", "https://me:hunter22hunter22@example.org/x"],
+            "what looks like a secret: git clone https://\\*",
+        ),
+    ],
+)
+async def test_a_command_that_cannot_or_must_not_be_run_is_refused(argv: list[str], said: str, tmp_path: Path) -> None:
+    with pytest.raises(WishError, match=said):
+        await Launcher(Recovery(store=MemoryStore()), tmp_path).run(argv)
+
+
+async def test_a_place_outside_the_root_is_refused(tmp_path: Path) -> None:
+    launcher = Launcher(Recovery(store=MemoryStore()), tmp_path / "models")
+    with pytest.raises(WishError, match="outside"):
+        await launcher.download("https://example.org/x", to="../x")
+
+
+async def test_values_of_variables_are_not_journalled_and_a_resumed_call_waits_for_them(tmp_path: Path) -> None:
+    store, made = MemoryStore(), tmp_path / "made"
+    command = python("import os, sys, time; open('made', 'a').write(os.environ['KEY']); time.sleep(float(sys.argv[1]))")
+
+    async def killed() -> None:
+        service = presets.launcher(store=store)
+        with anyio.CancelScope() as scope:
+            async with Launcher(service, tmp_path) as launcher, anyio.create_task_group() as group:
+                group.start_soon(lambda: launcher.run([*command, "0.3"], env={"KEY": "canary-value"}))
+                while not made.exists():
+                    await anyio.sleep(0.005)
+                assert service.journal is not None
+                service.journal.seal()
+                scope.cancel()
+
+    await killed()
+    assert "canary" not in repr(store.__dict__)
+    service = presets.launcher(store=store)
+    resumed = events_of(service, OperationResumed)
+    async with Launcher(service, tmp_path) as launcher:
+        service.resume()
+        while not resumed:
+            await anyio.sleep(0.005)
+        await launcher.run([*command, "0.3"], env={"KEY": "canary-value"})
+    assert made.read_text() == "canary-value" * 2
+
+
+PROGRAM = """
+    import sys
+    from adapters.launcher import Launcher
+    from adapters.sqlite import SQLiteStore
+    from recovery import presets
+
+    with Launcher.blocking(presets.launcher(store=SQLiteStore("journal.db")), ".") as launcher:
+        launcher.service.resume()
+        launcher.run([sys.executable, "-S", "-c", sys.argv[1]], name="work", done="done")
+    print("finished")
+"""
+WORK = """
+import os, subprocess, sys, time
+open("pids", "a").write(f"{os.getpid()} ")
+if os.path.exists("first"):
+    open("done", "w")
+else:
+    child = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(60)"], start_new_session=True)
+    open("pids", "a").write(f"{child.pid} ")
+    open("first", "w")
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+async def test_a_signal_ends_the_processes_and_the_next_run_goes_on(number: signal.Signals, tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(textwrap.dedent(PROGRAM))
+    command = [sys.executable, "program.py", WORK]
+    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+    first = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE)
+    while not (tmp_path / "first").exists():
+        await anyio.sleep(0.01)
+    begun = time.monotonic()
+    first.send_signal(number)
+    with first:
+        first.wait(10.0)
+    assert time.monotonic() - begun < 5.0
+    assert first.returncode in (128 + number, -number)
+    for pid in (tmp_path / "pids").read_text().split():
+        assert not Path(f"/proc/{pid}").exists() or "(zombie)" in Path(f"/proc/{pid}/status").read_text()
+    second = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=20)
+    assert (second.stdout, second.returncode) == ("finished\n", 0), second.stderr

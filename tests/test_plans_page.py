@@ -1,0 +1,48 @@
+"""docs/plans.md has every key of a plan, and an example that uses each."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from adapters.launcher.document import Command, Document, Download, DownloadTable, LaunchTable
+from adapters.launcher.plan import load_plan
+from tests.plans_page import BEGIN, PAGE, STRUCTS, meanings, own_fields, tables
+
+TEXT = PAGE.read_text(encoding="utf-8")
+[EXAMPLE] = re.findall(r"```toml\n(.*?)```", TEXT, re.DOTALL)
+
+
+def test_the_tables_of_the_page_are_those_of_the_types():
+    assert TEXT.partition(BEGIN)[2] == tables(), "run `make plans`"
+
+
+@pytest.mark.parametrize("struct", STRUCTS)
+def test_the_docstring_of_a_table_describes_every_key(struct: type[msgspec.Struct]):
+    assert list(meanings(struct)) == [field.name for field in own_fields(struct)]
+
+
+def test_the_example_of_the_page_is_a_plan_that_uses_every_key(tmp_path: Path):
+    path = tmp_path / "launch.toml"
+    path.write_text(EXAMPLE, encoding="utf-8")
+    assert [step.name for step in load_plan(path).steps] == ["checkpoint", "preview", "comfyui", "requirements"]
+    document = tomllib.loads(EXAMPLE)
+    used: dict[type[msgspec.Struct], set[str]] = {
+        Document: set(document),
+        DownloadTable: set(document["download"]),
+        LaunchTable: set(document["launch"]),
+        Download: keys_of(document, "download"),
+        Command: keys_of(document, "command"),
+    }
+    for struct, keys in used.items():
+        general = {"optional", "retry"} if struct is Command else set[str]()
+        assert set(struct.__struct_fields__) - keys <= general | {"needs"}, struct
+
+
+def keys_of(document: dict[str, Any], kind: str) -> set[str]:
+    return {key for one in document["operation"] if one["kind"] == kind for key in one}
