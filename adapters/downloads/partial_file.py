@@ -147,7 +147,7 @@ class PartialFile:
         self._kept, self._source = self._file, beside_path(self.destination)
         self._file = FileIO(open_plain(self._source, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode=0o666), "r+")
         self._truncate(0)
-        self.is_resumable = self._is_noted = False
+        self._is_noted = False
         self._forget()
 
     def _forget(self) -> None:
@@ -225,7 +225,7 @@ class PartialFile:
         if not self._is_noted:
             self._note()  # from now on the death of this process loses nothing
         self._sync()
-        self.sidecar = msgspec.structs.replace(self.sidecar, offset=offset if self.is_resumable else 0)
+        self.sidecar = msgspec.structs.replace(self.sidecar, offset=offset if self._is_recorded else 0)
         self._note()
         if self._kept is not None and offset > os.fstat(self._kept.fileno()).st_size:
             os.ftruncate(self._kept.fileno(), 0)
@@ -244,8 +244,13 @@ class PartialFile:
             self._is_lost = True
             raise
 
+    @property
+    def _is_recorded(self) -> bool:
+        """Whether the sidecar tells of these bytes, and not of those that they lie beside."""
+        return self.is_resumable and self._kept is None
+
     def _note(self) -> None:
-        if self.is_resumable:
+        if self._is_recorded:
             write_sidecar(self.destination, self.sidecar)
             self._is_noted = True
 
