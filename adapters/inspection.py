@@ -15,9 +15,9 @@ from typing import Any
 import msgspec
 
 from adapters.launcher.document import Document, Download
-from adapters.launcher.launch import settings_of
 from adapters.launcher.plan import LaunchPlan, load_plan
 from adapters.launcher.plan_lint import lint_steps
+from adapters.launcher.strategies import command_settings, download_settings, waiting
 from events.callables import name_of
 from recovery.configuration import ALONE, options_of
 from recovery.explain import duration
@@ -151,22 +151,24 @@ def import_service(target: str) -> Recovery:
 
 
 def _of_plan(plan: LaunchPlan) -> Iterator[Group]:
-    settings, has_store = settings_of(plan), True
-    configs = {name: make_config(one, defaults=Defaults(), has_store=has_store) for name, one in settings.items()}
-    steps: dict[tuple[str, str], list[str]] = {}
+    calls, lines = Recovery().calls, Lines(plan.path, {"policy": "retry", "breaker": "circuit"})
+    steps: dict[tuple[str, str, str], list[str]] = {}
     for step in plan.steps:
         part = ("download", host_of(step.url)) if isinstance(step, Download) else ("command", "")
-        steps.setdefault(part, []).append(step.name)
-    lines = Lines(plan.path, {"policy": "retry", "breaker": "circuit"})
-    for (kind, key), names in steps.items():
-        number = len(names) if kind == "download" else None
-        yield Group(names=tuple(names), what=kind, config=configs[kind], where=lines, calls=number, key=key)
+        steps.setdefault((*part, step.name if step.name in plan.policies else ""), []).append(step.name)
+    for (kind, key, own), names in steps.items():
+        policy, number = waiting(calls, plan.root, plan.policies.get(own, plan.policy)), None
+        settings = command_settings(policy, plan.rules)
+        if kind == "download":
+            settings, number = download_settings(policy, plan.breaker, plan.rules), len(names)
+        config = make_config(settings, defaults=Defaults(), has_store=True)
+        yield Group(names=tuple(names), what=kind, config=config, where=lines, calls=number, key=key)
 
 
 def _of_steps(plan: LaunchPlan) -> Iterator[Found]:
+    lines = Lines(plan.path, {})
     for step, one in lint_steps(plan.steps):
-        where = Lines(plan.path, {}).of_step(step.name)
-        yield Found(**msgspec.structs.asdict(one), operation=step.name, where=where)
+        yield Found(**msgspec.structs.asdict(one), operation=step.name, where=lines.of_step(step.name))
 
 
 def _of_file(path: Path) -> Iterator[Group]:

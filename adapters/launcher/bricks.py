@@ -15,16 +15,16 @@ import msgspec
 
 from adapters.downloads.client import make_client
 from adapters.downloads.http import Downloaded, download
+from adapters.launcher.places import outside
+from adapters.launcher.strategies import command_settings, download_settings, waiting
+from adapters.launcher.wishes import NotDoneError, WishError, check_sources, check_words
 from adapters.processes.command import run_command
-from events.errors import JoinedElsewhere, Permanent
+from events.errors import JoinedElsewhere
 from recovery import context
-from recovery.conditions import disk_space
 from recovery.policies.breaker_policy import BreakerPolicy
 from recovery.policies.classification import Classifier
-from recovery.policies.hosts import HOST_BREAKER, host_of
+from recovery.policies.hosts import HOST_BREAKER
 from recovery.policies.retry import RetryPolicy
-from recovery.presets import PATIENT, ROOM, waits_for_causes, when_full_of
-from recovery.redact import redact
 from recovery.serialization.secret import Secret
 from recovery.service import Recovery
 
@@ -36,14 +36,6 @@ Done: TypeAlias = str | os.PathLike[str] | Callable[[], object]
 
 JOURNALS = ".recovery"
 """The folder below the root for the output of commands; plans keep their journals in one of that name."""
-
-
-class WishError(Permanent, ValueError):
-    """What was asked of a launcher is wrong, or not safe. The message is one line."""
-
-
-class NotDoneError(Permanent):
-    """A command ended well, and what it should make is not there."""
 
 
 class Calls(NamedTuple):
@@ -70,6 +62,7 @@ class Bricks:
         policy: RetryPolicy | None = None,
         breaker: BreakerPolicy | None = HOST_BREAKER,
         classifier: Classifier | Sequence[Classifier] = (),
+        policies: Mapping[str, RetryPolicy] | None = None,
     ) -> None:
         self.service = service
         self.root = Path(root).resolve()
@@ -80,40 +73,24 @@ class Bricks:
         self._breaker = breaker
         self._classifier = classifier
         self._slots = anyio.CapacityLimiter(parallel)
-        self._client: httpx2.AsyncClient | None = None
+        self.client: httpx2.AsyncClient | None = None
         self._values: dict[str, Mapping[str, str]] = {}
         self._asked: dict[str, anyio.Event] = {}
         self._checks: dict[str, Callable[[], object]] = {}
-        self._calls = self.calls(self.patient if policy is None else policy)
-
-    @property
-    def patient(self) -> RetryPolicy:
-        """The policy of a launcher that has no other."""
-        waits = waits_for_causes(self.service.calls, when_full_of(disk_space(self.root, ROOM)))
-        return msgspec.structs.replace(PATIENT, per_category=waits)
+        self._calls = self.calls(waiting(service.calls, self.root) if policy is None else policy)
+        self._own = {name: self.calls(one, name) for name, one in (policies or {}).items()}
 
     def calls(self, policy: RetryPolicy, name: str = "") -> Calls:
         """The recoverable functions with *policy*; those of a *name* are operations of their own."""
-        settings: dict[str, Any] = {"resumable": True, "classifier": self._classifier, "on_conflict": "reject"}
         of = f" {name}" if name else ""
-        downloads = self.service.recoverable(
-            f"download{of}",
-            # Counts failures in a row without progress: a large file breaks off more often than that.
-            policy=msgspec.structs.replace(policy, progress_resets=None),
-            breaker=self._breaker,
-            when_open="wait",
-            key=lambda _name, urls, *_: host_of(urls[0]),
-            idempotency_key=lambda _name, _urls, to, *_: f"file {self.root / to}",
-            **settings,
+        downloads = download_settings(policy, self._breaker, self._classifier)
+        downloads["idempotency_key"] = lambda _name, _urls, to, *_: f"file {self.root / to}"
+        commands = command_settings(policy, self._classifier)
+        commands["idempotency_key"] = lambda _name, argv, cwd, *_: self._command_key(argv, cwd)
+        return Calls(
+            self.service.recoverable(f"download{of}", **downloads)(self._download),
+            self.service.recoverable(f"command{of}", **commands)(self._command),
         )
-        commands = self.service.recoverable(
-            f"command{of}",
-            policy=policy,
-            breaker=None,
-            idempotency_key=lambda _name, argv, cwd, *_: self._command_key(argv, cwd),
-            **settings,
-        )
-        return Calls(downloads(self._download), commands(self._command))
 
     # bricks
 
@@ -140,13 +117,12 @@ class Bricks:
             CallRejectedError: Another download to *to* is under way.
             DownloadError, httpx2.HTTPError, OSError: Its retries are exhausted.
         """
-        urls = [source] if isinstance(source, str) else list(source)
-        target = os.fspath(to)
-        self._check_sources(urls)
-        self.place(target)
+        _, arguments = self.download_call(source, to, sha256, size, name=name)
+        check_sources(arguments[1])
+        self.place(arguments[2])
         while True:
             try:
-                return await self._calls.download(name or target, urls, target, sha256, size)
+                return await self._own.get(arguments[0], self._calls).download(*arguments)
             except JoinedElsewhere:
                 continue  # another process made the file, which is here now
 
@@ -180,17 +156,15 @@ class Bricks:
             NotDoneError: It has ended well, and is not done.
             OSError: It cannot be started.
         """
-        words, folder = [os.fspath(word) for word in argv], "." if cwd is None else os.fspath(cwd)
-        variables = dict(env or {})
-        self._check_words(words)
+        _, arguments = self.command_call(argv, cwd, env, silence, done, name=name)
+        words, folder = arguments[1:3]
+        check_words(words)
         self.place(folder)
         key = self._command_key(words, folder)
-        self._values[key] = {one: value for one, value in variables.items() if isinstance(value, str)}
+        self._values[key] = {one: value for one, value in (env or {}).items() if isinstance(value, str)}
         self._asked.setdefault(key, anyio.Event()).set()
-        written = {one: value.reference if isinstance(value, Secret) else "" for one, value in variables.items()}
-        call = (name or Path(words[0]).name, words, folder, written, silence, self._written(done))
         try:
-            await self._calls.command(*call)
+            await self._own.get(arguments[0], self._calls).command(*arguments)
         except JoinedElsewhere as elsewhere:
             if elsewhere.ended != "succeeded":
                 raise
@@ -199,6 +173,40 @@ class Bricks:
         """Let *check* be the ``done`` of commands, also of those that are resumed: by its module and qualified name."""
         self._checks[_name_of(check)] = check
         return check
+
+    # what the calls are
+
+    def download_call(
+        self,
+        source: str | Sequence[str],
+        to: str | os.PathLike[str],
+        sha256: str | None = None,
+        size: int | None = None,
+        *,
+        name: str | None = None,
+    ) -> tuple[str, list[Any]]:
+        """The operation and the arguments of the call that ``download`` makes."""
+        urls, target = [source] if isinstance(source, str) else list(source), os.fspath(to)
+        return self._operation("download", name), [name or target, urls, target, sha256, size]
+
+    def command_call(
+        self,
+        argv: Sequence[str | os.PathLike[str]],
+        cwd: str | os.PathLike[str] | None = None,
+        env: Mapping[str, str | Secret] | None = None,
+        silence: float | None = None,
+        done: Done | None = None,
+        *,
+        name: str | None = None,
+    ) -> tuple[str, list[Any]]:
+        """The operation and the arguments of the call that ``run`` makes."""
+        words, folder = [os.fspath(word) for word in argv], "." if cwd is None else os.fspath(cwd)
+        title = name or (Path(words[0]).name if words else "")
+        written = {one: value.reference if isinstance(value, Secret) else "" for one, value in (env or {}).items()}
+        return self._operation("command", name), [title, words, folder, written, silence, self._written(done)]
+
+    def _operation(self, kind: str, name: str | None) -> str:
+        return f"{kind} {name}" if name in self._own else kind
 
     # what the calls do
 
@@ -250,32 +258,19 @@ class Bricks:
     def place(self, text: str) -> Path:
         """*text* as an absolute path below the root, with its links followed as they are now.
 
-        Raises WishError if that is outside the root.
+        Raises WishError if it may not be there.
         """
         try:
             place = (self.root / text).resolve()
         except (OSError, ValueError, RuntimeError) as error:
             raise WishError(f"{text!r} is no place: {error}") from error
-        if not place.is_relative_to(self.root):
-            raise WishError(f"{text!r} is outside the root, {self.root}")
+        if (reason := outside(self.root, text, place, follow_links=self.follow_links)) is not None:
+            raise WishError(reason)
         return place
 
     def _command_key(self, argv: Sequence[str], cwd: str) -> str:
         digest = hashlib.sha256(msgspec.json.encode([list(argv), str(self.root / cwd)])).hexdigest()
         return f"command {digest[:32]}"  # the words may be long
-
-    def _check_sources(self, urls: Sequence[str]) -> None:
-        if not urls:
-            raise WishError("a download needs a URL")
-
-    def _check_words(self, words: Sequence[str]) -> None:
-        if not words or not words[0]:
-            raise WishError("a command needs a program")
-        for number, word in enumerate(words):
-            if "\0" in word:
-                raise WishError(f"word {number} of the command has a null character, which no system passes on")
-        if redact(" ".join(words)) != " ".join(words):
-            raise WishError(f"the command holds what looks like a secret: {redact(' '.join(words))}; pass it by env=")
 
     # the end
 
@@ -288,8 +283,8 @@ class Bricks:
 
     @asynccontextmanager
     async def _http(self) -> AsyncIterator[httpx2.AsyncClient]:
-        if self._client is not None:
-            yield self._client
+        if self.client is not None:
+            yield self.client
             return
         async with make_client(stall_timeout=self._stall_timeout) as client:
             yield client

@@ -44,6 +44,7 @@ class Launcher(Bricks):
             on the disk, for the host, and for an answer.
         breaker: The circuit of each host; ``None`` for none.
         classifier: As of ``Recovery``; asked before the built-in rules.
+        policies: When to retry calls of a *name*, instead of *policy*.
     """
 
     _stack: AsyncExitStack | None = None
@@ -63,7 +64,7 @@ class Launcher(Bricks):
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(stopping(self.stop, self.kill))
-            self._client = await stack.enter_async_context(make_client(stall_timeout=self._stall_timeout))
+            self.client = await stack.enter_async_context(make_client(stall_timeout=self._stall_timeout))
             await stack.enter_async_context(self.service)
             self._stack = stack.pop_all()
         return self
@@ -75,4 +76,4 @@ class Launcher(Bricks):
         try:
             return await self._stack.__aexit__(kind, error, traceback)
         finally:
-            self._client = None
+            self.client = None
