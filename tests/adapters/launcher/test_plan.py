@@ -12,6 +12,7 @@ from adapters.launcher.bricks import Bricks
 from adapters.launcher.document import Command, Download
 from adapters.launcher.plan import MOST_BYTES, LaunchPlan, PlanError, load_plan
 from adapters.launcher.wishes import WishError
+from adapters.memory import MemoryStore
 from events.errors import RecoveryError
 from recovery.policies.backoff import Exponential
 from recovery.service import Recovery
@@ -46,7 +47,7 @@ def load(folder: Path, *parts: str) -> LaunchPlan:
 
 def place_of(plan: LaunchPlan, text: str) -> Path:
     """Where a launch of *plan* puts *text*, with links as they are now."""
-    return Bricks(Recovery(), plan.root, follow_links=plan.follow_links).place(text)
+    return Bricks(Recovery(store=MemoryStore()), plan.root, follow_links=plan.follow_links).place(text)
 
 
 def refusal(folder: Path, *parts: str) -> tuple[str, str]:
