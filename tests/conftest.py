@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from recovery.redact import unhide
 
 # What a shell runs in the background ignores Ctrl-C, and so does every process that comes of it: those that tests start
 # and interrupt would never end.
@@ -21,3 +24,10 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 @pytest.fixture(params=["asyncio", "trio"])
 def anyio_backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays_hidden() -> Iterator[None]:
+    """A secret that one test reveals must not mask the texts of another one."""
+    yield
+    unhide()

@@ -14,8 +14,8 @@ from typing import NoReturn
 
 import msgspec
 
-from adapters.disk import UnsafeFileError, is_same_file, open_locked, open_plain, read_from, sync_data, sync_file
-from adapters.downloads.content import HEAD, has_known_beginning, what_came, what_is_wrong
+from adapters.disk import UnsafeFileError, is_same_file, open_locked, open_plain, sync_data, sync_file
+from adapters.downloads.content import first_bytes, has_known_beginning, what_came, what_is_wrong
 from adapters.downloads.identity import Identity, joined
 from adapters.downloads.names import beside_path, partial_path, sidecar_path
 from adapters.downloads.sidecar import (
@@ -193,7 +193,7 @@ class PartialFile:
         name = self.destination.name
         if (came := what_came(name, head)) is None:
             return
-        if self.sidecar.sha256 is None or what_came(name, read_from(self._file)(0, HEAD)) is None:
+        if self.sidecar.sha256 is None or what_came(name, first_bytes(self._file)) is None:
             raise WrongContentError(f"{name} is not what the server sent: what came is {came}")
 
     def check_encoding(self, encoding: str, *, is_decoded: bool) -> None:
@@ -294,10 +294,8 @@ class PartialFile:
             actual = hashlib.file_digest(self._file, "sha256").hexdigest()
             if actual != known.sha256:
                 self._refuse(f"its sha256 is {actual}, not {known.sha256}")
-        else:
-            wrong = what_is_wrong(self.destination.name, self.offset, read_from(self._file))
-            if wrong is not None and self._promised_size != 0:
-                self._refuse(f"what came is {wrong}")
+        elif self._promised_size != 0 and (wrong := what_is_wrong(self.destination.name, self._file)) is not None:
+            self._refuse(f"what came is {wrong}")
         self._check_name()
         self._source.replace(self.destination)
         if self._kept is not None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import anyio
 import anyio.to_thread
@@ -15,22 +17,37 @@ import msgspec
 
 from adapters.downloads.client import make_client
 from adapters.downloads.http import Downloaded, download
+from adapters.downloads.mirrors import download_from
+from adapters.downloads.sources import url_of
+from adapters.downloads.tokens import Tokens
 from adapters.launcher.places import outside
-from adapters.launcher.strategies import command_settings, download_settings, waiting
-from adapters.launcher.wishes import NotDoneError, WishError, check_sources, check_words
-from adapters.processes.command import run_command
+from adapters.launcher.wishes import (
+    NotDoneError,
+    WishError,
+    check_sources,
+    check_words,
+    command_arguments,
+    download_arguments,
+    name_of,
+    path_of,
+    shown_of,
+    value_of,
+)
+from adapters.processes.command import kill_all, run_command
 from events.errors import JoinedElsewhere
 from recovery import context
+from recovery.conditions import disk_space
+from recovery.installation import extra
 from recovery.policies.breaker_policy import BreakerPolicy
 from recovery.policies.classification import Classifier
 from recovery.policies.hosts import HOST_BREAKER
 from recovery.policies.retry import RetryPolicy
+from recovery.presets import PATIENT, ROOM, waits_for_causes, when_full_of
 from recovery.serialization.secret import Secret
 from recovery.service import Recovery
 
-if TYPE_CHECKING:
+with extra("launcher"):
     import httpx2
-
 
 Done: TypeAlias = str | os.PathLike[str] | Callable[[], object]
 
@@ -60,6 +77,7 @@ class Bricks:
         orphans: Literal["wait", "end"] = "wait",
         logs: str | os.PathLike[str] | None = None,
         policy: RetryPolicy | None = None,
+        policies: Mapping[str, RetryPolicy] = MappingProxyType({}),
         breaker: BreakerPolicy | None = HOST_BREAKER,
         classifier: Classifier | Sequence[Classifier] = (),
         policies: Mapping[str, RetryPolicy] | None = None,
@@ -73,23 +91,35 @@ class Bricks:
         self._breaker = breaker
         self._classifier = classifier
         self._slots = anyio.CapacityLimiter(parallel)
-        self.client: httpx2.AsyncClient | None = None
+        self._client: httpx2.AsyncClient | None = None
+        self._is_entered = False
         self._values: dict[str, Mapping[str, str]] = {}
         self._asked: dict[str, anyio.Event] = {}
         self._checks: dict[str, Callable[[], object]] = {}
-        self._calls = self.calls(waiting(service.calls, self.root) if policy is None else policy)
-        self._own = {name: self.calls(one, name) for name, one in (policies or {}).items()}
+        self._tokens = Tokens(service, tokens or {})
+        self._calls = self._recoverable(self.patient if policy is None else policy)
+        self._own = {name: self._recoverable(one, name) for name, one in policies.items()}
+        self.on_stop: list[Callable[[], object]] = []
+        """Called after a stop, before what runs is cancelled."""
 
-    def calls(self, policy: RetryPolicy, name: str = "") -> Calls:
+    @property
+    def patient(self) -> RetryPolicy:
+        """The policy of a launcher that has no other."""
+        waits = waits_for_causes(self.service.calls, when_full_of(disk_space(self.root, ROOM)))
+        return msgspec.structs.replace(PATIENT, per_category=waits)
+
+    def _recoverable(self, policy: RetryPolicy, name: str = "") -> Calls:
         """The recoverable functions with *policy*; those of a *name* are operations of their own."""
         of = f" {name}" if name else ""
-        downloads = download_settings(policy, self._breaker, self._classifier)
-        downloads["idempotency_key"] = lambda _name, _urls, to, *_: f"file {self.root / to}"
-        commands = command_settings(policy, self._classifier)
-        commands["idempotency_key"] = lambda _name, argv, cwd, *_: self._command_key(argv, cwd)
-        return Calls(
-            self.service.recoverable(f"download{of}", **downloads)(self._download),
-            self.service.recoverable(f"command{of}", **commands)(self._command),
+        downloads = self.service.recoverable(
+            f"download{of}",
+            # Counts failures in a row without progress: a large file breaks off more often than that.
+            policy=msgspec.structs.replace(policy, progress_resets=None),
+            breaker=self._breaker,
+            when_open="wait",
+            key=lambda _name, urls, *_: host_of(url_of(urls[0], os.environ.get("HF_ENDPOINT"))),
+            idempotency_key=lambda _name, _urls, to, *_: f"file {self.root / to}",
+            **settings,
         )
 
     # bricks
@@ -117,12 +147,15 @@ class Bricks:
             CallRejectedError: Another download to *to* is under way.
             DownloadError, httpx2.HTTPError, OSError: Its retries are exhausted.
         """
-        _, arguments = self.download_call(source, to, sha256, size, name=name)
-        check_sources(arguments[1])
-        self.place(arguments[2])
+        urls, target = [source] if isinstance(source, str) else list(source), os.fspath(to)
+        check_sources(urls)
+        if sha256 is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
+            raise WishError(f"sha256 must be 64 hex digits, not {sha256!r}")
+        self.place(target)
+        name = name or target
         while True:
             try:
-                return await self._own.get(arguments[0], self._calls).download(*arguments)
+                return await self._of(name).download(name, *download_arguments(urls, target, sha256, size))
             except JoinedElsewhere:
                 continue  # another process made the file, which is here now
 
@@ -156,90 +189,71 @@ class Bricks:
             NotDoneError: It has ended well, and is not done.
             OSError: It cannot be started.
         """
-        _, arguments = self.command_call(argv, cwd, env, silence, done, name=name)
-        words, folder = arguments[1:3]
+        words, folder = [os.fspath(word) for word in argv], "." if cwd is None else os.fspath(cwd)
+        variables = dict(env or {})
         check_words(words)
         self.place(folder)
         key = self._command_key(words, folder)
         self._values[key] = {one: value for one, value in (env or {}).items() if isinstance(value, str)}
         self._asked.setdefault(key, anyio.Event()).set()
+        name = name or Path(words[0]).name
         try:
-            await self._own.get(arguments[0], self._calls).command(*arguments)
+            arguments = command_arguments(words, folder, variables, silence, self._written(done))
+            await self._of(name).command(name, *arguments)
         except JoinedElsewhere as elsewhere:
             if elsewhere.ended != "succeeded":
                 raise
 
     def register(self, check: Callable[[], object]) -> Callable[[], object]:
         """Let *check* be the ``done`` of commands, also of those that are resumed: by its module and qualified name."""
-        self._checks[_name_of(check)] = check
+        self._checks[name_of(check)] = check
         return check
 
-    # what the calls are
-
-    def download_call(
-        self,
-        source: str | Sequence[str],
-        to: str | os.PathLike[str],
-        sha256: str | None = None,
-        size: int | None = None,
-        *,
-        name: str | None = None,
-    ) -> tuple[str, list[Any]]:
-        """The operation and the arguments of the call that ``download`` makes."""
-        urls, target = [source] if isinstance(source, str) else list(source), os.fspath(to)
-        return self._operation("download", name), [name or target, urls, target, sha256, size]
-
-    def command_call(
-        self,
-        argv: Sequence[str | os.PathLike[str]],
-        cwd: str | os.PathLike[str] | None = None,
-        env: Mapping[str, str | Secret] | None = None,
-        silence: float | None = None,
-        done: Done | None = None,
-        *,
-        name: str | None = None,
-    ) -> tuple[str, list[Any]]:
-        """The operation and the arguments of the call that ``run`` makes."""
-        words, folder = [os.fspath(word) for word in argv], "." if cwd is None else os.fspath(cwd)
-        title = name or (Path(words[0]).name if words else "")
-        written = {one: value.reference if isinstance(value, Secret) else "" for one, value in (env or {}).items()}
-        return self._operation("command", name), [title, words, folder, written, silence, self._written(done)]
-
-    def _operation(self, kind: str, name: str | None) -> str:
-        return f"{kind} {name}" if name in self._own else kind
+    def _of(self, name: str) -> Calls:
+        return self._own.get(name, self._calls)
 
     # what the calls do
 
     async def _download(self, _name: str, urls: list[str], to: str, sha256: str | None, size: int | None) -> Downloaded:
         place = self.place(to)
         async with self._slots, self._http() as client:
-            return await download(client, urls[0], place, sha256=sha256, size=size, on_progress=_save_progress)
+            with self._tokens.attempt() as headers:
+
+                async def attempt(url: str) -> Downloaded:
+                    return await download(
+                        client, url, place, sha256=sha256, size=size, headers=headers, on_progress=_save_progress
+                    )
+
+                return await download_from([url_of(url, os.environ.get("HF_ENDPOINT")) for url in urls], attempt)
 
     async def _command(
         self, name: str, argv: list[str], cwd: str, env: dict[str, str], silence: float | None, done: str | None
     ) -> None:
         if done is not None and await self._is_done(done):
             return
-        folder, _values = self.place(cwd), await self._environment(argv, cwd, env)
+        folder, values = self.place(cwd), await self._environment(argv, cwd, env)
         folder.mkdir(parents=True, exist_ok=True)
-        await run_command(name, argv, cwd=folder, logs=self.logs)
+        await run_command(name, argv, cwd=folder, logs=self.logs, env=values, silence=silence, orphans=self._orphans)
         if done is not None and not await self._is_done(done):
-            raise NotDoneError(f"{name} ended well, and {_shown(done)} is not there")
+            raise NotDoneError(f"{name} ended well, and {shown_of(done)} is not there")
 
     async def _environment(self, argv: list[str], cwd: str, env: dict[str, str]) -> dict[str, str | Secret]:
         key = self._command_key(argv, cwd)
         if not all(env.values()):
             await self._asked.setdefault(key, anyio.Event()).wait()  # the values are the program's
         values = self._values.get(key, {})
-        return {one: Secret(reference) if reference else values[one] for one, reference in env.items()}
+        return {
+            one: value_of(self.service.calls, one, reference) if reference else values[one]
+            for one, reference in env.items()
+        }
 
     def _written(self, done: Done | None) -> str | None:
         if done is None:
             return None
         if isinstance(done, str | os.PathLike):
             self.place(os.fspath(done))
-            return f"path:{os.fspath(done)}"
-        if self._checks.get(name := _name_of(done)) is not done:
+            return path_of(os.fspath(done))
+        if self._checks.get(name := name_of(done)) is not done:
             raise WishError(
                 f"done={name} is not registered: launcher.register({name.rpartition('.')[2]}), before resume()"
             )
@@ -277,14 +291,19 @@ class Bricks:
     async def stop(self) -> None:
         """Leave what runs to the next run, before it is cancelled: in the journal nothing of it has an end."""
         await anyio.to_thread.run_sync(self.service.close)
+        for each in self.on_stop:
+            each()
 
     def kill(self) -> None:
         """End the processes of commands at once."""
+        kill_all()
 
     @asynccontextmanager
     async def _http(self) -> AsyncIterator[httpx2.AsyncClient]:
-        if self.client is not None:
-            yield self.client
+        if self._is_entered:
+            if self._client is None:
+                self._client = make_client(stall_timeout=self._stall_timeout)
+            yield self._client
             return
         async with make_client(stall_timeout=self._stall_timeout) as client:
             yield client
@@ -293,11 +312,3 @@ class Bricks:
 def _save_progress(offset: int, size: int | None) -> None:
     context.checkpoint({"offset": offset, "size": size})
     context.progress(offset)
-
-
-def _name_of(function: Callable[..., object]) -> str:
-    return f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', repr(function))}"
-
-
-def _shown(done: str) -> str:
-    return done.partition(":")[2]

@@ -8,26 +8,26 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import anyio
 import msgspec
 
-from adapters.downloads.client import make_client
-from adapters.launcher.bricks import Bricks
+from adapters.downloads.client import check_environment
 from adapters.launcher.document import Download, Step
+from adapters.launcher.launcher import Launcher
 from adapters.launcher.plan import LaunchPlan
-from adapters.launcher.strategies import waiting
+from adapters.launcher.wishes import command_arguments, download_arguments, path_of
 from events.errors import JoinedElsewhere
 from events.operation_events import FailureClassified
 from recovery import context
+from recovery.conditions import disk_space
 from recovery.explain import explain
 from recovery.policies.retry import RetryPolicy
+from recovery.presets import ROOM, waits_for_causes, when_full_of
 from recovery.redact import brief
 from recovery.service import Recovery
-from recovery.settings import Settings
 from recovery.subscribers.classification import classify
 from recovery.subscribers.evidence_extraction import extract_evidence
 
@@ -72,19 +72,19 @@ class Launch:
         plan: What to do.
         service: Must have a store, and is entered by ``run``.
         logs: The folder for the output of commands.
-
-    Raises:
-        EnvironmentVariableError: The plan has downloads, and the environment names a proxy or certificates that cannot
-            be used.
     """
 
     def __init__(self, plan: LaunchPlan, service: Recovery, *, logs: Path) -> None:
         self._plan = plan
         self._service = service
-        has_downloads = any(isinstance(step, Download) for step in plan.steps)
-        self._client = make_client(stall_timeout=plan.stall_timeout) if has_downloads else None
-        self.outcomes: dict[str, Outcome] = {}
-        self._bricks = Bricks(
+        waits = waits_for_causes(
+            service.calls, when_full_of(disk_space(plan.root, ROOM)), **msgspec.structs.asdict(plan.waits)
+        )
+
+        def waiting(policy: RetryPolicy) -> RetryPolicy:
+            return msgspec.structs.replace(policy, per_category={**waits, **policy.per_category})
+
+        self._launcher = Launcher(
             service,
             plan.root,
             tokens=plan.tokens,
@@ -93,19 +93,34 @@ class Launch:
             follow_links=plan.follow_links,
             orphans=plan.orphans,
             logs=logs,
-            policy=waiting(service.calls, plan.root, plan.policy),
+            policy=waiting(plan.policy),
+            policies={name: waiting(policy) for name, policy in plan.policies.items()},
             breaker=plan.breaker,
             classifier=plan.rules,
-            policies={name: waiting(service.calls, plan.root, one) for name, one in plan.policies.items()},
         )
-        self._launch = service.recoverable("launch", **LAUNCH)(self._run_steps)
+        self.on_stop = self._launcher.on_stop
+        """Called when a signal has stopped the launch, before what runs is cancelled."""
+        self.outcomes: dict[str, Outcome] = {}
+        self._launch = service.recoverable(
+            "launch",
+            resumable=True,
+            # An error of its own ends it. The death of its process is counted by the steps that ran.
+            policy=RetryPolicy(max_retries=MOST_DEATHS),
+            breaker=None,
+            retry_if_error=_never,
+        )(self._run_steps)
 
     async def run(self) -> dict[str, Outcome]:
-        """Go on with the launch that an earlier run left, or begin one. Returns how each operation ended."""
-        async with AsyncExitStack() as stack:
-            if self._client is not None:
-                self._bricks.client = await stack.enter_async_context(self._client)
-            await stack.enter_async_context(self._service)
+        """Go on with the launch that an earlier run left, or begin one. Returns how each operation ended.
+
+        Raises:
+            StoppedBySignal: SIGTERM or SIGHUP, once its processes have ended; Ctrl-C raises KeyboardInterrupt.
+            EnvironmentVariableError: The plan has downloads, and the environment names a proxy or certificates that
+                cannot be used.
+        """
+        if any(isinstance(step, Download) for step in self._plan.steps):
+            check_environment()
+        async with self._launcher:
             while True:
                 try:
                     await self._launch(str(self._plan.path))
@@ -113,10 +128,6 @@ class Launch:
                     log.warning("%s; it begins again", elsewhere)
                 else:
                     return self.outcomes
-
-    async def stop(self) -> None:
-        """Leave what runs to the next run, before ``run`` is cancelled: in the journal nothing of it is."""
-        await self._bricks.stop()
 
     def _cancel_outdated(self) -> None:
         """Cancel what an earlier run left and the plan does not have any more; the bytes that it fetched are kept."""
@@ -158,29 +169,20 @@ class Launch:
     async def _end_of(self, step: Step) -> tuple[State, str]:
         missing = [need for need in step.needs if not self.outcomes[need].is_fine]
         if missing:
-            return "skipped", f"needs {', '.join(missing)}"
+            return Outcome("skipped", f"needs {', '.join(missing)}", version_of(step))
         try:
             if isinstance(step, Download):
-                await self._bricks.download(step.urls, step.destination, step.sha256, step.size, name=step.name)
+                await self._launcher.download(step.urls, step.destination, step.sha256, step.size, name=step.name)
             else:
-                await self._bricks.run(
-                    step.run, step.cwd, step.environment, step.silence, step.creates, name=step.name
-                )  # fmt: skip
+                done, env = step.creates, step.environment
+                await self._launcher.run(step.run, step.cwd, env, step.silence, done, name=step.name)
         except Exception as error:  # its retries are exhausted; the other operations go on
             return "failed", _cause_of(error)
         return "done", ""
 
-    def _call_of(self, step: Step) -> tuple[str, list[Any]]:
-        """The recoverable operation that executes *step*, and its arguments."""
-        if isinstance(step, Download):
-            return self._bricks.download_call(step.urls, step.destination, step.sha256, step.size, name=step.name)
-        return self._bricks.command_call(
-            step.run, step.cwd, step.environment, step.silence, step.creates, name=step.name
-        )  # fmt: skip
 
-    def _version_of(self, step: Step) -> str:
-        """Twelve hex digits that change with what the plan says of *step*."""
-        return hashlib.sha256(msgspec.json.encode(self._call_of(step))).hexdigest()[:12]
+def _never(_: Exception) -> bool:
+    return False
 
 
 def _cause_of(error: Exception) -> str:
@@ -196,6 +198,27 @@ def _cause_of(error: Exception) -> str:
         evidence=extract_evidence(error),
     )
     return explain(failure).short
+
+
+def call_of(step: Step) -> tuple[str, list[Any]]:
+    """The recoverable operation that executes *step*, and its arguments."""
+    of = f" {step.name}" if step.retry else ""
+    if isinstance(step, Download):
+        return f"download{of}", [step.name, *download_arguments(step.urls, step.destination, step.sha256, step.size)]
+    words = command_arguments(
+        step.run, step.cwd, step.environment, step.silence, step.creates and path_of(step.creates)
+    )
+    return f"command{of}", [step.name, *words]
+
+
+def version_of(step: Step) -> str:
+    """Twelve hex digits that change with what the plan says that *step* makes."""
+    what = (
+        [step.urls, step.destination, step.sha256, step.size]
+        if isinstance(step, Download)
+        else [step.run, step.cwd, step.creates, step.env]
+    )
+    return hashlib.sha256(msgspec.json.encode([step.name, what])).hexdigest()[:12]
 
 
 def name_in_arguments(operation: str, arguments: bytes | None) -> str | None:

@@ -14,7 +14,7 @@ from typing import Literal, get_args, get_type_hints
 import msgspec
 
 from adapters.disk import read_plain
-from adapters.launcher.document import FAMILIES, KINDS, REFERENCE, TABLES, Command, Document, Download, Step
+from adapters.launcher.document import FAMILIES, KINDS, REFERENCE, TABLES, Command, Document, Download, Step, WaitTable
 from adapters.launcher.limits import wrong_reference, wrong_url, wrong_variable
 from adapters.launcher.places import wrong_places
 from events.errors import Permanent
@@ -63,6 +63,7 @@ class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
     policies: Mapping[str, RetryPolicy] = {}
     breaker: BreakerPolicy
     rules: tuple[Rule, ...] = ()
+    waits: WaitTable = WaitTable()
     tokens: Mapping[str, Secret] = {}
     parallel: int
     stall_timeout: float
@@ -114,6 +115,7 @@ def load_plan(path: Path) -> LaunchPlan:
         policies=policies,
         breaker=breaker,
         rules=rules,
+        waits=document.wait,
         tokens={family: Secret(reference) for family, reference in document.tokens.items()},
         parallel=document.download.parallel,
         stall_timeout=document.download.stall_timeout,

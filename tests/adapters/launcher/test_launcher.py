@@ -14,8 +14,8 @@ import anyio
 import pytest
 
 from adapters.demo.server import Stall
-from adapters.launcher.bricks import NotDoneError, WishError
 from adapters.launcher.launcher import Launcher
+from adapters.launcher.wishes import NotDoneError, WishError
 from adapters.memory import MemoryStore
 from events.errors import CallRejectedError
 from events.operation_events import OperationResumed
