@@ -168,9 +168,9 @@ def _of_plan(plan: LaunchPlan) -> Iterator[Group]:
 
 
 def _of_steps(plan: LaunchPlan) -> Iterator[Found]:
-    lines = Lines(plan.path, {})
     for step, one in lint_steps(plan.steps):
-        yield Found(**msgspec.structs.asdict(one), operation=step.name, where=lines.of_step(step.name))
+        where = Lines(plan.path, {}).of_step(step.name)
+        yield Found(**msgspec.structs.asdict(one), operation=step.name, where=where)
 
 
 def _of_file(path: Path) -> Iterator[Group]:

@@ -40,7 +40,7 @@ from recovery.conditions import disk_space
 from recovery.installation import extra
 from recovery.policies.breaker_policy import BreakerPolicy
 from recovery.policies.classification import Classifier
-from recovery.policies.hosts import HOST_BREAKER
+from recovery.policies.hosts import HOST_BREAKER, host_of
 from recovery.policies.retry import RetryPolicy
 from recovery.presets import PATIENT, ROOM, waits_for_causes, when_full_of
 from recovery.serialization.secret import Secret
@@ -80,7 +80,6 @@ class Bricks:
         policies: Mapping[str, RetryPolicy] = MappingProxyType({}),
         breaker: BreakerPolicy | None = HOST_BREAKER,
         classifier: Classifier | Sequence[Classifier] = (),
-        policies: Mapping[str, RetryPolicy] | None = None,
     ) -> None:
         self.service = service
         self.root = Path(root).resolve()
@@ -110,6 +109,7 @@ class Bricks:
 
     def _recoverable(self, policy: RetryPolicy, name: str = "") -> Calls:
         """The recoverable functions with *policy*; those of a *name* are operations of their own."""
+        settings: dict[str, Any] = {"resumable": True, "classifier": self._classifier, "on_conflict": "reject"}
         of = f" {name}" if name else ""
         downloads = self.service.recoverable(
             f"download{of}",
@@ -121,6 +121,14 @@ class Bricks:
             idempotency_key=lambda _name, _urls, to, *_: f"file {self.root / to}",
             **settings,
         )
+        commands = self.service.recoverable(
+            f"command{of}",
+            policy=policy,
+            breaker=None,
+            idempotency_key=lambda _name, argv, cwd, *_: self._command_key(argv, cwd),
+            **settings,
+        )
+        return Calls(downloads(self._download), commands(self._command))
 
     # bricks
 
@@ -194,7 +202,7 @@ class Bricks:
         check_words(words)
         self.place(folder)
         key = self._command_key(words, folder)
-        self._values[key] = {one: value for one, value in (env or {}).items() if isinstance(value, str)}
+        self._values[key] = {one: value for one, value in variables.items() if isinstance(value, str)}
         self._asked.setdefault(key, anyio.Event()).set()
         name = name or Path(words[0]).name
         try:
@@ -272,7 +280,7 @@ class Bricks:
     def place(self, text: str) -> Path:
         """*text* as an absolute path below the root, with its links followed as they are now.
 
-        Raises WishError if it may not be there.
+        Raises WishError if that is outside the root.
         """
         try:
             place = (self.root / text).resolve()

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import anyio
+import anyio.to_thread
 import msgspec
 
 from adapters.downloads.client import check_environment
@@ -33,15 +34,6 @@ from recovery.subscribers.evidence_extraction import extract_evidence
 
 MOST_DEATHS = 1_000_000
 """Deaths of its process after which a launch is quarantined."""
-
-LAUNCH: Settings = {
-    "resumable": True,
-    # An error of its own ends it. The death of its process is counted by the steps that ran.
-    "policy": RetryPolicy(max_retries=MOST_DEATHS),
-    "breaker": None,
-    "retry_if_error": lambda _error: False,
-}
-"""The settings of a launch."""
 
 State: TypeAlias = Literal["done", "failed", "skipped"]
 
@@ -133,7 +125,7 @@ class Launch:
         """Cancel what an earlier run left and the plan does not have any more; the bytes that it fetched are kept."""
         journal = self._service.journal
         assert journal is not None
-        wanted = [[operation, [arguments, {}]] for operation, arguments in map(self._call_of, self._plan.steps)]
+        wanted = [[kind, [arguments, {}]] for kind, arguments in map(call_of, self._plan.steps)]
         for record in journal.pending(0.0).calls:
             name = name_in_arguments(record.operation, record.arguments)
             if name is None or [record.operation, msgspec.json.decode(record.arguments or b"")] in wanted:
@@ -149,7 +141,7 @@ class Launch:
         self.outcomes = {
             step.name: msgspec.structs.replace(outcome, optional=step.optional)
             for step in self._plan.steps
-            if (outcome := saved.get(step.name)) is not None and outcome.version == self._version_of(step)
+            if (outcome := saved.get(step.name)) is not None and outcome.version == version_of(step)
         }
         ended = {step.name: anyio.Event() for step in self._plan.steps}
 
@@ -157,8 +149,8 @@ class Launch:
             for need in step.needs:
                 await ended[need].wait()
             if step.name not in self.outcomes:
-                state, why = await self._end_of(step)
-                self.outcomes[step.name] = Outcome(state, why, self._version_of(step), step.optional)
+                outcome = await self._outcome_of(step)
+                self.outcomes[step.name] = msgspec.structs.replace(outcome, optional=step.optional)
                 context.checkpoint(self.outcomes)
             ended[step.name].set()
 
@@ -166,7 +158,7 @@ class Launch:
             for step in self._plan.steps:
                 group.start_soon(run, step)
 
-    async def _end_of(self, step: Step) -> tuple[State, str]:
+    async def _outcome_of(self, step: Step) -> Outcome:
         missing = [need for need in step.needs if not self.outcomes[need].is_fine]
         if missing:
             return Outcome("skipped", f"needs {', '.join(missing)}", version_of(step))
@@ -177,8 +169,8 @@ class Launch:
                 done, env = step.creates, step.environment
                 await self._launcher.run(step.run, step.cwd, env, step.silence, done, name=step.name)
         except Exception as error:  # its retries are exhausted; the other operations go on
-            return "failed", _cause_of(error)
-        return "done", ""
+            return Outcome("failed", _cause_of(error), version_of(step))
+        return Outcome("done", version=version_of(step))
 
 
 def _never(_: Exception) -> bool:

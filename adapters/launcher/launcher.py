@@ -46,7 +46,6 @@ class Launcher(Bricks):
         policies: Those of the calls of a name, in the place of *policy*.
         breaker: The circuit of each host; ``None`` for none.
         classifier: As of ``Recovery``; asked before the built-in rules.
-        policies: When to retry calls of a *name*, instead of *policy*.
     """
 
     _stack: AsyncExitStack | None = None
