@@ -103,16 +103,19 @@ class Launch:
             retry_if_error=_never,
         )(self._run_steps)
 
+    def check_environment(self) -> None:
+        """Raise EnvironmentVariableError if a download could not use the proxy or the certificates that are named."""
+        if any(isinstance(step, Download) for step in self._plan.steps):
+            check_environment()
+
     async def run(self) -> dict[str, Outcome]:
         """Go on with the launch that an earlier run left, or begin one. Returns how each operation ended.
 
         Raises:
             StoppedBySignal: SIGTERM or SIGHUP, once its processes have ended; Ctrl-C raises KeyboardInterrupt.
-            EnvironmentVariableError: The plan has downloads, and the environment names a proxy or certificates that
-                cannot be used.
+            EnvironmentVariableError: As ``check_environment``.
         """
-        if any(isinstance(step, Download) for step in self._plan.steps):
-            check_environment()
+        self.check_environment()
         async with self._launcher:
             while True:
                 try:
