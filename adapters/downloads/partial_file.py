@@ -91,7 +91,7 @@ class PartialFile:
         self._end: int | None = None
         self._kept: FileIO | None = None  # the partial file, while bytes go beside it
         self._source = partial_path(destination)
-        self._is_lost = False
+        self._is_lost = self._is_refused = False
         if (file := open_locked(self._source)) is None:
             raise DestinationBusyError(f"another download writes {self._source}")
         self._file = file
@@ -105,7 +105,7 @@ class PartialFile:
             offset = trusted(known, found.st_size, here)
             if left is None or not offset:
                 forget_sidecar(destination)
-                known = fresh
+                known = msgspec.structs.replace(fresh, was_refused=known.was_refused)
             beside_path(destination).unlink(missing_ok=True)  # of a process that was killed
             self._is_noted = known.written_to is not None and known.written_to == here
             self.sidecar = msgspec.structs.replace(known, offset=min(known.offset, offset), written_to=here)
@@ -147,13 +147,14 @@ class PartialFile:
         self._kept, self._source = self._file, beside_path(self.destination)
         self._file = FileIO(open_plain(self._source, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode=0o666), "r+")
         self._truncate(0)
-        self.is_resumable = self._is_noted = False
+        self._is_noted = False
         self._forget()
 
     def _forget(self) -> None:
         """Know of the content what was promised, and nothing more."""
-        known = Sidecar(url=self.sidecar.url, sha256=self._promised.sha256, size=self._promised_size)
-        self.sidecar = msgspec.structs.replace(known, written_to=self.sidecar.written_to)
+        self.sidecar = msgspec.structs.replace(
+            self.sidecar, **msgspec.structs.asdict(self._promised), size=self._promised_size, offset=0
+        )
 
     @property
     def _has_its_name(self) -> bool:
@@ -224,7 +225,7 @@ class PartialFile:
         if not self._is_noted:
             self._note()  # from now on the death of this process loses nothing
         self._sync()
-        self.sidecar = msgspec.structs.replace(self.sidecar, offset=offset if self.is_resumable else 0)
+        self.sidecar = msgspec.structs.replace(self.sidecar, offset=offset if self._is_recorded else 0)
         self._note()
         if self._kept is not None and offset > os.fstat(self._kept.fileno()).st_size:
             os.ftruncate(self._kept.fileno(), 0)
@@ -243,8 +244,13 @@ class PartialFile:
             self._is_lost = True
             raise
 
+    @property
+    def _is_recorded(self) -> bool:
+        """Whether the sidecar tells of these bytes, and not of those that they lie beside."""
+        return self.is_resumable and self._kept is None
+
     def _note(self) -> None:
-        if self.is_resumable:
+        if self._is_recorded:
             write_sidecar(self.destination, self.sidecar)
             self._is_noted = True
 
@@ -257,7 +263,7 @@ class PartialFile:
                 return
             if self._kept is not None:
                 self._source.unlink(missing_ok=True)
-                is_left = os.fstat(self._kept.fileno()).st_size > 0
+                is_left = os.fstat(self._kept.fileno()).st_size >= max(self.offset, 1)
             else:
                 if self._is_lost:
                     self._truncate(self.sidecar.offset)
@@ -265,15 +271,16 @@ class PartialFile:
                     self.save()
             if not is_left:
                 self.sidecar = msgspec.structs.replace(self.sidecar, offset=0)
-                sidecar_path(self.destination).unlink(missing_ok=True)
+                if self._is_refused:
+                    self._forget()
+                    write_sidecar(self.destination, msgspec.structs.replace(self.sidecar, was_refused=True))
+                else:
+                    sidecar_path(self.destination).unlink(missing_ok=True)
                 partial_path(self.destination).unlink(missing_ok=True)
         finally:
-            self._close_files()
-
-    def _close_files(self) -> None:
-        self._file.close()
-        if self._kept is not None:
-            self._kept.close()
+            self._file.close()
+            if self._kept is not None:
+                self._kept.close()
 
     def finish(self) -> int:
         """Check size and hash, sync the file, give it its name and close it; return its size.
@@ -302,12 +309,13 @@ class PartialFile:
             partial_path(self.destination).unlink(missing_ok=True)
         sidecar_path(self.destination).unlink(missing_ok=True)
         sync_file(self.destination.parent)
-        self._close_files()
+        self.close()
         return self.offset
 
     def _refuse(self, problem: str) -> NoReturn:
         """Have ``close`` drop every byte, and raise why. Those of a single response are what the server has."""
         self.is_resumable = False
         is_single = not (self.start or self._is_joined or self._kept)
-        error = WrongContentError if is_single else StalePartialFileError
+        error = WrongContentError if is_single or self.sidecar.was_refused else StalePartialFileError
+        self._is_refused = not (self._kept or error is WrongContentError)
         raise error(f"{self.destination.name} is not the file that was promised: {problem}")

@@ -7,9 +7,10 @@ import os
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple
 
 import anyio
 import anyio.to_thread
@@ -20,7 +21,9 @@ from adapters.downloads.http import Downloaded, download
 from adapters.downloads.mirrors import download_from
 from adapters.downloads.sources import url_of
 from adapters.downloads.tokens import Tokens
+from adapters.launcher.done_checks import Done, DoneChecks, shown_of
 from adapters.launcher.places import outside
+from adapters.launcher.variables import Variables
 from adapters.launcher.wishes import (
     NotDoneError,
     WishError,
@@ -28,10 +31,6 @@ from adapters.launcher.wishes import (
     check_words,
     command_arguments,
     download_arguments,
-    name_of,
-    path_of,
-    shown_of,
-    value_of,
 )
 from adapters.processes.command import kill_all, run_command
 from events.errors import JoinedElsewhere
@@ -43,13 +42,12 @@ from recovery.policies.classification import Classifier
 from recovery.policies.hosts import HOST_BREAKER, host_of
 from recovery.policies.retry import RetryPolicy
 from recovery.presets import PATIENT, ROOM, waits_for_causes, when_full_of
+from recovery.resume.handles import Resumption
 from recovery.serialization.secret import Secret
 from recovery.service import Recovery
 
 with extra("launcher"):
     import httpx2
-
-Done: TypeAlias = str | os.PathLike[str] | Callable[[], object]
 
 JOURNALS = ".recovery"
 """The folder below the root for the output of commands; plans keep their journals in one of that name."""
@@ -92,9 +90,8 @@ class Bricks:
         self._slots = anyio.CapacityLimiter(parallel)
         self._client: httpx2.AsyncClient | None = None
         self._is_entered = False
-        self._values: dict[str, Mapping[str, str]] = {}
-        self._asked: dict[str, anyio.Event] = {}
-        self._checks: dict[str, Callable[[], object]] = {}
+        self._variables = Variables(service.calls)
+        self._checks = DoneChecks(self.place)
         self._tokens = Tokens(service, tokens or {})
         self._calls = self._recoverable(self.patient if policy is None else policy)
         self._own = {name: self._recoverable(one, name) for name, one in policies.items()}
@@ -187,7 +184,8 @@ class Bricks:
             silence: Seconds without output after which it counts as stalled; it is ended and retried.
             done: What tells that it is done: a path below the root that it makes, or a function that was given to
                 ``register``. It is asked before, and the command is not run if it is done; and asked afterwards.
-            name: What it is called on the screen; by default the program's name.
+            name: What it is called on the screen, and its log file; by default the program's name with six digits of its
+                key. Commands of one name wait for each other.
 
         Raises:
             WishError: There is no program, a word holds a password, a folder is outside the root, or the function
@@ -202,20 +200,22 @@ class Bricks:
         check_words(words)
         self.place(folder)
         key = self._command_key(words, folder)
-        self._values[key] = {one: value for one, value in variables.items() if isinstance(value, str)}
-        self._asked.setdefault(key, anyio.Event()).set()
-        name = name or Path(words[0]).name
+        name = name or f"{Path(words[0]).name}-{key[-6:]}"
+        self._variables.give(key, variables)
         try:
-            arguments = command_arguments(words, folder, variables, silence, self._written(done))
+            arguments = command_arguments(words, folder, variables, silence, self._checks.written(done))
             await self._of(name).command(name, *arguments)
         except JoinedElsewhere as elsewhere:
             if elsewhere.ended != "succeeded":
                 raise
 
+    def resume(self) -> Resumption:
+        """Go on with the calls that a dead process left, as ``service.resume``."""
+        return self.service.resume()
+
     def register(self, check: Callable[[], object]) -> Callable[[], object]:
         """Let *check* be the ``done`` of commands, also of those that are resumed: by its module and qualified name."""
-        self._checks[name_of(check)] = check
-        return check
+        return self._checks.register(check)
 
     def _of(self, name: str) -> Calls:
         return self._own.get(name, self._calls)
@@ -238,43 +238,23 @@ class Bricks:
     async def _command(
         self, name: str, argv: list[str], cwd: str, env: dict[str, str], silence: float | None, done: str | None
     ) -> None:
-        if done is not None and await self._is_done(done):
+        if done is not None and await self._checks.is_done(done):
             return
-        folder, values = self.place(cwd), await self._environment(argv, cwd, env)
+        key, folder = self._command_key(argv, cwd), self.place(cwd)
+        values = await self._variables.of(key, env)
         folder.mkdir(parents=True, exist_ok=True)
-        await run_command(name, argv, cwd=folder, logs=self.logs, env=values, silence=silence, orphans=self._orphans)
-        if done is not None and not await self._is_done(done):
+        await run_command(
+            name,
+            argv,
+            cwd=folder,
+            logs=self.logs,
+            env=values,
+            silence=silence,
+            orphans=self._orphans,
+            is_done=None if done is None else partial(self._checks.is_done, done),
+        )
+        if done is not None and not await self._checks.is_done(done):
             raise NotDoneError(f"{name} ended well, and {shown_of(done)} is not there")
-
-    async def _environment(self, argv: list[str], cwd: str, env: dict[str, str]) -> dict[str, str | Secret]:
-        key = self._command_key(argv, cwd)
-        if not all(env.values()):
-            await self._asked.setdefault(key, anyio.Event()).wait()  # the values are the program's
-        values = self._values.get(key, {})
-        return {
-            one: value_of(self.service.calls, one, reference) if reference else values[one]
-            for one, reference in env.items()
-        }
-
-    def _written(self, done: Done | None) -> str | None:
-        if done is None:
-            return None
-        if isinstance(done, str | os.PathLike):
-            self.place(os.fspath(done))
-            return path_of(os.fspath(done))
-        if self._checks.get(name := name_of(done)) is not done:
-            raise WishError(
-                f"done={name} is not registered: launcher.register({name.rpartition('.')[2]}), before resume()"
-            )
-        return f"function:{name}"
-
-    async def _is_done(self, done: str) -> bool:
-        kind, _, what = done.partition(":")
-        if kind == "path":
-            return self.place(what).exists()
-        if what not in self._checks:
-            raise WishError(f"the function {what}, which tells whether the command is done, is not registered")
-        return bool(await anyio.to_thread.run_sync(self._checks[what]))
 
     # places
 
@@ -297,9 +277,9 @@ class Bricks:
 
     # the end
 
-    async def stop(self) -> None:
+    def stop(self) -> None:
         """Leave what runs to the next run, before it is cancelled: in the journal nothing of it has an end."""
-        await anyio.to_thread.run_sync(self.service.close)
+        self.service.stop()
         for each in self.on_stop:
             each()
 

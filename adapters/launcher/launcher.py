@@ -19,12 +19,12 @@ class Launcher(Bricks):
     """Downloads and commands that recover by themselves. Each is a recoverable call of *service*.
 
         async with Launcher(presets.launcher(store=SQLiteStore("journal.db")), "models") as launcher:
-            service.resume()
+            launcher.resume()
             await launcher.download("hf://org/repo/model.safetensors", to="checkpoints/model.safetensors")
             await launcher.run(["pip", "install", "-r", "requirements.txt"])
 
     A call is known by what it makes: a download by its destination, a command by its words and folder. So a program
-    that is killed and runs again joins what ``service.resume()`` took up. Another wish for the same thing at the same
+    that is killed and runs again joins what ``launcher.resume()`` took up. Another wish for the same thing at the same
     time is rejected, and the error names both.
 
     ``async with`` enters the service, keeps one HTTP client, and turns SIGTERM, SIGHUP and Ctrl-C into a *stop*: the

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from adapters.launcher.limits import wrong_url
-from events.errors import NeedsPerson, Permanent
-from events.evidence import Remedy
-from recovery.calls import Calls
+from events.errors import Permanent
 from recovery.redact import redact
 from recovery.serialization.secret import Secret
 
 
 class WishError(Permanent, ValueError):
     """What was asked of a launcher is wrong, or not safe. The message is one line."""
-
-
-class MissingSecretError(NeedsPerson):
-    """A variable or a file that holds a secret is not there."""
 
 
 class NotDoneError(Permanent):
@@ -56,35 +50,3 @@ def command_arguments(
     """What the call of a command is journalled with, after its name: of variables the references to secrets alone."""
     names = {one: value.reference if isinstance(value, Secret) else "" for one, value in env.items()}
     return [list(argv), cwd, names, silence, done]
-
-
-def path_of(made: str) -> str:
-    """How a path that a command makes is journalled."""
-    return f"path:{made}"
-
-
-def name_of(function: Callable[..., object]) -> str:
-    """How a function that tells whether a command is done is journalled."""
-    return f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', repr(function))}"
-
-
-def shown_of(done: str) -> str:
-    """What a person reads of a journalled *done*."""
-    return done.partition(":")[2]
-
-
-def value_of(calls: Calls, variable: str, reference: str) -> str | Secret:
-    """The secret of that *reference*; the answer to the question ``secret:REFERENCE`` if it is missing.
-
-    Raises MissingSecretError, with that question, while there is none.
-    """
-    secret, question = Secret(reference), f"secret:{reference}"
-    try:
-        secret.reveal()
-    except (LookupError, OSError) as error:
-        if isinstance(answer := calls.answered(question), str):
-            return answer
-        remedy = Remedy(f"Give the value of {variable}.", question=question, kind="secret")
-        why = error.strerror if isinstance(error, OSError) else error.args[0]
-        raise MissingSecretError(f"{variable} is needed, and {reference} has no value: {why}", remedy=remedy) from error
-    return secret

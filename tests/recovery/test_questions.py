@@ -382,5 +382,7 @@ def test_a_remedy_is_shown_where_the_failure_is_explained() -> None:
     [body] = [row.body for row in store.rows if row.kind == "FailureClassified"]
     assert b'"remedy":{"sentence":"Accept the licence."' in body
     assert b"token=abc" not in body
+    with pytest.raises(ValueError, match="the question 'which' of a remedy needs choices"):
+        Remedy("Choose one.", question="which", kind="choice")
     with pytest.raises(TypeError, match="remedy must be a Remedy, not 'Accept'"):
         gated("Accept")  # type: ignore[arg-type]

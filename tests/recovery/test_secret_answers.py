@@ -58,6 +58,7 @@ def test_a_missing_variable_asks_instead_of_raising(monkeypatch: pytest.MonkeyPa
     def act(_: str) -> None:
         assert service.calls.answered("token") is None
         assert [one.reason for one in service.calls.questions()] == ["the environment has no PLANTED"]
+        assert not service.calls.reopen("token", "no token: 401", refused=None)  # other processes may have it
         monkeypatch.setenv("PLANTED", SECRET)
 
     assert steered(service, Script(ConnectionError()), act, policy=parks(asked)) == []

@@ -139,7 +139,7 @@ PROGRAM = """
     from recovery import presets
 
     with Launcher.blocking(presets.launcher(store=SQLiteStore("journal.db")), ".") as launcher:
-        launcher.service.resume()
+        launcher.resume()
         launcher.run([sys.executable, "-S", "-c", sys.argv[1]], name="work", done="done")
     print("finished")
 """
