@@ -21,7 +21,15 @@ from recovery.tables import described
 
 PAGE = Path(__file__).parent.parent / "docs" / "plans.md"
 BEGIN = "<!-- `make plans` writes what follows from the types in adapters/launcher/document.py -->\n"
-STRUCTS: tuple[type[msgspec.Struct], ...] = (Document, DownloadTable, WaitTable, LaunchTable, Operation, Download, Command)
+STRUCTS: tuple[type[msgspec.Struct], ...] = (
+    Document,
+    DownloadTable,
+    WaitTable,
+    LaunchTable,
+    Operation,
+    Download,
+    Command,
+)
 
 
 def tables() -> str:

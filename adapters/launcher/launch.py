@@ -111,8 +111,7 @@ class Launch:
             EnvironmentVariableError: The plan has downloads, and the environment names a proxy or certificates that
                 cannot be used.
         """
-        if any(isinstance(step, Download) for step in self._plan.steps):
-            check_environment()
+        self.check_environment()
         async with self._launcher:
             while True:
                 try:
@@ -121,6 +120,11 @@ class Launch:
                     log.warning("%s; it begins again", elsewhere)
                 else:
                     return self.outcomes
+
+    def check_environment(self) -> None:
+        """Raise EnvironmentVariableError for a variable that the downloads of the plan cannot use."""
+        if any(isinstance(step, Download) for step in self._plan.steps):
+            check_environment()
 
     def _cancel_outdated(self) -> None:
         """Cancel what an earlier run left and the plan does not have any more; the bytes that it fetched are kept."""

@@ -284,8 +284,8 @@ def test_an_interrupted_launch_ends_and_says_so(tmp_path: Path) -> None:
         finally:
             process.kill()
     assert process.returncode == 130
-    assert "OperationCancelled" in out
-    assert errors.startswith("recovery: cancelled; run it again")
+    assert "OperationCancelled" not in out
+    assert errors.startswith("recovery: ended by Ctrl-C; run it again")
     assert len(errors.splitlines()) == 1
 
 
