@@ -125,11 +125,6 @@ class Launch:
                 else:
                     return self.outcomes
 
-    def check_environment(self) -> None:
-        """Raise EnvironmentVariableError for a variable that the downloads of the plan cannot use."""
-        if any(isinstance(step, Download) for step in self._plan.steps):
-            check_environment()
-
     def _cancel_outdated(self) -> None:
         """Cancel what an earlier run left and the plan does not have any more; the bytes that it fetched are kept."""
         journal = self._service.journal
