@@ -25,6 +25,7 @@ from adapters.downloads.partial_file import (
     WrongContentError,
 )
 from adapters.downloads.refusals import AccessError, RefusedError, RefusedForNowError
+from adapters.downloads.space import NeverFitsError, NoRoomError
 from adapters.launcher.plan import PlanError
 from adapters.memory import MemoryStore
 from events.bus import Bus
@@ -41,7 +42,7 @@ from events.errors import (
     StaysPendingError,
     UnwantedResult,
 )
-from events.evidence import Remedy
+from events.evidence import Remedy, Room
 from events.operation import Operation
 from recovery import context
 from recovery.default_service import configure
@@ -81,7 +82,9 @@ ERRORS: list[RecoveryError] = [
     JournalBusyError("a.db"),
     JournalError("unusable"),
     NeedsPerson("401", remedy=Remedy("Log in.")),
+    NeverFitsError("no such disk", Room("models", 7)),
     NewerJournalError("a.db", 9),
+    NoRoomError("no room", Room("models", 7)),
     AwaitableResultError("a coroutine"),
     NotDurable("full"),
     OwnError(503, host="example.org"),

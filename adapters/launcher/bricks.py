@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
@@ -15,15 +16,15 @@ import msgspec
 
 from adapters.downloads.client import make_client
 from adapters.downloads.http import Downloaded, download
+from adapters.downloads.space import when_full
 from adapters.processes.command import run_command
 from events.errors import JoinedElsewhere, Permanent
 from recovery import context
-from recovery.conditions import disk_space
 from recovery.policies.breaker_policy import BreakerPolicy
 from recovery.policies.classification import Classifier
 from recovery.policies.hosts import HOST_BREAKER, host_of
 from recovery.policies.retry import RetryPolicy
-from recovery.presets import PATIENT, ROOM, waits_for_causes, when_full_of
+from recovery.presets import PATIENT, waits_for_causes
 from recovery.redact import redact
 from recovery.serialization.secret import Secret
 from recovery.service import Recovery
@@ -89,7 +90,7 @@ class Bricks:
     @property
     def patient(self) -> RetryPolicy:
         """The policy of a launcher that has no other."""
-        waits = waits_for_causes(self.service.calls, when_full_of(disk_space(self.root, ROOM)))
+        waits = waits_for_causes(self.service.calls, partial(when_full, folder=self.root))
         return msgspec.structs.replace(PATIENT, per_category=waits)
 
     def calls(self, policy: RetryPolicy, name: str = "") -> Calls:
