@@ -17,7 +17,6 @@ import anyio
 import anyio.to_thread
 import msgspec
 
-from adapters.disk import read_from
 from adapters.downloads.busy import open_when_free
 from adapters.downloads.content import what_is_wrong
 from adapters.downloads.partial_file import PartialFile
@@ -122,8 +121,7 @@ def _size_if_whole(destination: Path, sha256: str | None, size: int | None) -> i
         return None
     with destination.open("rb") as file:
         if sha256 is None:
-            found = destination.stat().st_size
-            is_right = size == 0 or what_is_wrong(destination.name, found, read_from(file)) is None
+            is_right = size == 0 or what_is_wrong(destination.name, file) is None
         else:
             is_right = hashlib.file_digest(file, "sha256").hexdigest() == sha256.lower()
     return destination.stat().st_size if is_right else None

@@ -14,8 +14,8 @@ from typing import NoReturn
 
 import msgspec
 
-from adapters.disk import UnsafeFileError, is_same_file, open_locked, open_plain, read_from, sync_data, sync_file
-from adapters.downloads.content import HEAD, has_known_beginning, what_came, what_is_wrong
+from adapters.disk import UnsafeFileError, is_same_file, open_locked, open_plain, sync_data, sync_file
+from adapters.downloads.content import first_bytes, has_known_beginning, what_came, what_is_wrong
 from adapters.downloads.identity import Identity, joined
 from adapters.downloads.names import beside_path, partial_path, sidecar_path
 from adapters.downloads.sidecar import (
@@ -91,7 +91,7 @@ class PartialFile:
         self._end: int | None = None
         self._kept: FileIO | None = None  # the partial file, while bytes go beside it
         self._source = partial_path(destination)
-        self._is_lost = False
+        self._is_lost = self._is_refused = False
         if (file := open_locked(self._source)) is None:
             raise DestinationBusyError(f"another download writes {self._source}")
         self._file = file
@@ -105,7 +105,7 @@ class PartialFile:
             offset = trusted(known, found.st_size, here)
             if left is None or not offset:
                 forget_sidecar(destination)
-                known = fresh
+                known = msgspec.structs.replace(fresh, was_refused=known.was_refused)
             beside_path(destination).unlink(missing_ok=True)  # of a process that was killed
             self._is_noted = known.written_to is not None and known.written_to == here
             self.sidecar = msgspec.structs.replace(known, offset=min(known.offset, offset), written_to=here)
@@ -147,13 +147,14 @@ class PartialFile:
         self._kept, self._source = self._file, beside_path(self.destination)
         self._file = FileIO(open_plain(self._source, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode=0o666), "r+")
         self._truncate(0)
-        self.is_resumable = self._is_noted = False
+        self._is_noted = False
         self._forget()
 
     def _forget(self) -> None:
         """Know of the content what was promised, and nothing more."""
-        known = Sidecar(url=self.sidecar.url, sha256=self._promised.sha256, size=self._promised_size)
-        self.sidecar = msgspec.structs.replace(known, written_to=self.sidecar.written_to)
+        self.sidecar = msgspec.structs.replace(
+            self.sidecar, **msgspec.structs.asdict(self._promised), size=self._promised_size, offset=0
+        )
 
     @property
     def _has_its_name(self) -> bool:
@@ -193,7 +194,7 @@ class PartialFile:
         name = self.destination.name
         if (came := what_came(name, head)) is None:
             return
-        if self.sidecar.sha256 is None or what_came(name, read_from(self._file)(0, HEAD)) is None:
+        if self.sidecar.sha256 is None or what_came(name, first_bytes(self._file)) is None:
             raise WrongContentError(f"{name} is not what the server sent: what came is {came}")
 
     def check_encoding(self, encoding: str, *, is_decoded: bool) -> None:
@@ -224,7 +225,7 @@ class PartialFile:
         if not self._is_noted:
             self.note()
         self._sync()
-        self.sidecar = msgspec.structs.replace(self.sidecar, offset=offset if self.is_resumable else 0)
+        self.sidecar = msgspec.structs.replace(self.sidecar, offset=offset if self._is_recorded else 0)
         self.note()
         if self._kept is not None and offset > os.fstat(self._kept.fileno()).st_size:
             os.ftruncate(self._kept.fileno(), 0)
@@ -243,9 +244,14 @@ class PartialFile:
             self._is_lost = True
             raise
 
+    @property
+    def _is_recorded(self) -> bool:
+        """Whether the sidecar tells of these bytes, and not of those that they lie beside."""
+        return self.is_resumable and self._kept is None
+
     def note(self) -> None:
         """Record what is known of the bytes: from now on the death of this process loses none."""
-        if self.is_resumable:
+        if self._is_recorded:
             write_sidecar(self.destination, self.sidecar)
             self._is_noted = True
 
@@ -258,7 +264,7 @@ class PartialFile:
                 return
             if self._kept is not None:
                 self._source.unlink(missing_ok=True)
-                is_left = os.fstat(self._kept.fileno()).st_size > 0
+                is_left = os.fstat(self._kept.fileno()).st_size >= max(self.offset, 1)
             else:
                 if self._is_lost:
                     self._truncate(self.sidecar.offset)
@@ -266,15 +272,16 @@ class PartialFile:
                     self.save()
             if not is_left:
                 self.sidecar = msgspec.structs.replace(self.sidecar, offset=0)
-                sidecar_path(self.destination).unlink(missing_ok=True)
+                if self._is_refused:
+                    self._forget()
+                    write_sidecar(self.destination, msgspec.structs.replace(self.sidecar, was_refused=True))
+                else:
+                    sidecar_path(self.destination).unlink(missing_ok=True)
                 partial_path(self.destination).unlink(missing_ok=True)
         finally:
-            self._close_files()
-
-    def _close_files(self) -> None:
-        self._file.close()
-        if self._kept is not None:
-            self._kept.close()
+            self._file.close()
+            if self._kept is not None:
+                self._kept.close()
 
     def finish(self) -> int:
         """Check size and hash, sync the file, give it its name and close it; return its size.
@@ -295,22 +302,21 @@ class PartialFile:
             actual = hashlib.file_digest(self._file, "sha256").hexdigest()
             if actual != known.sha256:
                 self._refuse(f"its sha256 is {actual}, not {known.sha256}")
-        else:
-            wrong = what_is_wrong(self.destination.name, self.offset, read_from(self._file))
-            if wrong is not None and self._promised_size != 0:
-                self._refuse(f"what came is {wrong}")
+        elif self._promised_size != 0 and (wrong := what_is_wrong(self.destination.name, self._file)) is not None:
+            self._refuse(f"what came is {wrong}")
         self._check_name()
         self._source.replace(self.destination)
         if self._kept is not None:
             partial_path(self.destination).unlink(missing_ok=True)
         sidecar_path(self.destination).unlink(missing_ok=True)
         sync_file(self.destination.parent)
-        self._close_files()
+        self.close()
         return self.offset
 
     def _refuse(self, problem: str) -> NoReturn:
         """Have ``close`` drop every byte, and raise why. Those of a single response are what the server has."""
         self.is_resumable = False
         is_single = not (self.start or self._is_joined or self._kept)
-        error = WrongContentError if is_single else StalePartialFileError
+        error = WrongContentError if is_single or self.sidecar.was_refused else StalePartialFileError
+        self._is_refused = not (self._kept or error is WrongContentError)
         raise error(f"{self.destination.name} is not the file that was promised: {problem}")

@@ -126,12 +126,12 @@ async def _exchange(
         async with aclosing(response.aiter_bytes() if is_decoded else response.aiter_raw()) as chunks:
             first_chunk = await _make_place(partial, answer, chunks)
             partial.describe(now, size=size, end=answer.end)
-            partial.is_resumable = is_plain
+            partial.is_resumable = is_plain and answer.advice != "beside"
             await claim.cover(partial, is_described=True)
             partial.write(first_chunk)
             left = None if partial.sidecar.size is None else partial.sidecar.size - partial.offset + answer.skip
             with Watchdog(partial.destination.name, trickle, rest=left) as watch:
-                async with aclosing(_without_first(chunks, answer.skip, watch)) as rest:
+                async with aclosing(_without_first(chunks, answer.skip, watch) if answer.skip else chunks) as rest:
                     await write_body(rest, partial, on_progress=on_progress, watch=watch, save_every=save_every)
     known = partial.sidecar.size
     if status == 206:

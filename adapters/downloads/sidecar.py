@@ -21,12 +21,14 @@ class Sidecar(Identity, frozen=True, kw_only=True):
 
     *url* is kept without its query, which may hold secrets and change with every signature. *written_to* is the boot,
     device and inode of the partial file: while these are the same, no loss of power can have taken what was written.
+    *was_refused*: bytes of several responses were whole and had another hash once. The next time, that is the server's.
     """
 
     url: str
     size: Annotated[int, msgspec.Meta(ge=0)] | None = None
     offset: Annotated[int, msgspec.Meta(ge=0)] = 0
     written_to: str | None = None
+    was_refused: bool = False
 
 
 def without_secrets(url: str) -> str:

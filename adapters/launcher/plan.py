@@ -14,9 +14,9 @@ from typing import Literal, get_args, get_type_hints
 import msgspec
 
 from adapters.disk import read_plain
-from adapters.launcher.document import FAMILIES, KINDS, REFERENCE, TABLES, Command, Document, Download, Step
+from adapters.launcher.document import FAMILIES, KINDS, REFERENCE, TABLES, Command, Document, Download, Step, WaitTable
 from adapters.launcher.limits import wrong_reference, wrong_url, wrong_variable
-from adapters.launcher.places import outside, wrong_places
+from adapters.launcher.places import wrong_places
 from events.errors import Permanent
 from recovery.configuration import breaker_of, policy_of, rules_of
 from recovery.policies.backoff import Exponential
@@ -63,6 +63,7 @@ class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
     policies: Mapping[str, RetryPolicy] = {}
     breaker: BreakerPolicy
     rules: tuple[Rule, ...] = ()
+    waits: WaitTable = WaitTable()
     tokens: Mapping[str, Secret] = {}
     parallel: int
     stall_timeout: float
@@ -73,16 +74,6 @@ class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
     def journal(self) -> Path:
         """The default place of its journal: in ``.recovery`` beside the plan."""
         return self.path.parent / JOURNALS / f"{self.path.stem}.db"
-
-    def place(self, text: str) -> Path:
-        """*text*, a destination or folder of the plan, as an absolute path, with its links followed as they are now.
-
-        Raises PlanError if it may not be there: what ran since the plan was loaded may have made a link.
-        """
-        place = (self.root / text).resolve()
-        if (reason := outside(self.root, text, place, follow_links=self.follow_links)) is not None:
-            raise PlanError(self.path, "", f"changed since the launch began: {reason}")
-        return place
 
 
 def load_plan(path: Path) -> LaunchPlan:
@@ -124,6 +115,7 @@ def load_plan(path: Path) -> LaunchPlan:
         policies=policies,
         breaker=breaker,
         rules=rules,
+        waits=document.wait,
         tokens={family: Secret(reference) for family, reference in document.tokens.items()},
         parallel=document.download.parallel,
         stall_timeout=document.download.stall_timeout,

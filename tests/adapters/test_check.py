@@ -85,7 +85,7 @@ def test_calls_that_share_a_key_share_a_row(plan: Path) -> None:
     rows = {row.key: row for row in inspect(str(plan)).operations}
     assert {key: len(row.names) for key, row in rows.items()} == {"huggingface.co:443": 30, "example.org:443": 1, "": 1}
     host = rows["huggingface.co:443"]
-    assert (host.retries, host.delays, host.fails_within) == (5, (0.5, 8.0), 1050.0)
+    assert (host.retries, host.delays, host.fails_within) == (5, (0.5, 8.0), 1950.0)
     assert (host.circuit, host.durability) == (("5 attempts, 30 s", "calls wait"), "journal")
 
 

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.torture.asked_again import asked_again
+from tests.torture.downloads import downloads
 from tests.torture.exits import exit_matrix
 from tests.torture.faults import fault_sweep
 from tests.torture.figures import Figure, Row
@@ -48,6 +49,7 @@ ROWS = (
     Row("power", power),
     Row("processes", two_processes),
     Row("takeover", takeover),
+    Row("downloads", downloads),
 )
 
 

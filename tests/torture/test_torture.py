@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 from collections.abc import Iterator
 from typing import Literal
 
@@ -11,6 +12,7 @@ import pytest
 
 from tests.slow import few
 from tests.torture.asked_again import BACKENDS, run_lives
+from tests.torture.downloads import SLOW_AND_SIGNED, kill
 from tests.torture.exits import Case, cases, run_cases
 from tests.torture.faults import sweep
 from tests.torture.figures import MEMORY_FOLDER, percentile
@@ -159,3 +161,9 @@ def test_d3_d4_d7_the_file_agrees_with_a_model(examples: int, steps: int):
 
 def test_no_byte_of_a_planted_secret_is_left_behind(fork_server: ForkServer):
     assert [figure for figure in leaks(fork_server, 0.1) if not figure.passed] == []
+
+
+def test_a_download_that_is_killed_goes_on_from_its_last_byte(fork_server: ForkServer):
+    outcome = kill(fork_server, SLOW_AND_SIGNED, random.Random(1).randbytes(12_000_000), kills=5)
+    assert outcome.found == outcome.wanted
+    assert outcome.ratio < 1.5  # from the beginning each time: 3.1

@@ -11,7 +11,14 @@ import msgspec
 import pytest
 
 from adapters.demo.server import Answer, Fault, Reset, Stall
-from adapters.downloads import Downloaded, DownloadError, StalePartialFileError, WrongContentError, http
+from adapters.downloads import (
+    Downloaded,
+    DownloadError,
+    StalePartialFileError,
+    UnusableResponseError,
+    WrongContentError,
+    http,
+)
 from adapters.downloads.partial_file import PartialFile
 from adapters.downloads.sidecar import Sidecar
 from recovery.service import Recovery
@@ -161,6 +168,15 @@ async def test_a_part_that_does_not_fit_is_never_written_and_costs_no_kept_byte(
     assert target.destination.read_bytes() == CONTENT
 
 
+async def test_a_server_of_which_no_response_fits_costs_no_kept_byte(tmp_path: Path) -> None:
+    with Target(tmp_path, faults=[from_byte(HALF + 1)] * 2) as target:
+        target.leave(CONTENT[:HALF])
+        with pytest.raises(UnusableResponseError, match=f"got those from {HALF + 1} to 1000000"):
+            await target.attempt()
+        assert target.partial.read_bytes() == CONTENT[:HALF]
+        assert (await target.attempt()).start == HALF
+
+
 async def test_a_server_that_says_of_the_kept_bytes_that_they_cannot_be_has_them_dropped(tmp_path: Path) -> None:
     with Target(tmp_path, faults=[Answer(416)]) as target:
         target.leave(CONTENT[:HALF])
@@ -213,7 +229,7 @@ async def test_pieces_that_do_not_fit_together_are_dropped_and_fetched_again(tmp
         target.leave(bytes(left), sha256=SHA256)
         with pytest.raises(StalePartialFileError, match="sha256"):
             await target.attempt(sha256=SHA256)
-        assert target.files() == set()
+        assert target.files() == {"model.bin.part.json"}  # which says that it happened
         assert (await target.attempt(sha256=SHA256)).start == 0
     assert target.destination.read_bytes() == CONTENT
 

@@ -128,6 +128,18 @@ def test_a_part_for_another_content_has_no_sidecar_when_its_first_bytes_come(tmp
     partial.close()
 
 
+def test_bytes_beside_a_part_leave_its_sidecar_as_it_is(tmp_path: Path) -> None:
+    left(tmp_path, etag='"x"')
+    partial = opened(tmp_path)
+    partial.write_beside()
+    before = (tmp_path / "model.bin.part.json").read_bytes()
+    partial.write(b"678")
+    partial.save()
+    assert (partial.sidecar.offset, (tmp_path / "model.bin.part.json").read_bytes()) == (0, before)
+    partial.close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == PLACES
+
+
 @pytest.mark.parametrize(
     "sidecar",
     [
@@ -261,6 +273,18 @@ def test_wrong_bytes_are_dropped_and_permanent_only_for_one_transfer(
     with pytest.raises(error, match=r"model\.bin is not the file that was promised: its sha256 is"):
         partial.finish()
     partial.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["model.bin.part.json"] * bool(kept)
+
+
+def test_bytes_of_several_responses_that_are_wrong_twice_are_wrong_for_good(tmp_path: Path) -> None:
+    for error in (StalePartialFileError, WrongContentError):
+        partial = opened(tmp_path, sha256=SHA256)
+        for _ in range(2):
+            partial.describe(Identity(), size=14)
+            partial.write(b"another")
+        with pytest.raises(error):
+            partial.finish()
+        partial.close()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -395,4 +419,4 @@ def test_a_byte_too_many_is_never_written(tmp_path: Path, kept: bytes, error: ty
     with pytest.raises(error, match="more than 5 bytes came"):
         partial.write(b"6")
     partial.close()
-    assert list(tmp_path.iterdir()) == []
+    assert not (tmp_path / "model.bin.part").exists()

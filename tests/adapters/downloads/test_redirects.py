@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import httpx2
 import pytest
 
 from adapters.demo.server import Answer, FileServer, Hosted
-from adapters.downloads import download
+from adapters.downloads import WrongContentError, download
 from tests.adapters.downloads.targets import CONTENT
 
 pytestmark = pytest.mark.anyio
@@ -77,3 +77,18 @@ async def test_the_user_of_a_url_is_known_at_its_origin_only(tmp_path: Path) -> 
     hops = Hops(*"AAB")
     asked = await hops.credentials(tmp_path, url=hops.urls[0].replace("//", "//user:word@"))
     assert [each.get("authorization", "")[:5] for each in asked] == ["Basic", "Basic", ""]
+
+
+# What the server that was asked says of the file
+
+
+@pytest.mark.parametrize(("hops", "hop", "is_said"), [("AB", 0, True), ("AAB", 1, True), ("ABB", 1, False)])
+async def test_the_server_that_was_asked_says_what_the_file_is_and_no_other(
+    tmp_path: Path, hops: str, hop: int, is_said: bool
+) -> None:
+    made = Hops(*hops)
+    [hosted] = [server.files[f"/{hop}"] for server in made.servers.values() if f"/{hop}" in server.files]
+    linked = {"X-Linked-Etag": f'"{"0" * 64}"'}
+    hosted.faults = [Answer(302, fault.headers | linked) for fault in hosted.faults if isinstance(fault, Answer)]
+    with pytest.raises(WrongContentError, match="its sha256 is") if is_said else nullcontext():
+        await made.credentials(tmp_path)
