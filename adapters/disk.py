@@ -10,11 +10,10 @@ import os
 import stat
 import struct
 import sys
-from collections.abc import Callable
 from contextlib import suppress
 from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -212,17 +211,3 @@ def sync_file(path: Path) -> None:
         os.fsync(file)
     finally:
         os.close(file)
-
-
-def read_from(file: BinaryIO | FileIO) -> Callable[[int, int], bytes]:
-    """A function that reads from a place in *file*, so and so many bytes. The place where it stands is kept."""
-
-    def read(at: int, count: int) -> bytes:
-        place = file.tell()
-        try:
-            file.seek(at)
-            return file.read(count) or b""
-        finally:
-            file.seek(place)
-
-    return read

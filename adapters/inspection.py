@@ -14,10 +14,12 @@ from typing import Any
 
 import msgspec
 
+from adapters.downloads.sources import url_of
 from adapters.launcher.document import Document, Download
-from adapters.launcher.launch import settings_of
+from adapters.launcher.launch import Launch, call_of
 from adapters.launcher.plan import LaunchPlan, load_plan
 from adapters.launcher.plan_lint import lint_steps
+from adapters.memory import MemoryStore
 from events.callables import name_of
 from recovery.configuration import ALONE, options_of
 from recovery.explain import duration
@@ -151,16 +153,18 @@ def import_service(target: str) -> Recovery:
 
 
 def _of_plan(plan: LaunchPlan) -> Iterator[Group]:
-    settings, has_store = settings_of(plan), True
-    configs = {name: make_config(one, defaults=Defaults(), has_store=has_store) for name, one in settings.items()}
+    service = Recovery(store=MemoryStore())
+    _launch = Launch(plan, service, logs=plan.root)  # its functions define the operations
+    configs = {owner.operation.name: owner.config for owner in _owners(service)}
     steps: dict[tuple[str, str], list[str]] = {}
     for step in plan.steps:
-        part = ("download", host_of(step.url)) if isinstance(step, Download) else ("command", "")
-        steps.setdefault(part, []).append(step.name)
+        key = host_of(url_of(step.url)) if isinstance(step, Download) else ""
+        steps.setdefault((call_of(step)[0], key), []).append(step.name)
     lines = Lines(plan.path, {"policy": "retry", "breaker": "circuit"})
-    for (kind, key), names in steps.items():
-        number = len(names) if kind == "download" else None
-        yield Group(names=tuple(names), what=kind, config=configs[kind], where=lines, calls=number, key=key)
+    for (operation, key), names in steps.items():
+        number = len(names) if key else None
+        what = operation.partition(" ")[0]
+        yield Group(names=tuple(names), what=what, config=configs[operation], where=lines, calls=number, key=key)
 
 
 def _of_steps(plan: LaunchPlan) -> Iterator[Found]:
@@ -187,11 +191,15 @@ def _of_file(path: Path) -> Iterator[Group]:
         yield Group(names=(name,), what=name, config=config, where=where)
 
 
-def _of_service(service: Recovery) -> Iterator[Group]:
+def _owners(service: Recovery) -> list[Definition]:
     owners = {
         id(owner): owner for one in service.bus.operations() if (owner := getattr(one, "owner", _none)()) is not None
     }
-    for owner in sorted(owners.values(), key=lambda one: one.operation.name):
+    return sorted(owners.values(), key=lambda one: str(one.operation.name))
+
+
+def _of_service(service: Recovery) -> Iterator[Group]:
+    for owner in _owners(service):
         config = owner.config
         if config.durability is None:
             config = msgspec.structs.replace(config, durability="lazy" if service.journal is not None else "off")

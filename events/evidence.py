@@ -73,6 +73,9 @@ class Remedy(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
         question: The name of the question that is answered once it is done (``service.calls.answer``); "" for none.
         kind: What answers that question; "confirm" if doing it is all.
         choices: The answers to a "choice".
+
+    Raises:
+        ValueError: *choices* do not go with *kind*.
     """
 
     sentence: str
@@ -80,3 +83,8 @@ class Remedy(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     question: str = ""
     kind: QuestionKind = "confirm"
     choices: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if (self.kind == "choice") != bool(self.choices):
+            needs = "needs choices" if self.kind == "choice" else f"is answered by a {self.kind}, and has no choices"
+            raise ValueError(f"the question {self.question!r} of a remedy {needs}")

@@ -158,9 +158,10 @@ class Questions:
         with self._lock:
             known = self._known.setdefault(name, Known())
             value, _ = known.current(name)
-            if value is None and known.reason == reason and known.answered <= known.refused:
-                return False
-            if value is not None and refused not in (ANY, value):
+            if known.answered > known.refused:  # by a reference, perhaps, whose value is in other processes alone
+                if refused is not ANY and (value is None or value != refused):
+                    return False
+            elif known.reason == reason:
                 return False
             self.has_answered = True
             if value is not None:

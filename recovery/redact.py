@@ -181,12 +181,8 @@ BY_NEEDLE = {
 }
 """The numbers of the patterns of each needle: a text without a secret pays for one look at each needle."""
 
-IDENTITY = frozenset(
-    {
-        *("operation", "key", "call", "version", "type", "rule", "command", "received", "subscriber"),
-        *("idempotency_key", "name", "question"),
-    }
-)
+_OF_CALLS = ("operation", "key", "call", "version", "type", "rule", "command", "received", "subscriber")
+IDENTITY = frozenset({*_OF_CALLS, "idempotency_key", "name", "question"})
 """The fields by which events are found; they are not redacted."""
 
 MAX_CACHED = 256

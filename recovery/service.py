@@ -292,6 +292,13 @@ class Recovery(Declarations, JournalledCalls):
             raise ValueError("this service is monitored already; give the thresholds the first time")
         return self._monitor
 
+    def stop(self) -> None:
+        """Leave the calls that run to the next process: call it before they are cancelled, so that no end is written.
+
+        Their callers get StaysPendingError if they joined another call. The journal takes no more events.
+        """
+        self._lifetime.stop()
+
     def close(self) -> None:
         """End for good: write the journal, deliver what is queued (5 s). Idempotent; later calls run unjournalled."""
         self._lifetime.close()

@@ -50,6 +50,7 @@ class Lifetime:
         self._repeater: Repeater | None = None
         self._is_closed = False
         self._entered = 0
+        self._thread = 0
         self._within_tasks = 0
         self._resuming = fork_safe(threading.Lock())
 
@@ -74,6 +75,11 @@ class Lifetime:
         """Begin to resume calls: as tasks under ``async with``, in threads otherwise. Once in each process."""
         if self.journal is None:
             raise ValueError("there is nothing to resume without a store: Recovery(store=...)")
+        if self._group is not None and threading.get_ident() != self._thread:
+            raise RuntimeError(
+                "resume() was called outside the thread of the service's `async with`, whose tasks resume calls; call "
+                "it there, or launcher.resume() of a blocking launcher"
+            )
         with self._resuming:  # two threads that call resume() at once would run every call twice
             if self.resumption is None or not self.resumption.is_ours:
                 made = self._resumer(self._joinable, runner_of, self.journal, jitter)
@@ -142,6 +148,12 @@ class Lifetime:
         if queued is not None:
             queued.drain(self._bus)
 
+    def stop(self) -> None:
+        """Leave the calls that run pending; what becomes of them from now on is not written."""
+        self._joinable.register.close()
+        if self.journal is not None:
+            self.journal.queue.close()
+
     async def begin(self) -> None:
         """Start, with a task group for the calls to resume; inside another ``async with`` nothing more happens."""
         import anyio.lowlevel  # here, for ``async with``, with what ``end`` needs: it takes milliseconds
@@ -150,7 +162,7 @@ class Lifetime:
         if self._group is not None:
             self._within_tasks += 1
             return
-        self._group = anyio.create_task_group()
+        self._group, self._thread = anyio.create_task_group(), threading.get_ident()
         await self._group.__aenter__()
         if self.journal is not None:
             from recovery.resume.again import Tasks
@@ -175,9 +187,7 @@ class Lifetime:
         try:
             # The body's own exception passes as it is, not in a group: what the group runs raises nothing.
             if has_failed:
-                self._joinable.register.close()
-                if self.journal is not None:
-                    self.journal.queue.close()  # calls that are cancelled with the launcher are resumed next time
+                self.stop()  # calls that are cancelled with the launcher are resumed next time
                 group.cancel_scope.cancel()
             await group.__aexit__(None, None, None)
         finally:

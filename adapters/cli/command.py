@@ -23,7 +23,7 @@ from recovery.installation import extra
 with extra("launcher"):
     import click
 
-AFTER_INTERRUPT = "cancelled; run it again to begin a new launch: downloads go on from the bytes that are there"
+AFTER_INTERRUPT = "ended by Ctrl-C; run it again, and it goes on from here"
 
 
 class Interruptible(click.Group):

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
-import signal
 import sys
-from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -19,10 +16,10 @@ from adapters.launcher.launch import Launch, Outcome, name_in_arguments
 from adapters.launcher.plan import LaunchPlan, PlanError, load_plan
 from adapters.launcher.progress_lines import ProgressLines
 from adapters.launcher.screen import Warnings, live_table, make_console
+from adapters.launcher.stopping import StoppedBySignal
 from adapters.launcher.view import SEEN, LaunchView
 from adapters.sqlite.store import SQLiteStore
 from events.codec import encode
-from events.errors import StaysPendingError
 from events.event import Event
 from events.journal_events import JournalDegraded, JournalQuarantined
 from events.operation_events import OperationFailed, OperationResumed, OperationStarted
@@ -55,6 +52,9 @@ def run(plan: Path, journal: Path | None, as_json: bool) -> None:
         outcomes = _run_launch(loaded, store, as_json=as_json)
     except (PlanError, EnvironmentVariableError) as error:
         usage_error(error)
+    except StoppedBySignal as stopped:
+        print_error(str(stopped))
+        raise
     failed = not all(outcome.is_fine for outcome in outcomes.values())
     if as_json:
         print_json({"outcomes": outcomes})
@@ -74,6 +74,7 @@ def _run_launch(plan: LaunchPlan, store: SQLiteStore, *, as_json: bool) -> dict[
     service.bus.subscribe(JournalDegraded, lambda event: warn(f"{degraded}: {event.reason}"))
     service.bus.subscribe(JournalQuarantined, lambda event: warn(f"a new journal was begun: {event.reason}"))
     launch = Launch(plan, service, logs=store.path.parent / "logs")
+    launch.check_environment()  # before anything is shown
     shows = [service.bus.subscribe(SEEN, view.feed)]
     with ExitStack() as shown:
         shown.enter_context(live_table(view, screen))
@@ -83,46 +84,9 @@ def _run_launch(plan: LaunchPlan, store: SQLiteStore, *, as_json: bool) -> dict[
             lines = ProgressLines(view, click.echo)
             shows.append(service.bus.subscribe(SEEN, lines.feed))
             shown.enter_context(lines.heartbeat())
-        outcomes = anyio.run(_run_until_signal, launch, [seen.close for seen in shows])
+        launch.on_stop += [seen.close for seen in shows]  # what is cancelled from then on is not for the screen
+        outcomes = anyio.run(launch.run)
         view.end(outcomes)
-    return outcomes
-
-
-async def _run_until_signal(launch: Launch, hide: Iterable[Callable[[], object]]) -> dict[str, Outcome]:
-    """Run *launch*; SIGTERM and SIGHUP end it and its processes, and leave its calls to the next run.
-
-    What happens to it from then on is not for the screen: *hide* is called first.
-    """
-    caught: list[signal.Signals] = []
-    outcomes: dict[str, Outcome] = {}
-    is_over = anyio.Event()
-
-    async def stop_at_signal() -> None:
-        # ``nohup`` ignores SIGHUP, and so does what it starts.
-        numbers = [one for one in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(one) != signal.SIG_IGN]
-        with anyio.open_signal_receiver(*numbers) as signals:
-            caught.append(await anext(signals))
-            await launch.stop()
-            for each in hide:
-                each()
-            group.cancel_scope.cancel()
-            with anyio.CancelScope(shield=True):  # a second signal must not end it before its processes
-                await is_over.wait()
-
-    async with anyio.create_task_group() as group:
-        if os.name == "posix":
-            group.start_soon(stop_at_signal)
-        try:
-            outcomes = await launch.run()
-        except StaysPendingError:
-            if not caught:
-                raise
-        finally:
-            is_over.set()
-            group.cancel_scope.cancel()
-    if caught:
-        print_error(f"ended by {caught[0].name}; run it again, and it goes on from here")
-        sys.exit(128 + caught[0])
     return outcomes
 
 

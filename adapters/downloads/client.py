@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from events.errors import RecoveryError
+from events.errors import Permanent
 from recovery.installation import extra
 
 with extra("launcher"):
@@ -15,7 +15,7 @@ CONNECT_TIMEOUT = 10.0
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 
 
-class EnvironmentVariableError(RecoveryError):
+class EnvironmentVariableError(Permanent):
     """The proxy or the certificates that an environment variable names cannot be used. The message is one line."""
 
 
@@ -24,7 +24,20 @@ def make_client(*, stall_timeout: float) -> httpx2.AsyncClient:
 
     Raises EnvironmentVariableError for a proxy, or for a file or folder of certificates, that cannot be used.
     """
+    check_environment()
     timeout = httpx2.Timeout(stall_timeout, connect=min(CONNECT_TIMEOUT, stall_timeout))
+    certificates = os.environ.get("SSL_CERT_FILE", "")
+    try:
+        return httpx2.AsyncClient(timeout=timeout, follow_redirects=True)
+    except OSError as error:
+        reason = f"no certificates can be read from {certificates}: {error}"
+        raise EnvironmentVariableError(f"SSL_CERT_FILE: {reason}") from error
+    except (ImportError, ValueError, httpx2.InvalidURL) as error:
+        raise EnvironmentVariableError(f"NO_PROXY: the proxy cannot be used: {error}") from error
+
+
+def check_environment() -> None:
+    """Raise EnvironmentVariableError for a proxy that cannot be used, or certificates that are not there."""
     folders, certificates = os.environ.get("SSL_CERT_DIR", ""), os.environ.get("SSL_CERT_FILE", "")
     if certificates and not os.path.isfile(certificates):  # a pipe would block, and a device has no end
         raise EnvironmentVariableError(f"SSL_CERT_FILE: no certificates can be read from {certificates}: it is no file")
@@ -33,13 +46,6 @@ def make_client(*, stall_timeout: float) -> httpx2.AsyncClient:
     for name, url in _proxies():
         if (reason := _wrong_proxy(url)) is not None:
             raise EnvironmentVariableError(f"{name}: the proxy cannot be used: {reason}")
-    try:
-        return httpx2.AsyncClient(timeout=timeout, follow_redirects=True)
-    except OSError as error:
-        reason = f"no certificates can be read from {certificates}: {error}"
-        raise EnvironmentVariableError(f"SSL_CERT_FILE: {reason}") from error
-    except (ImportError, ValueError, httpx2.InvalidURL) as error:
-        raise EnvironmentVariableError(f"NO_PROXY: the proxy cannot be used: {error}") from error
 
 
 def _proxies() -> Iterator[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""What a file is by its bytes, compared with the ending of its name; for files without a known hash. Pure.
+"""What a file is by its bytes, compared with the ending of its name; for files without a known hash.
 
 A login page, an error, a pointer or nothing at all often comes with status 200. Three things are refused: what stands
 for a file under any name that is not that of such a thing, bytes that do not begin as every file with this ending does,
@@ -8,14 +8,10 @@ and a file that says itself that it is longer. A file with a known sha256 is tak
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from pathlib import PurePath
-from typing import TypeAlias
+from typing import Protocol
 
 import msgspec
-
-Read: TypeAlias = Callable[[int, int], bytes]
-"""Reads from a file, at most: the bytes from a place on, and how many."""
 
 IMAGE = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"BM", b"\0\0\0")
 """PNG, JPEG, GIF, WebP, BMP, AVIF: an image that is named after another kind still opens."""
@@ -61,6 +57,18 @@ SCALAR = re.compile(rb"(?:-?[0-9][0-9.eE+-]*|true|false|null|NaN|-?Infinity)\s*"
 LOGIN = re.compile(rb"log[ -]?in\b|sign[ -]?in\b|password")
 
 
+class Readable(Protocol):
+    """A file that is open to be read, at any place."""
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        """Go to a place; returns where that is."""
+        ...
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Read at most *size* bytes from there on."""
+        ...
+
+
 def has_known_beginning(name: str) -> bool:
     """Whether every file whose name ends as *name* begins in a known way."""
     return (ending := _ending(name)) in BEGINNINGS or ending in SAFETENSORS
@@ -91,31 +99,35 @@ def what_came(name: str, head: bytes) -> str | None:
     return None
 
 
-def what_is_wrong(name: str, size: int, read: Read) -> str | None:
-    """What a whole file is that cannot be what its *name* says; None if it may be right.
-
-    Args:
-        name: The name of the file.
-        size: How many bytes it has.
-        read: Reads from it.
-    """
-    head = read(0, HEAD)
+def what_is_wrong(name: str, file: Readable) -> str | None:
+    """What a whole *file* is that cannot be what its *name* says; None if it may be right."""
+    size, head = file.seek(0, 2), first_bytes(file)
     if (came := what_came(name, head)) is not None:
         return came
     ending = _ending(name)
     no_such = f"something that is no {ending} file: {_shown(head)}"
     if ending in SAFETENSORS:
-        return _wrong_safetensors(size, head, read)
+        return _wrong_safetensors(size, head, file)
     if ending in BEGINNINGS and not head.startswith(BEGINNINGS[ending]):
         return no_such
     if ending == ".gguf" and not any(0 < int.from_bytes(head[4:8], order) < 100 for order in ("little", "big")):
         return no_such
     is_zip = head.startswith(ZIP) and (BEGINNINGS.get(ending) == ZIP or ending in CHECKPOINTS)
-    if is_zip and not _has_end_of_zip(read(max(0, size - MOST_ZIP_END), MOST_ZIP_END)):
+    if is_zip and not _has_end_of_zip(_read(file, max(0, size - MOST_ZIP_END), MOST_ZIP_END)):
         return f"a ZIP archive that is cut off: its directory is missing at the end of its {size} bytes"
     if ending == ".json":
-        return _wrong_json(head, read(max(0, size - HEAD), HEAD))
+        return _wrong_json(head, _read(file, max(0, size - HEAD), HEAD))
     return None
+
+
+def first_bytes(file: Readable) -> bytes:
+    """What ``what_came`` looks at of *file*."""
+    return _read(file, 0, HEAD)
+
+
+def _read(file: Readable, at: int, count: int) -> bytes:
+    file.seek(at)
+    return file.read(count)
 
 
 def _ending(name: str) -> str:
@@ -130,7 +142,7 @@ def _is_error(text: bytes) -> bool:
         return FIRST_KEY.match(text) is not None
 
 
-def _wrong_safetensors(size: int, head: bytes, read: Read) -> str | None:
+def _wrong_safetensors(size: int, head: bytes, file: Readable) -> str | None:
     """What is wrong with a file that begins with the length of its header, in eight bytes, and the header, in JSON.
 
     The header says where each tensor lies behind it. Together they fill the file.
@@ -143,7 +155,7 @@ def _wrong_safetensors(size: int, head: bytes, read: Read) -> str | None:
     if size < 8 + length:
         return f"a .safetensors file that is cut off: its header has {length} bytes, and {size - 8} came of it"
     try:
-        header = msgspec.json.decode(read(8, length), type=dict[str, dict[str, object]])
+        header = msgspec.json.decode(_read(file, 8, length), type=dict[str, dict[str, object]])
         tensors = msgspec.convert([header[one] for one in header if one != "__metadata__"], list[_Tensor])
     except (ValueError, RecursionError) as error:
         return f"something that is no .safetensors file: its header cannot be read: {error}"

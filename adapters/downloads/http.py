@@ -16,7 +16,6 @@ import anyio
 import anyio.to_thread
 import msgspec
 
-from adapters.disk import read_from
 from adapters.downloads.content import what_is_wrong
 from adapters.downloads.partial_file import PartialFile
 from adapters.downloads.receiving import HeadersOf, no_headers, receive
@@ -61,7 +60,8 @@ async def download(
         sha256: In hex, checked if given.
         size: In bytes, checked if given.
         headers: Gives each hop of redirects, by its URL, the headers for that hop alone, such as a token.
-        on_progress: Called about once a second with the bytes that are safely on the disk, and the whole size or None.
+        on_progress: Called about once a second with the bytes that are safely on the disk, and the whole size or None;
+            at first with the bytes that earlier attempts left.
         save_every: Bytes after which the file is synced, if that comes before a second has passed.
         trickle: How few bytes in how many seconds end the attempt; ``Trickle(least=0)`` for none.
 
@@ -75,6 +75,7 @@ async def download(
         on_progress(partial.size, partial.size)
         return partial
     total: int | None = None
+    on_progress(partial.offset, partial.sidecar.size)
     try:
         if not partial.is_complete:
             await receive(client, url, partial, on_progress, save_every, headers, trickle)
@@ -107,8 +108,7 @@ def _size_if_whole(destination: Path, sha256: str | None, size: int | None) -> i
         return None
     with destination.open("rb") as file:
         if sha256 is None:
-            found = destination.stat().st_size
-            is_right = size == 0 or what_is_wrong(destination.name, found, read_from(file)) is None
+            is_right = size == 0 or what_is_wrong(destination.name, file) is None
         else:
             is_right = hashlib.file_digest(file, "sha256").hexdigest() == sha256.lower()
     return destination.stat().st_size if is_right else None

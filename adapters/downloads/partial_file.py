@@ -14,8 +14,8 @@ from typing import NoReturn
 
 import msgspec
 
-from adapters.disk import UnsafeFileError, is_same_file, open_locked, open_plain, read_from, sync_data, sync_file
-from adapters.downloads.content import HEAD, has_known_beginning, what_came, what_is_wrong
+from adapters.disk import UnsafeFileError, is_same_file, open_locked, open_plain, sync_data, sync_file
+from adapters.downloads.content import first_bytes, has_known_beginning, what_came, what_is_wrong
 from adapters.downloads.identity import Identity, joined
 from adapters.downloads.names import beside_path, partial_path, sidecar_path
 from adapters.downloads.sidecar import (
@@ -147,7 +147,7 @@ class PartialFile:
         self._kept, self._source = self._file, beside_path(self.destination)
         self._file = FileIO(open_plain(self._source, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode=0o666), "r+")
         self._truncate(0)
-        self.is_resumable = self._is_noted = False
+        self._is_noted = False
         self._forget()
 
     def _forget(self) -> None:
@@ -194,7 +194,7 @@ class PartialFile:
         name = self.destination.name
         if (came := what_came(name, head)) is None:
             return
-        if self.sidecar.sha256 is None or what_came(name, read_from(self._file)(0, HEAD)) is None:
+        if self.sidecar.sha256 is None or what_came(name, first_bytes(self._file)) is None:
             raise WrongContentError(f"{name} is not what the server sent: what came is {came}")
 
     def check_encoding(self, encoding: str, *, is_decoded: bool) -> None:
@@ -225,7 +225,7 @@ class PartialFile:
         if not self._is_noted:
             self._note()  # from now on the death of this process loses nothing
         self._sync()
-        self.sidecar = msgspec.structs.replace(self.sidecar, offset=offset if self.is_resumable else 0)
+        self.sidecar = msgspec.structs.replace(self.sidecar, offset=offset if self._is_recorded else 0)
         self._note()
         if self._kept is not None and offset > os.fstat(self._kept.fileno()).st_size:
             os.ftruncate(self._kept.fileno(), 0)
@@ -244,8 +244,13 @@ class PartialFile:
             self._is_lost = True
             raise
 
+    @property
+    def _is_recorded(self) -> bool:
+        """Whether the sidecar tells of these bytes, and not of those that they lie beside."""
+        return self.is_resumable and self._kept is None
+
     def _note(self) -> None:
-        if self.is_resumable:
+        if self._is_recorded:
             write_sidecar(self.destination, self.sidecar)
             self._is_noted = True
 
@@ -296,10 +301,8 @@ class PartialFile:
             actual = hashlib.file_digest(self._file, "sha256").hexdigest()
             if actual != known.sha256:
                 self._refuse(f"its sha256 is {actual}, not {known.sha256}")
-        else:
-            wrong = what_is_wrong(self.destination.name, self.offset, read_from(self._file))
-            if wrong is not None and self._promised_size != 0:
-                self._refuse(f"what came is {wrong}")
+        elif self._promised_size != 0 and (wrong := what_is_wrong(self.destination.name, self._file)) is not None:
+            self._refuse(f"what came is {wrong}")
         self._check_name()
         self._source.replace(self.destination)
         if self._kept is not None:

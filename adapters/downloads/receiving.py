@@ -125,7 +125,7 @@ async def _exchange(
             partial.write(first_chunk)
             left = None if partial.sidecar.size is None else partial.sidecar.size - partial.offset + answer.skip
             with Watchdog(partial.destination.name, trickle, rest=left) as watch:
-                async with aclosing(_without_first(chunks, answer.skip, watch)) as rest:
+                async with aclosing(_without_first(chunks, answer.skip, watch) if answer.skip else chunks) as rest:
                     await write_body(rest, partial, on_progress=on_progress, watch=watch, save_every=save_every)
     known = partial.sidecar.size
     if status == 206:

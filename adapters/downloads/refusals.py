@@ -53,7 +53,7 @@ class AccessError(DownloadError, NeedsPerson):
     Args:
         message: What is refused, and what to do.
         remedy: The question that a person answers once it is done.
-        reason: Why what was there was not enough; "" if nothing was there yet.
+        reason: Why the token that was sent is not enough; "" if none was sent, or if more than a token is missing.
     """
 
     def __init__(self, message: str, *, remedy: Remedy, reason: str = "") -> None:
@@ -114,14 +114,16 @@ def refused(
         body: At most its first ``MOST_BODY`` bytes.
         url: What gave the response, after redirects; the login page of a redirect to one.
         asked: What was asked for, before redirects.
-        has_token: Whether the request that got the response had the header ``Authorization``.
+        has_token: Whether the request that got the response had the header ``Authorization``. A parameter ``token`` in
+            *asked* is a token as well.
         endpoint: The endpoint of Hugging Face, where it is another than its own.
     """
     parts = urlsplit(asked)
     what = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
     family, code = family_of(asked, endpoint), headers.get("x-error-code", "")
     said = _said(headers, body)
-    refusal = Refusal(status, said, code, what, unquote(parts.path), family, has_token)
+    has_token = has_token or "token" in parse_qs(parts.query)
+    refusal = Refusal(status, said, code, what, parts.path, family, has_token)
     if is_login(url):
         if "early-access" in url:
             return _purchase(refusal)
@@ -139,6 +141,8 @@ def refused(
         host = family_of(url, endpoint)
         problem = f"{what}: {host}, where it led, refused the signed link ({refusal.answer})"
         return RefusedForNowError(f"{problem}; asking for another link")
+    if status == 403 and parts.query and "expired" in said.lower():
+        return _never(refusal, "the signed link has expired; ask its owner for a new one")
     if family == "huggingface" or code in ("GatedRepo", "RepoNotFound", "EntryNotFound", "RevisionNotFound"):
         return _by_huggingface(refusal, endpoint)
     if family == "civitai":
@@ -180,9 +184,8 @@ def _purchase(refusal: Refusal) -> AccessError:
         link=page,
         question=f"purchase:civitai/{version[1] if version else refusal.path.strip('/')}",
     )
-    reason = f"there is no access yet: {refusal.answer}"
     problem = f"{refusal.what} is for those with early access ({refusal.answer})"
-    return AccessError(f"{problem}; get access at {page}", remedy=remedy, reason=reason)
+    return AccessError(f"{problem}; get access at {page}", remedy=remedy)
 
 
 def _never(refusal: Refusal, problem: str) -> RefusedError:
@@ -197,16 +200,15 @@ def _by_huggingface(refusal: Refusal, endpoint: str | None) -> DownloadError | N
     home = (endpoint or "https://huggingface.co").rstrip("/")
     path = refusal.path.removeprefix(urlsplit(home).path)
     found = OF_REPOSITORY.fullmatch(path)
-    repo = found["repo"] if found else path.strip("/")
+    repo, revision = (unquote(found["repo"]), unquote(found["revision"])) if found else (path.strip("/"), "")
     page, lower = f"{home}/{repo}", refusal.said.lower()
     if "access to this resource is disabled" in lower:
         return _never(refusal, f"access to {repo} is disabled")
     match refusal.code:
         case "EntryNotFound":
-            where = f"{repo} at {found['revision']}" if found else repo
-            return _never(refusal, f"there is no such file in {where}; look at {page}")
+            return _never(refusal, f"there is no such file in {repo}{revision and f' at {revision}'}; look at {page}")
         case "RevisionNotFound":
-            return _never(refusal, f"{repo} has no revision {found['revision'] if found else 'of this name'}")
+            return _never(refusal, f"{repo} has no revision {revision}")
         case "RepoNotFound" if refusal.has_token or refusal.status == 404:
             return _never(refusal, f"there is no repository {repo}, or the account of the token does not see it")
         case "RepoNotFound":
@@ -228,8 +230,7 @@ def _licence(refusal: Refusal, repo: str, page: str) -> AccessError:
     remedy = Remedy(f"{does} {repo}.", link=page, question=f"licence:{repo}")
     state = "waits for its authors to grant access" if is_asked else "has a licence that is not accepted yet"
     problem = f"{refusal.what}: {repo} {state} ({refusal.answer})"
-    reason = f"access is still refused: {refusal.answer}"
-    return AccessError(f"{problem}; see {page}", remedy=remedy, reason=reason)
+    return AccessError(f"{problem}; see {page}", remedy=remedy)
 
 
 def _by_civitai(refusal: Refusal, body: str) -> DownloadError | None:

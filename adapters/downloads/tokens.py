@@ -85,14 +85,15 @@ class Tokens:
         except AccessError as error:
             question = "" if error.remedy is None else error.remedy.question
             if (found := looked_up.get(question)) is not None and (reason := found.reason or error.reason):
+                error.add_note(reason)
                 self._service.calls.reopen(question, reason, refused=found.answer)
             raise
 
     def _found(self, url: str) -> Found:
         family, origin = family_of(url, self._endpoint), origin_of(url)
+        answer = self._service.calls.answered(f"token:{family}") if family else None
         if origin is None or not (origin[0] == "https" or _is_this_computer(origin[1])):
-            return Found()
-        answer = self._service.calls.answered(f"token:{family}")
+            return Found(answer=answer, reason="no token is sent over http, where others can read it; use https")
         if isinstance(answer, str):
             return _checked(answer, answer)
         if (secret := self._secrets.get(family)) is None:

@@ -1,6 +1,5 @@
 """A launcher's bricks, launch plans, and how they stand on the screen."""
 
-from adapters.launcher.bricks import NotDoneError, WishError
 from adapters.launcher.launcher import Launcher
 
 __all__ = ["Launcher", "NotDoneError", "WishError"]

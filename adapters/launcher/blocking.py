@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager
+from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager, nullcontext
 from types import FrameType, TracebackType
 from typing import Self, TypeVar
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from adapters.downloads.http import Downloaded
-from adapters.launcher.bricks import Bricks, Done
+from adapters.launcher.bricks import Bricks
+from adapters.launcher.done_checks import Done
 from adapters.launcher.stopping import StoppedBySignal, handled
+from recovery.resume.handles import Resumption
 from recovery.serialization.secret import Secret
 
 T = TypeVar("T")
+
+OUTSIDE = "a blocking launcher works inside `with Launcher.blocking(...) as launcher:`"
 
 
 class BlockingLauncher:
@@ -47,12 +52,14 @@ class BlockingLauncher:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool | None:
-        if isinstance(error, KeyboardInterrupt | StoppedBySignal):
-            self._stop()
-        try:
-            return self._stack.__exit__(kind, error, traceback)
-        finally:
-            self._portal = None
+        is_stopped = isinstance(error, KeyboardInterrupt | StoppedBySignal)
+        if is_stopped:
+            self._launcher.stop()
+        with _killing(self._launcher.kill) if is_stopped else nullcontext():
+            try:
+                return self._stack.__exit__(kind, error, traceback)
+            finally:
+                self._portal = None
 
     def download(
         self,
@@ -79,24 +86,32 @@ class BlockingLauncher:
         """As ``Launcher.run``."""
         self._call(lambda: self._launcher.run(argv, cwd, env, silence, done, name=name))
 
+    def resume(self) -> Resumption:
+        """As ``Launcher.resume``; ``service.resume`` would be called outside the thread that resumes calls."""
+        if self._portal is None:
+            raise RuntimeError(OUTSIDE)
+        return self._portal.call(self._launcher.resume)
+
     def _call(self, brick: Callable[[], Awaitable[T]]) -> T:
         if self._portal is None:
-            raise RuntimeError("a blocking launcher works inside `with Launcher.blocking(...) as launcher:`")
-        future: Future[T] = self._portal.start_task_soon(brick)
+            raise RuntimeError(OUTSIDE)
+        is_over = threading.Event()
+
+        async def run() -> T:
+            try:
+                return await brick()
+            finally:
+                is_over.set()
+
+        future: Future[T] = self._portal.start_task_soon(run)
         try:
             return future.result()
         except (KeyboardInterrupt, StoppedBySignal):
-            self._stop()  # before the call is cancelled: it has no end in the journal
-            future.cancel()
+            self._launcher.stop()  # before the call is cancelled: it has no end in the journal
+            with _killing(self._launcher.kill):
+                future.cancel()
+                is_over.wait()
             raise
-
-    def _stop(self) -> None:
-        """Leave what runs to the next run. A second Ctrl-C meanwhile kills it."""
-        assert self._portal is not None
-        try:
-            self._portal.call(self._launcher.stop)
-        except KeyboardInterrupt:
-            self._launcher.kill()
 
 
 @contextmanager
@@ -114,3 +129,13 @@ def _raising() -> Iterator[None]:
     finally:
         for number in numbers:
             signal.signal(number, signal.SIG_DFL)
+
+
+@contextmanager
+def _killing(kill: Callable[[], object]) -> Iterator[None]:
+    """Have a further Ctrl-C *kill* what does not end by itself."""
+    before = signal.signal(signal.SIGINT, lambda _number, _frame: kill())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

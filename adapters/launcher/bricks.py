@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
 
 import anyio
 import anyio.to_thread
@@ -15,35 +18,39 @@ import msgspec
 
 from adapters.downloads.client import make_client
 from adapters.downloads.http import Downloaded, download
-from adapters.processes.command import run_command
-from events.errors import JoinedElsewhere, Permanent
+from adapters.downloads.mirrors import download_from
+from adapters.downloads.sources import url_of
+from adapters.downloads.tokens import Tokens
+from adapters.launcher.done_checks import Done, DoneChecks, shown_of
+from adapters.launcher.places import outside
+from adapters.launcher.variables import Variables
+from adapters.launcher.wishes import (
+    NotDoneError,
+    WishError,
+    check_sources,
+    check_words,
+    command_arguments,
+    download_arguments,
+)
+from adapters.processes.command import kill_all, run_command
+from events.errors import JoinedElsewhere
 from recovery import context
 from recovery.conditions import disk_space
+from recovery.installation import extra
 from recovery.policies.breaker_policy import BreakerPolicy
 from recovery.policies.classification import Classifier
 from recovery.policies.hosts import HOST_BREAKER, host_of
 from recovery.policies.retry import RetryPolicy
 from recovery.presets import PATIENT, ROOM, waits_for_causes, when_full_of
-from recovery.redact import redact
+from recovery.resume.handles import Resumption
 from recovery.serialization.secret import Secret
 from recovery.service import Recovery
 
-if TYPE_CHECKING:
+with extra("launcher"):
     import httpx2
-
-
-Done: TypeAlias = str | os.PathLike[str] | Callable[[], object]
 
 JOURNALS = ".recovery"
 """The folder below the root for the output of commands; plans keep their journals in one of that name."""
-
-
-class WishError(Permanent, ValueError):
-    """What was asked of a launcher is wrong, or not safe. The message is one line."""
-
-
-class NotDoneError(Permanent):
-    """A command ended well, and what it should make is not there."""
 
 
 class Calls(NamedTuple):
@@ -68,6 +75,7 @@ class Bricks:
         orphans: Literal["wait", "end"] = "wait",
         logs: str | os.PathLike[str] | None = None,
         policy: RetryPolicy | None = None,
+        policies: Mapping[str, RetryPolicy] = MappingProxyType({}),
         breaker: BreakerPolicy | None = HOST_BREAKER,
         classifier: Classifier | Sequence[Classifier] = (),
     ) -> None:
@@ -81,10 +89,14 @@ class Bricks:
         self._classifier = classifier
         self._slots = anyio.CapacityLimiter(parallel)
         self._client: httpx2.AsyncClient | None = None
-        self._values: dict[str, Mapping[str, str]] = {}
-        self._asked: dict[str, anyio.Event] = {}
-        self._checks: dict[str, Callable[[], object]] = {}
-        self._calls = self.calls(self.patient if policy is None else policy)
+        self._is_entered = False
+        self._variables = Variables(service.calls)
+        self._checks = DoneChecks(self.place)
+        self._tokens = Tokens(service, tokens or {})
+        self._calls = self._recoverable(self.patient if policy is None else policy)
+        self._own = {name: self._recoverable(one, name) for name, one in policies.items()}
+        self.on_stop: list[Callable[[], object]] = []
+        """Called after a stop, before what runs is cancelled."""
 
     @property
     def patient(self) -> RetryPolicy:
@@ -92,7 +104,7 @@ class Bricks:
         waits = waits_for_causes(self.service.calls, when_full_of(disk_space(self.root, ROOM)))
         return msgspec.structs.replace(PATIENT, per_category=waits)
 
-    def calls(self, policy: RetryPolicy, name: str = "") -> Calls:
+    def _recoverable(self, policy: RetryPolicy, name: str = "") -> Calls:
         """The recoverable functions with *policy*; those of a *name* are operations of their own."""
         settings: dict[str, Any] = {"resumable": True, "classifier": self._classifier, "on_conflict": "reject"}
         of = f" {name}" if name else ""
@@ -102,7 +114,7 @@ class Bricks:
             policy=msgspec.structs.replace(policy, progress_resets=None),
             breaker=self._breaker,
             when_open="wait",
-            key=lambda _name, urls, *_: host_of(urls[0]),
+            key=lambda _name, urls, *_: host_of(url_of(urls[0], os.environ.get("HF_ENDPOINT"))),
             idempotency_key=lambda _name, _urls, to, *_: f"file {self.root / to}",
             **settings,
         )
@@ -136,17 +148,19 @@ class Bricks:
             name: What it is called on the screen; by default *to*.
 
         Raises:
-            WishError: A source that is no URL or holds a password, a hash that is none, a destination outside the root.
+            WishError: A source that is no URL, a hash that is none, a destination outside the root.
             CallRejectedError: Another download to *to* is under way.
             DownloadError, httpx2.HTTPError, OSError: Its retries are exhausted.
         """
-        urls = [source] if isinstance(source, str) else list(source)
-        target = os.fspath(to)
-        self._check_sources(urls)
+        urls, target = [source] if isinstance(source, str) else list(source), os.fspath(to)
+        check_sources(urls)
+        if sha256 is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
+            raise WishError(f"sha256 must be 64 hex digits, not {sha256!r}")
         self.place(target)
+        name = name or target
         while True:
             try:
-                return await self._calls.download(name or target, urls, target, sha256, size)
+                return await self._of(name).download(name, *download_arguments(urls, target, sha256, size))
             except JoinedElsewhere:
                 continue  # another process made the file, which is here now
 
@@ -163,18 +177,18 @@ class Bricks:
         """Run a program to its end, without a shell; its processes form a group, which ends with the launcher.
 
         Args:
-            argv: The program and its arguments. It must not hold a password: pass it by *env*.
+            argv: The program and its arguments, which are journalled: pass a password by *env*.
             cwd: The folder that it runs in, below the root; by default the root.
             env: Variables besides those of this process. The values are never journalled, only their names: after a
                 restart a call waits until the program asks for it again. A ``Secret`` is journalled as its reference.
             silence: Seconds without output after which it counts as stalled; it is ended and retried.
             done: What tells that it is done: a path below the root that it makes, or a function that was given to
                 ``register``. It is asked before, and the command is not run if it is done; and asked afterwards.
-            name: What it is called on the screen; by default the program's name.
+            name: What it is called on the screen, and its log file; by default the program's name with digits of its
+                key. Commands of one name wait for each other.
 
         Raises:
-            WishError: There is no program, a word holds a password, a folder is outside the root, or the function
-                *done* is not registered.
+            WishError: There is no program, a folder is outside the root, or the function *done* is not registered.
             CallRejectedError: The same command is under way with other settings.
             subprocess.CalledProcessError: It has failed, and its retries are exhausted.
             NotDoneError: It has ended well, and is not done.
@@ -182,68 +196,64 @@ class Bricks:
         """
         words, folder = [os.fspath(word) for word in argv], "." if cwd is None else os.fspath(cwd)
         variables = dict(env or {})
-        self._check_words(words)
+        check_words(words)
         self.place(folder)
         key = self._command_key(words, folder)
-        self._values[key] = {one: value for one, value in variables.items() if isinstance(value, str)}
-        self._asked.setdefault(key, anyio.Event()).set()
-        written = {one: value.reference if isinstance(value, Secret) else "" for one, value in variables.items()}
-        call = (name or Path(words[0]).name, words, folder, written, silence, self._written(done))
+        name = name or f"{Path(words[0]).name}-{key[-6:]}"
+        self._variables.give(key, variables)
         try:
-            await self._calls.command(*call)
+            arguments = command_arguments(words, folder, variables, silence, self._checks.written(done))
+            await self._of(name).command(name, *arguments)
         except JoinedElsewhere as elsewhere:
             if elsewhere.ended != "succeeded":
                 raise
 
+    def resume(self) -> Resumption:
+        """Go on with the calls that a dead process left, as ``service.resume``."""
+        return self.service.resume()
+
     def register(self, check: Callable[[], object]) -> Callable[[], object]:
         """Let *check* be the ``done`` of commands, also of those that are resumed: by its module and qualified name."""
-        self._checks[_name_of(check)] = check
-        return check
+        return self._checks.register(check)
+
+    def _of(self, name: str) -> Calls:
+        return self._own.get(name, self._calls)
 
     # what the calls do
 
     async def _download(self, _name: str, urls: list[str], to: str, sha256: str | None, size: int | None) -> Downloaded:
         place = self.place(to)
         async with self._slots, self._http() as client:
-            return await download(client, urls[0], place, sha256=sha256, size=size, on_progress=_save_progress)
+            with self._tokens.attempt() as headers:
+                save = _saver()
+
+                async def attempt(url: str) -> Downloaded:
+                    return await download(
+                        client, url, place, sha256=sha256, size=size, headers=headers, on_progress=save
+                    )
+
+                return await download_from([url_of(url, os.environ.get("HF_ENDPOINT")) for url in urls], attempt)
 
     async def _command(
         self, name: str, argv: list[str], cwd: str, env: dict[str, str], silence: float | None, done: str | None
     ) -> None:
-        if done is not None and await self._is_done(done):
+        if done is not None and await self._checks.is_done(done):
             return
-        folder, _values = self.place(cwd), await self._environment(argv, cwd, env)
+        key, folder = self._command_key(argv, cwd), self.place(cwd)
+        values = await self._variables.of(key, env)
         folder.mkdir(parents=True, exist_ok=True)
-        await run_command(name, argv, cwd=folder, logs=self.logs)
-        if done is not None and not await self._is_done(done):
-            raise NotDoneError(f"{name} ended well, and {_shown(done)} is not there")
-
-    async def _environment(self, argv: list[str], cwd: str, env: dict[str, str]) -> dict[str, str | Secret]:
-        key = self._command_key(argv, cwd)
-        if not all(env.values()):
-            await self._asked.setdefault(key, anyio.Event()).wait()  # the values are the program's
-        values = self._values.get(key, {})
-        return {one: Secret(reference) if reference else values[one] for one, reference in env.items()}
-
-    def _written(self, done: Done | None) -> str | None:
-        if done is None:
-            return None
-        if isinstance(done, str | os.PathLike):
-            self.place(os.fspath(done))
-            return f"path:{os.fspath(done)}"
-        if self._checks.get(name := _name_of(done)) is not done:
-            raise WishError(
-                f"done={name} is not registered: launcher.register({name.rpartition('.')[2]}), before resume()"
-            )
-        return f"function:{name}"
-
-    async def _is_done(self, done: str) -> bool:
-        kind, _, what = done.partition(":")
-        if kind == "path":
-            return self.place(what).exists()
-        if what not in self._checks:
-            raise WishError(f"the function {what}, which tells whether the command is done, is not registered")
-        return bool(await anyio.to_thread.run_sync(self._checks[what]))
+        await run_command(
+            name,
+            argv,
+            cwd=folder,
+            logs=self.logs,
+            env=values,
+            silence=silence,
+            orphans=self._orphans,
+            is_done=None if done is None else partial(self._checks.is_done, done),
+        )
+        if done is not None and not await self._checks.is_done(done):
+            raise NotDoneError(f"{name} ended well, and {shown_of(done)} is not there")
 
     # places
 
@@ -256,53 +266,46 @@ class Bricks:
             place = (self.root / text).resolve()
         except (OSError, ValueError, RuntimeError) as error:
             raise WishError(f"{text!r} is no place: {error}") from error
-        if not place.is_relative_to(self.root):
-            raise WishError(f"{text!r} is outside the root, {self.root}")
+        if (reason := outside(self.root, text, place, follow_links=self.follow_links)) is not None:
+            raise WishError(reason)
         return place
 
     def _command_key(self, argv: Sequence[str], cwd: str) -> str:
         digest = hashlib.sha256(msgspec.json.encode([list(argv), str(self.root / cwd)])).hexdigest()
         return f"command {digest[:32]}"  # the words may be long
 
-    def _check_sources(self, urls: Sequence[str]) -> None:
-        if not urls:
-            raise WishError("a download needs a URL")
-
-    def _check_words(self, words: Sequence[str]) -> None:
-        if not words or not words[0]:
-            raise WishError("a command needs a program")
-        for number, word in enumerate(words):
-            if "\0" in word:
-                raise WishError(f"word {number} of the command has a null character, which no system passes on")
-        if redact(" ".join(words)) != " ".join(words):
-            raise WishError(f"the command holds what looks like a secret: {redact(' '.join(words))}; pass it by env=")
-
     # the end
 
-    async def stop(self) -> None:
+    def stop(self) -> None:
         """Leave what runs to the next run, before it is cancelled: in the journal nothing of it has an end."""
-        await anyio.to_thread.run_sync(self.service.close)
+        self.service.stop()
+        for each in self.on_stop:
+            each()
 
     def kill(self) -> None:
         """End the processes of commands at once."""
+        kill_all()
 
     @asynccontextmanager
     async def _http(self) -> AsyncIterator[httpx2.AsyncClient]:
-        if self._client is not None:
+        if self._is_entered:
+            if self._client is None:
+                self._client = make_client(stall_timeout=self._stall_timeout)
             yield self._client
             return
         async with make_client(stall_timeout=self._stall_timeout) as client:
             yield client
 
 
-def _save_progress(offset: int, size: int | None) -> None:
-    context.checkpoint({"offset": offset, "size": size})
-    context.progress(offset)
+def _saver() -> Callable[[int, int | None], None]:
+    """What saves how far an attempt is; its first call says with how many bytes that begins."""
+    begins: list[int] = []
 
+    def save(offset: int, size: int | None) -> None:
+        if not begins:
+            begins.append(offset)
+        if offset:
+            context.checkpoint({"offset": offset, "size": size, "start": begins[0]})
+            context.progress(offset)
 
-def _name_of(function: Callable[..., object]) -> str:
-    return f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', repr(function))}"
-
-
-def _shown(done: str) -> str:
-    return done.partition(":")[2]
+    return save

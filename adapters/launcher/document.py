@@ -10,9 +10,6 @@ import msgspec
 from recovery import validation
 from recovery.serialization.secret import Secret
 
-FAMILIES = ("huggingface", "civitai")
-"""The families of hosts that ``[tokens]`` has tokens for."""
-
 REFERENCE = "env:"
 """How a value begins that names an environment variable."""
 
@@ -45,6 +42,24 @@ class LaunchTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     orphans: Literal["wait", "end"] = "wait"
+
+
+class WaitTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[wait]``: how long an operation waits for the cause of its failure to be gone; such a wait uses no retry.
+
+    Args:
+        disk: Seconds to wait for room on a full disk; with 0 it is retried like any other failure, as below.
+        host: Seconds to wait until a host that cannot be reached accepts connections.
+        answer: Seconds to wait for a person's answer: a token, a licence. With 0 it has failed at once.
+    """
+
+    disk: float = 3600.0
+    host: float = 900.0
+    answer: float = 3600.0
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            validation.number(name, getattr(self, name), least=0.0)
 
 
 class Operation(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", forbid_unknown_fields=True):
@@ -130,7 +145,9 @@ class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         circuit: Fields of `BreakerPolicy`, for every host of downloads. It counts attempts that do not reach the host.
         download: How files are downloaded.
         launch: The launch as a whole.
-        tokens: A token for each family of hosts, as the variable that holds it: `huggingface = "env:HF_TOKEN"`.
+        wait: How long operations wait for causes to be gone.
+        tokens: A token for each family of hosts (`huggingface`, `civitai`) or for one host (`"example.org"`, with its
+            port if that is not 443), as the variable that holds it: `huggingface = "env:HF_TOKEN"`.
         rule: Fields of `Rule`, one table a rule. They are asked before the built-in rules.
     """
 
@@ -140,10 +157,16 @@ class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     circuit: dict[str, Any] = {}
     download: DownloadTable = DownloadTable()
     launch: LaunchTable = LaunchTable()
+    wait: WaitTable = WaitTable()
     tokens: dict[str, str] = {}
     rule: tuple[dict[str, Any], ...] = ()
 
 
 KINDS: Mapping[str, type[Download | Command]] = {"download": Download, "command": Command}
-TABLES: Mapping[str, type[msgspec.Struct]] = {"": Document, "download": DownloadTable, "launch": LaunchTable}
+TABLES: Mapping[str, type[msgspec.Struct]] = {
+    "": Document,
+    "download": DownloadTable,
+    "launch": LaunchTable,
+    "wait": WaitTable,
+}
 """The types of a plan's tables, by their keys."""

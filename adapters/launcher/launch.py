@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -16,20 +15,21 @@ import anyio
 import anyio.to_thread
 import msgspec
 
-from adapters.downloads import download
-from adapters.downloads.client import make_client
+from adapters.downloads.client import check_environment
 from adapters.launcher.document import Download, Step
+from adapters.launcher.done_checks import path_of
+from adapters.launcher.launcher import Launcher
 from adapters.launcher.plan import LaunchPlan
-from adapters.processes.command import run_command
+from adapters.launcher.wishes import command_arguments, download_arguments
 from events.errors import JoinedElsewhere
 from events.operation_events import FailureClassified
 from recovery import context
+from recovery.conditions import disk_space
 from recovery.explain import explain
-from recovery.policies.hosts import host_of
 from recovery.policies.retry import RetryPolicy
+from recovery.presets import ROOM, waits_for_causes, when_full_of
 from recovery.redact import brief
 from recovery.service import Recovery
-from recovery.settings import Settings
 from recovery.subscribers.classification import classify
 from recovery.subscribers.evidence_extraction import extract_evidence
 
@@ -65,31 +65,58 @@ class Launch:
         plan: What to do.
         service: Must have a store, and is entered by ``run``.
         logs: The folder for the output of commands.
-
-    Raises:
-        EnvironmentVariableError: The plan has downloads, and the environment names a proxy or certificates that cannot
-            be used.
     """
 
     def __init__(self, plan: LaunchPlan, service: Recovery, *, logs: Path) -> None:
         self._plan = plan
-        self._logs = logs
         self._service = service
-        has_downloads = any(isinstance(step, Download) for step in plan.steps)
-        self._client = make_client(stall_timeout=plan.stall_timeout) if has_downloads else None
-        self._slots = anyio.CapacityLimiter(plan.parallel)
+        waits = waits_for_causes(
+            service.calls, when_full_of(disk_space(plan.root, ROOM)), **msgspec.structs.asdict(plan.waits)
+        )
+
+        def waiting(policy: RetryPolicy) -> RetryPolicy:
+            return msgspec.structs.replace(policy, per_category={**waits, **policy.per_category})
+
+        self._launcher = Launcher(
+            service,
+            plan.root,
+            tokens=plan.tokens,
+            parallel=plan.parallel,
+            stall_timeout=plan.stall_timeout,
+            follow_links=plan.follow_links,
+            orphans=plan.orphans,
+            logs=logs,
+            policy=waiting(plan.policy),
+            policies={name: waiting(policy) for name, policy in plan.policies.items()},
+            breaker=plan.breaker,
+            classifier=plan.rules,
+        )
+        self.on_stop = self._launcher.on_stop
+        """Called when a signal has stopped the launch, before what runs is cancelled."""
         self.outcomes: dict[str, Outcome] = {}
-        settings = settings_of(plan)
-        self._launch = service.recoverable("launch", **settings["launch"])(self._run_steps)
-        self._download = service.recoverable("download", **settings["download"])(self._download_step)
-        self._command = service.recoverable("command", **settings["command"])(self._command_step)
+        self._launch = service.recoverable(
+            "launch",
+            resumable=True,
+            # An error of its own ends it. The death of its process is counted by the steps that ran.
+            policy=RetryPolicy(max_retries=MOST_DEATHS),
+            breaker=None,
+            retry_if_error=_never,
+        )(self._run_steps)
+
+    def check_environment(self) -> None:
+        """Raise EnvironmentVariableError if a download could not use the proxy or the certificates that are named."""
+        if any(isinstance(step, Download) for step in self._plan.steps):
+            check_environment()
 
     async def run(self) -> dict[str, Outcome]:
-        """Go on with the launch that an earlier run left, or begin one. Returns how each operation ended."""
-        async with AsyncExitStack() as stack:
-            if self._client is not None:
-                await stack.enter_async_context(self._client)
-            await stack.enter_async_context(self._service)
+        """Go on with the launch that an earlier run left, or begin one. Returns how each operation ended.
+
+        Raises:
+            StoppedBySignal: SIGTERM or SIGHUP, once its processes have ended; Ctrl-C raises KeyboardInterrupt.
+            EnvironmentVariableError: As ``check_environment``.
+        """
+        self.check_environment()
+        async with self._launcher:
             while True:
                 try:
                     await self._launch(str(self._plan.path))
@@ -97,10 +124,6 @@ class Launch:
                     log.warning("%s; it begins again", elsewhere)
                 else:
                     return self.outcomes
-
-    async def stop(self) -> None:
-        """Leave what runs to the next run, before ``run`` is cancelled: in the journal nothing of it is."""
-        await anyio.to_thread.run_sync(self._service.close)
 
     def _cancel_outdated(self) -> None:
         """Cancel what an earlier run left and the plan does not have any more; the bytes that it fetched are kept."""
@@ -143,56 +166,19 @@ class Launch:
         missing = [need for need in step.needs if not self.outcomes[need].is_fine]
         if missing:
             return Outcome("skipped", f"needs {', '.join(missing)}", version_of(step))
-        kind, arguments = call_of(step)
         try:
-            await (self._download if kind == "download" else self._command)(*arguments)
+            if isinstance(step, Download):
+                await self._launcher.download(step.urls, step.destination, step.sha256, step.size, name=step.name)
+            else:
+                done, env = step.creates, step.environment
+                await self._launcher.run(step.run, step.cwd, env, step.silence, done, name=step.name)
         except Exception as error:  # its retries are exhausted; the other operations go on
             return Outcome("failed", _cause_of(error), version_of(step))
         return Outcome("done", version=version_of(step))
 
-    async def _download_step(
-        self, _name: str, url: str, destination: str, sha256: str | None, size: int | None
-    ) -> None:
-        assert self._client is not None  # the plan has a download
-        place = self._plan.place(destination)
-        async with self._slots:
-            await download(self._client, url, place, sha256=sha256, size=size, on_progress=_save_progress)
-
-    async def _command_step(self, name: str, argv: list[str], cwd: str) -> None:
-        self._plan.root.mkdir(parents=True, exist_ok=True)
-        await run_command(name, argv, cwd=self._plan.place(cwd), logs=self._logs)
-
-
-def settings_of(plan: LaunchPlan) -> dict[str, Settings]:
-    """The settings of the operations that execute *plan*."""
-    return {
-        "launch": {
-            "resumable": True,
-            # An error of its own ends it. The death of its process is counted by the steps that ran.
-            "policy": RetryPolicy(max_retries=MOST_DEATHS),
-            "breaker": None,
-            "retry_if_error": _never,
-        },
-        "download": {
-            "resumable": True,
-            # Counts failures in a row without progress: a large file breaks off more often than that.
-            "policy": msgspec.structs.replace(plan.policy, progress_resets=None),
-            "breaker": plan.breaker,
-            "when_open": "wait",
-            "key": lambda _name, url, *_: host_of(url),
-            "classifier": plan.rules,
-        },
-        "command": {"resumable": True, "policy": plan.policy, "breaker": None, "classifier": plan.rules},
-    }
-
 
 def _never(_: Exception) -> bool:
     return False
-
-
-def _save_progress(offset: int, size: int | None) -> None:
-    context.checkpoint({"offset": offset, "size": size})
-    context.progress(offset)
 
 
 def _cause_of(error: Exception) -> str:
@@ -212,19 +198,28 @@ def _cause_of(error: Exception) -> str:
 
 def call_of(step: Step) -> tuple[str, list[Any]]:
     """The recoverable operation that executes *step*, and its arguments."""
+    of = f" {step.name}" if step.retry else ""
     if isinstance(step, Download):
-        return "download", [step.name, step.url, step.destination, step.sha256, step.size]
-    return "command", [step.name, list(step.run), step.cwd]
+        return f"download{of}", [step.name, *download_arguments(step.urls, step.destination, step.sha256, step.size)]
+    words = command_arguments(
+        step.run, step.cwd, step.environment, step.silence, step.creates and path_of(step.creates)
+    )
+    return f"command{of}", [step.name, *words]
 
 
 def version_of(step: Step) -> str:
-    """Twelve hex digits that change with what the plan says of *step*."""
-    return hashlib.sha256(msgspec.json.encode(call_of(step))).hexdigest()[:12]
+    """Twelve hex digits that change with what the plan says that *step* makes."""
+    what = (
+        [step.urls, step.destination, step.sha256, step.size]
+        if isinstance(step, Download)
+        else [step.run, step.cwd, step.creates, step.env]
+    )
+    return hashlib.sha256(msgspec.json.encode([step.name, what])).hexdigest()[:12]
 
 
 def name_in_arguments(operation: str, arguments: bytes | None) -> str | None:
     """The name in the plan of a call of *operation*: the first of its *arguments*, in JSON."""
-    if operation not in ("download", "command") or not arguments:
+    if operation.partition(" ")[0] not in ("download", "command") or not arguments:
         return None
     args, _ = msgspec.json.decode(arguments, type=tuple[list[Any], dict[str, Any]])
     return args[0] if args and isinstance(args[0], str) else None

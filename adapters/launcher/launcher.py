@@ -7,7 +7,8 @@ from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, Self
 
-from adapters.downloads.client import make_client
+import anyio
+
 from adapters.launcher.blocking import BlockingLauncher
 from adapters.launcher.bricks import Bricks
 from adapters.launcher.stopping import stopping
@@ -18,12 +19,12 @@ class Launcher(Bricks):
     """Downloads and commands that recover by themselves. Each is a recoverable call of *service*.
 
         async with Launcher(presets.launcher(store=SQLiteStore("journal.db")), "models") as launcher:
-            service.resume()
+            launcher.resume()
             await launcher.download("hf://org/repo/model.safetensors", to="checkpoints/model.safetensors")
             await launcher.run(["pip", "install", "-r", "requirements.txt"])
 
     A call is known by what it makes: a download by its destination, a command by its words and folder. So a program
-    that is killed and runs again joins what ``service.resume()`` took up. Another wish for the same thing at the same
+    that is killed and runs again joins what ``launcher.resume()`` took up. Another wish for the same thing at the same
     time is rejected, and the error names both.
 
     ``async with`` enters the service, keeps one HTTP client, and turns SIGTERM, SIGHUP and Ctrl-C into a *stop*: the
@@ -42,6 +43,7 @@ class Launcher(Bricks):
         logs: The folder for the output of commands; by default ``.recovery/logs`` below the root.
         policy: When to retry; by default as ``presets.launcher``: ten retries in a row without progress, waits for room
             on the disk, for the host, and for an answer.
+        policies: Those of the calls of a name, in the place of *policy*.
         breaker: The circuit of each host; ``None`` for none.
         classifier: As of ``Recovery``; asked before the built-in rules.
     """
@@ -63,16 +65,21 @@ class Launcher(Bricks):
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(stopping(self.stop, self.kill))
-            self._client = await stack.enter_async_context(make_client(stall_timeout=self._stall_timeout))
+            stack.push_async_callback(self._close_client)
             await stack.enter_async_context(self.service)
             self._stack = stack.pop_all()
+        self._is_entered = True
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool | None:
         assert self._stack is not None
-        try:
-            return await self._stack.__aexit__(kind, error, traceback)
-        finally:
-            self._client = None
+        self._is_entered = False
+        return await self._stack.__aexit__(kind, error, traceback)
+
+    async def _close_client(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            with anyio.CancelScope(shield=True):
+                await client.aclose()

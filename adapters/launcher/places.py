@@ -1,4 +1,4 @@
-"""Where a plan may put files: below its root, each for one operation alone, and through links only where it says so."""
+"""Where files may go: below a root, each for one operation alone, and through links only where that is allowed."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def outside(root: Path, text: str, place: Path, *, follow_links: bool) -> str | 
     """Why *place*, to which *text* leads with its links followed, may not be used; None if it may.
 
     Args:
-        root: The plan's root, with its links followed.
-        text: The path in the plan.
+        root: The root, with its links followed.
+        text: The path below it.
         place: Where that is.
         follow_links: Whether a link may lead outside the root.
     """
@@ -24,11 +24,11 @@ def outside(root: Path, text: str, place: Path, *, follow_links: bool) -> str | 
         return None
     link = _link_outside(root, text)
     if link is None:
-        return f"{text!r} is outside the plan's root, {root}"
+        return f"{text!r} is outside the root, {root}"
     if follow_links:
         return None
-    said = f"{text!r} is outside the plan's root: {str(link.relative_to(root))!r} is a link to {link.resolve()}"
-    return f"{said}; to allow it, set follow_links = true in [download]"
+    said = f"{text!r} is outside the root: {str(link.relative_to(root))!r} is a link to {link.resolve()}"
+    return f"{said}; follow_links = true allows it"
 
 
 def _link_outside(root: Path, text: str) -> Path | None:

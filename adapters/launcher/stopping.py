@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import anyio
@@ -37,7 +37,7 @@ def handled() -> list[signal.Signals]:
 
 
 @asynccontextmanager
-async def stopping(stop: Callable[[], Awaitable[object]], kill: Callable[[], object]) -> AsyncIterator[None]:
+async def stopping(stop: Callable[[], object], kill: Callable[[], object]) -> AsyncIterator[None]:
     """At the first signal call *stop* and cancel the block; at a second Ctrl-C call *kill*.
 
     Args:
@@ -57,12 +57,8 @@ async def stopping(stop: Callable[[], Awaitable[object]], kill: Callable[[], obj
                         kill()
                     continue
                 caught.append(number)
-                group.start_soon(end)
-
-    async def end() -> None:
-        with anyio.CancelScope(shield=True):
-            await stop()
-        body.cancel()
+                stop()
+                body.cancel()
 
     error: BaseException | None = None
     async with anyio.create_task_group() as group:

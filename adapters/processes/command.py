@@ -78,11 +78,13 @@ async def run_command(
     orphans: Orphans = "wait",
     grace: float = GRACE,
     on_output: Callable[[str], object] | None = None,
+    files: str | None = None,
+    is_done: Callable[[], Awaitable[bool]] | None = None,
 ) -> None:
     """Run *argv* to its end, without a shell. Cancelled, it ends every process of the command first.
 
     Args:
-        name: Names the files in *logs*.
+        name: What messages call it.
         argv: The program and its arguments.
         cwd: The folder it runs in.
         logs: The folder for its output.
@@ -93,6 +95,10 @@ async def run_command(
         orphans: What becomes of the command of a launcher that was killed: it is waited for ("wait") or ended ("end").
         grace: Seconds from SIGTERM to SIGKILL for its processes, once it must end.
         on_output: Called with each line of its output, redacted.
+        files: Names its files in *logs*, by default *name*. Of two commands with the same one, the second waits for the
+            first.
+        is_done: Asked just before the command is started, once no other launcher and no orphan runs it: if it is done
+            by then, it is not run.
 
     Raises:
         subprocess.CalledProcessError: It failed; the error has the beginning and the end of its output.
@@ -111,14 +117,16 @@ async def run_command(
     validation.number("grace", grace)
     validation.choice("orphans", orphans, ("wait", "end"))
     environment = _environment(env or {})
-    async with _files(name, logs, on_output) as (running, output):
+    async with _files(name, logs, _file_name(files or name), on_output) as (running, output):
         command = _Command(name, running, output, silence, grace)
         await command.see_to_orphan(orphans, hash_of(argv))
+        if is_done is not None and await is_done():
+            return
         await command.run(argv, cwd, environment)
 
 
 def kill_all() -> None:
-    """Send SIGKILL to every process of each command that runs in this process now, also within its grace."""
+    """Send SIGKILL to every process of each command that this process runs or ends now."""
     for tree in tuple(_running):
         tree.kill()
 
@@ -166,14 +174,17 @@ class _Command:
         tree = Tree(uuid.uuid4().hex)
         # The mark finds the process if this one is killed before that one's id is noted.
         self._running.write(Running(mark=tree.mark, argv=hash_of(argv), launcher=os.getpid()))
-        process = await self._start(argv, cwd, {**environment, **tree.environment()})
-        tree.group = process.pid
         _running.add(tree)
         try:
+            process = await self._start(argv, cwd, {**environment, **tree.environment()})
+            tree.group = process.pid
             async with process:
                 self._running.change(process=identity_of(process.pid))
                 is_silent = await self._follow(tree, process.wait)
                 code = await process.wait()
+        except anyio.get_cancelled_exc_class():
+            tree.kill()  # asyncio's own cancellation comes through a shield, also half way through the start
+            raise
         finally:
             _running.discard(tree)
         self._output.copy_rest()
@@ -203,26 +214,38 @@ class _Command:
     async def _follow(self, tree: Tree, end: Callable[[], Awaitable[object]]) -> bool:
         """Copy the output until *end* returns. Returns whether the command was ended, because it was silent."""
         watch = SilenceWatch(self._silence, tree)
-        try:
-            while True:
-                with anyio.move_on_after(POLL_INTERVAL):
-                    await end()
-                    return False
-                if self._output.copy():
-                    watch.start_over()
-                elif watch.is_over():
-                    await self._end(tree, f"silent for {self._silence:g} s")
-                    return True
-        except BaseException:
-            await self._end(tree, "cancelled")
-            raise
+        is_over = anyio.Event()
+
+        async def wait() -> None:
+            await end()
+            is_over.set()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(wait)  # once: asyncio keeps each cancelled wait for a process until that ends
+            try:
+                while not is_over.is_set():
+                    with anyio.move_on_after(POLL_INTERVAL):
+                        await is_over.wait()
+                    if self._output.copy():
+                        watch.start_over()
+                    elif not is_over.is_set() and watch.is_over():
+                        await self._end(tree, f"silent for {self._silence:g} s")
+                        return True
+            except BaseException:
+                await self._end(tree, "cancelled")
+                raise
+        return False
 
     async def _end(self, tree: Tree, why: str) -> None:
         """End the processes of *tree*. That this is the launcher's doing is noted first, in the file and in the log."""
         self._running.change(ending=why)
         self._output.copy_rest()
         self._output.note(f"ended by the launcher: {why}")
-        await tree.end(self._grace)
+        _running.add(tree)  # an orphan's, too
+        try:
+            await tree.end(self._grace)
+        finally:
+            _running.discard(tree)
 
 
 # Its files
@@ -230,10 +253,9 @@ class _Command:
 
 @asynccontextmanager
 async def _files(
-    name: str, logs: Path, on_output: Callable[[str], object] | None
+    name: str, logs: Path, plain: str, on_output: Callable[[str], object] | None
 ) -> AsyncIterator[tuple[RunningFile, Output]]:
     """The files of the command *name*, once no other launcher runs it."""
-    plain = _file_name(name)
     async with AsyncExitStack() as stack:
         try:
             logs.mkdir(parents=True, exist_ok=True)

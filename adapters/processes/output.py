@@ -18,14 +18,14 @@ from adapters.disk import open_plain, try_lock
 from adapters.processes.lines import Lines
 from adapters.processes.log_file import LogFile
 
-CHUNK = 262_144
-"""Bytes that are read at once."""
+CHUNK = 131_072
+"""Bytes that are read at once: as many as are cleaned and redacted in some 20 ms."""
 
 MOST_BEHIND = 1_048_576
 """Bytes that may be unread; of more, the oldest are left out. That many at once come only from what floods the log."""
 
 MOST_RAW = 16_777_216
-"""Bytes that were read, and are kept in the file before it is emptied."""
+"""Default of *most_raw*: 16 MiB."""
 
 log = logging.getLogger("recovery.launch")
 
@@ -41,6 +41,7 @@ class Output:
         on_output: Called with each line, and each note of the launcher. What it raises is logged, and it is not called
             again.
         on_copied: Called with the bytes of *raw* that are copied.
+        most_raw: Copied bytes in *raw* after which it is emptied.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Output:
         offset: int = 0,
         on_output: Callable[[str], object] | None = None,
         on_copied: Callable[[int], object] = lambda _: None,
+        most_raw: int = MOST_RAW,
     ) -> None:
         self._name = name
         self._path = raw
@@ -61,6 +63,7 @@ class Output:
         self._offset = offset if offset <= self._size() else 0
         self._on_output = on_output
         self._on_copied = on_copied
+        self._most_raw = most_raw
         self._lines = Lines()
 
     def begin(self) -> None:
@@ -80,30 +83,33 @@ class Output:
         return file
 
     def copy(self) -> bool:
-        """Copy what is new, at most ``CHUNK`` bytes of it. Returns whether anything is."""
+        """Copy what is new, at most twice ``CHUNK`` bytes of it. Returns whether anything is."""
         size = self._size()
-        if size - self._offset > MOST_BEHIND:
-            left_out = size - MOST_BEHIND - self._offset
+        must_empty = size >= self._most_raw
+        left_out = size - self._offset - (CHUNK if must_empty else MOST_BEHIND)
+        if left_out > 0:
             self._offset += left_out
             self._lines.skip()
             self._tell([f"[... {left_out} bytes are left out ...]"])
         self._raw.seek(self._offset)
         data = self._raw.read(CHUNK)
-        if not data:
-            return False
-        self._offset += len(data)
-        self._tell(self._lines.feed(data))
-        if self._offset >= MOST_RAW and self._offset == self._size():
+        if must_empty:
+            data += self._raw.read(CHUNK)  # what came meanwhile
             self._empty()
-            self._lines.skip()  # bytes may have come in between, and be lost
-        self._on_copied(self._offset - self._lines.unfinished)
-        return True
+        else:
+            self._offset += len(data)
+        self._tell(self._lines.feed(data))
+        if must_empty:
+            self._lines.skip()  # bytes that came just before the end of the file was moved are lost
+        if data:
+            self._on_copied(max(0, self._offset - self._lines.unfinished))
+        return bool(data)
 
     def copy_rest(self) -> None:
         """Copy all that is there now, with the last line although it has no end."""
-        end = self._size()
-        while self._offset < end and self.copy():
-            pass
+        for _ in range(MOST_BEHIND // CHUNK + 2):  # a process that goes on writing does not keep it here
+            if not self.copy():
+                break
         self._tell(self._lines.finish())
 
     def note(self, text: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from adapters.processes.running import POLL_INTERVAL
 from adapters.processes.tree import Tree
 from recovery.installation import extra
 
@@ -18,7 +19,7 @@ LEAST_BYTES = 1024.0
 """Bytes a second that it must read and write to count as busy."""
 
 SAMPLES = 10
-"""Looks at the processes during the allowed silence."""
+"""Looks at the processes during the allowed silence; fewer, if that is short."""
 
 MOST_INTERVAL = 10.0
 """Seconds between two looks, at most."""
@@ -40,7 +41,7 @@ class SilenceWatch:
         self._allowed = allowed
         self._tree = tree
         self._clock = clock
-        self._interval = min((allowed or 0.0) / SAMPLES, MOST_INTERVAL)
+        self._interval = min(max((allowed or 0.0) / SAMPLES, POLL_INTERVAL), MOST_INTERVAL)
         self._silent_for = 0.0
         self._looked = clock()
         self._used: dict[psutil.Process, tuple[float, float]] = {}

@@ -11,7 +11,8 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Callable
+import signal
+from collections.abc import Collection
 from contextlib import suppress
 
 import anyio
@@ -76,9 +77,9 @@ class Tree:
     async def end(self, grace: float) -> None:
         """End every process: with SIGTERM, and after *grace* seconds with SIGKILL. A cancellation does not stop it."""
         try:
-            for send, seconds in ((psutil.Process.terminate, grace), (psutil.Process.kill, KILL_TIME)):
+            for does_kill, seconds in ((False, grace), (True, KILL_TIME)):
                 with anyio.move_on_after(seconds, shield=True):
-                    await self._signal_until_gone(send)
+                    await self._signal_until_gone(does_kill=does_kill)
                     return
         except BaseException:  # asyncio's own cancellation comes through
             self.kill()
@@ -88,18 +89,32 @@ class Tree:
 
     def kill(self) -> None:
         """Send SIGKILL to every process."""
-        for one in self.members():
-            _signal(one, psutil.Process.kill)
+        self._signal(self.members(), does_kill=True)
 
-    async def _signal_until_gone(self, send: Callable[[psutil.Process], None]) -> None:
-        told: set[psutil.Process] = set()
-        while members := self.members():
-            for one in set(members) - told:  # a second SIGTERM means "at once" to some programs
-                _signal(one, send)
-            told.update(members)
+    async def _signal_until_gone(self, *, does_kill: bool) -> None:
+        seen_none = 0
+        while seen_none < 2:  # one look may miss what is started during it
+            members = self.members()  # those that were started since the last signal
+            seen_none = 0 if members else seen_none + 1
+            self._signal(members, does_kill=does_kill)
             await anyio.sleep(POLL_INTERVAL)
-            while any(map(is_alive, members)):
+            while any(map(is_alive, members)):  # a second SIGTERM means "at once" to some programs
                 await anyio.sleep(POLL_INTERVAL)
+
+    def _signal(self, members: Collection[psutil.Process], *, does_kill: bool) -> None:
+        """Send SIGKILL or SIGTERM: to a whole group at once, so that no shell goes on after a child that ended."""
+        whole = {self.group, *(one.pid for one in members)}
+        groups: dict[int | None, list[psutil.Process]] = {}
+        for one in sorted(members, key=_created):  # parents first
+            groups.setdefault(_group_of(one.pid), []).append(one)
+        for group, each in groups.items():
+            if group in whole and group is not None and group != os.getpgrp():
+                with suppress(OSError):
+                    os.killpg(group, signal.SIGKILL if does_kill else signal.SIGTERM)
+                continue
+            for one in each:
+                with suppress(psutil.Error):  # it is over, or another user's
+                    one.kill() if does_kill else one.terminate()
 
     def _is_marked(self, process: psutil.Process) -> bool:
         return self.mark in ((process.info["environ"] or {}).get(VARIABLE) or "").split(":")
@@ -124,6 +139,8 @@ def _created(process: psutil.Process) -> float:
     return math.inf  # it is over
 
 
-def _signal(process: psutil.Process, send: Callable[[psutil.Process], None]) -> None:
-    with suppress(psutil.Error):  # it is over, or another user's
-        send(process)
+def _group_of(pid: int) -> int | None:
+    if os.name == "posix":
+        with suppress(OSError):
+            return os.getpgid(pid)
+    return None

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import anyio
 import anyio.to_thread
@@ -17,6 +18,7 @@ from adapters.downloads import download
 from bench.file_server import file_server
 from bench.measure import Effort, Spread, spread
 from bench.row import Row, most
+from bench.workloads import journalled
 
 PAIRS = 10
 RATE = 50_000_000
@@ -32,7 +34,10 @@ def measure(effort: Effort) -> list[Row]:
         paced = anyio.run(_slower_by, f"{server}/{effort.some(PACED, least=PACED // 2)}/{RATE}/", Path(folder))
         unpaced = anyio.run(_slower_by, f"{server}/{effort.some(UNPACED, least=UNPACED // 2)}/0/", Path(folder))
         files = effort.some(FILES)
-        small = spread([anyio.run(_small_files, server, Path(folder), files) for _ in range(3)])
+        small = spread([anyio.run(_small_files, _call, server, Path(folder), files) for _ in range(3)])
+        with journalled() as service:
+            call = service.recoverable("bench", resumable=True)(_call)
+            calls = spread([anyio.run(_small_files, call, server, Path(folder), files) for _ in range(3)])
     what = "a download, slower than plain writing and one fsync; "
     return [
         Row(key="download-paced", what=f"{what}50 MB/s", unit="%", measured=paced, goal=most(3.0)),
@@ -44,7 +49,17 @@ def measure(effort: Effort) -> list[Row]:
             measured=small,
             goal=most(4.0),
         ),
+        Row(
+            key="download-small-calls",
+            what="the same as resumable calls with a journal",
+            unit="ms",
+            measured=calls,
+            goal=most(4.0),
+        ),
     ]
+
+
+_client = ContextVar[httpx2.AsyncClient]("client")
 
 
 async def _slower_by(url: str, folder: Path) -> Spread:
@@ -70,12 +85,17 @@ async def _write_plainly(client: httpx2.AsyncClient, url: str, destination: Path
         await anyio.to_thread.run_sync(os.fsync, file.fileno())
 
 
-async def _small_files(server: str, folder: Path, files: int) -> float:
+async def _call(url: str, destination: str) -> None:
+    await download(_client.get(), url, Path(destination))
+
+
+async def _small_files(fetch: Any, server: str, folder: Path, files: int) -> float:
     """Milliseconds of processor time of this process for each file."""
     with TemporaryDirectory(dir=folder) as place:
         async with httpx2.AsyncClient(timeout=60.0) as client:
+            _client.set(client)
             began = time.process_time()
             async with anyio.create_task_group() as group:
                 for number in range(files):
-                    group.start_soon(download, client, f"{server}/{SMALL}/0/{number}", Path(place, str(number)))
+                    group.start_soon(fetch, f"{server}/{SMALL}/0/{number}", str(Path(place, str(number))))
             return 1000.0 * (time.process_time() - began) / files

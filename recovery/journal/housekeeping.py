@@ -198,7 +198,7 @@ class Housekeeping:
                 self._connection.run(self._connection.store.remember(changed))
             except Exception as error:
                 for one in changed:
-                    log.warning("the store cannot keep or drop the answer to %r: %s", one.name, error)
+                    log.warning("the store cannot keep or drop the answer to the question %r (%s)", one.name, error)
 
     def _pass_answers(self) -> None:
         rows = self._connection.run(self._connection.store.questions())

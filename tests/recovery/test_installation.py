@@ -136,10 +136,11 @@ NEEDED = [
     ("testing", "hypothesis", "recovery.testing.strategies"),
     ("testing", "hypothesis", "recovery.testing.machine"),
     ("testing", "pytest", "recovery.testing.plugin"),
+    ("launcher", "psutil", "adapters.processes.command"),
 ]
 
 
-FEW = (NEEDED[0], NEEDED[2], NEEDED[6], NEEDED[9], NEEDED[12])  # one of each package
+FEW = (NEEDED[0], NEEDED[2], NEEDED[6], NEEDED[9], NEEDED[12], NEEDED[13])  # one of each package
 
 
 @pytest.mark.parametrize(("extra", "package", "module"), few(NEEDED, *FEW))

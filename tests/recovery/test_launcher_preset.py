@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from events.conditions import Condition
 from events.evidence import Category
 from events.operation_events import FailureClassified, GaveUp, Parked, RetryScheduled
+from events.question_events import QuestionAsked
 from recovery import RetryPolicy, Rule, context
 from recovery.policies.circuit_states import HalfOpen
 from recovery.presets import launcher
@@ -291,16 +292,16 @@ def test_other_trouble_of_the_machine_does_not_wait_for_the_disk(clock: VirtualC
 @pytest.mark.parametrize("url", ["https://example.org/model", "models"])
 def test_a_call_that_is_denied_asks_a_person_and_asks_again_if_that_did_not_help(url: str, clock: VirtualClock) -> None:
     service = launcher(clock=clock)
-    asked: list[str] = []
+    asked: list[tuple[str, str]] = []
 
-    def help_out(event: Parked) -> None:
-        asked.append(event.why)
-        service.calls.answer(event.why.removeprefix("an answer: "))
+    def help_out(event: QuestionAsked) -> None:
+        asked.append((event.name, event.reason))
+        service.calls.answer(event.name)
 
-    service.bus.subscribe(Parked, help_out)
+    service.bus.subscribe(QuestionAsked, help_out)
     where = "example.org:443" if url.startswith("https") else "fetch"
     assert service.recoverable("fetch")(Script(denied(), denied(403), "a model"))(url) == "a model"
-    assert asked == [f"an answer: help with {where}"] * 2
+    assert asked == [(f"help with {where}", ""), (f"help with {where}", "HTTPError: HTTP Error 403: denied")]
 
 
 def test_a_question_without_an_answer_ends_the_call_after_an_hour(clock: VirtualClock) -> None:

@@ -16,7 +16,17 @@ from hypothesis import strategies as st
 
 from adapters.memory import MemoryStore
 from adapters.sqlite.store import SQLiteStore
-from events import Bus, Category, Parked, QuestionAnswered, QuestionAsked, Remedy
+from events import (
+    Bus,
+    CallRejectedError,
+    Category,
+    Event,
+    Parked,
+    QuestionAnswered,
+    QuestionAsked,
+    QuestionReopened,
+    Remedy,
+)
 from events.errors import NeedsPerson
 from events.evidence import Evidence
 from events.operation_events import FailureClassified
@@ -223,20 +233,80 @@ def answered(name: str, value: bool | str, at: float) -> QuestionAnswered:
     return QuestionAnswered(at=0.0, name=name, value=msgspec.Raw(msgspec.json.encode(value)), answered=at)
 
 
-ANSWERS = st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 9)), unique_by=lambda one: one[1], max_size=6)
+def reopened(name: str, at: float) -> QuestionReopened:
+    return QuestionReopened(at=0.0, name=name, answered=at, reason=f"refused {at}")
 
 
-@settings(max_examples=30)
-@given(ANSWERS, st.randoms(use_true_random=False))
+HISTORY = st.lists(
+    st.tuples(st.sampled_from("ab"), st.integers(1, 9), st.booleans()), unique_by=lambda one: one[1], max_size=6
+)
+
+
+@settings(max_examples=50)
+@given(HISTORY, st.randoms(use_true_random=False))
 def test_processes_agree_on_an_answer_in_any_order_of_arrival(given: Any, random: Any) -> None:
-    events = [answered(name, f"{name}{at}", at + 1.0) for name, at in given]
+    """The latest answer counts, unless it was refused; a refusal never drops a later answer."""
+    events: list[Event] = [answered(name, f"{name}{at}", at) for name, at, _ in given]
+    events += [reopened(name, at) for name, at, is_refused in given if is_refused]
     known = questions()
     for event in random.sample(events, len(events)) + random.sample(events, len(events)):
         known.update([event])
     for name in "ab":
-        latest = max((event for event in events if event.name == name), key=lambda one: one.answered, default=None)
-        expected = None if latest is None else msgspec.json.decode(latest.value)
-        assert known.answered(name) == expected
+        _, at, is_refused = max((one for one in given if one[0] == name), key=lambda one: one[1], default=(0, 0, True))
+        assert known.answered(name) == (None if is_refused else f"{name}{at}")
+
+
+def test_a_refused_answer_is_asked_again_with_the_reason() -> None:
+    service = Recovery(clock=VirtualClock())
+    asked = service.calls.question("where", "text")
+    published: list[object] = []
+    service.bus.subscribe(
+        (QuestionAsked, QuestionReopened), lambda event: published.append((type(event), event.reason))
+    )
+
+    service.calls.answer("where", "there")
+    assert service.calls.reopen("where", "there is no such place", refused="there")
+    assert service.calls.answered("where") is None
+    assert not service.calls.reopen("where", "there is no such place")
+
+    def act(_: str) -> None:
+        [question] = service.calls.questions()
+        assert (question.kind, question.reason) == ("text", "there is no such place")
+        service.calls.answer("where", "here")
+        assert not service.calls.reopen("where", "late", refused="there")
+        assert service.calls.answered("where") == "here"
+
+    steered(service, Script(ConnectionError()), act, policy=parks(asked))
+    assert published == [(QuestionReopened, "there is no such place"), (QuestionAsked, "there is no such place")]
+
+
+def test_a_refused_answer_is_dropped_in_every_process(tmp_path: Path) -> None:
+    with service_at(tmp_path / "calls.db") as service, service_at(tmp_path / "calls.db") as other:
+        service.calls.question("licence").is_met()
+        other.calls.answer("licence")
+        assert soon(lambda: service.calls.is_answered("licence"))
+        assert service.calls.reopen("licence", "still refused: 403")
+        assert soon(lambda: not other.calls.is_answered("licence"))
+    with service_at(tmp_path / "calls.db") as later:
+        later.calls.answer("public")
+        assert soon(lambda: b"public" in written_in(tmp_path))
+        assert not later.calls.is_answered("licence")
+
+
+def test_no_ends_the_calls_that_wait_or_come_to_wait() -> None:
+    service = Recovery(clock=VirtualClock())
+    asked = service.calls.question("licence")
+    [error] = steered(
+        service, Script(ConnectionError()), lambda _: service.calls.answer("licence", False), policy=parks(asked)
+    )
+    assert "the answer to 'licence' is no" in "".join(error.__notes__)
+    assert service.calls.answered("licence") is False
+    with pytest.raises(ConnectionError):
+        run("plain", service, Script(ConnectionError()), policy=parks(asked))
+    with pytest.raises(CallRejectedError):
+        service.recoverable("load", before=asked)(Script())()
+    service.calls.answer("licence")
+    run("plain", service, Script(ConnectionError()), policy=parks(asked))
 
 
 def gated(remedy: Remedy) -> Rule:
@@ -262,6 +332,25 @@ def test_a_failure_is_parked_on_the_question_of_its_remedy() -> None:
     assert service.calls.answered("licence accepted") is True
     other = FailureClassified(at=0.0, call="c", category=Category.AUTH, evidence=Evidence(type="E"), rule="other")
     assert service.calls.question_of(other) is None
+
+
+@pytest.mark.parametrize("had_answer", [True, False])
+def test_the_question_of_a_remedy_is_asked_again_if_the_answer_did_not_help(*, had_answer: bool) -> None:
+    clock = VirtualClock()
+    service = Recovery(clock=clock)
+    remedy = Remedy("Choose one.", question="which", kind="choice", choices=("a", "b"))
+    service.calls.question("which", "choice", ["a", "b"])
+    service.calls.answer("which", "a")
+    failure = FailureClassified(
+        at=clock(),
+        call="c",
+        category=Category.AUTH,
+        evidence=Evidence(type="E", message="denied"),
+        remedy=remedy,
+        elapsed=0.0 if had_answer else 1.0,
+    )
+    assert service.calls.question_of(failure) == service.calls.question("which")
+    assert service.calls.answered("which") == (None if had_answer else "a")
 
 
 def test_a_call_that_needs_a_person_asks_again_after_a_restart_and_goes_on_with_the_answer() -> None:
@@ -293,5 +382,7 @@ def test_a_remedy_is_shown_where_the_failure_is_explained() -> None:
     [body] = [row.body for row in store.rows if row.kind == "FailureClassified"]
     assert b'"remedy":{"sentence":"Accept the licence."' in body
     assert b"token=abc" not in body
+    with pytest.raises(ValueError, match="the question 'which' of a remedy needs choices"):
+        Remedy("Choose one.", question="which", kind="choice")
     with pytest.raises(TypeError, match="remedy must be a Remedy, not 'Accept'"):
         gated("Accept")  # type: ignore[arg-type]

@@ -43,7 +43,7 @@ def zipped(comment: bytes = b"") -> bytes:
 
 
 def judged(name: str, content: bytes) -> str | None:
-    return what_is_wrong(name, len(content), lambda at, count: content[at : at + count])
+    return what_is_wrong(name, io.BytesIO(content))
 
 
 @pytest.mark.parametrize(

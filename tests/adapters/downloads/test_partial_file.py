@@ -128,6 +128,18 @@ def test_a_part_for_another_content_has_no_sidecar_when_its_first_bytes_come(tmp
     partial.close()
 
 
+def test_bytes_beside_a_part_leave_its_sidecar_as_it_is(tmp_path: Path) -> None:
+    left(tmp_path, etag='"x"')
+    partial = opened(tmp_path)
+    partial.write_beside()
+    before = (tmp_path / "model.bin.part.json").read_bytes()
+    partial.write(b"678")
+    partial.save()
+    assert (partial.sidecar.offset, (tmp_path / "model.bin.part.json").read_bytes()) == (0, before)
+    partial.close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == PLACES
+
+
 @pytest.mark.parametrize(
     "sidecar",
     [

@@ -6,16 +6,19 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapters.downloads import refusals
+from adapters.demo.server import Answer, Reset
+from adapters.downloads import download, refusals
 from adapters.downloads.families import family_of
 from adapters.downloads.refusals import AccessError, is_login, refused
 from events.evidence import Category
 from recovery import classify
 from recovery.redact import redact
+from tests.adapters.downloads.targets import CONTENT, Target
 
 TABLE = tomllib.loads((Path(__file__).parents[2] / "golden" / "refusals.toml").read_text(encoding="utf-8"))["refusal"]
 
@@ -115,3 +118,23 @@ def test_no_answer_breaks_the_reading(
 ) -> None:
     error = refused(status, headers, body, url=url, asked=url, has_token=has_token)
     assert error is None or str(error).isprintable()
+
+
+GATED = Answer(403, {"X-Error-Code": "GatedRepo"}, b"Access to model o/r is restricted.")
+LOGIN = Answer(302, {"Location": "/login?reason=download-auth"})
+
+
+@pytest.mark.anyio
+@pytest.mark.filterwarnings("ignore:Async generator 'httpcore2")  # trio tells of one that httpx2 does not close
+@pytest.mark.parametrize(("answer", "said"), [(GATED, "needs a token"), (LOGIN, "it led to the login page")])
+async def test_a_refusal_keeps_what_is_there_and_follows_no_redirect_to_a_login_page(
+    tmp_path: Path, answer: Answer, said: str
+) -> None:
+    with Target(tmp_path, faults=[Reset(0.5), answer]) as target:
+        kept = await target.broken_attempt()
+        async with httpx2.AsyncClient(follow_redirects=True) as client:
+            with pytest.raises(AccessError, match=said):
+                await download(client, target.url, target.destination)
+            assert (await download(client, target.url, target.destination)).start == kept > 0
+        assert {request.path for request in target.requests} == {"/model.bin"}
+    assert target.destination.read_bytes() == CONTENT

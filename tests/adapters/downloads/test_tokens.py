@@ -166,6 +166,16 @@ def test_an_answer_that_came_while_another_token_was_refused_is_kept() -> None:
     assert tokens.headers(URL) == {}
 
 
+def test_a_token_that_no_line_is_safe_for_is_not_asked_for_without_the_reason() -> None:
+    service, url = Recovery(), "http://models.example/f"
+    service.calls.answer("token:models.example", "secret")
+    with pytest.raises(AccessError) as raised, Tokens(service).attempt() as headers:
+        assert headers(url) == {}
+        raise refused(401, {}, b"", url=url, asked=url) or AssertionError
+    assert raised.value.__notes__ == ["no token is sent over http, where others can read it; use https"]
+    assert not service.calls.is_answered("token:models.example")
+
+
 # Two real servers
 
 

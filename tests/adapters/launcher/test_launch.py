@@ -8,7 +8,8 @@ import anyio
 import pytest
 
 from adapters.demo.server import Reset, Stall
-from adapters.launcher import Launch, load_plan
+from adapters.launcher.launch import Launch
+from adapters.launcher.plan import load_plan
 from adapters.memory import MemoryStore
 from adapters.sqlite.store import SQLiteStore
 from events.event import Event

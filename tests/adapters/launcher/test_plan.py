@@ -8,10 +8,14 @@ from pathlib import Path
 import pytest
 
 from adapters.downloads.names import files_of
+from adapters.launcher.bricks import Bricks
 from adapters.launcher.document import Command, Download
 from adapters.launcher.plan import MOST_BYTES, LaunchPlan, PlanError, load_plan
+from adapters.launcher.wishes import WishError
+from adapters.memory import MemoryStore
 from events.errors import RecoveryError
 from recovery.policies.backoff import Exponential
+from recovery.service import Recovery
 
 SHA256 = "0123456789abcdef" * 4
 
@@ -39,6 +43,11 @@ def load(folder: Path, *parts: str) -> LaunchPlan:
     path = folder / "launch.toml"
     path.write_text("\n".join(parts), encoding="utf-8")
     return load_plan(path)
+
+
+def place_of(plan: LaunchPlan, text: str) -> Path:
+    """Where a launch of *plan* puts *text*, with links as they are now."""
+    return Bricks(Recovery(store=MemoryStore()), plan.root, follow_links=plan.follow_links).place(text)
 
 
 def refusal(folder: Path, *parts: str) -> tuple[str, str]:
@@ -80,7 +89,7 @@ def test_a_plan_is_what_it_says(tmp_path: Path) -> None:
     assert (plan.breaker.failure_threshold, plan.breaker.break_duration) == (2, 4.0)
     assert plan.breaker.counts == "attempts"  # those that never reached the host
     assert (plan.parallel, plan.stall_timeout) == (3, 12.0)
-    assert plan.place("files/model") == tmp_path / "models" / "files" / "model"
+    assert place_of(plan, "files/model") == tmp_path / "models" / "files" / "model"
     assert plan.journal == tmp_path / ".recovery" / "launch.db"
 
 
@@ -199,7 +208,7 @@ def test_no_place_is_outside_the_root(tmp_path: Path, place: str, field: str) ->
     make = download if field == "destination" else command
     key, reason = refusal(tmp_path, 'root = "models"', make(**{field: f'"{place}"'}))
     assert key == f"operation[0].{field}"
-    assert "outside the plan's root" in reason or "is no place" in reason
+    assert "outside the root" in reason or "is no place" in reason
 
 
 @pytest.mark.parametrize("place", ["", ".", "sub/..", "launch.toml", ".recovery/launch.db", ".recovery/launch.db-wal"])
@@ -237,11 +246,11 @@ def test_a_place_is_looked_up_again_when_it_is_used(tmp_path: Path) -> None:
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "inside").mkdir()
     (tmp_path / "models" / "files").symlink_to(tmp_path / "models" / "inside")
-    assert plan.place("files/model") == tmp_path / "models" / "inside" / "model"
+    assert place_of(plan, "files/model") == tmp_path / "models" / "inside" / "model"
     (tmp_path / "models" / "files").unlink()
     (tmp_path / "models" / "files").symlink_to(tmp_path)
-    with pytest.raises(PlanError, match="changed since the launch began: 'files/model' is outside"):
-        plan.place("files/model")
+    with pytest.raises(WishError, match="'files/model' is outside the root"):
+        place_of(plan, "files/model")
 
 
 def test_a_destination_is_no_folder_that_is_there(tmp_path: Path) -> None:
@@ -274,7 +283,7 @@ def test_a_name_that_the_system_cannot_take_is_refused_before_anything_begins(
         load(tmp_path, command(cwd=f'"{place}"'))
     else:
         plan = load(tmp_path, download(destination=f'"{place}"'))
-        for file in files_of(plan.place(place)):  # every one of them can be made
+        for file in files_of(place_of(plan, place)):  # every one of them can be made
             file.parent.mkdir(parents=True, exist_ok=True)
             file.touch()
 

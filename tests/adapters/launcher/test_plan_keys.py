@@ -8,9 +8,10 @@ import pytest
 
 from adapters.launcher.document import Command, Download
 from adapters.launcher.plan import PlanError, load_plan
+from adapters.launcher.wishes import WishError
 from recovery.policies.backoff import Exponential
 from recovery.serialization.secret import Secret
-from tests.adapters.launcher.test_plan import command, download, load, refusal
+from tests.adapters.launcher.test_plan import command, download, load, place_of, refusal
 
 TOKEN = "hf_" + "aBcDeFgHiJ" * 3 + "kLmN"
 
@@ -41,6 +42,12 @@ def test_the_retry_of_an_operation_changes_that_of_the_plan_for_it_alone(tmp_pat
 @pytest.mark.parametrize("url", ["hf://org/repo@main/model.safetensors", "hf://datasets/org/repo/a.bin"])
 def test_a_file_may_be_on_the_hub(tmp_path: Path, url: str) -> None:
     load(tmp_path, download(url=f'"{url}"'))
+
+
+def test_a_source_that_is_no_file_of_the_hub_is_refused_with_an_example(tmp_path: Path) -> None:
+    _, reason = refusal(tmp_path, download(url='"hf://org"'))
+    assert reason.startswith("'hf://org' is no file of a hub: ")
+    assert "hf://org/repo/model.safetensors" in reason
 
 
 @pytest.mark.parametrize(
@@ -93,7 +100,13 @@ def test_a_token_is_the_name_of_a_variable_and_anything_else_is_refused_unseen(t
 
 def test_a_family_of_hosts_that_is_not_known_is_refused_with_the_near_one(tmp_path: Path) -> None:
     found = refusal(tmp_path, '[tokens]\nhugingface = "env:HF_TOKEN"', download())
-    assert found == ("tokens.hugingface", "there is no such family of hosts; did you mean 'huggingface'?")
+    said = "there is no such family of hosts, and it is no host; did you mean 'huggingface'?"
+    assert found == ("tokens.hugingface", said)
+
+
+@pytest.mark.parametrize("host", ["models.example.org", "localhost:8080", "[::1]:8080", "hf.co", "10.0.0.1"])
+def test_a_token_may_be_for_one_host(tmp_path: Path, host: str) -> None:
+    assert load(tmp_path, f'[tokens]\n"{host}" = "env:TOKEN"', download()).tokens == {host: Secret("env:TOKEN")}
 
 
 @pytest.mark.parametrize(
@@ -108,6 +121,20 @@ def test_a_variable_that_looks_like_a_secret_is_refused_with_the_cure(tmp_path: 
 @pytest.mark.parametrize("variable", ['HF_HOME = "cache"', 'TOKENIZERS_PARALLELISM = "false"', 'HF_TOKEN = ""'])
 def test_a_variable_that_is_no_secret_is_taken(tmp_path: Path, variable: str) -> None:
     load(tmp_path, command(env=f"{{ {variable} }}"))
+
+
+@pytest.mark.parametrize(
+    ("part", "key"),
+    [
+        (command(run='["curl", "-u", "me:hunter22", "https://example.org/"]'), "run"),
+        (command(run='["git", "clone", "https://me:hunter22@example.org/a"]'), "run"),
+        (download(url='"https://me:hunter22@example.org/a"'), "url"),
+        (download(mirrors='["https://me:hunter22@example.org/a"]'), "mirrors[0]"),
+    ],
+)
+def test_a_password_in_a_command_or_a_url_is_refused_and_not_shown(tmp_path: Path, part: str, key: str) -> None:
+    found, reason = refusal(tmp_path, part)
+    assert (found, "holds" in reason, "hunter22" in reason) == (f"operation[0].{key}", True, False)
 
 
 # Links
@@ -126,8 +153,8 @@ def test_a_link_that_leads_outside_is_named_with_where_it_leads_and_the_cure(lin
     key, reason = refusal(linked, 'root = "models"', download(destination='"checkpoints/sd/model"'))
     assert key == "operation[0].destination"
     assert reason == (
-        f"'checkpoints/sd/model' is outside the plan's root: 'checkpoints' is a link to {linked / 'disk2'}; "
-        "to allow it, set follow_links = true in [download]"
+        f"'checkpoints/sd/model' is outside the root: 'checkpoints' is a link to {linked / 'disk2'}; "
+        "follow_links = true allows it"
     )
 
 
@@ -141,13 +168,13 @@ def test_a_plan_that_follows_links_puts_files_where_they_lead(linked: Path) -> N
         download(destination='"checkpoints/model"'),
         command(cwd='"checkpoints"', creates='"checkpoints/x"'),
     )
-    assert plan.place("checkpoints/model") == linked / "disk2" / "model"
+    assert place_of(plan, "checkpoints/model") == linked / "disk2" / "model"
 
 
 @pytest.mark.parametrize("place", ["..", "../disk2/model", "/etc/passwd", "checkpoints/../../disk2/model"])
 def test_a_plan_that_follows_links_is_not_led_outside_by_dots(linked: Path, place: str) -> None:
     key, reason = refusal(linked, FOLLOW, download(destination=f'"{place}"'))
-    assert (key, "is outside the plan's root, " in reason) == ("operation[0].destination", True)
+    assert (key, "is outside the root, " in reason) == ("operation[0].destination", True)
 
 
 def test_a_link_to_the_plan_or_its_journal_is_not_followed(linked: Path) -> None:
@@ -159,8 +186,8 @@ def test_a_link_to_the_plan_or_its_journal_is_not_followed(linked: Path) -> None
 def test_a_link_that_is_made_during_the_launch_is_refused_where_links_are_not_followed(linked: Path) -> None:
     plan = load(linked, 'root = "models"', download(destination='"later/model"'))
     (linked / "models" / "later").symlink_to("../disk2")
-    with pytest.raises(PlanError, match=r"changed since the launch began: .* 'later' is a link to .*disk2"):
-        plan.place("later/model")
+    with pytest.raises(WishError, match=r"'later' is a link to .*disk2"):
+        place_of(plan, "later/model")
 
 
 # What was late once

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import signal
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import psutil
 import pytest
 
 from adapters.processes.command import kill_all, run_command
@@ -57,6 +59,10 @@ def folder(tmp_path: Path) -> Iterator[Path]:
                 os.kill(int(pid), signal.SIGKILL)
 
 
+def is_written(path: Path) -> bool:
+    return path.exists() and path.read_text().endswith("\n")
+
+
 async def run_until(is_so: Callable[[], object], folder: Path, *argv: str, **settings: Any) -> None:
     """Run a command, and cancel it as soon as *is_so*."""
     async with anyio.create_task_group() as group:
@@ -79,7 +85,7 @@ async def test_a_helper_that_a_command_left_running_is_not_waited_for(folder: Pa
 
 async def test_a_cancelled_command_ends_with_all_that_it_started(folder: Path) -> None:
     leader = folder / "leader"
-    await run_until(leader.exists, folder, "sh", "-c", f"{HELPER}; echo $$ > leader; sleep 40")
+    await run_until(lambda: is_written(leader), folder, "sh", "-c", f"{HELPER}; echo $$ > leader; sleep 40")
     assert not any(map(is_alive, pids_in(folder / "helpers") + pids_in(leader)))
     assert (folder / "logs" / "c.log").read_text() == "[ended by the launcher: cancelled]\n"
     assert [path.name for path in (folder / "logs").iterdir()] == ["c.log"]
@@ -96,14 +102,19 @@ async def test_a_cancelled_command_ends_with_all_that_it_started(folder: Path) -
 )
 async def test_a_cancelled_command_ends_with_what_has_left_its_group(folder: Path, leave: str) -> None:
     helpers = folder / "helpers"
-    await run_until(lambda: helpers.exists() and helpers.read_text(), folder, "sh", "-c", f"{leave} sleep 40")
+    await run_until(lambda: is_written(helpers), folder, "sh", "-c", f"{leave} sleep 40")
     assert not any(map(is_alive, pids_in(helpers)))
+
+
+async def test_a_shell_does_not_go_on_when_what_it_waits_for_is_ended(folder: Path) -> None:
+    await run_until((folder / "ready").exists, folder, "sh", "-c", "touch ready; sleep 40; touch went_on")
+    assert not (folder / "went_on").exists()
 
 
 async def test_a_command_that_ignores_sigterm_is_killed(folder: Path) -> None:
     deaf = folder / "deaf"
-    await run_until(deaf.exists, folder, "sh", "-c", f"echo $$ > leader; exec {DEAF_CHILD}", grace=0.1)
-    assert not is_alive(pids_in(folder / "leader")[0])
+    await run_until(deaf.exists, folder, "sh", "-c", f"{DEAF_CHILD} & sleep 40", grace=0.1)
+    assert not is_alive(pids_in(folder / "helpers")[0])
 
 
 async def test_each_process_gets_sigterm_once(folder: Path) -> None:
@@ -144,6 +155,18 @@ async def test_an_error_before_a_progress_bar_is_recognized(folder: Path) -> Non
     assert (meaning.category, meaning.rule) == (Category.PERMANENT, "pip-missing")
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_task_that_is_cancelled_at_any_step_leaves_no_process(folder: Path) -> None:
+    for steps in range(0, 30, 6):
+        task = asyncio.create_task(run(folder, "sh", "-c", "setsid sleep 40 & sleep 40", name=f"{steps}", grace=0))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+    assert [one for one in psutil.process_iter(["cwd", "status"]) if one.info["cwd"] == str(folder)] == []
+
+
 # Its environment
 
 
@@ -182,6 +205,15 @@ async def test_a_wrong_setting_is_refused(folder: Path, argv: Any, settings: dic
 
 
 # Its files
+
+
+async def test_commands_of_one_name_may_have_files_of_their_own(folder: Path) -> None:
+    async with anyio.create_task_group() as group:
+        for files in "ab":
+            other = "b" if files == "a" else "a"
+            meet = f"touch {files}; until [ -e {other} ]; do sleep 0.01; done"
+            group.start_soon(partial(run, folder, "sh", "-c", meet, files=files))
+    assert sorted(path.name for path in (folder / "logs").iterdir()) == ["a.log", "b.log"]
 
 
 async def test_every_name_has_an_output_of_its_own(folder: Path) -> None:

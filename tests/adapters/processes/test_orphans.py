@@ -8,18 +8,19 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 from msgspec import structs
-from msgspec.json import decode, encode
+from msgspec.json import encode
 
-from adapters.processes.identity import identity_of, process_of
+from adapters.processes.identity import Identity, boot_id, identity_of, process_of
 from adapters.processes.running import Running
-from tests.adapters.processes.test_command import DEAF_CHILD, HELPER, is_alive, pids_in, run
+from adapters.processes.tree import VARIABLE
+from tests.adapters.processes.test_command import HELPER, is_alive, pids_in, run
 from tests.adapters.processes.test_command import folder as folder
 from tests.adapters.sqlite.test_kill import eventually
 
@@ -51,17 +52,27 @@ def launcher(folder: Path, *argv: str) -> Iterator[subprocess.Popen[bytes]]:
         process.wait(10)
 
 
-def recorded_leader(folder: Path) -> int:
-    """The process of the command, once the file that names what runs names it."""
-    [leader] = pids_in(folder / "leader")
-    eventually(lambda: f'"pid":{leader},' in (folder / "logs" / "c.running").read_text())
-    return leader
+@contextmanager
+def orphan(folder: Path, *argv: str, **changes: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """A command as a killed launcher leaves it, but for *changes* to the file that names it."""
+    mark = f"of {folder}".replace(":", "")
+    process = subprocess.Popen(argv, cwd=folder, start_new_session=True, env={**os.environ, VARIABLE: mark})
+    named = Running(mark=mark, argv="", launcher=1, process=identity_of(process.pid))
+    (folder / "logs").mkdir()
+    (folder / "logs" / "c.running").write_bytes(encode(structs.replace(named, **changes)) + b"\n")
+    try:
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait(10)
 
 
 async def test_a_command_of_a_killed_launcher_is_waited_for(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    order = "touch gone; sleep 0.3; echo first >> order"
+    order = "touch gone; sleep 0.2; echo first >> order"
     with launcher(folder, "sh", "-c", f"echo $$ > leader; until [ -e go ]; do sleep 0.01; done; {order}") as killed:
-        leader = recorded_leader(folder)
+        [leader] = pids_in(folder / "leader")
+        eventually(lambda: f'"pid":{leader},' in (folder / "logs" / "c.running").read_text())
     (folder / "go").touch()
     eventually(lambda: (folder / "gone").exists())
     with anyio.fail_after(10):
@@ -75,55 +86,64 @@ async def test_a_command_of_a_killed_launcher_is_waited_for(folder: Path, caplog
     )
 
 
+async def test_what_a_command_of_a_killed_launcher_has_done_is_not_done_again(folder: Path) -> None:
+    async def is_done() -> bool:
+        return (folder / "made").exists()
+
+    with orphan(folder, "sh", "-c", "sleep 0.1; touch made"):
+        await run(folder, "touch", "again", is_done=is_done)
+    assert not (folder / "again").exists()
+
+
 async def test_a_command_of_a_killed_launcher_is_ended_on_request(
     folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with launcher(folder, "sh", "-c", f"{HELPER}; echo $$ > leader; exec sleep 40"):
-        pids = [recorded_leader(folder), *pids_in(folder / "helpers")]
-    await run(folder, "touch", "again", orphans="end")
+    with orphan(folder, "sh", "-c", f"{HELPER}; sleep 40") as left:
+        pids = [left.pid, *pids_in(folder / "helpers")]
+        await run(folder, "touch", "again", orphans="end")
+        assert not any(map(is_alive, pids))
     assert (folder / "again").exists()
-    assert not any(map(is_alive, pids))
-    assert "was killed; it is ended" in caplog.text
+    assert f"c still runs as process {left.pid}" in caplog.text
 
 
 async def test_a_cancelled_wait_ends_the_command_of_a_killed_launcher(folder: Path) -> None:
-    with launcher(folder, "sh", "-c", "echo $$ > leader; exec sleep 40"):
-        leader = recorded_leader(folder)
-    with anyio.move_on_after(0.1) as scope:
-        await run(folder, "touch", "again")
-    assert scope.cancelled_caught
-    assert not is_alive(leader)
+    with orphan(folder, "sleep", "40") as left:
+        with anyio.move_on_after(0.05) as scope:
+            await run(folder, "touch", "again")
+        assert scope.cancelled_caught
+        assert not is_alive(left.pid)
     assert not (folder / "again").exists()
 
 
 async def test_the_helper_of_a_command_of_a_killed_launcher_is_not_waited_for(folder: Path) -> None:
-    with launcher(folder, "sh", "-c", f"{HELPER}; echo $$ > leader; exec sleep 40"):
-        leader = recorded_leader(folder)
-    os.kill(leader, signal.SIGKILL)
-    with anyio.fail_after(10):
-        await run(folder, "touch", "again")
-    assert is_alive(pids_in(folder / "helpers")[0])
+    with orphan(folder, "sh", "-c", HELPER) as left:
+        left.wait(10)
+        with anyio.fail_after(10):
+            await run(folder, "touch", "again")
+        assert is_alive(pids_in(folder / "helpers")[0])
 
 
 async def test_a_command_is_found_whose_launcher_was_killed_before_it_noted_the_process(folder: Path) -> None:
-    with launcher(folder, "sh", "-c", "echo $$ > leader; exec sleep 40"):
-        leader = recorded_leader(folder)
-    path = folder / "logs" / "c.running"
-    path.write_bytes(encode(structs.replace(decode(path.read_bytes(), type=Running), process=None)) + b"\n")
-    await run(folder, "true", orphans="end")
-    assert not is_alive(leader)
+    with orphan(folder, "sleep", "40", process=None) as left:
+        await run(folder, "true", orphans="end")
+        assert not is_alive(left.pid)
 
 
 async def test_what_a_killed_launcher_was_ending_is_ended(folder: Path) -> None:
-    with launcher(folder, "sh", "-c", f"setsid {DEAF_CHILD} & echo $$ > leader; exec {DEAF_CHILD}") as process:
-        leader = recorded_leader(folder)
-        eventually(lambda: (folder / "deaf").exists())
-        process.send_signal(signal.SIGINT)
-        eventually(lambda: '"ending":"cancelled"' in (folder / "logs" / "c.running").read_text())
-    assert is_alive(leader)
-    with anyio.fail_after(10):
-        await run(folder, "true", grace=0.05)
-    assert not any(map(is_alive, [leader, *pids_in(folder / "helpers", 2)]))
+    with orphan(folder, "sh", "-c", "setsid sleep 40 & echo $! > helpers", ending="cancelled") as left:
+        left.wait(10)
+        await run(folder, "true")
+    assert not any(map(is_alive, pids_in(folder / "helpers")))
+
+
+async def test_the_group_of_a_later_process_is_left_alone(folder: Path) -> None:
+    with orphan(folder, "sleep", "40") as later:
+        earlier = Running(
+            mark="1", argv="", launcher=1, process=Identity(later.pid, 1.0, boot_id()), ending="cancelled"
+        )
+        (folder / "logs" / "c.running").write_bytes(encode(earlier) + b"\n")
+        await run(folder, "true")
+        assert is_alive(later.pid)
 
 
 @pytest.mark.parametrize(
@@ -151,7 +171,7 @@ async def test_a_file_that_names_nothing_is_replaced(
 async def test_two_launchers_at_once_run_a_command_one_after_the_other(
     folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with launcher(folder, "sh", "-c", "echo $$ > leader; sleep 0.5; echo first >> order") as other:
+    with launcher(folder, "sh", "-c", "echo $$ > leader; sleep 0.3; echo first >> order") as other:
         pids_in(folder / "leader")
         with anyio.fail_after(10):
             await run(folder, "sh", "-c", "echo second >> order")

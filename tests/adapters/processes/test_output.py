@@ -11,10 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapters.processes import output
 from adapters.processes.lines import MOST_OF_A_LINE, Lines
-from adapters.processes.log_file import EARLIER, HEAD, TAIL, TOLD, LogFile
-from adapters.processes.output import Output
+from adapters.processes.log_file import TOLD, LogFile
+from adapters.processes.output import CHUNK, MOST_RAW, Output
 from recovery.redact import hide, unhide
 
 
@@ -70,34 +69,29 @@ def test_no_line_depends_on_how_the_output_was_cut_into_chunks(parts: list[bytes
 
 
 def test_a_log_keeps_the_beginning_and_the_end_of_each_run(tmp_path: Path) -> None:
-    path = tmp_path / "c.log"
-    log = LogFile(path)
-    for number in range(40_000):
-        log.write([f"{number} {'x' * 100}"])
-    assert path.stat().st_size <= HEAD + 2 * TAIL + 200
-    text = path.read_text()
-    assert text.startswith("0 xxx")
-    assert text.count("bytes are left out ...]\n") == 1
-    assert text.endswith(f"\n39999 {'x' * 100}\n")
-    assert len(log.told()) == 2 * TOLD
-    log.begin()
-    log.write(["of the next run"])
-    kept = path.read_text()
-    assert kept.endswith(f"39999 {'x' * 100}\nof the next run\n")
-    assert EARLIER - 200 < len(kept) < EARLIER + 200
-    assert log.told() == "of the next run\n"
-    log.close()
+    path, first, last = tmp_path / "c.log", "0" * 99, "9" * 99
+    with closing(LogFile(path, earlier=1000, head=500, tail=2000)) as log:
+        for line in (first, *["x" * 99] * 900, last):
+            log.write([line])
+            assert path.stat().st_size <= 500 + 2 * 2000 + 50
+        text = path.read_text()
+        assert text.startswith(f"{first}\n")
+        assert text.count("bytes are left out ...]\n") == 1
+        assert text.endswith(f"\n{last}\n")
+        assert len(log.told()) == 2 * TOLD
+        log.begin()
+        log.write(["of the next run"])
+        assert path.read_text() == f"{'x' * 99}\n" * 8 + f"{last}\nof the next run\n"
+        assert log.told() == "of the next run\n"
 
 
 def test_a_log_counts_what_it_leaves_out(tmp_path: Path) -> None:
-    log = LogFile(tmp_path / "c.log")
-    lines = [f"{number:09}" for number in range(700_000)]  # of ten bytes each
-    for begin in range(0, len(lines), 1000):
-        log.write(lines[begin : begin + 1000])
-    log.close()
+    with closing(LogFile(tmp_path / "c.log", head=500, tail=2000)) as log:
+        for number in range(10_000):
+            log.write([f"{number:09}"])
     head, _, rest = (tmp_path / "c.log").read_text().partition("[... ")
     count, _, tail = rest.partition(" bytes are left out ...]\n")
-    assert abs(len(head) + int(count) + len(tail) - 7_000_000) < 200
+    assert len(head) + int(count) + len(tail) == 100_000
 
 
 # The file that processes write to
@@ -106,12 +100,13 @@ def test_a_log_counts_what_it_leaves_out(tmp_path: Path) -> None:
 class Copied:
     """An ``Output``, the lines that it has told, and how far the copy was noted."""
 
-    def __init__(self, folder: Path, offset: int = 0) -> None:
+    def __init__(self, folder: Path, offset: int = 0, most_raw: int = MOST_RAW) -> None:
         self.lines: list[str] = []
         self.offsets: list[int] = []
         self.raw, self.log = folder / "c.raw", LogFile(folder / "c.log")
+        told, copied = self.lines.append, self.offsets.append
         self.output = Output(
-            "c", self.raw, self.log, offset=offset, on_output=self.lines.append, on_copied=self.offsets.append
+            "c", self.raw, self.log, offset=offset, on_output=told, on_copied=copied, most_raw=most_raw
         )
 
     def close(self) -> bool:
@@ -136,9 +131,8 @@ def test_what_a_killed_launcher_has_copied_is_not_copied_again(tmp_path: Path) -
     assert (tmp_path / "c.log").read_text() == "whole\nbegun\n"
 
 
-def test_the_file_is_emptied_and_processes_go_on_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(output, "MOST_RAW", 1000)
-    with closing(Copied(tmp_path)) as copied:
+def test_the_file_is_emptied_and_processes_go_on_writing(tmp_path: Path) -> None:
+    with closing(Copied(tmp_path, most_raw=1000)) as copied:
         file = copied.output.open_for_process()
         for number in range(100):
             os.write(file, b"%d\n" % number * 20 + b"end of a line that may be cut\n")
@@ -147,6 +141,15 @@ def test_the_file_is_emptied_and_processes_go_on_writing(tmp_path: Path, monkeyp
         assert copied.raw.stat().st_size < 2000
     assert copied.lines[-1] == "end of a line that may be cut"
     assert {"0", "50", "99"} <= set(copied.lines)
+
+
+def test_the_file_is_emptied_although_it_is_not_read_to_its_end(tmp_path: Path) -> None:
+    with closing(Copied(tmp_path, most_raw=1000)) as copied:
+        copied.write(b"flood\n" * CHUNK)
+        copied.write(b"last\n")
+        copied.output.copy()
+        assert copied.raw.stat().st_size == 0
+    assert copied.lines[-1] == "last"
 
 
 def test_output_that_comes_too_fast_is_left_out_in_the_middle(tmp_path: Path) -> None:

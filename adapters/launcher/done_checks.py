@@ -1,0 +1,62 @@
+"""What tells that a command is done: a path that it makes, or a function of the program."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeAlias
+
+import anyio.to_thread
+
+from adapters.launcher.wishes import WishError
+
+Done: TypeAlias = str | os.PathLike[str] | Callable[[], object]
+
+
+class DoneChecks:
+    """The functions that tell whether commands are done; *place* finds a path below the root."""
+
+    def __init__(self, place: Callable[[str], Path]) -> None:
+        self._place = place
+        self._functions: dict[str, Callable[[], object]] = {}
+
+    def register(self, function: Callable[[], object]) -> Callable[[], object]:
+        """Know *function* by its module and qualified name."""
+        self._functions[_name_of(function)] = function
+        return function
+
+    def written(self, done: Done | None) -> str | None:
+        """How *done* is journalled. Raises WishError for a path outside the root, and for an unknown function."""
+        if done is None:
+            return None
+        if isinstance(done, str | os.PathLike):
+            self._place(os.fspath(done))
+            return path_of(os.fspath(done))
+        if self._functions.get(name := _name_of(done)) is not done:
+            short = name.rpartition(".")[2]
+            raise WishError(f"done={name} is not registered: launcher.register({short}), before resume()")
+        return f"function:{name}"
+
+    async def is_done(self, done: str) -> bool:
+        """Whether the path that was journalled as *done* is there, or the function says so."""
+        kind, _, what = done.partition(":")
+        if kind == "path":
+            return self._place(what).exists()
+        if what not in self._functions:
+            raise WishError(f"the function {what}, which tells whether the command is done, is not registered")
+        return bool(await anyio.to_thread.run_sync(self._functions[what]))
+
+
+def path_of(made: str) -> str:
+    """How a path that a command makes is journalled."""
+    return f"path:{made}"
+
+
+def shown_of(done: str) -> str:
+    """What a person reads of a journalled *done*."""
+    return done.partition(":")[2]
+
+
+def _name_of(function: Callable[..., object]) -> str:
+    return f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', repr(function))}"

@@ -1,0 +1,62 @@
+"""The values of a command's variables: never journalled, given by the program each time, or kept by reference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import anyio
+
+from events.errors import NeedsPerson
+from events.evidence import Remedy
+from recovery.calls import Calls
+from recovery.serialization.secret import Secret
+
+
+class MissingSecretError(NeedsPerson):
+    """A variable or a file that holds a secret is not there."""
+
+
+class Variables:
+    """What the program gave for the variables of its commands, by their keys. *calls* asks for what is missing."""
+
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
+        self._values: dict[str, Mapping[str, str]] = {}
+        self._given: dict[str, anyio.Event] = {}
+
+    def give(self, key: str, env: Mapping[str, str | Secret]) -> None:
+        """The program asks for the command *key* with the variables *env*."""
+        self._values[key] = {name: value for name, value in env.items() if isinstance(value, str)}
+        self._given.setdefault(key, anyio.Event()).set()
+
+    async def of(self, key: str, written: Mapping[str, str]) -> dict[str, str | Secret]:
+        """The values of a call, once they are known: of *written*, references by name, and "" for a plain value.
+
+        Plain values of a call that is resumed are known once the program asks for the command again.
+
+        Raises MissingSecretError for a reference to what is not there.
+        """
+        if not all(written.values()):
+            await self._given.setdefault(key, anyio.Event()).wait()
+        values = self._values.get(key, {})
+        return {
+            name: value_of(self._calls, name, reference) if reference else values[name]
+            for name, reference in written.items()
+        }
+
+
+def value_of(calls: Calls, variable: str, reference: str) -> str | Secret:
+    """The secret of that *reference*; the answer to the question ``secret:REFERENCE`` if it is missing.
+
+    Raises MissingSecretError, with that question, while there is none.
+    """
+    secret, question = Secret(reference), f"secret:{reference}"
+    try:
+        secret.reveal()
+    except (LookupError, OSError) as error:
+        if isinstance(answer := calls.answered(question), str):
+            return answer
+        remedy = Remedy(f"Give the value of {variable}.", question=question, kind="secret")
+        why = error.strerror if isinstance(error, OSError) else error.args[0]
+        raise MissingSecretError(f"{variable} is needed, and {reference} has no value: {why}", remedy=remedy) from error
+    return secret

@@ -1,0 +1,62 @@
+"""What a launcher is asked for: checked, and as the arguments of its journalled calls."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from adapters.launcher.limits import wrong_url
+from events.errors import Permanent
+from recovery.redact import redact
+from recovery.serialization.secret import Secret
+
+log = logging.getLogger("recovery.launch")
+
+
+class WishError(Permanent, ValueError):
+    """What was asked of a launcher is wrong, or not safe. The message is one line."""
+
+
+class NotDoneError(Permanent):
+    """A command ended well, and what it should make is not there."""
+
+
+def check_sources(urls: Sequence[str]) -> None:
+    """Raise WishError for URLs that no file can be downloaded from; warn of a password in one."""
+    if not urls:
+        raise WishError("a download needs a URL")
+    for url in urls:
+        if (reason := wrong_url(url)) is not None:
+            raise WishError(f"{redact(url)} {reason}")
+        if "@" in urlsplit(url).netloc:
+            log.warning(
+                "the URL holds a password, and is journalled as it is; give a token by tokens=: %s", redact(url)
+            )
+
+
+def check_words(words: Sequence[str]) -> None:
+    """Raise WishError for words of a command that cannot be run; warn of a secret in them."""
+    if not words or not words[0]:
+        raise WishError("a command needs a program")
+    for number, word in enumerate(words):
+        if "\0" in word:
+            raise WishError(f"word {number} of the command has a null character, which no system passes on")
+    if (shown := redact(" ".join(words))) != " ".join(words):
+        log.warning(
+            "the command holds what looks like a secret, and is journalled as it is; pass it by env=: %s", shown
+        )
+
+
+def download_arguments(urls: Sequence[str], to: str, sha256: str | None, size: int | None) -> list[Any]:
+    """What the call of a download is journalled with, after its name."""
+    return [list(urls), to, sha256, size]
+
+
+def command_arguments(
+    argv: Sequence[str], cwd: str, env: Mapping[str, str | Secret], silence: float | None, done: str | None
+) -> list[Any]:
+    """What the call of a command is journalled with, after its name: of variables the references to secrets alone."""
+    names = {one: value.reference if isinstance(value, Secret) else "" for one, value in env.items()}
+    return [list(argv), cwd, names, silence, done]
