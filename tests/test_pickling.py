@@ -25,8 +25,12 @@ from adapters.downloads.partial_file import (
     WrongContentError,
 )
 from adapters.downloads.refusals import AccessError, RefusedError, RefusedForNowError
+from adapters.downloads.watchdog import TrickleError
 from adapters.launcher.plan import PlanError
+from adapters.launcher.variables import MissingSecretError
+from adapters.launcher.wishes import NotDoneError, WishError
 from adapters.memory import MemoryStore
+from adapters.processes.command import SilentCommandError
 from events.bus import Bus
 from events.errors import (
     AwaitableResultError,
@@ -80,9 +84,11 @@ ERRORS: list[RecoveryError] = [
     JoinedElsewhere("fetch", "7f3a-2", "gave up", "KeyError"),
     JournalBusyError("a.db"),
     JournalError("unusable"),
+    MissingSecretError("KEY is needed", remedy=Remedy("Give it.", question="secret:env:KEY")),
     NeedsPerson("401", remedy=Remedy("Log in.")),
     NewerJournalError("a.db", 9),
     AwaitableResultError("a coroutine"),
+    NotDoneError("c ended well"),
     NotDurable("full"),
     OwnError(503, host="example.org"),
     Permanent("no", 404),
@@ -91,11 +97,14 @@ ERRORS: list[RecoveryError] = [
     RefusedError("404"),
     RefusedForNowError("403", after=60.0),
     Retryable("later", after=3.0),
+    SilentCommandError("silent"),
     StalePartialFileError("stale"),
     UnusableResponseError("unusable"),
     StaysPendingError("pending"),
     UnsafeFileError(Path("a.db"), "is a pipe"),
+    TrickleError("slow"),
     UnwantedResult([1]),
+    WishError("no program"),
     WrongContentError("wrong"),
 ]
 

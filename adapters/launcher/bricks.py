@@ -84,7 +84,7 @@ class Bricks:
         self.logs = self.root / JOURNALS / "logs" if logs is None else Path(logs).resolve()
         self.follow_links = follow_links
         self._stall_timeout = stall_timeout
-        self._orphans = orphans
+        self._orphans: Literal["wait", "end"] = orphans
         self._breaker = breaker
         self._classifier = classifier
         self._slots = anyio.CapacityLimiter(parallel)
@@ -148,7 +148,7 @@ class Bricks:
             name: What it is called on the screen; by default *to*.
 
         Raises:
-            WishError: A source that is no URL or holds a password, a hash that is none, a destination outside the root.
+            WishError: A source that is no URL, a hash that is none, a destination outside the root.
             CallRejectedError: Another download to *to* is under way.
             DownloadError, httpx2.HTTPError, OSError: Its retries are exhausted.
         """
@@ -177,19 +177,18 @@ class Bricks:
         """Run a program to its end, without a shell; its processes form a group, which ends with the launcher.
 
         Args:
-            argv: The program and its arguments. It must not hold a password: pass it by *env*.
+            argv: The program and its arguments, which are journalled: pass a password by *env*.
             cwd: The folder that it runs in, below the root; by default the root.
             env: Variables besides those of this process. The values are never journalled, only their names: after a
                 restart a call waits until the program asks for it again. A ``Secret`` is journalled as its reference.
             silence: Seconds without output after which it counts as stalled; it is ended and retried.
             done: What tells that it is done: a path below the root that it makes, or a function that was given to
                 ``register``. It is asked before, and the command is not run if it is done; and asked afterwards.
-            name: What it is called on the screen, and its log file; by default the program's name with six digits of its
+            name: What it is called on the screen, and its log file; by default the program's name with digits of its
                 key. Commands of one name wait for each other.
 
         Raises:
-            WishError: There is no program, a word holds a password, a folder is outside the root, or the function
-                *done* is not registered.
+            WishError: There is no program, a folder is outside the root, or the function *done* is not registered.
             CallRejectedError: The same command is under way with other settings.
             subprocess.CalledProcessError: It has failed, and its retries are exhausted.
             NotDoneError: It has ended well, and is not done.

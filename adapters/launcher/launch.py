@@ -103,13 +103,17 @@ class Launch:
             retry_if_error=_never,
         )(self._run_steps)
 
+    def check_environment(self) -> None:
+        """Raise EnvironmentVariableError if a download could not use the proxy or the certificates that are named."""
+        if any(isinstance(step, Download) for step in self._plan.steps):
+            check_environment()
+
     async def run(self) -> dict[str, Outcome]:
         """Go on with the launch that an earlier run left, or begin one. Returns how each operation ended.
 
         Raises:
             StoppedBySignal: SIGTERM or SIGHUP, once its processes have ended; Ctrl-C raises KeyboardInterrupt.
-            EnvironmentVariableError: The plan has downloads, and the environment names a proxy or certificates that
-                cannot be used.
+            EnvironmentVariableError: As ``check_environment``.
         """
         self.check_environment()
         async with self._launcher:
@@ -120,11 +124,6 @@ class Launch:
                     log.warning("%s; it begins again", elsewhere)
                 else:
                     return self.outcomes
-
-    def check_environment(self) -> None:
-        """Raise EnvironmentVariableError for a variable that the downloads of the plan cannot use."""
-        if any(isinstance(step, Download) for step in self._plan.steps):
-            check_environment()
 
     def _cancel_outdated(self) -> None:
         """Cancel what an earlier run left and the plan does not have any more; the bytes that it fetched are kept."""

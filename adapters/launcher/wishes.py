@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from adapters.launcher.limits import wrong_url
 from events.errors import Permanent
 from recovery.redact import redact
 from recovery.serialization.secret import Secret
+
+log = logging.getLogger("recovery.launch")
 
 
 class WishError(Permanent, ValueError):
@@ -20,23 +24,29 @@ class NotDoneError(Permanent):
 
 
 def check_sources(urls: Sequence[str]) -> None:
-    """Raise WishError for URLs that no file can be downloaded from, or that hold a password."""
+    """Raise WishError for URLs that no file can be downloaded from; warn of a password in one."""
     if not urls:
         raise WishError("a download needs a URL")
     for url in urls:
         if (reason := wrong_url(url)) is not None:
             raise WishError(f"{redact(url)} {reason}")
+        if "@" in urlsplit(url).netloc:
+            log.warning(
+                "the URL holds a password, and is journalled as it is; give a token by tokens=: %s", redact(url)
+            )
 
 
 def check_words(words: Sequence[str]) -> None:
-    """Raise WishError for words of a command that cannot be run, or that hold a secret."""
+    """Raise WishError for words of a command that cannot be run; warn of a secret in them."""
     if not words or not words[0]:
         raise WishError("a command needs a program")
     for number, word in enumerate(words):
         if "\0" in word:
             raise WishError(f"word {number} of the command has a null character, which no system passes on")
-    if redact(" ".join(words)) != " ".join(words):
-        raise WishError(f"the command holds what looks like a secret: {redact(' '.join(words))}; pass it by env=")
+    if (shown := redact(" ".join(words))) != " ".join(words):
+        log.warning(
+            "the command holds what looks like a secret, and is journalled as it is; pass it by env=: %s", shown
+        )
 
 
 def download_arguments(urls: Sequence[str], to: str, sha256: str | None, size: int | None) -> list[Any]:

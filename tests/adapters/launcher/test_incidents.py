@@ -87,7 +87,7 @@ def test_of_a_dead_process_no_call_waits_and_no_probe_is_under_way() -> None:
 
 def test_thirty_downloads_from_a_closed_port_end_together_as_one_incident(tmp_path: Path) -> None:
     path, host = tmp_path / "launch.toml", f"127.0.0.1:{free_port()}"
-    settings = "[retry]\nmax_retries = 2\ninitial_delay = 0.01\n[circuit]\nbreak_duration = 0.2\n"
+    settings = "[retry]\nmax_retries = 2\ninitial_delay = 0.01\n[wait]\nhost = 0\n[circuit]\nbreak_duration = 0.2\n"
     path.write_text(settings + "\n".join(download(f"file-{number}", f"http://{host}") for number in range(30)))
     ended = recovery("run", path)
     assert ended.code == 1
