@@ -12,9 +12,10 @@ import anyio.to_thread
 import msgspec
 
 from adapters.downloads import refusals
-from adapters.downloads.identity import LINKED, identity_of, is_known, linked_of, range_headers
+from adapters.downloads.identity import LINKED, Identity, identity_of, is_known, linked_of, range_headers
 from adapters.downloads.partial_file import DownloadError, PartialFile, StalePartialFileError, UnusableResponseError
 from adapters.downloads.responses import DECODED, Answer, Asked, encoding_of, read_response, size_in
+from adapters.downloads.sidecar import without_secrets
 from adapters.downloads.space import Claim
 from adapters.downloads.watchdog import TRICKLE, Trickle, Watchdog
 from adapters.downloads.writing import OnProgress, write_body
@@ -92,11 +93,12 @@ async def _exchange(
     trickle: Trickle,
 ) -> tuple[Answer, bool]:
     """Make one request, and write what comes; returns what it meant, and whether the file is there."""
-    headers = range_headers(partial.offset, partial.sidecar) if fruitless < 2 else {}
+    kept = partial.sidecar if partial.sidecar.url == without_secrets(url) else Identity()
+    headers = range_headers(partial.offset, kept) if fruitless < 2 else {}
     asked = Asked(
         offset=partial.offset,
         size=partial.sidecar.size,
-        kept=partial.sidecar,
+        kept=kept,
         is_ranged="Range" in headers,
         is_conditional="If-Range" in headers,
         is_again=fruitless > 0,

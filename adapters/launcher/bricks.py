@@ -19,6 +19,7 @@ import msgspec
 from adapters.downloads.client import make_client
 from adapters.downloads.http import Downloaded, download
 from adapters.downloads.mirrors import download_from
+from adapters.downloads.sidecar import held_by
 from adapters.downloads.sources import url_of
 from adapters.downloads.space import when_full
 from adapters.downloads.tokens import Tokens
@@ -232,7 +233,8 @@ class Bricks:
                         client, url, place, sha256=sha256, size=size, headers=headers, on_progress=save
                     )
 
-                return await download_from([url_of(url, os.environ.get("HF_ENDPOINT")) for url in urls], attempt)
+                plain = [url_of(url, os.environ.get("HF_ENDPOINT")) for url in urls]
+                return await download_from(plain, attempt, held=partial(held_by, place))
 
     async def _command(
         self, name: str, argv: list[str], cwd: str, env: dict[str, str], silence: float | None, done: str | None
