@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -29,6 +28,8 @@ from adapters.launcher.variables import Variables
 from adapters.launcher.wishes import (
     NotDoneError,
     WishError,
+    check_destination,
+    check_promises,
     check_sources,
     check_words,
     command_arguments,
@@ -153,11 +154,11 @@ class Bricks:
             CallRejectedError: Another download to *to* is under way.
             DownloadError, httpx2.HTTPError, OSError: Its retries are exhausted.
         """
-        urls, target = [source] if isinstance(source, str) else list(source), os.fspath(to)
+        target = os.fspath(to)
+        urls = [source] if isinstance(source, str) or not isinstance(source, Iterable) else list(source)
         check_sources(urls)
-        if sha256 is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
-            raise WishError(f"sha256 must be 64 hex digits, not {sha256!r}")
-        self.place(target)
+        check_promises(sha256, size)
+        check_destination(self.root, target, self.place(target))
         name = name or target
         while True:
             try:
