@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
 from typing import TypeAlias
 
+import anyio
 import anyio.to_thread
 import msgspec
 
@@ -29,6 +30,12 @@ HeadersOf: TypeAlias = Callable[[str], Mapping[str, str]]
 
 CREDENTIALS = ("authorization", "cookie", "proxy-authorization")
 """Headers of the client that no other origin gets."""
+
+REFUSAL_SECONDS = 10.0
+"""Seconds in which the body of a refusal must come: what comes later is not read."""
+
+COMPRESSED = (".gz", ".tgz")
+"""Endings of names of files that are compressed themselves."""
 
 log = logging.getLogger("recovery.downloads")
 
@@ -106,13 +113,17 @@ async def _exchange(
     # Encoded bytes could not be resumed in the middle, and their length would say nothing.
     headers["Accept-Encoding"] = "identity"
     async with _response(client, url, headers, headers_of) as (response, linked):
-        status, got = response.status_code, response.headers
+        status, got = response.status_code, _as_stored(response.headers, partial.destination.suffix.lower())
         if status not in (200, 206, 416):
             await _raise_refusal(response, asked=url)
-            raise DownloadError(f"{url} answered {status}, which is neither a file nor an error")
+            raise DownloadError(f"{without_secrets(url)} answered {status}, which is neither a file nor an error")
         first, linked_size = linked_of(linked)
         now = msgspec.structs.replace(identity_of(got), sha256=first.sha256, linked=first.linked)
-        size = size_in(status, got) if linked_size is None else linked_size
+        size = size_in(status, got)
+        if None not in (size, linked_size) and size != linked_size and status != 416:
+            name = partial.destination.name
+            raise UnusableResponseError(f"{name} has {linked_size} bytes, says the server; what it led to has {size}")
+        size = size if linked_size is None else linked_size
         if status != 416:
             partial.check_promise(now, size)
         answer = read_response(status, got, asked, now)
@@ -165,6 +176,16 @@ async def _without_first(chunks: AsyncIterator[bytes], skip: int, watch: Watchdo
             skip = 0
 
 
+def _as_stored(headers: httpx2.Headers, ending: str) -> Mapping[str, str]:
+    """*headers*, without an encoding that is the file's own: some servers name it of each file that is compressed.
+
+    What a server compresses itself, while it sends it, has no length.
+    """
+    if ending in COMPRESSED and encoding_of(headers) in ("gzip", "x-gzip") and "content-length" in headers:
+        return {name: value for name, value in headers.items() if name != "content-encoding"}
+    return headers
+
+
 @asynccontextmanager
 async def _response(
     client: httpx2.AsyncClient, url: str, ours: Mapping[str, str], headers_of: HeadersOf
@@ -187,6 +208,9 @@ async def _response(
         while client.follow_redirects and (following := response.next_request) is not None:
             await response.aclose()
             there = str(following.url)
+            if (following.url.port or 0) > 65535:
+                led = f"{without_secrets(url)} led to {without_secrets(there)}"
+                raise refusals.RefusedError(f"{led}, and ports end at 65535")
             if refusals.is_login(there) and (error := _refusal(response, b"", url=there, asked=url)) is not None:
                 raise error
             if (passed := passed + 1) > client.max_redirects:
@@ -210,7 +234,7 @@ async def _response(
 async def _raise_refusal(response: httpx2.Response, *, asked: str) -> None:
     """Raise what *response* means, if its status is an error; read a part of its body for that."""
     body = bytearray()
-    with suppress(httpx2.HTTPError):  # what came of it is enough
+    with suppress(httpx2.HTTPError), anyio.move_on_after(REFUSAL_SECONDS):  # what came of it is enough
         async with aclosing(response.aiter_bytes()) as chunks:
             async for chunk in chunks:
                 body += chunk

@@ -345,6 +345,18 @@ async def test_an_answer_that_is_encoded_all_the_same_is_decoded(tmp_path: Path)
     assert len(notes) <= len(CONTENT) // 300_000 + 1
 
 
+@pytest.mark.parametrize("encoding", ["gzip", "x-gzip"])
+async def test_a_compressed_file_is_not_decoded_because_its_server_names_the_encoding(
+    tmp_path: Path, encoding: str
+) -> None:
+    body = gzip.compress(CONTENT)
+    headers = {"Content-Encoding": encoding, "Content-Length": str(len(body))}
+    with Target(tmp_path, faults=[Answer(200, headers, body)]) as target:
+        target.destination = target.destination.with_name("nodes.tar.gz")
+        await target.attempt()
+    assert target.destination.read_bytes() == body
+
+
 async def test_an_encoded_response_that_breaks_off_is_not_resumed(tmp_path: Path) -> None:
     body = gzip.compress(CONTENT)
     headers = {"Content-Encoding": "gzip", "Content-Length": str(len(body)), "ETag": '"x"'}
