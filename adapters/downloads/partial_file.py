@@ -177,7 +177,7 @@ class PartialFile:
             end: Where the bytes end that come now, if that is known; at the latest with the whole.
         """
         self.check_promise(identity, size)
-        known = size if self._wanted.size is None else self._wanted.size
+        known = next((one for one in (self._wanted.size, size, self.sidecar.size) if one is not None), None)
         described = msgspec.structs.replace(self.sidecar, **joined(self.sidecar, identity), size=known)
         self._is_noted = self._is_noted and described == self.sidecar
         self.sidecar = described

@@ -174,6 +174,8 @@ async def _without_first(chunks: AsyncIterator[bytes], skip: int, watch: Watchdo
         else:
             yield chunk[skip:]
             skip = 0
+    if skip:
+        raise UnusableResponseError(f"the whole file came again, and ended {skip} bytes before those that are there")
 
 
 def _as_stored(headers: httpx2.Headers, ending: str) -> Mapping[str, str]:

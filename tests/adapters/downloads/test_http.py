@@ -368,6 +368,25 @@ async def test_an_encoded_response_that_breaks_off_is_not_resumed(tmp_path: Path
     assert target.destination.read_bytes() == CONTENT
 
 
+@pytest.mark.parametrize("size", [len(CONTENT), None], ids=["size known", "unknown"])
+@pytest.mark.parametrize("came", [HALF // 2, HALF, len(CONTENT) - 1])
+async def test_a_whole_file_that_comes_again_without_its_length_is_not_taken_for_whole_when_it_is_cut(
+    tmp_path: Path, came: int, size: int | None
+) -> None:
+    headers = {"ETag": '"x"', "Connection": "close"}
+    cut, whole = (
+        Answer(200, {**headers, **more}, body) for more, body in (({}, CONTENT[:came]), (WHOLE.headers, CONTENT))
+    )
+    with Target(tmp_path, faults=[cut, whole, whole]) as target:
+        target.leave(CONTENT[:HALF], etag='"x"', size=size)
+        if came < HALF:
+            with pytest.raises(UnusableResponseError, match=f"ended {HALF - came} bytes before"):
+                await target.attempt()
+        if size is not None or came < HALF:
+            await target.attempt()
+            assert target.destination.read_bytes() == CONTENT
+
+
 async def test_a_rest_without_an_entity_tag_keeps_the_known_one(tmp_path: Path) -> None:
     first = Answer(206, {"Content-Range": "bytes 4-9/10", "Content-Length": "6"}, b"56")
     with Target(tmp_path, faults=[first, Answer(206, {"Content-Range": "bytes 6-9/10"}, b"7890")]) as target:
