@@ -119,13 +119,8 @@ async def _exchange(
             raise DownloadError(f"{without_secrets(url)} answered {status}, which is neither a file nor an error")
         first, linked_size = linked_of(linked)
         now = msgspec.structs.replace(identity_of(got), sha256=first.sha256, linked=first.linked)
-        size = size_in(status, got)
-        if None not in (size, linked_size) and size != linked_size and status != 416:
-            name = partial.destination.name
-            raise UnusableResponseError(f"{name} has {linked_size} bytes, says the server; what it led to has {size}")
-        size = size if linked_size is None else linked_size
         if status != 416:
-            partial.check_promise(now, size)
+            partial.check_promise(now, _size_of(partial.destination.name, linked_size, size_in(status, got)))
         answer = read_response(status, got, asked, now)
         if answer.advice in ("again", "whole", "drop"):
             return answer, False
@@ -186,6 +181,13 @@ def _as_stored(headers: httpx2.Headers, ending: str) -> Mapping[str, str]:
     if ending in COMPRESSED and encoding_of(headers) in ("gzip", "x-gzip") and "content-length" in headers:
         return {name: value for name, value in headers.items() if name != "content-encoding"}
     return headers
+
+
+def _size_of(name: str, linked: int | None, came: int | None) -> int | None:
+    """The size of a file, by the server that was asked or by the response. Raises UnusableResponseError for two."""
+    if None not in (linked, came) and linked != came:
+        raise UnusableResponseError(f"{name} has {linked} bytes, says the server; what it led to has {came}")
+    return came if linked is None else linked
 
 
 @asynccontextmanager
