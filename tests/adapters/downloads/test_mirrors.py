@@ -187,6 +187,20 @@ async def test_without_a_hash_a_mirror_costs_no_byte_of_the_host_that_goes_on(tm
 
 
 @pytest.mark.anyio
+async def test_after_a_mirror_with_another_content_the_first_host_goes_on_alone(tmp_path: Path) -> None:
+    with Mirrors(tmp_path, [cut(400_000)] * 2, []) as mirrors:
+        mirrors.hosted[0].etag = ETAG
+        mirrors.hosted[1].content = bytes(len(CONTENT))
+        with pytest.raises(StalePartialFileError):
+            await mirrors.round(place="model.bin")
+        with pytest.raises(httpx2.TransportError):
+            await mirrors.round(place="model.bin")
+        await mirrors.round(place="model.bin")
+        assert mirrors.asked() == [0, 0, 0, 1]
+    assert (tmp_path / "model.bin").read_bytes() == CONTENT
+
+
+@pytest.mark.anyio
 async def test_without_a_hash_a_host_that_gives_nothing_more_gives_way_to_a_mirror(tmp_path: Path) -> None:
     with Mirrors(tmp_path, [cut(400_000), Answer(503), Answer(503)], [Answer(503), cut(800_000)]) as mirrors:
         mirrors.hosted[1].etag = ETAG
