@@ -75,7 +75,8 @@ async def download(
         on_progress(partial.size, partial.size)
         return partial
     total: int | None = None
-    on_progress(partial.offset, partial.sidecar.size)
+    if partial.offset:
+        on_progress(partial.offset, partial.sidecar.size)
     try:
         if not partial.is_complete:
             await receive(client, url, partial, on_progress, save_every, headers, trickle)

@@ -121,7 +121,7 @@ async def _exchange(
         async with aclosing(response.aiter_bytes() if is_decoded else response.aiter_raw()) as chunks:
             first_chunk = await _make_place(partial, answer, chunks)
             partial.describe(now, size=size, end=answer.end)
-            partial.is_resumable = is_plain and answer.advice != "beside"
+            partial.is_resumable = is_plain
             partial.write(first_chunk)
             left = None if partial.sidecar.size is None else partial.sidecar.size - partial.offset + answer.skip
             with Watchdog(partial.destination.name, trickle, rest=left) as watch:
