@@ -22,7 +22,7 @@ from events.errors import (
     StaysPendingError,
 )
 from events.event import CallEvent, Event
-from events.evidence import Category, Evidence, Remedy
+from events.evidence import Category, Evidence, Remedy, Room
 from events.incident_events import IncidentClosed, IncidentOpened
 from events.journal_events import JournalDegraded, JournalQuarantined, JournalRestored
 from events.operation import Operation
@@ -60,6 +60,6 @@ __all__ = [
     "OperationCancelled", "OperationFailed", "OperationInterrupted", "OperationQuarantined", "OperationRecovered",
     "OperationRepeated", "OperationResumed", "OperationStarted", "OperationSucceeded", "Park", "Parked", "Permanent",
     "ProgressMade", "QuestionAnswered", "QuestionAsked", "QuestionReopened", "Recorded",
-    "RecoveryError", "Remedy", "Retry", "Retryable", "RetryScheduled", "StaysPendingError", "SubscriberFailed",
+    "RecoveryError", "Remedy", "Retry", "Retryable", "RetryScheduled", "Room", "StaysPendingError", "SubscriberFailed",
     "Subscription", "Verdict",
 ]  # fmt: skip

@@ -6,6 +6,7 @@ RecoveryError
 ├── CallRejectedError      an open circuit, or a subscriber, did not let a call begin
 ├── CodecError             bytes that are no event of ours
 ├── DownloadError          (``adapters.downloads.partial_file``) a transfer that cannot be trusted
+│   └── NoRoomError            (``adapters.downloads.space``) the disk has no room for the rest
 ├── EnvironmentVariableError
 │                          (``adapters.downloads.client``) a variable names a proxy that cannot be used
 ├── JournalError           the journal cannot be used

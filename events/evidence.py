@@ -23,6 +23,13 @@ class Category(StrEnum):
     CANCELLED = "cancelled"  # stopped from outside; not a failure
 
 
+class Room(msgspec.Struct, frozen=True, gc=False):
+    """Room on a disk that is missing: *bytes* are needed in *folder*."""
+
+    folder: str
+    bytes: int
+
+
 class Evidence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """What a failure carries, as data: classification looks at nothing else.
 
@@ -40,6 +47,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc
             that was written over the last state. Of more than that, bars are left out, and up to 1 KiB of the
             beginning is kept.
         bytes_done: How far a transfer came.
+        room: The room that an ``OSError`` says is missing on a disk (``room``).
         cause: The evidence of what the exception came from, at most four levels deep.
     """
 
@@ -53,6 +61,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc
     exit_code: int | None = None
     stderr: str | None = None
     bytes_done: int | None = None
+    room: Room | None = None
     cause: Evidence | None = None
 
     @property

@@ -40,16 +40,16 @@ def disk_usage(path: str | os.PathLike[str]) -> DiskUsage:
     """How full the file system of *path* is; *path* need not exist yet."""
     import shutil  # here: it imports compressors, which takes milliseconds
 
-    found = shutil.disk_usage(_existing(path))
+    found = shutil.disk_usage(existing(path))
     return DiskUsage(found.total, found.free)
 
 
 def device_of(path: str | os.PathLike[str]) -> int:
     """A number of the file system of *path*, which need not exist yet."""
-    return _existing(path).stat().st_dev
+    return existing(path).stat().st_dev
 
 
-def _existing(path: str | os.PathLike[str]) -> Path:
+def existing(path: str | os.PathLike[str]) -> Path:
     """*path*, or the nearest folder above it that exists."""
     place = Path(path).absolute()
     return next(one for one in (place, *place.parents) if one.exists())

@@ -141,13 +141,18 @@ def when_full_of(space: Condition) -> ConditionOf:
     """That *space* holds, for a failure that found a disk full."""
 
     def room(failure: FailureClassified) -> Condition | None:
-        return space if failure.rule == "disk-full" or _is_full(failure.evidence) else None
+        return space if is_full(failure) else None
 
     return room
 
 
-def _is_full(evidence: Evidence | None) -> bool:
-    return evidence is not None and (evidence.errno in (errno.ENOSPC, errno.EDQUOT) or _is_full(evidence.cause))
+def is_full(failure: FailureClassified) -> bool:
+    """Whether *failure* means that a disk, or a user's quota of it, is full."""
+    return failure.rule == "disk-full" or _says_full(failure.evidence)
+
+
+def _says_full(evidence: Evidence | None) -> bool:
+    return evidence is not None and (evidence.errno in (errno.ENOSPC, errno.EDQUOT) or _says_full(evidence.cause))
 
 
 def _host_back(failure: FailureClassified) -> Condition | None:

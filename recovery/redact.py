@@ -18,7 +18,7 @@ from typing import TypeVar
 
 import msgspec
 
-from events.evidence import Evidence, Remedy
+from events.evidence import Evidence, Remedy, Room
 from events.operation_events import FailureClassified
 from recovery.literals import MASK, Literals, hidden, masked
 from recovery.literals import hide as hide
@@ -312,7 +312,7 @@ def _redacted_evidence(evidence: Evidence) -> Evidence:
 
 @lru_cache(maxsize=128)
 def with_texts(kind: type[msgspec.Struct]) -> tuple[str, ...]:
-    """The fields that may hold a text, or evidence, a failure or a remedy, which have texts."""
-    wanted = (str, str | None, Evidence, Evidence | None, FailureClassified | None, Remedy | None)
+    """The fields that may hold a text, or evidence, a failure, a remedy or room, which have texts."""
+    wanted = (str, str | None, Evidence, Evidence | None, FailureClassified | None, Remedy | None, Room | None)
     fields = msgspec.structs.fields(kind)
     return tuple(field.name for field in fields if field.name not in IDENTITY and field.type in wanted)

@@ -25,6 +25,7 @@ from adapters.downloads.partial_file import (
     WrongContentError,
 )
 from adapters.downloads.refusals import AccessError, RefusedError, RefusedForNowError
+from adapters.downloads.space import NeverFitsError, NoRoomError
 from adapters.downloads.watchdog import TrickleError
 from adapters.launcher.plan import PlanError
 from adapters.launcher.variables import MissingSecretError
@@ -45,7 +46,7 @@ from events.errors import (
     StaysPendingError,
     UnwantedResult,
 )
-from events.evidence import Remedy
+from events.evidence import Remedy, Room
 from events.operation import Operation
 from recovery import context
 from recovery.default_service import configure
@@ -86,7 +87,9 @@ ERRORS: list[RecoveryError] = [
     JournalError("unusable"),
     MissingSecretError("KEY is needed", remedy=Remedy("Give it.", question="secret:env:KEY")),
     NeedsPerson("401", remedy=Remedy("Log in.")),
+    NeverFitsError("no such disk", Room("models", 7)),
     NewerJournalError("a.db", 9),
+    NoRoomError("no room", Room("models", 7)),
     AwaitableResultError("a coroutine"),
     NotDoneError("c ended well"),
     NotDurable("full"),

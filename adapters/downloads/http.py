@@ -10,15 +10,18 @@ checked. Without a sha256, its first bytes must fit its name (``adapters.downloa
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 import anyio
 import anyio.to_thread
 import msgspec
 
+from adapters.downloads.busy import open_when_free
 from adapters.downloads.content import what_is_wrong
 from adapters.downloads.partial_file import PartialFile
 from adapters.downloads.receiving import HeadersOf, no_headers, receive
+from adapters.downloads.space import Claim
 from adapters.downloads.watchdog import TRICKLE, Trickle
 from adapters.downloads.writing import SAVE_BYTES, OnProgress
 from recovery.installation import extra
@@ -50,8 +53,9 @@ async def download(
 ) -> Downloaded:
     """Make one attempt to download *url* to *destination*, resuming what earlier attempts left.
 
-    Only a whole file bears the name *destination*; one that fits *sha256* and *size* is not fetched again. The client's
-    read timeout ends a stall, and *trickle* a slow transfer; neither limits the whole. Runs under asyncio and trio.
+    Only a whole file bears the name *destination*; one that fits *sha256* and *size* is not fetched again. Another
+    download to *destination*, of any process, is waited for first. The client's read timeout ends a stall, and
+    *trickle* a slow transfer; neither limits the whole. Runs under asyncio and trio.
 
     Args:
         client: Sends the request; its timeouts apply.
@@ -61,46 +65,56 @@ async def download(
         size: In bytes, checked if given.
         headers: Gives each hop of redirects, by its URL, the headers for that hop alone, such as a token.
         on_progress: Called about once a second with the bytes that are safely on the disk, and the whole size or None;
-            at first with the bytes that earlier attempts left.
+            at first with what is there, if anything is; also with those of another download that is waited for.
         save_every: Bytes after which the file is synced, if that comes before a second has passed.
         trickle: How few bytes in how many seconds end the attempt; ``Trickle(least=0)`` for none.
 
     Raises:
-        DownloadError: What arrived cannot be used or comes too slowly, or another download to *destination* runs.
+        DownloadError: What arrived cannot be used or comes too slowly.
+        NoRoomError: The disk, or a quota of it, has no room for the rest.
         httpx2.HTTPError: The transfer failed, or the server refused it.
         OSError: The disk failed.
     """
-    partial = await anyio.to_thread.run_sync(_open, destination, url, sha256, size)
-    if isinstance(partial, Downloaded):
-        on_progress(partial.size, partial.size)
-        return partial
-    total: int | None = None
-    if partial.offset:
-        on_progress(partial.offset, partial.sidecar.size)
-    try:
-        if not partial.is_complete:
-            await receive(client, url, partial, on_progress, save_every, headers, trickle)
-        start, received = partial.start, partial.offset - partial.start
-        whole = total = await anyio.to_thread.run_sync(partial.finish)
-    finally:
-        if partial.is_open:
-            with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(partial.close)
-        if total is None and partial.sidecar.offset > 0:
-            on_progress(partial.sidecar.offset, partial.sidecar.size)  # what a failed attempt saved last
+    with Claim(destination) as claim:
+        partial = await open_when_free(_opener(destination, url, sha256, size), destination, on_progress)
+        if isinstance(partial, Downloaded):
+            on_progress(partial.size, partial.size)
+            return partial
+        total: int | None = None
+        if partial.offset:
+            on_progress(partial.offset, partial.sidecar.size)
+        try:
+            if not partial.is_complete:
+                await claim.cover(partial)
+                await receive(client, url, partial, claim, on_progress, save_every, headers, trickle)
+            start, received = partial.start, partial.offset - partial.start
+            whole = total = await anyio.to_thread.run_sync(partial.finish)
+        finally:
+            if partial.is_open:
+                with anyio.CancelScope(shield=True):
+                    await anyio.to_thread.run_sync(partial.close)
+            if total is None and partial.sidecar.offset > 0:
+                on_progress(partial.sidecar.offset, partial.sidecar.size)  # what a failed attempt saved last
     on_progress(whole, whole)
     return Downloaded(path=str(destination), size=whole, start=start, received=received)
 
 
-def _open(destination: Path, url: str, sha256: str | None, size: int | None) -> PartialFile | Downloaded:
-    """The partial file of *destination*, or the whole file if it is there."""
-    if (whole := _size_if_whole(destination, sha256, size)) is None:
-        partial = PartialFile(destination, url=url, sha256=sha256, size=size)
-        # The download that held the lock until now may have finished the file.
-        if partial.offset or (whole := _size_if_whole(destination, sha256, size)) is None:
-            return partial
-        partial.close()
-    return Downloaded(path=str(destination), size=whole)
+def _opener(
+    destination: Path, url: str, sha256: str | None, size: int | None
+) -> Callable[[bool], PartialFile | Downloaded]:
+    """What opens the partial file of *destination*, or finds the whole file."""
+
+    def opened(is_first: bool) -> PartialFile | Downloaded:
+        # Only the first look may take long: a file that is there may have to be hashed.
+        if not is_first or (whole := _size_if_whole(destination, sha256, size)) is None:
+            partial = PartialFile(destination, url=url, sha256=sha256, size=size)
+            # The download that held the lock until now may have finished the file.
+            if partial.offset or (whole := _size_if_whole(destination, sha256, size)) is None:
+                return partial
+            partial.close()
+        return Downloaded(path=str(destination), size=whole)
+
+    return opened
 
 
 def _size_if_whole(destination: Path, sha256: str | None, size: int | None) -> int | None:

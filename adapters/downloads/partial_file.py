@@ -59,7 +59,7 @@ class PartialFile:
     offset and the length is.
 
     The file is locked while it is open, and never longer than the bytes that came. No sidecar is made for a file that
-    arrives before the first ``save``.
+    arrives before the first ``save`` or ``note``.
 
     Set *is_resumable* to False for bytes that cannot be resumed, because they came encoded. They are not recorded.
 
@@ -223,10 +223,10 @@ class PartialFile:
         offset = self.offset
         self._check_name()
         if not self._is_noted:
-            self._note()  # from now on the death of this process loses nothing
+            self.note()
         self._sync()
         self.sidecar = msgspec.structs.replace(self.sidecar, offset=offset if self._is_recorded else 0)
-        self._note()
+        self.note()
         if self._kept is not None and offset > os.fstat(self._kept.fileno()).st_size:
             os.ftruncate(self._kept.fileno(), 0)
         return offset
@@ -249,7 +249,8 @@ class PartialFile:
         """Whether the sidecar tells of these bytes, and not of those that they lie beside."""
         return self.is_resumable and self._kept is None
 
-    def _note(self) -> None:
+    def note(self) -> None:
+        """Record what is known of the bytes: from now on the death of this process loses none."""
         if self._is_recorded:
             write_sidecar(self.destination, self.sidecar)
             self._is_noted = True
@@ -291,10 +292,7 @@ class PartialFile:
         known = self.sidecar
         if known.size not in (None, self.offset):
             self._refuse(f"{self.offset} bytes arrived of {known.size}")
-        if self._is_noted:
-            self.save()  # hashing takes long
-        else:
-            self._sync()
+        (self.save if self._is_noted else self._sync)()  # hashing takes long
         self._file.seek(0)
         if known.sha256 is not None:
             actual = hashlib.file_digest(self._file, "sha256").hexdigest()

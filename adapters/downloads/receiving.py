@@ -15,6 +15,7 @@ from adapters.downloads import refusals
 from adapters.downloads.identity import LINKED, identity_of, is_known, linked_of, range_headers
 from adapters.downloads.partial_file import DownloadError, PartialFile, StalePartialFileError, UnusableResponseError
 from adapters.downloads.responses import DECODED, Answer, Asked, encoding_of, read_response, size_in
+from adapters.downloads.space import Claim
 from adapters.downloads.watchdog import TRICKLE, Trickle, Watchdog
 from adapters.downloads.writing import OnProgress, write_body
 from recovery.installation import extra
@@ -40,6 +41,7 @@ async def receive(
     client: httpx2.AsyncClient,
     url: str,
     partial: PartialFile,
+    claim: Claim,
     on_progress: OnProgress,
     save_every: int,
     headers_of: HeadersOf = no_headers,
@@ -57,7 +59,9 @@ async def receive(
     fruitless, has_dropped = 0, False
     while True:
         before = partial.offset
-        answer, is_over = await _exchange(client, url, partial, fruitless, headers_of, on_progress, save_every, trickle)
+        answer, is_over = await _exchange(
+            client, url, partial, claim, fruitless, headers_of, claim.following(on_progress), save_every, trickle
+        )
         if is_over:
             return
         name, why = partial.destination.name, answer.why or "the response had no byte"
@@ -80,6 +84,7 @@ async def _exchange(
     client: httpx2.AsyncClient,
     url: str,
     partial: PartialFile,
+    claim: Claim,
     fruitless: int,
     headers_of: HeadersOf,
     on_progress: OnProgress,
@@ -122,6 +127,7 @@ async def _exchange(
             first_chunk = await _make_place(partial, answer, chunks)
             partial.describe(now, size=size, end=answer.end)
             partial.is_resumable = is_plain
+            await claim.cover(partial, is_described=True)
             partial.write(first_chunk)
             left = None if partial.sidecar.size is None else partial.sidecar.size - partial.offset + answer.skip
             with Watchdog(partial.destination.name, trickle, rest=left) as watch:

@@ -20,6 +20,7 @@ from adapters.downloads.client import make_client
 from adapters.downloads.http import Downloaded, download
 from adapters.downloads.mirrors import download_from
 from adapters.downloads.sources import url_of
+from adapters.downloads.space import when_full
 from adapters.downloads.tokens import Tokens
 from adapters.launcher.done_checks import Done, DoneChecks, shown_of
 from adapters.launcher.places import outside
@@ -35,13 +36,12 @@ from adapters.launcher.wishes import (
 from adapters.processes.command import kill_all, run_command
 from events.errors import JoinedElsewhere
 from recovery import context
-from recovery.conditions import disk_space
 from recovery.installation import extra
 from recovery.policies.breaker_policy import BreakerPolicy
 from recovery.policies.classification import Classifier
 from recovery.policies.hosts import HOST_BREAKER, host_of
 from recovery.policies.retry import RetryPolicy
-from recovery.presets import PATIENT, ROOM, waits_for_causes, when_full_of
+from recovery.presets import PATIENT, waits_for_causes
 from recovery.resume.handles import Resumption
 from recovery.serialization.secret import Secret
 from recovery.service import Recovery
@@ -101,7 +101,7 @@ class Bricks:
     @property
     def patient(self) -> RetryPolicy:
         """The policy of a launcher that has no other."""
-        waits = waits_for_causes(self.service.calls, when_full_of(disk_space(self.root, ROOM)))
+        waits = waits_for_causes(self.service.calls, partial(when_full, folder=self.root))
         return msgspec.structs.replace(PATIENT, per_category=waits)
 
     def _recoverable(self, policy: RetryPolicy, name: str = "") -> Calls:

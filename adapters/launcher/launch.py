@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -16,6 +17,7 @@ import anyio.to_thread
 import msgspec
 
 from adapters.downloads.client import check_environment
+from adapters.downloads.space import when_full
 from adapters.launcher.document import Download, Step
 from adapters.launcher.done_checks import path_of
 from adapters.launcher.launcher import Launcher
@@ -24,10 +26,9 @@ from adapters.launcher.wishes import command_arguments, download_arguments
 from events.errors import JoinedElsewhere
 from events.operation_events import FailureClassified
 from recovery import context
-from recovery.conditions import disk_space
 from recovery.explain import explain
 from recovery.policies.retry import RetryPolicy
-from recovery.presets import ROOM, waits_for_causes, when_full_of
+from recovery.presets import waits_for_causes
 from recovery.redact import brief
 from recovery.service import Recovery
 from recovery.subscribers.classification import classify
@@ -70,9 +71,8 @@ class Launch:
     def __init__(self, plan: LaunchPlan, service: Recovery, *, logs: Path) -> None:
         self._plan = plan
         self._service = service
-        waits = waits_for_causes(
-            service.calls, when_full_of(disk_space(plan.root, ROOM)), **msgspec.structs.asdict(plan.waits)
-        )
+        full = partial(when_full, folder=plan.root)
+        waits = waits_for_causes(service.calls, full, **msgspec.structs.asdict(plan.waits))
 
         def waiting(policy: RetryPolicy) -> RetryPolicy:
             return msgspec.structs.replace(policy, per_category={**waits, **policy.per_category})

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import Any  # for foreign objects
+from typing import Any, TypeVar  # Any: foreign objects
 
 import msgspec
 
-from events.evidence import Evidence, Remedy
+from events.evidence import Evidence, Remedy, Room
 from recovery.policies.error_output import as_shown, without_bars
 from recovery.redact import MAX_READ, brief, printable
 from recovery.subscribers.answers import READ, code_of, status_and_headers, wait_of
 from recovery.subscribers.guarded_reading import attribute_of, is_exception, items_of, whole_number
+
+S = TypeVar("S", bound=msgspec.Struct)
 
 MAX_TEXT = 4096
 """Characters of a message, or of an error output, that are kept."""
@@ -32,7 +34,7 @@ OWN_NUMBERS = frozenset({"ssl.SSLError", "socket.gaierror", "socket.herror"})
 
 LOOKED_FOR = READ | {
     "args", "bytes_done", "errors", "exit_code", "exit_status", "output", "partial", "reason", "remedy", "returncode",
-    "__cause__", "__context__", "__dict__", "__getattr__", "__getattribute__",
+    "room", "__cause__", "__context__", "__dict__", "__getattr__", "__getattribute__",
 }  # fmt: skip
 """The attributes of exceptions that are read, and those by which a class may compute them."""
 
@@ -116,6 +118,7 @@ def _with_attributes(error: BaseException, kind: _Kind, errno: int | None, cause
         exit_code=exit_code,
         stderr=stderr,
         bytes_done=_bytes_done(error),
+        room=_held(error, "room", Room) if kind.has_errno else None,
     )
 
 
@@ -153,9 +156,14 @@ def _kind_of(kind: type) -> _Kind:
 
 def remedy_of(error: BaseException) -> Remedy | None:
     """The attribute ``remedy`` of an exception; ``None`` unless it is a ``Remedy`` with texts."""
-    held = attribute_of(error, "remedy")
+    return _held(error, "remedy", Remedy)
+
+
+def _held(error: BaseException, name: str, kind: type[S]) -> S | None:
+    """The attribute *name* of an exception; ``None`` unless it is of that *kind*, and its fields are of theirs."""
+    held = attribute_of(error, name)
     try:
-        return msgspec.convert(msgspec.to_builtins(held), Remedy) if type(held) is Remedy else None
+        return msgspec.convert(msgspec.to_builtins(held), kind) if type(held) is kind else None
     except Exception:  # a field that is none of its type: the failure is journalled all the same
         return None
 

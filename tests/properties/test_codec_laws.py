@@ -15,7 +15,7 @@ from hypothesis.strategies import SearchStrategy
 from events.codec import WIRE_EVENTS, decode, encode
 from events.errors import CodecError
 from events.event import Event
-from events.evidence import Category, Evidence, Remedy
+from events.evidence import Category, Evidence, Remedy, Room
 from events.operation_events import FailureClassified, Recorded
 
 texts = st.one_of(st.sampled_from(["", "null", '"', "\x00", "\u2028", "\U0001f600"]), st.text(max_size=8))
@@ -34,6 +34,7 @@ simple: dict[object, SearchStrategy[Any]] = {
     msgspec.Raw: json.map(lambda value: msgspec.Raw(msgspec.json.encode(value))),
     Remedy: st.deferred(lambda: structs(Remedy)),
     Recorded: st.deferred(lambda: structs(Recorded)),
+    Room: st.deferred(lambda: structs(Room)),
     Evidence: st.deferred(lambda: evidences),  # its cause is evidence too
     FailureClassified: st.deferred(lambda: structs(FailureClassified)),
     tuple[str, ...]: st.lists(texts, max_size=3).map(tuple),

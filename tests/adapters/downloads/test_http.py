@@ -416,18 +416,3 @@ async def test_a_file_that_is_not_what_was_promised_is_not_fetched_twice(tmp_pat
         with pytest.raises(WrongContentError):
             await fetch()
     assert len(target.requests) == 1
-
-
-async def test_two_downloads_to_one_destination_both_end_well(tmp_path: Path) -> None:
-    service = Recovery()
-    with Target(tmp_path, rate=2e7) as target:
-
-        @service.recoverable(max_retries=None, initial_delay=0.005, jitter="none", backoff_factor=1.0)
-        async def fetch() -> Downloaded:
-            return await target.attempt(sha256=SHA256)
-
-        async with anyio.create_task_group() as group:
-            group.start_soon(fetch)
-            group.start_soon(fetch)
-    assert len(target.requests) == 1
-    assert target.destination.read_bytes() == CONTENT

@@ -8,7 +8,6 @@ import fcntl
 import gc
 import os
 import resource
-import shutil
 import signal
 import subprocess
 import sys
@@ -35,6 +34,7 @@ from recovery.testing import Script
 from tests.adapters.sqlite import journals
 from tests.adapters.sqlite.test_kill import eventually
 from tests.recorded_events import events_of, names
+from tests.small_disk import small_disk
 
 HOLDER = """
 import sqlite3, sys
@@ -118,21 +118,12 @@ def test_d8_a_lock_of_another_program_is_waited_out_in_memory(end: str, tmp_path
 
 
 @contextmanager
-def small_disk(_: Path) -> Iterator[tuple[Path, Callable[[], object]]]:
+def nearly_full(_: Path) -> Iterator[tuple[Path, Callable[[], object]]]:
     """A file system of one megabyte that is nearly full, and a function that makes room."""
-    folder = Path(tempfile.mkdtemp())
-    mount = shutil.which("mount")
-    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(folder)]
-    if mount is None or subprocess.run(command, capture_output=True, check=False).returncode:
-        folder.rmdir()
-        pytest.skip("nothing can be mounted here")
-    ballast = folder / "ballast"
-    ballast.write_bytes(bytes(800_000))
-    try:
+    with small_disk("1m") as folder:
+        ballast = folder / "ballast"
+        ballast.write_bytes(bytes(800_000))
         yield folder, ballast.unlink
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
-        folder.rmdir()
 
 
 @contextmanager
@@ -147,7 +138,7 @@ def small_files(folder: Path) -> Iterator[tuple[Path, Callable[[], object]]]:
         lift()
 
 
-@pytest.mark.parametrize(("limiting", "reason"), [(small_disk, "full"), (small_files, "disk I/O error")])
+@pytest.mark.parametrize(("limiting", "reason"), [(nearly_full, "full"), (small_files, "disk I/O error")])
 def test_d8_a_full_disk_is_waited_out_in_memory(limiting: Any, reason: str, tmp_path: Path) -> None:
     with limiting(tmp_path) as (disk, make_room):
         path = disk / "journal" / "calls.db"
