@@ -135,7 +135,7 @@ class PartialFile:
         if self._has_its_name:
             forget_sidecar(self.destination)
         self._truncate(0)
-        self.is_resumable, self._is_noted = True, False
+        self.is_resumable = True
         self._forget()
 
     def write_beside(self) -> None:
@@ -147,11 +147,11 @@ class PartialFile:
         self._kept, self._source = self._file, beside_path(self.destination)
         self._file = FileIO(open_plain(self._source, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode=0o666), "r+")
         self._truncate(0)
-        self._is_noted = False
         self._forget()
 
     def _forget(self) -> None:
         """Know of the content what was promised, and nothing more."""
+        self._is_noted = False
         self.sidecar = msgspec.structs.replace(
             self.sidecar, **msgspec.structs.asdict(self._promised), size=self._promised_size, offset=0
         )
@@ -271,9 +271,8 @@ class PartialFile:
                 if is_left := self.offset > 0 and self.is_resumable:
                     self.save()
             if not is_left:
-                self.sidecar = msgspec.structs.replace(self.sidecar, offset=0)
+                self._forget()
                 if self._is_refused:
-                    self._forget()
                     write_sidecar(self.destination, msgspec.structs.replace(self.sidecar, was_refused=True))
                 else:
                     sidecar_path(self.destination).unlink(missing_ok=True)
