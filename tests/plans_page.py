@@ -16,12 +16,20 @@ from typing import Any, get_args, get_type_hints
 
 import msgspec
 
-from adapters.launcher.document import Command, Document, Download, DownloadTable, LaunchTable, Operation
+from adapters.launcher.document import Command, Document, Download, DownloadTable, LaunchTable, Operation, WaitTable
 from recovery.tables import described
 
 PAGE = Path(__file__).parent.parent / "docs" / "plans.md"
 BEGIN = "<!-- `make plans` writes what follows from the types in adapters/launcher/document.py -->\n"
-STRUCTS: tuple[type[msgspec.Struct], ...] = (Document, DownloadTable, LaunchTable, Operation, Download, Command)
+STRUCTS: tuple[type[msgspec.Struct], ...] = (
+    Document,
+    DownloadTable,
+    WaitTable,
+    LaunchTable,
+    Operation,
+    Download,
+    Command,
+)
 
 
 def tables() -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from adapters.launcher.document import Command, Document, Download, DownloadTable, LaunchTable
+from adapters.launcher.document import Command, Document, Download, DownloadTable, LaunchTable, WaitTable
 from adapters.launcher.plan import load_plan
 from tests.plans_page import BEGIN, PAGE, STRUCTS, meanings, own_fields, tables
 
@@ -36,6 +36,7 @@ def test_the_example_of_the_page_is_a_plan_that_uses_every_key(tmp_path: Path):
         Document: set(document),
         DownloadTable: set(document["download"]),
         LaunchTable: set(document["launch"]),
+        WaitTable: set(document["wait"]),
         Download: keys_of(document, "download"),
         Command: keys_of(document, "command"),
     }

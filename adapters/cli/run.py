@@ -74,7 +74,7 @@ def _run_launch(plan: LaunchPlan, store: SQLiteStore, *, as_json: bool) -> dict[
     service.bus.subscribe(JournalDegraded, lambda event: warn(f"{degraded}: {event.reason}"))
     service.bus.subscribe(JournalQuarantined, lambda event: warn(f"a new journal was begun: {event.reason}"))
     launch = Launch(plan, service, logs=store.path.parent / "logs")
-    launch.check_environment()
+    launch.check_environment()  # before anything is shown
     shows = [service.bus.subscribe(SEEN, view.feed)]
     with ExitStack() as shown:
         shown.enter_context(live_table(view, screen))

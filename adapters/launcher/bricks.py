@@ -225,10 +225,11 @@ class Bricks:
         place = self.place(to)
         async with self._slots, self._http() as client:
             with self._tokens.attempt() as headers:
+                save = _saver()
 
                 async def attempt(url: str) -> Downloaded:
                     return await download(
-                        client, url, place, sha256=sha256, size=size, headers=headers, on_progress=_save_progress
+                        client, url, place, sha256=sha256, size=size, headers=headers, on_progress=save
                     )
 
                 return await download_from([url_of(url, os.environ.get("HF_ENDPOINT")) for url in urls], attempt)
@@ -296,6 +297,15 @@ class Bricks:
             yield client
 
 
-def _save_progress(offset: int, size: int | None) -> None:
-    context.checkpoint({"offset": offset, "size": size})
-    context.progress(offset)
+def _saver() -> Callable[[int, int | None], None]:
+    """What saves how far an attempt is; its first call says with how many bytes that begins."""
+    begins: list[int] = []
+
+    def save(offset: int, size: int | None) -> None:
+        if not begins:
+            begins.append(offset)
+        if offset:
+            context.checkpoint({"offset": offset, "size": size, "start": begins[0]})
+            context.progress(offset)
+
+    return save

@@ -10,9 +10,6 @@ import msgspec
 from recovery import validation
 from recovery.serialization.secret import Secret
 
-FAMILIES = ("huggingface", "civitai")
-"""The families of hosts that ``[tokens]`` has tokens for."""
-
 REFERENCE = "env:"
 """How a value begins that names an environment variable."""
 
@@ -149,7 +146,8 @@ class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         download: How files are downloaded.
         launch: The launch as a whole.
         wait: How long operations wait for causes to be gone.
-        tokens: A token for each family of hosts, as the variable that holds it: `huggingface = "env:HF_TOKEN"`.
+        tokens: A token for each family of hosts (`huggingface`, `civitai`) or for one host (`"example.org"`, with its
+            port if that is not 443), as the variable that holds it: `huggingface = "env:HF_TOKEN"`.
         rule: Fields of `Rule`, one table a rule. They are asked before the built-in rules.
     """
 

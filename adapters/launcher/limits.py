@@ -7,9 +7,12 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from adapters.downloads.families import HOSTS, family_of
+from adapters.downloads.sources import url_of
 from recovery.explain import counted
 from recovery.installation import extra
 from recovery.redact import redact
+from recovery.suggestions import hint
 
 with extra("launcher"):
     import httpx2
@@ -32,19 +35,32 @@ def too_long(place: Path, files: Sequence[Path]) -> str | None:
 
 def wrong_url(text: str) -> str | None:
     """Why no file can be downloaded from *text*."""
-    if text.startswith("hf://"):
-        return None
     try:
-        url = httpx2.URL(text)
+        plain = url_of(text)
+    except ValueError as error:
+        return f"is no file of a hub: {str(error).removeprefix(f'{text}: ')}"
+    try:
+        url = httpx2.URL(plain)
     except (httpx2.InvalidURL, ValueError) as error:
         return f"is no URL: {error}"
     if url.scheme not in ("http", "https") or not url.host:
         return "is no http or https URL"
+    if url.password:
+        return "holds a password, which logs of it would show: name the variable that holds a token in tokens"
     if not all(0 < len(label) < 64 for label in url.raw_host.rstrip(b".").split(b".")):
         return "has a host that is no name"
     if url.port is not None and not 0 < url.port < 65536:
         return f"has the port {url.port}, and ports are 1 to 65535"
     return None
+
+
+def wrong_family(key: str) -> str | None:
+    """Why *key* stands for no hosts that take a token."""
+    found = family_of(f"https://{key}")
+    is_host = found in HOSTS or {".", ":"} & set(found) or found == "localhost"
+    if key in HOSTS or (is_host and not {"/", "@"} & set(key)):
+        return None
+    return f"there is no such family of hosts, and it is no host; {hint(key, tuple(HOSTS))}"
 
 
 def wrong_reference(text: str) -> str | None:

@@ -14,8 +14,8 @@ from typing import Literal, get_args, get_type_hints
 import msgspec
 
 from adapters.disk import read_plain
-from adapters.launcher.document import FAMILIES, KINDS, REFERENCE, TABLES, Command, Document, Download, Step, WaitTable
-from adapters.launcher.limits import wrong_reference, wrong_url, wrong_variable
+from adapters.launcher.document import KINDS, REFERENCE, TABLES, Command, Document, Download, Step, WaitTable
+from adapters.launcher.limits import wrong_family, wrong_reference, wrong_url, wrong_variable
 from adapters.launcher.places import wrong_places
 from events.errors import Permanent
 from recovery.configuration import breaker_of, policy_of, rules_of
@@ -24,6 +24,7 @@ from recovery.policies.breaker_policy import BreakerPolicy
 from recovery.policies.hosts import HOST_BREAKER
 from recovery.policies.retry import RetryPolicy
 from recovery.policies.rules import Rule
+from recovery.redact import brief, redact
 from recovery.serialization.secret import Secret
 from recovery.suggestions import hint
 from recovery.tables import TableError
@@ -176,9 +177,7 @@ def _unknown(name: str, table: str, text: bytes) -> str:
 
 def _wrong_tokens(tokens: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     for family, reference in tokens.items():
-        if family not in FAMILIES:
-            yield f"tokens.{family}", f"there is no such family of hosts; {hint(family, FAMILIES)}"
-        if (reason := wrong_reference(reference)) is not None:
+        if (reason := wrong_family(family) or wrong_reference(reference)) is not None:
             yield f"tokens.{family}", reason
 
 
@@ -212,9 +211,9 @@ def _wrong_source(step: Download) -> Iterator[tuple[str, str]]:
     for number, url in enumerate(step.urls):
         field = f"mirrors[{number - 1}]" if number else "url"
         if (reason := wrong_url(url)) is not None:
-            yield field, f"{url!r} {reason}"
+            yield field, f"{redact(url)!r} {reason}"
         if url in step.urls[:number]:
-            yield field, f"{url!r} is named twice"
+            yield field, f"{redact(url)!r} is named twice"
     if step.sha256 is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", step.sha256):
         yield "sha256", "must be 64 hex digits"
 
@@ -222,6 +221,8 @@ def _wrong_source(step: Download) -> Iterator[tuple[str, str]]:
 def _wrong_command(step: Command) -> Iterator[tuple[str, str]]:
     if not step.run[0] or any("\0" in word for word in step.run):
         yield "run", "names no program, or has a null character, which no system passes on"
+    if redact(said := " ".join(step.run)) != said:
+        yield "run", f"holds what looks like a secret: {brief(said)}; pass it by env"
     for name, value in step.env.items():
         reason = wrong_reference(value) if value.startswith(REFERENCE) else wrong_variable(name, value)
         if reason is not None:

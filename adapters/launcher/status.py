@@ -286,7 +286,7 @@ def _status(record: CallRecord, run: Run | None, living: set[str], *, is_readabl
         pid=0 if run is None else run.pid,
         is_resumable=record.is_resumable,
         outcomes=outcomes,
-        transfer=saved_transfer(record.saved) if record.operation == "download" else None,
+        transfer=saved_transfer(record.saved) if record.operation.partition(" ")[0] == "download" else None,
     )
 
 

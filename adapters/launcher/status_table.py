@@ -100,7 +100,8 @@ def _rank(call: CallStatus) -> int:
 
 def _lines(call: CallStatus, status: JournalStatus, source: Path, now: float) -> Iterator[Text]:
     """The call, what failed in it, and what happens next."""
-    name = f"{call.operation} {call.name}" if call.name else display_name(call.operation, call.key)
+    kind = call.operation.removesuffix(f" {call.name}")  # an operation of a plan with a policy of its own has its name
+    name = f"{kind} {call.name}" if call.name else display_name(call.operation, call.key)
     which = f" ({call.which})" if call.which and not call.name else ""
     restarts = f", {counted(call.restarts, 'restart')}" if call.restarts else ""
     about = f"attempt {call.attempt}{restarts}, call {call.call}, {_when(call.seen, now)}"

@@ -44,6 +44,12 @@ def test_a_file_may_be_on_the_hub(tmp_path: Path, url: str) -> None:
     load(tmp_path, download(url=f'"{url}"'))
 
 
+def test_a_source_that_is_no_file_of_the_hub_is_refused_with_an_example(tmp_path: Path) -> None:
+    _, reason = refusal(tmp_path, download(url='"hf://org"'))
+    assert reason.startswith("'hf://org' is no file of a hub: ")
+    assert "hf://org/repo/model.safetensors" in reason
+
+
 @pytest.mark.parametrize(
     ("parts", "key", "reason"),
     [
@@ -94,7 +100,13 @@ def test_a_token_is_the_name_of_a_variable_and_anything_else_is_refused_unseen(t
 
 def test_a_family_of_hosts_that_is_not_known_is_refused_with_the_near_one(tmp_path: Path) -> None:
     found = refusal(tmp_path, '[tokens]\nhugingface = "env:HF_TOKEN"', download())
-    assert found == ("tokens.hugingface", "there is no such family of hosts; did you mean 'huggingface'?")
+    said = "there is no such family of hosts, and it is no host; did you mean 'huggingface'?"
+    assert found == ("tokens.hugingface", said)
+
+
+@pytest.mark.parametrize("host", ["models.example.org", "localhost:8080", "[::1]:8080", "hf.co", "10.0.0.1"])
+def test_a_token_may_be_for_one_host(tmp_path: Path, host: str) -> None:
+    assert load(tmp_path, f'[tokens]\n"{host}" = "env:TOKEN"', download()).tokens == {host: Secret("env:TOKEN")}
 
 
 @pytest.mark.parametrize(
@@ -109,6 +121,20 @@ def test_a_variable_that_looks_like_a_secret_is_refused_with_the_cure(tmp_path: 
 @pytest.mark.parametrize("variable", ['HF_HOME = "cache"', 'TOKENIZERS_PARALLELISM = "false"', 'HF_TOKEN = ""'])
 def test_a_variable_that_is_no_secret_is_taken(tmp_path: Path, variable: str) -> None:
     load(tmp_path, command(env=f"{{ {variable} }}"))
+
+
+@pytest.mark.parametrize(
+    ("part", "key"),
+    [
+        (command(run='["curl", "-u", "me:hunter22", "https://example.org/"]'), "run"),
+        (command(run='["git", "clone", "https://me:hunter22@example.org/a"]'), "run"),
+        (download(url='"https://me:hunter22@example.org/a"'), "url"),
+        (download(mirrors='["https://me:hunter22@example.org/a"]'), "mirrors[0]"),
+    ],
+)
+def test_a_password_in_a_command_or_a_url_is_refused_and_not_shown(tmp_path: Path, part: str, key: str) -> None:
+    found, reason = refusal(tmp_path, part)
+    assert (found, "holds" in reason, "hunter22" in reason) == (f"operation[0].{key}", True, False)
 
 
 # Links
