@@ -82,7 +82,8 @@ async def download(
             return partial
         total: int | None = None
         try:
-            on_progress(partial.offset, partial.sidecar.size)
+            if partial.offset:
+                on_progress(partial.offset, partial.sidecar.size)
             if not partial.is_complete:
                 await claim.cover(partial)
                 await receive(client, url, partial, claim, on_progress, save_every, headers, trickle)
