@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import re
-import sys
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +17,7 @@ from adapters.launcher.launch import Launch, call_of
 from adapters.launcher.plan import LaunchPlan, load_plan
 from adapters.launcher.plan_lint import lint_steps
 from adapters.memory import MemoryStore
+from adapters.named_service import TargetError, import_service
 from events.callables import name_of
 from recovery.configuration import ALONE, options_of
 from recovery.explain import duration
@@ -35,10 +33,6 @@ from recovery.settings_check import Defaults, make_config
 
 WhereOf = Callable[[str, str], str]
 """Finds the place of a field, by its table and name: ``launch.toml:12``."""
-
-
-class TargetError(ValueError):
-    """What was to be checked is neither a file nor a service that can be imported."""
 
 
 class InForce(msgspec.Struct, frozen=True, kw_only=True):
@@ -125,31 +119,6 @@ def _is_plan(path: Path) -> bool:
         return True  # ``load_plan`` says what is wrong
     tables = set(Document.__struct_fields__) - {"operation", "rule"}
     return isinstance(document.get("operation"), list) or bool(tables & set(document))
-
-
-def import_service(target: str) -> Recovery:
-    """The service that *target* names, as ``module:name``; the module's top level runs. Raises TargetError."""
-    module, _, name = target.partition(":")
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())  # as for ``python -m``
-    try:
-        with redirect_stdout(sys.stderr):  # what the program prints is no part of what is shown, or of the JSON
-            found: object = importlib.import_module(module)
-    except SystemExit as error:
-        said = f"it ends the program (sys.exit({error.code!r})); put what it runs below `if __name__ == '__main__':`"
-        raise TargetError(f"{target}: {module} cannot be imported: {said}") from error
-    except Exception as error:  # whatever the program does when it is imported
-        raise TargetError(f"{target}: {module} cannot be imported: {type(error).__name__}: {error}") from error
-    for part in name.split("."):
-        try:
-            found = getattr(found, part)
-        except AttributeError as error:
-            raise TargetError(f"{target}: {module} has no {name!r}") from error
-    found = getattr(found, "__self__", found)  # ``recoverable`` of the default service stands for it
-    if not isinstance(found, Recovery):
-        said = f"is of type {type(found).__name__}, no Recovery; name the service, or `recoverable` of the default one"
-        raise TargetError(f"{target}: {said}")
-    return found
 
 
 def _of_plan(plan: LaunchPlan) -> Iterator[Group]:

@@ -107,7 +107,7 @@ def test_every_public_method_has_a_help_text(name: str):
 def test_a_service_completes_to_its_faces():
     shown = {name for name in dir(Recovery()) if not name.startswith("_")}
     faces = {"bus", "calls", "circuits", "incidents", "journal", "monitor", "resource", "resources"}
-    actions = {"again", "attempts", "close", "configure", "from_config", "operation", "recoverable", "resume"}
+    actions = {"again", "attempts", "close", "configure", "from_config", "operation", "recoverable", "resume", "stop"}
     assert shown == faces | actions | {"is_enabled", "overrides"}
 
 

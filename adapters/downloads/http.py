@@ -65,7 +65,7 @@ async def download(
         size: In bytes, checked if given.
         headers: Gives each hop of redirects, by its URL, the headers for that hop alone, such as a token.
         on_progress: Called about once a second with the bytes that are safely on the disk, and the whole size or None;
-            at first with the bytes that earlier attempts left, or with those of another download that is waited for.
+            at first with what is there, if anything is; also with those of another download that is waited for.
         save_every: Bytes after which the file is synced, if that comes before a second has passed.
         trickle: How few bytes in how many seconds end the attempt; ``Trickle(least=0)`` for none.
 

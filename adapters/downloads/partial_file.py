@@ -291,10 +291,7 @@ class PartialFile:
         known = self.sidecar
         if known.size not in (None, self.offset):
             self._refuse(f"{self.offset} bytes arrived of {known.size}")
-        if self._is_noted:
-            self.save()  # hashing takes long
-        else:
-            self._sync()
+        (self.save if self._is_noted else self._sync)()  # hashing takes long
         self._file.seek(0)
         if known.sha256 is not None:
             actual = hashlib.file_digest(self._file, "sha256").hexdigest()

@@ -1,5 +1,13 @@
-"""A launcher's bricks, launch plans, and how they stand on the screen."""
+"""A launcher's downloads and commands, launch plans, and how they stand on the screen."""
 
+from adapters.launcher.launch import Launch, Outcome
 from adapters.launcher.launcher import Launcher
+from adapters.launcher.plan import LaunchPlan, PlanError, load_plan
+from adapters.launcher.stopping import StoppedBySignal
+from adapters.launcher.variables import MissingSecretError
+from adapters.launcher.wishes import NotDoneError, WishError
 
-__all__ = ["Launcher", "NotDoneError", "WishError"]
+__all__ = [
+    "Launch", "Launcher", "LaunchPlan", "load_plan", "MissingSecretError", "NotDoneError", "Outcome", "PlanError",
+    "StoppedBySignal", "WishError",
+]  # fmt: skip

@@ -16,7 +16,8 @@ from rich.console import Console
 
 from adapters.cli.check import inspection_table
 from adapters.cli.command import cli
-from adapters.inspection import TargetError, inspect
+from adapters.inspection import inspect
+from adapters.named_service import TargetError
 
 DOWNLOADS = "".join(
     f'[[operation]]\nname = "model-{number}"\nkind = "download"\nurl = "https://huggingface.co/{number}"\n'
