@@ -84,7 +84,7 @@ class Bricks:
         self.logs = self.root / JOURNALS / "logs" if logs is None else Path(logs).resolve()
         self.follow_links = follow_links
         self._stall_timeout = stall_timeout
-        self._orphans = orphans
+        self._orphans: Literal["wait", "end"] = orphans
         self._breaker = breaker
         self._classifier = classifier
         self._slots = anyio.CapacityLimiter(parallel)

@@ -22,14 +22,14 @@ def lint_steps(steps: Sequence[Step]) -> Iterator[tuple[Step, Finding]]:
                     rule="no-creates", table="operation", field="run", text=text,
                     cure=f'set creates = "{made}", or a file in it that is made last',
                 )  # fmt: skip
-            continue
-        for url in step.urls:
-            if redact(url) != url:
-                text = f"it holds what looks like a token, which logs of it would show: {redact(url)}"
-                yield step, Finding(
-                    rule="secret-in-plan", table="operation", field="url" if url == step.url else "mirrors", text=text,
-                    cure="name the variable that holds the token in [tokens]",
-                )  # fmt: skip
+            texts, cure = {" ".join(step.run): "run"}, "pass it by env, from a variable of the launcher"
+        else:
+            texts = {**dict.fromkeys(step.mirrors, "mirrors"), step.url: "url"}
+            cure = "name the variable that holds the token in [tokens]"
+        for said, field in texts.items():
+            if (shown := redact(said)) != said:
+                text = f"it holds what looks like a secret, which is journalled: {shown}"
+                yield step, Finding(rule="secret-in-plan", table="operation", field=field, text=text, cure=cure)
 
 
 def _made_once(run: Sequence[str]) -> str | None:

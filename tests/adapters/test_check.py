@@ -139,10 +139,10 @@ def test_a_command_that_fails_when_run_again_is_named_with_what_it_creates(
     assert inspect(str(plan)).findings == ()
 
 
-def test_a_token_in_a_url_is_named_and_not_shown(plan: Path) -> None:
-    plan.write_text(DOWNLOADS.replace("/0", "/0?token=hunter22abc"))
+def test_a_secret_in_a_plan_is_named_and_not_shown(plan: Path) -> None:
+    plan.write_text(steps("curl -u me:hunter22 x") + DOWNLOADS.replace("/0", "/0?token=hunter22abc"))
     result = check(plan)
-    assert (result.exit_code, result.output.count("[secret-in-plan]")) == (1, 1)
+    assert (result.exit_code, result.output.count("[secret-in-plan]")) == (1, 2)
     assert "hunter22" not in result.output
 
 

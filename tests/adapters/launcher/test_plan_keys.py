@@ -123,20 +123,6 @@ def test_a_variable_that_is_no_secret_is_taken(tmp_path: Path, variable: str) ->
     load(tmp_path, command(env=f"{{ {variable} }}"))
 
 
-@pytest.mark.parametrize(
-    ("part", "key"),
-    [
-        (command(run='["curl", "-u", "me:hunter22", "https://example.org/"]'), "run"),
-        (command(run='["git", "clone", "https://me:hunter22@example.org/a"]'), "run"),
-        (download(url='"https://me:hunter22@example.org/a"'), "url"),
-        (download(mirrors='["https://me:hunter22@example.org/a"]'), "mirrors[0]"),
-    ],
-)
-def test_a_password_in_a_command_or_a_url_is_refused_and_not_shown(tmp_path: Path, part: str, key: str) -> None:
-    found, reason = refusal(tmp_path, part)
-    assert (found, "holds" in reason, "hunter22" in reason) == (f"operation[0].{key}", True, False)
-
-
 # Links
 
 
