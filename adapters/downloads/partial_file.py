@@ -58,10 +58,8 @@ class PartialFile:
     was written: in the same boot, the whole length of the same file is trusted. Otherwise the smaller of the sidecar's
     offset and the length is.
 
-    The file is locked while it is open, and never longer than the bytes that came. No sidecar is made for a file that
-    arrives before the first ``save`` or ``note``.
-
-    Set *is_resumable* to False for bytes that cannot be resumed, because they came encoded. They are not recorded.
+    The file is locked while it is open, and never longer than the bytes that came. No sidecar is made before the first
+    ``save`` or ``note``. Set *is_resumable* to False for bytes that came encoded: they are not recorded.
 
     Args:
         destination: Where the whole file goes.
