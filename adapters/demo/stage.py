@@ -28,6 +28,7 @@ PLAN = """\
 root = "models"
 retry = {max_retries = 12, initial_delay = 0.4, max_delay = 3.0}
 circuit = {break_duration = 3.0}
+wait = {host = 0}  # to show the circuit: else its calls wait until the host accepts connections
 download = {parallel = 8, stall_timeout = 2.0}
 """
 NO_PARTS_LEFT = "import pathlib, sys; sys.exit(any(pathlib.Path('files').glob('*.part*')))"

@@ -81,9 +81,9 @@ async def download(
             on_progress(partial.size, partial.size)
             return partial
         total: int | None = None
-        if partial.offset:
-            on_progress(partial.offset, partial.sidecar.size)
         try:
+            if partial.offset:
+                on_progress(partial.offset, partial.sidecar.size)
             if not partial.is_complete:
                 await claim.cover(partial)
                 await receive(client, url, partial, claim, on_progress, save_every, headers, trickle)

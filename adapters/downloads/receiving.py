@@ -126,7 +126,7 @@ async def _exchange(
         async with aclosing(response.aiter_bytes() if is_decoded else response.aiter_raw()) as chunks:
             first_chunk = await _make_place(partial, answer, chunks)
             partial.describe(now, size=size, end=answer.end)
-            partial.is_resumable = is_plain and answer.advice != "beside"
+            partial.is_resumable = is_plain
             await claim.cover(partial, is_described=True)
             partial.write(first_chunk)
             left = None if partial.sidecar.size is None else partial.sidecar.size - partial.offset + answer.skip

@@ -43,12 +43,15 @@ class Scenario(msgspec.Struct, frozen=True):
 SCENARIOS = (
     Scenario("every third answer ignores Range", Rough(ignore_every=3)),
     Scenario("every third answer ignores Range, sha256 known", Rough(ignore_every=3), "right"),
-    Scenario("the same, dated files without an entity tag", Rough(ignore_every=3, etag="none", modified=True)),
+    Scenario("no ETag but a date, every third answer ignores Range", Rough(ignore_every=3, etag="none", modified=True)),
     Scenario("signed URLs, a new ETag each time, sha256 known", Rough(signed=True, etag="new"), "right"),
     Scenario("signed URLs, a new ETag each time, linked sha256", Rough(signed=True, etag="new", linked="sha256")),
-    Scenario("the same, every third answer ignores Range", Rough(signed=True, etag="new", linked="id", ignore_every=3)),
+    Scenario(
+        "signed URLs, linked id, every third answer ignores Range",
+        Rough(signed=True, etag="new", linked="id", ignore_every=3),
+    ),
     Scenario("the file changes midway", Rough(), changes=True),
-    Scenario("the same, signed, new ETags", Rough(signed=True, etag="new", linked="sha256"), changes=True),
+    Scenario("signed URLs, the file changes midway", Rough(signed=True, etag="new", linked="sha256"), changes=True),
     Scenario("the file is not the promised one any more", Rough(), "outdated", changes=True),
 )
 
