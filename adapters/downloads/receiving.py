@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
 from typing import TypeAlias
@@ -53,15 +54,19 @@ async def receive(
     gave no byte is made once more, then one for the whole file, of which the bytes that are there are skipped.
 
     Raises:
+        httpx2.ReadError: TLS broke off in the middle.
         StalePartialFileError: The file has changed twice.
         UnusableResponseError: No response could be used.
     """
     fruitless, has_dropped = 0, False
     while True:
         before = partial.offset
-        answer, is_over = await _exchange(
-            client, url, partial, claim, fruitless, headers_of, claim.following(on_progress), save_every, trickle
-        )
+        try:
+            answer, is_over = await _exchange(
+                client, url, partial, claim, fruitless, headers_of, claim.following(on_progress), save_every, trickle
+            )
+        except ssl.SSLError as error:  # in the middle of a response, httpx2 leaves it as it is under asyncio
+            raise httpx2.ReadError(str(error)) from error
         if is_over:
             return
         name, why = partial.destination.name, answer.why or "the response had no byte"
