@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
 from typing import TypeAlias
 
+import anyio
 import anyio.to_thread
 import msgspec
 
@@ -111,7 +112,7 @@ async def _exchange(
     async with _response(client, url, headers, headers_of) as (response, linked):
         status, got = response.status_code, response.headers
         if status not in (200, 206, 416):
-            await _raise_refusal(response, asked=url)
+            await _raise_refusal(response, asked=url, most=client.timeout.read)
             raise DownloadError(f"{url} answered {status}, which is neither a file nor an error")
         first, linked_size = linked_of(linked)
         now = msgspec.structs.replace(identity_of(got), sha256=first.sha256, linked=first.linked)
@@ -210,10 +211,10 @@ async def _response(
         await response.aclose()
 
 
-async def _raise_refusal(response: httpx2.Response, *, asked: str) -> None:
-    """Raise what *response* means, if its status is an error; read a part of its body for that."""
+async def _raise_refusal(response: httpx2.Response, *, asked: str, most: float | None) -> None:
+    """Raise what *response* means, if its status is an error; read a part of its body for that, for *most* seconds."""
     body = bytearray()
-    with suppress(httpx2.HTTPError):  # what came of it is enough
+    with suppress(httpx2.HTTPError), anyio.move_on_after(most):  # what came of it is enough
         async with aclosing(response.aiter_bytes()) as chunks:
             async for chunk in chunks:
                 body += chunk
