@@ -161,13 +161,13 @@ else:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
-async def test_a_signal_ends_the_processes_and_the_next_run_goes_on(number: signal.Signals, tmp_path: Path) -> None:
+def test_a_signal_ends_the_processes_and_the_next_run_goes_on(number: signal.Signals, tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text(textwrap.dedent(PROGRAM))
     command = [sys.executable, "program.py", WORK]
     environment = {**os.environ, "PYTHONPATH": os.getcwd()}
     first = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE)
     while not (tmp_path / "first").exists():
-        await anyio.sleep(0.01)
+        time.sleep(0.01)
     begun = time.monotonic()
     first.send_signal(number)
     with first:
