@@ -22,6 +22,7 @@ from adapters.downloads.mirrors import download_from
 from adapters.downloads.sources import url_of
 from adapters.downloads.space import when_full
 from adapters.downloads.tokens import Tokens
+from adapters.launcher.checkpoints import Saver
 from adapters.launcher.done_checks import Done, DoneChecks, shown_of
 from adapters.launcher.places import outside
 from adapters.launcher.variables import Variables
@@ -35,7 +36,6 @@ from adapters.launcher.wishes import (
 )
 from adapters.processes.command import kill_all, run_command
 from events.errors import JoinedElsewhere
-from recovery import context
 from recovery.installation import extra
 from recovery.policies.breaker_policy import BreakerPolicy
 from recovery.policies.classification import Classifier
@@ -225,11 +225,18 @@ class Bricks:
         place = self.place(to)
         async with self._slots, self._http() as client:
             with self._tokens.attempt() as headers:
-                save = _saver()
+                saver = Saver()
 
                 async def attempt(url: str) -> Downloaded:
                     return await download(
-                        client, url, place, sha256=sha256, size=size, headers=headers, on_progress=save
+                        client,
+                        url,
+                        place,
+                        sha256=sha256,
+                        size=size,
+                        headers=headers,
+                        on_progress=saver.save,
+                        on_begin=saver.begin,
                     )
 
                 return await download_from([url_of(url, os.environ.get("HF_ENDPOINT")) for url in urls], attempt)
@@ -295,17 +302,3 @@ class Bricks:
             return
         async with make_client(stall_timeout=self._stall_timeout) as client:
             yield client
-
-
-def _saver() -> Callable[[int, int | None], None]:
-    """What saves how far an attempt is; its first call says with how many bytes that begins."""
-    begins: list[int] = []
-
-    def save(offset: int, size: int | None) -> None:
-        if not begins:
-            begins.append(offset)
-        if offset:
-            context.checkpoint({"offset": offset, "size": size, "start": begins[0]})
-            context.progress(offset)
-
-    return save

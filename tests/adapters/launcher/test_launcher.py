@@ -161,13 +161,13 @@ else:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
-async def test_a_signal_ends_the_processes_and_the_next_run_goes_on(number: signal.Signals, tmp_path: Path) -> None:
+def test_a_signal_ends_the_processes_and_the_next_run_goes_on(number: signal.Signals, tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text(textwrap.dedent(PROGRAM))
     command = [sys.executable, "program.py", WORK]
     environment = {**os.environ, "PYTHONPATH": os.getcwd()}
     first = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE)
     while not (tmp_path / "first").exists():
-        await anyio.sleep(0.01)
+        time.sleep(0.01)
     begun = time.monotonic()
     first.send_signal(number)
     with first:
@@ -178,3 +178,42 @@ async def test_a_signal_ends_the_processes_and_the_next_run_goes_on(number: sign
         assert not Path(f"/proc/{pid}").exists() or "(zombie)" in Path(f"/proc/{pid}/status").read_text()
     second = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=20)
     assert (second.stdout, second.returncode) == ("finished\n", 0), second.stderr
+
+
+STUBBORN = """
+import signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+open("first", "w")
+time.sleep(60)
+"""
+ASYNC = """
+    import sys
+    import anyio
+    from adapters.launcher import Launcher
+    from adapters.sqlite import SQLiteStore
+    from recovery import presets
+
+    async def main():
+        async with Launcher(presets.launcher(store=SQLiteStore("journal.db")), ".") as launcher:
+            await launcher.run([sys.executable, "-S", "-c", sys.argv[1]])
+
+    anyio.run(main)
+"""
+
+
+@pytest.mark.parametrize("program", [PROGRAM, ASYNC], ids=["blocking", "async"])
+def test_a_second_interruption_kills_what_does_not_end(program: str, tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(textwrap.dedent(program))
+    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+    command = [sys.executable, "program.py", STUBBORN]
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL) as running:
+        while not (tmp_path / "first").exists():
+            time.sleep(0.01)
+        running.send_signal(signal.SIGINT)
+        with pytest.raises(subprocess.TimeoutExpired):
+            running.wait(0.5)
+        begun = time.monotonic()
+        running.send_signal(signal.SIGINT)
+        running.wait(10.0)
+    assert time.monotonic() - begun < 2.0
+    assert running.returncode in (130, -signal.SIGINT)
