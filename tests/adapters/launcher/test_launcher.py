@@ -23,6 +23,7 @@ from recovery import RetryPolicy, presets
 from recovery.service import Recovery
 from tests.adapters.downloads.targets import CONTENT, SHA256, Target
 from tests.recorded_events import events_of
+from tests.slow import few
 
 pytestmark = pytest.mark.anyio
 
@@ -160,7 +161,7 @@ else:
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+@pytest.mark.parametrize("number", few([signal.SIGTERM, signal.SIGINT], signal.SIGTERM))
 def test_a_signal_ends_the_processes_and_the_next_run_goes_on(number: signal.Signals, tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text(textwrap.dedent(PROGRAM))
     command = [sys.executable, "program.py", WORK]
@@ -201,7 +202,7 @@ ASYNC = """
 """
 
 
-@pytest.mark.parametrize("program", [PROGRAM, ASYNC], ids=["blocking", "async"])
+@pytest.mark.parametrize("program", few([PROGRAM, ASYNC], PROGRAM))
 def test_a_second_interruption_kills_what_does_not_end(program: str, tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text(textwrap.dedent(program))
     environment = {**os.environ, "PYTHONPATH": os.getcwd()}
