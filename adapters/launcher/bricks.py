@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -19,6 +18,7 @@ import msgspec
 from adapters.downloads.client import make_client
 from adapters.downloads.http import Downloaded, download
 from adapters.downloads.mirrors import download_from
+from adapters.downloads.sidecar import held_by
 from adapters.downloads.sources import url_of
 from adapters.downloads.space import when_full
 from adapters.downloads.tokens import Tokens
@@ -29,6 +29,8 @@ from adapters.launcher.variables import Variables
 from adapters.launcher.wishes import (
     NotDoneError,
     WishError,
+    check_destination,
+    check_promises,
     check_sources,
     check_words,
     command_arguments,
@@ -152,11 +154,11 @@ class Bricks:
             CallRejectedError: Another download to *to* is under way.
             DownloadError, httpx2.HTTPError, OSError: Its retries are exhausted.
         """
-        urls, target = [source] if isinstance(source, str) else list(source), os.fspath(to)
+        target = os.fspath(to)
+        urls = [source] if isinstance(source, str) or not isinstance(source, Iterable) else list(source)
         check_sources(urls)
-        if sha256 is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
-            raise WishError(f"sha256 must be 64 hex digits, not {sha256!r}")
-        self.place(target)
+        check_promises(sha256, size)
+        check_destination(self.root, target, self.place(target))
         name = name or target
         while True:
             try:
@@ -239,7 +241,8 @@ class Bricks:
                         on_begin=saver.begin,
                     )
 
-                return await download_from([url_of(url, os.environ.get("HF_ENDPOINT")) for url in urls], attempt)
+                plain = [url_of(url, os.environ.get("HF_ENDPOINT")) for url in urls]
+                return await download_from(plain, attempt, held=partial(held_by, place))
 
     async def _command(
         self, name: str, argv: list[str], cwd: str, env: dict[str, str], silence: float | None, done: str | None

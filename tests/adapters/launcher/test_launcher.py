@@ -9,6 +9,7 @@ import sys
 import textwrap
 import time
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -108,6 +109,29 @@ async def test_a_place_outside_the_root_is_refused(tmp_path: Path) -> None:
     launcher = Launcher(Recovery(store=MemoryStore()), tmp_path / "models")
     with pytest.raises(WishError, match="outside"):
         await launcher.download("https://example.org/x", to="../x")
+
+
+@pytest.mark.parametrize(
+    ("wish", "said"),
+    [
+        ({"to": "."}, "'.' is the root itself"),
+        ({"to": ""}, "'' is the root itself"),
+        ({"to": "x" * 256}, "too long: a file or folder has at most 255 bytes"),
+        ({"to": "\udc80"}, "cannot be journalled"),
+        ({"size": "5"}, "size must be a number of bytes, not '5'"),
+        ({"size": -1}, "size must be a number of bytes, not -1"),
+        ({"sha256": b"a" * 64}, "sha256 must be 64 hex digits"),
+        ({"source": None}, "a download needs a URL.*not None"),
+        ({"source": ["https://example.org/x", 5]}, "a download needs a URL.*not 5"),
+        ({"source": []}, "a download needs a URL"),
+    ],
+    ids=str,
+)
+async def test_a_download_that_cannot_be_made_is_refused(tmp_path: Path, wish: dict[str, Any], said: str) -> None:
+    launcher = Launcher(Recovery(store=MemoryStore()), tmp_path / "models")
+    with pytest.raises(WishError, match=said):
+        await launcher.download(**{"source": "https://example.org/x", "to": "x", **wish})
+    assert not (tmp_path / "models").exists()
 
 
 async def test_values_of_variables_are_not_journalled_and_a_resumed_call_waits_for_them(tmp_path: Path) -> None:
