@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
+from weakref import WeakKeyDictionary
 
 import anyio
 import anyio.to_thread
@@ -24,18 +25,20 @@ from adapters.downloads.space import when_full
 from adapters.downloads.tokens import Tokens
 from adapters.launcher.done_checks import Done, DoneChecks, shown_of
 from adapters.launcher.places import outside
+from adapters.launcher.saving import saver
 from adapters.launcher.variables import Variables
 from adapters.launcher.wishes import (
     NotDoneError,
     WishError,
     check_sources,
-    check_words,
+    check_variables,
     command_arguments,
     download_arguments,
+    words_of,
 )
 from adapters.processes.command import kill_all, run_command
 from events.errors import JoinedElsewhere
-from recovery import context
+from recovery import validation
 from recovery.installation import extra
 from recovery.policies.breaker_policy import BreakerPolicy
 from recovery.policies.classification import Classifier
@@ -51,6 +54,9 @@ with extra("launcher"):
 
 JOURNALS = ".recovery"
 """The folder below the root for the output of commands; plans keep their journals in one of that name."""
+
+_roots: WeakKeyDictionary[Recovery, Path] = WeakKeyDictionary()
+"""The roots of the launchers, by their services."""
 
 
 class Calls(NamedTuple):
@@ -79,8 +85,13 @@ class Bricks:
         breaker: BreakerPolicy | None = HOST_BREAKER,
         classifier: Classifier | Sequence[Classifier] = (),
     ) -> None:
+        validation.whole("parallel", parallel, least=1)
+        validation.number("stall_timeout", stall_timeout, above=0.0)
+        validation.choice("orphans", orphans, ("wait", "end"))
         self.service = service
         self.root = Path(root).resolve()
+        if (other := _roots.get(service)) is not None:
+            raise ValueError(f"this service has a launcher already, for {other}: use that one, or make a service")
         self.logs = self.root / JOURNALS / "logs" if logs is None else Path(logs).resolve()
         self.follow_links = follow_links
         self._stall_timeout = stall_timeout
@@ -97,6 +108,7 @@ class Bricks:
         self._own = {name: self._recoverable(one, name) for name, one in policies.items()}
         self.on_stop: list[Callable[[], object]] = []
         """Called after a stop, before what runs is cancelled."""
+        _roots[service] = self.root
 
     @property
     def patient(self) -> RetryPolicy:
@@ -154,9 +166,12 @@ class Bricks:
         """
         urls, target = [source] if isinstance(source, str) else list(source), os.fspath(to)
         check_sources(urls)
-        if sha256 is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
+        if sha256 is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", str(sha256)):
             raise WishError(f"sha256 must be 64 hex digits, not {sha256!r}")
-        self.place(target)
+        if size is not None:
+            validation.whole("size", size)
+        if self.place(target) == self.root:
+            raise WishError(f"to={target!r} is the root itself")
         name = name or target
         while True:
             try:
@@ -189,24 +204,26 @@ class Bricks:
 
         Raises:
             WishError: There is no program, a folder is outside the root, or the function *done* is not registered.
-            CallRejectedError: The same command is under way with other settings.
+            CallRejectedError: The same command is under way with other settings, or other values of *env*.
             subprocess.CalledProcessError: It has failed, and its retries are exhausted.
             NotDoneError: It has ended well, and is not done.
             OSError: It cannot be started.
         """
-        words, folder = [os.fspath(word) for word in argv], "." if cwd is None else os.fspath(cwd)
+        words, folder = words_of(argv), "." if cwd is None else os.fspath(cwd)
         variables = dict(env or {})
-        check_words(words)
+        check_variables(variables)
+        if silence is not None:
+            validation.number("silence", silence, above=0.0)
         self.place(folder)
         key = self._command_key(words, folder)
         name = name or f"{Path(words[0]).name}-{key[-6:]}"
-        self._variables.give(key, variables)
-        try:
-            arguments = command_arguments(words, folder, variables, silence, self._checks.written(done))
-            await self._of(name).command(name, *arguments)
-        except JoinedElsewhere as elsewhere:
-            if elsewhere.ended != "succeeded":
-                raise
+        arguments = command_arguments(words, folder, variables, silence, self._checks.written(done))
+        with self._variables.given(key, variables):
+            try:
+                await self._of(name).command(name, *arguments)
+            except JoinedElsewhere as elsewhere:
+                if elsewhere.ended != "succeeded":
+                    raise
 
     def resume(self) -> Resumption:
         """Go on with the calls that a dead process left, as ``service.resume``."""
@@ -225,7 +242,7 @@ class Bricks:
         place = self.place(to)
         async with self._slots, self._http() as client:
             with self._tokens.attempt() as headers:
-                save = _saver()
+                save = saver()
 
                 async def attempt(url: str) -> Downloaded:
                     return await download(
@@ -241,6 +258,8 @@ class Bricks:
             return
         key, folder = self._command_key(argv, cwd), self.place(cwd)
         values = await self._variables.of(key, env)
+        if folder.exists() and not folder.is_dir():
+            raise WishError(f"{name} cannot run in {cwd}, which is no folder")
         folder.mkdir(parents=True, exist_ok=True)
         await run_command(
             name,
@@ -295,17 +314,3 @@ class Bricks:
             return
         async with make_client(stall_timeout=self._stall_timeout) as client:
             yield client
-
-
-def _saver() -> Callable[[int, int | None], None]:
-    """What saves how far an attempt is; its first call says with how many bytes that begins."""
-    begins: list[int] = []
-
-    def save(offset: int, size: int | None) -> None:
-        if not begins:
-            begins.append(offset)
-        if offset:
-            context.checkpoint({"offset": offset, "size": size, "start": begins[0]})
-            context.progress(offset)
-
-    return save
