@@ -121,13 +121,8 @@ async def _exchange(
             raise DownloadError(f"{without_secrets(url)} answered {status}, which is neither a file nor an error")
         first, linked_size = linked_of(linked)
         now = msgspec.structs.replace(identity_of(got), sha256=first.sha256, linked=first.linked)
-        size = size_in(status, got)
-        if None not in (size, linked_size) and size != linked_size and status != 416:
-            name = partial.destination.name
-            raise UnusableResponseError(f"{name} has {linked_size} bytes, says the server; what it led to has {size}")
-        size = size if linked_size is None else linked_size
         if status != 416:
-            partial.check_promise(now, size)
+            partial.check_promise(now, _agreed(size_in(status, got), linked_size, partial.destination.name))
         answer = read_response(status, got, asked, now)
         if answer.advice in ("again", "whole", "drop"):
             return answer, False
@@ -154,6 +149,13 @@ async def _exchange(
     # Without a length, a body that was cut looks whole.
     is_cut = known is not None and partial.offset < known and partial.is_resumable and is_known(partial.sidecar)
     return answer, not is_cut
+
+
+def _agreed(size: int | None, linked: int | None, name: str) -> int | None:
+    """The size of the whole file, as the first hop said, else the last. Raises UnusableResponseError if they differ."""
+    if None not in (size, linked) and size != linked:
+        raise UnusableResponseError(f"{name} has {linked} bytes, says the server; what it led to has {size}")
+    return size if linked is None else linked
 
 
 async def _make_place(partial: PartialFile, answer: Answer, chunks: AsyncIterator[bytes]) -> bytes:

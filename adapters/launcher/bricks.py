@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
+from weakref import WeakKeyDictionary
 
 import anyio
 import anyio.to_thread
@@ -32,12 +33,14 @@ from adapters.launcher.wishes import (
     check_destination,
     check_promises,
     check_sources,
-    check_words,
+    check_variables,
     command_arguments,
     download_arguments,
+    words_of,
 )
 from adapters.processes.command import kill_all, run_command
 from events.errors import JoinedElsewhere
+from recovery import validation
 from recovery.installation import extra
 from recovery.policies.breaker_policy import BreakerPolicy
 from recovery.policies.classification import Classifier
@@ -53,6 +56,9 @@ with extra("launcher"):
 
 JOURNALS = ".recovery"
 """The folder below the root for the output of commands; plans keep their journals in one of that name."""
+
+_roots: WeakKeyDictionary[Recovery, Path] = WeakKeyDictionary()
+"""The roots of the launchers, by their services."""
 
 
 class Calls(NamedTuple):
@@ -81,8 +87,13 @@ class Bricks:
         breaker: BreakerPolicy | None = HOST_BREAKER,
         classifier: Classifier | Sequence[Classifier] = (),
     ) -> None:
+        validation.whole("parallel", parallel, least=1)
+        validation.number("stall_timeout", stall_timeout, above=0.0)
+        validation.choice("orphans", orphans, ("wait", "end"))
         self.service = service
         self.root = Path(root).resolve()
+        if (other := _roots.get(service)) is not None:
+            raise ValueError(f"this service has a launcher already, for {other}: use that one, or make a service")
         self.logs = self.root / JOURNALS / "logs" if logs is None else Path(logs).resolve()
         self.follow_links = follow_links
         self._stall_timeout = stall_timeout
@@ -99,6 +110,7 @@ class Bricks:
         self._own = {name: self._recoverable(one, name) for name, one in policies.items()}
         self.on_stop: list[Callable[[], object]] = []
         """Called after a stop, before what runs is cancelled."""
+        _roots[service] = self.root
 
     @property
     def patient(self) -> RetryPolicy:
@@ -162,7 +174,9 @@ class Bricks:
         name = name or target
         while True:
             try:
-                return await self._of(name).download(name, *download_arguments(urls, target, sha256, size))
+                return await self._own.get(name, self._calls).download(
+                    name, *download_arguments(urls, target, sha256, size)
+                )
             except JoinedElsewhere:
                 continue  # another process made the file, which is here now
 
@@ -191,24 +205,26 @@ class Bricks:
 
         Raises:
             WishError: There is no program, a folder is outside the root, or the function *done* is not registered.
-            CallRejectedError: The same command is under way with other settings.
+            CallRejectedError: The same command is under way with other settings, or other values of *env*.
             subprocess.CalledProcessError: It has failed, and its retries are exhausted.
             NotDoneError: It has ended well, and is not done.
             OSError: It cannot be started.
         """
-        words, folder = [os.fspath(word) for word in argv], "." if cwd is None else os.fspath(cwd)
+        words, folder = words_of(argv), "." if cwd is None else os.fspath(cwd)
         variables = dict(env or {})
-        check_words(words)
+        check_variables(variables)
+        if silence is not None:
+            validation.number("silence", silence, above=0.0)
         self.place(folder)
         key = self._command_key(words, folder)
         name = name or f"{Path(words[0]).name}-{key[-6:]}"
-        self._variables.give(key, variables)
-        try:
-            arguments = command_arguments(words, folder, variables, silence, self._checks.written(done))
-            await self._of(name).command(name, *arguments)
-        except JoinedElsewhere as elsewhere:
-            if elsewhere.ended != "succeeded":
-                raise
+        arguments = command_arguments(words, folder, variables, silence, self._checks.written(done))
+        with self._variables.given(key, variables):
+            try:
+                await self._own.get(name, self._calls).command(name, *arguments)
+            except JoinedElsewhere as elsewhere:
+                if elsewhere.ended != "succeeded":
+                    raise
 
     def resume(self) -> Resumption:
         """Go on with the calls that a dead process left, as ``service.resume``."""
@@ -217,9 +233,6 @@ class Bricks:
     def register(self, check: Callable[[], object]) -> Callable[[], object]:
         """Let *check* be the ``done`` of commands, also of those that are resumed: by its module and qualified name."""
         return self._checks.register(check)
-
-    def _of(self, name: str) -> Calls:
-        return self._own.get(name, self._calls)
 
     # what the calls do
 
@@ -251,6 +264,8 @@ class Bricks:
             return
         key, folder = self._command_key(argv, cwd), self.place(cwd)
         values = await self._variables.of(key, env)
+        if folder.exists() and not folder.is_dir():
+            raise WishError(f"{name} cannot run in {cwd}, which is no folder")
         folder.mkdir(parents=True, exist_ok=True)
         await run_command(
             name,
