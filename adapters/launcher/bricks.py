@@ -106,17 +106,13 @@ class Bricks:
         self._variables = Variables(service.calls)
         self._checks = DoneChecks(self.place)
         self._tokens = Tokens(service, tokens or {})
-        self._calls = self._recoverable(self.patient if policy is None else policy)
+        waits = waits_for_causes(service.calls, partial(when_full, folder=self.root))
+        patient = msgspec.structs.replace(PATIENT, per_category=waits)
+        self._calls = self._recoverable(patient if policy is None else policy)
         self._own = {name: self._recoverable(one, name) for name, one in policies.items()}
         self.on_stop: list[Callable[[], object]] = []
         """Called after a stop, before what runs is cancelled."""
         _roots[service] = self.root
-
-    @property
-    def patient(self) -> RetryPolicy:
-        """The policy of a launcher that has no other."""
-        waits = waits_for_causes(self.service.calls, partial(when_full, folder=self.root))
-        return msgspec.structs.replace(PATIENT, per_category=waits)
 
     def _recoverable(self, policy: RetryPolicy, name: str = "") -> Calls:
         """The recoverable functions with *policy*; those of a *name* are operations of their own."""
