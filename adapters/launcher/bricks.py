@@ -23,6 +23,7 @@ from adapters.downloads.mirrors import download_from
 from adapters.downloads.sources import url_of
 from adapters.downloads.space import when_full
 from adapters.downloads.tokens import Tokens
+from adapters.launcher.asked_again import AskedAgain
 from adapters.launcher.done_checks import Done, DoneChecks, shown_of
 from adapters.launcher.places import outside
 from adapters.launcher.saving import saver
@@ -101,8 +102,9 @@ class Bricks:
         self._slots = anyio.CapacityLimiter(parallel)
         self._client: httpx2.AsyncClient | None = None
         self._is_entered = False
-        self._variables = Variables(service.calls)
-        self._checks = DoneChecks(self.place)
+        self._asked_again = AskedAgain()
+        self._variables = Variables(service.calls, self._asked_again)
+        self._checks = DoneChecks(self.place, self._asked_again)
         self._tokens = Tokens(service, tokens or {})
         self._calls = self._recoverable(self.patient if policy is None else policy)
         self._own = {name: self._recoverable(one, name) for name, one in policies.items()}
@@ -254,10 +256,10 @@ class Bricks:
     async def _command(
         self, name: str, argv: list[str], cwd: str, env: dict[str, str], silence: float | None, done: str | None
     ) -> None:
-        if done is not None and await self._checks.is_done(done):
+        if done is not None and await self._checks.is_done(done, name):
             return
         key, folder = self._command_key(argv, cwd), self.place(cwd)
-        values = await self._variables.of(key, env)
+        values = await self._variables.of(key, env, name)
         if folder.exists() and not folder.is_dir():
             raise WishError(f"{name} cannot run in {cwd}, which is no folder")
         folder.mkdir(parents=True, exist_ok=True)
@@ -269,9 +271,9 @@ class Bricks:
             env=values,
             silence=silence,
             orphans=self._orphans,
-            is_done=None if done is None else partial(self._checks.is_done, done),
+            is_done=None if done is None else partial(self._checks.is_done, done, name),
         )
-        if done is not None and not await self._checks.is_done(done):
+        if done is not None and not await self._checks.is_done(done, name):
             raise NotDoneError(f"{name} ended well, and {shown_of(done)} is not there")
 
     # places
