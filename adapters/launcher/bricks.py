@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -20,17 +19,20 @@ import msgspec
 from adapters.downloads.client import make_client
 from adapters.downloads.http import Downloaded, download
 from adapters.downloads.mirrors import download_from
+from adapters.downloads.sidecar import held_by
 from adapters.downloads.sources import url_of
 from adapters.downloads.space import when_full
 from adapters.downloads.tokens import Tokens
 from adapters.launcher.asked_again import AskedAgain
+from adapters.launcher.checkpoints import Saver
 from adapters.launcher.done_checks import Done, DoneChecks, shown_of
 from adapters.launcher.places import outside
-from adapters.launcher.saving import saver
 from adapters.launcher.variables import Variables
 from adapters.launcher.wishes import (
     NotDoneError,
     WishError,
+    check_destination,
+    check_promises,
     check_sources,
     check_variables,
     command_arguments,
@@ -166,18 +168,17 @@ class Bricks:
             CallRejectedError: Another download to *to* is under way.
             DownloadError, httpx2.HTTPError, OSError: Its retries are exhausted.
         """
-        urls, target = [source] if isinstance(source, str) else list(source), os.fspath(to)
+        target = os.fspath(to)
+        urls = [source] if isinstance(source, str) or not isinstance(source, Iterable) else list(source)
         check_sources(urls)
-        if sha256 is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", str(sha256)):
-            raise WishError(f"sha256 must be 64 hex digits, not {sha256!r}")
-        if size is not None:
-            validation.whole("size", size)
-        if self.place(target) == self.root:
-            raise WishError(f"to={target!r} is the root itself")
+        check_promises(sha256, size)
+        check_destination(self.root, target, self.place(target))
         name = name or target
         while True:
             try:
-                return await self._of(name).download(name, *download_arguments(urls, target, sha256, size))
+                return await self._own.get(name, self._calls).download(
+                    name, *download_arguments(urls, target, sha256, size)
+                )
             except JoinedElsewhere:
                 continue  # another process made the file, which is here now
 
@@ -222,7 +223,7 @@ class Bricks:
         arguments = command_arguments(words, folder, variables, silence, self._checks.written(done))
         with self._variables.given(key, variables):
             try:
-                await self._of(name).command(name, *arguments)
+                await self._own.get(name, self._calls).command(name, *arguments)
             except JoinedElsewhere as elsewhere:
                 if elsewhere.ended != "succeeded":
                     raise
@@ -235,23 +236,28 @@ class Bricks:
         """Let *check* be the ``done`` of commands, also of those that are resumed: by its module and qualified name."""
         return self._checks.register(check)
 
-    def _of(self, name: str) -> Calls:
-        return self._own.get(name, self._calls)
-
     # what the calls do
 
     async def _download(self, _name: str, urls: list[str], to: str, sha256: str | None, size: int | None) -> Downloaded:
         place = self.place(to)
         async with self._slots, self._http() as client:
             with self._tokens.attempt() as headers:
-                save = saver()
+                saver = Saver()
 
                 async def attempt(url: str) -> Downloaded:
                     return await download(
-                        client, url, place, sha256=sha256, size=size, headers=headers, on_progress=save
+                        client,
+                        url,
+                        place,
+                        sha256=sha256,
+                        size=size,
+                        headers=headers,
+                        on_progress=saver.save,
+                        on_begin=saver.begin,
                     )
 
-                return await download_from([url_of(url, os.environ.get("HF_ENDPOINT")) for url in urls], attempt)
+                plain = [url_of(url, os.environ.get("HF_ENDPOINT")) for url in urls]
+                return await download_from(plain, attempt, held=partial(held_by, place))
 
     async def _command(
         self, name: str, argv: list[str], cwd: str, env: dict[str, str], silence: float | None, done: str | None

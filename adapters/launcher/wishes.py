@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from adapters.launcher.limits import wrong_url
+from adapters.downloads.names import files_of
+from adapters.launcher.limits import too_long, wrong_url
 from events.errors import Permanent
 from recovery.redact import redact
 from recovery.serialization.secret import Secret
@@ -24,17 +27,40 @@ class NotDoneError(Permanent):
     """A command ended well, and what it should make is not there."""
 
 
-def check_sources(urls: Sequence[str]) -> None:
+def check_sources(urls: Sequence[object]) -> None:
     """Raise WishError for URLs that no file can be downloaded from; warn of a password in one."""
     if not urls:
         raise WishError("a download needs a URL")
     for url in urls:
+        if not isinstance(url, str):
+            raise WishError(f"a download needs a URL, or a list of them, as text, not {url!r}")
         if (reason := wrong_url(url)) is not None:
             raise WishError(f"{redact(url)} {reason}")
         if "@" in urlsplit(url).netloc:
             log.warning(
                 "the URL holds a password, and is journalled as it is; give a token by tokens=: %s", redact(url)
             )
+
+
+def check_promises(sha256: object, size: object) -> None:
+    """Raise WishError for a hash or a size that no file can have."""
+    if sha256 is not None and not (isinstance(sha256, str) and re.fullmatch(r"[0-9a-fA-F]{64}", sha256)):
+        raise WishError(f"sha256 must be 64 hex digits, not {sha256!r}")
+    if size is not None and (type(size) is not int or size < 0):
+        raise WishError(f"size must be a number of bytes, not {size!r}")
+
+
+def check_destination(root: Path, text: str, place: Path) -> None:
+    """Raise WishError if no file can be downloaded to *place*, to which *text* leads below *root*."""
+    if place == root:
+        raise WishError(f"{text!r} is the root itself, {root}; name a file below it")
+    try:
+        text.encode()
+        reason = too_long(place, files_of(place))
+    except UnicodeEncodeError:
+        reason = "is no text of Unicode, and cannot be journalled"
+    if reason is not None:
+        raise WishError(f"{text!r} {reason}")
 
 
 def words_of(argv: Sequence[str | os.PathLike[str]]) -> list[str]:

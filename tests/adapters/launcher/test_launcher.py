@@ -24,6 +24,7 @@ from recovery import RetryPolicy, presets
 from recovery.service import Recovery
 from tests.adapters.downloads.targets import CONTENT, SHA256, Target
 from tests.recorded_events import events_of
+from tests.slow import few
 
 pytestmark = pytest.mark.anyio
 
@@ -152,6 +153,29 @@ async def test_a_place_outside_the_root_is_refused(tmp_path: Path) -> None:
         await launcher.download("https://example.org/x", to="../x")
 
 
+@pytest.mark.parametrize(
+    ("wish", "said"),
+    [
+        ({"to": "."}, "'.' is the root itself"),
+        ({"to": ""}, "'' is the root itself"),
+        ({"to": "x" * 256}, "too long: a file or folder has at most 255 bytes"),
+        ({"to": "\udc80"}, "cannot be journalled"),
+        ({"size": "5"}, "size must be a number of bytes, not '5'"),
+        ({"size": -1}, "size must be a number of bytes, not -1"),
+        ({"sha256": b"a" * 64}, "sha256 must be 64 hex digits"),
+        ({"source": None}, "a download needs a URL.*not None"),
+        ({"source": ["https://example.org/x", 5]}, "a download needs a URL.*not 5"),
+        ({"source": []}, "a download needs a URL"),
+    ],
+    ids=str,
+)
+async def test_a_download_that_cannot_be_made_is_refused(tmp_path: Path, wish: dict[str, Any], said: str) -> None:
+    launcher = Launcher(Recovery(store=MemoryStore()), tmp_path / "models")
+    with pytest.raises(WishError, match=said):
+        await launcher.download(**{"source": "https://example.org/x", "to": "x", **wish})
+    assert not (tmp_path / "models").exists()
+
+
 async def test_values_of_variables_are_not_journalled_and_a_resumed_call_waits_for_them(tmp_path: Path) -> None:
     store, made = MemoryStore(), tmp_path / "made"
     command = python("import os, sys, time; open('made', 'a').write(os.environ['KEY']); time.sleep(float(sys.argv[1]))")
@@ -203,7 +227,7 @@ else:
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+@pytest.mark.parametrize("number", few([signal.SIGTERM, signal.SIGINT], signal.SIGTERM))
 def test_a_signal_ends_the_processes_and_the_next_run_goes_on(number: signal.Signals, tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text(textwrap.dedent(PROGRAM))
     command = [sys.executable, "program.py", WORK]
@@ -221,3 +245,42 @@ def test_a_signal_ends_the_processes_and_the_next_run_goes_on(number: signal.Sig
         assert not Path(f"/proc/{pid}").exists() or "(zombie)" in Path(f"/proc/{pid}/status").read_text()
     second = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=20)
     assert (second.stdout, second.returncode) == ("finished\n", 0), second.stderr
+
+
+STUBBORN = """
+import signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+open("first", "w")
+time.sleep(60)
+"""
+ASYNC = """
+    import sys
+    import anyio
+    from adapters.launcher import Launcher
+    from adapters.sqlite import SQLiteStore
+    from recovery import presets
+
+    async def main():
+        async with Launcher(presets.launcher(store=SQLiteStore("journal.db")), ".") as launcher:
+            await launcher.run([sys.executable, "-S", "-c", sys.argv[1]])
+
+    anyio.run(main)
+"""
+
+
+@pytest.mark.parametrize("program", few([PROGRAM, ASYNC], PROGRAM))
+def test_a_second_interruption_kills_what_does_not_end(program: str, tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(textwrap.dedent(program))
+    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+    command = [sys.executable, "program.py", STUBBORN]
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL) as running:
+        while not (tmp_path / "first").exists():
+            time.sleep(0.01)
+        running.send_signal(signal.SIGINT)
+        with pytest.raises(subprocess.TimeoutExpired):
+            running.wait(0.5)
+        begun = time.monotonic()
+        running.send_signal(signal.SIGINT)
+        running.wait(10.0)
+    assert time.monotonic() - begun < 2.0
+    assert running.returncode in (130, -signal.SIGINT)
