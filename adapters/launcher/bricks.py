@@ -33,7 +33,6 @@ from adapters.launcher.wishes import (
     WishError,
     check_destination,
     check_promises,
-    check_sources,
     check_variables,
     command_arguments,
     download_arguments,
