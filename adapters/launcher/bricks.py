@@ -26,7 +26,7 @@ from adapters.downloads.tokens import Tokens
 from adapters.launcher.asked_again import AskedAgain
 from adapters.launcher.checkpoints import Saver
 from adapters.launcher.done_checks import Done, DoneChecks, shown_of
-from adapters.launcher.places import outside
+from adapters.launcher.places import JOURNALS, outside
 from adapters.launcher.variables import Variables
 from adapters.launcher.wishes import (
     NotDoneError,
@@ -53,9 +53,6 @@ from recovery.service import Recovery
 
 with extra("launcher"):
     import httpx2
-
-JOURNALS = ".recovery"
-"""The folder below the root for the output of commands; plans keep their journals in one of that name."""
 
 _roots: WeakKeyDictionary[Recovery, Path] = WeakKeyDictionary()
 """The roots of the launchers, by their services."""
@@ -87,9 +84,7 @@ class Bricks:
         breaker: BreakerPolicy | None = HOST_BREAKER,
         classifier: Classifier | Sequence[Classifier] = (),
     ) -> None:
-        validation.whole("parallel", parallel, least=1)
-        validation.number("stall_timeout", stall_timeout, above=0.0)
-        validation.choice("orphans", orphans, ("wait", "end"))
+        check_settings(parallel, stall_timeout, orphans)
         self.service = service
         self.root = Path(root).resolve()
         if (other := _roots.get(service)) is not None:
