@@ -52,9 +52,8 @@ ESCAPED = r"(?<=%[0-9A-F]{2})|(?<=\\[a-z])|(?<=\\x[0-9A-F]{2})|(?<=\\u[0-9A-F]{4
 WORD_BEGINS = rf"(?:(?<![A-Z0-9])|{ESCAPED})"
 OPTION_BEGINS = rf"(?:(?<![\w-])|{ESCAPED})"
 NAME_BEGINS = rf"(?:(?<![a-z])|{ESCAPED})"
-QUESTIONS = r"token:[\w.-]{1,32}(?![\w.-])|secret:(?:env|file):[\w./-]{1,64}(?![\w./-])"
-QUESTION = rf"(?:(?<!an answer: )(?<!answer to ['\"])(?<!question ['\"])|(?!{QUESTIONS}))"
-"""Not the name of a question that asks for a secret (``an answer: token:huggingface``, ``secret:env:HF_TOKEN``)."""
+ASKED = r"token:[\w.-]{1,32}(?![\w.-])|secret:(?:env|file):[\w./-]{1,64}(?![\w./-])"  # the name of a question
+QUESTION = rf"(?:(?<!an answer: )(?<!answer to ['\"])(?<!question ['\"])|(?!{ASKED}))"
 SECRET_NEEDLES = ("token", "secret", "pass", "pwd", "credential")
 
 SHAPES: tuple[tuple[tuple[str, ...], str], ...] = (

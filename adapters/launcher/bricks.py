@@ -33,6 +33,8 @@ from adapters.launcher.wishes import (
     WishError,
     check_destination,
     check_promises,
+    check_settings,
+    check_sources,
     check_variables,
     command_arguments,
     download_arguments,
