@@ -5,7 +5,8 @@ It is not tried after a 404, another refusal or wrong content, which would hide 
 file is remembered, and comes first for the next files of the same hosts.
 
 A mirror never makes a download worse: the refusal of a URL other than the first is not the end of the call. Give a
-sha256 with mirrors: then the bytes of one host are continued from another.
+sha256 with mirrors: then the bytes of one host are continued from another. Without it, the host that they came from is
+asked first.
 
 Source: birdnet-go #4141.
 """
@@ -99,7 +100,11 @@ def is_refusal(error: BaseException) -> bool:
 
 
 async def download_from(
-    urls: Sequence[str], attempt: Callable[[str], Awaitable[R]], *, memory: GoodHosts = SHARED
+    urls: Sequence[str],
+    attempt: Callable[[str], Awaitable[R]],
+    *,
+    memory: GoodHosts = SHARED,
+    begun: str | None = None,
 ) -> R:
     """Make one attempt to download a file that each of *urls* serves; it tries each at most once.
 
@@ -113,6 +118,7 @@ async def download_from(
         urls: Where the file is, the preferred place first.
         attempt: Makes one attempt with the URL that it gets, such as ``download``.
         memory: Which hosts were good.
+        begun: The URL of the bytes that are there, whose host comes first: without a hash, another one starts over.
 
     Raises:
         ValueError: There is no URL.
@@ -121,7 +127,8 @@ async def download_from(
     """
     if not urls:
         raise ValueError("there is no URL to download from")
-    waiting, failed = order(urls, memory.good(urls)), dict[str, Exception]()
+    good = memory.good(urls) if begun is None else host_of(begun)
+    waiting, failed = order(urls, good), dict[str, Exception]()
     while waiting:
         url = waiting.pop(0)
         try:

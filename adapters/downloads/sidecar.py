@@ -66,6 +66,12 @@ def read_sidecar(destination: Path) -> Sidecar | None:
         return None
 
 
+def begun_from(destination: Path) -> str | None:
+    """The URL, without its query, that the bytes in the partial file of *destination* came from; None if none are."""
+    known = read_sidecar(destination)
+    return None if known is None else known.url
+
+
 def of_same_content(left: Sidecar, wanted: Sidecar) -> Sidecar | None:
     """What is known of bytes of which *left* was known, if they may be of the content that is *wanted*; or None.
 

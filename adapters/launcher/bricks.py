@@ -19,6 +19,7 @@ import msgspec
 from adapters.downloads.client import make_client
 from adapters.downloads.http import Downloaded, download
 from adapters.downloads.mirrors import download_from
+from adapters.downloads.sidecar import begun_from
 from adapters.downloads.sources import url_of
 from adapters.downloads.space import when_full
 from adapters.downloads.tokens import Tokens
@@ -239,7 +240,8 @@ class Bricks:
                         on_begin=saver.begin,
                     )
 
-                return await download_from([url_of(url, os.environ.get("HF_ENDPOINT")) for url in urls], attempt)
+                sources = [url_of(url, os.environ.get("HF_ENDPOINT")) for url in urls]
+                return await download_from(sources, attempt, begun=begun_from(place))
 
     async def _command(
         self, name: str, argv: list[str], cwd: str, env: dict[str, str], silence: float | None, done: str | None

@@ -13,13 +13,13 @@ from pathlib import Path
 import anyio
 import pytest
 
-from adapters.demo.server import Stall
+from adapters.demo.server import Reset, Stall, free_port
 from adapters.launcher.launcher import Launcher
 from adapters.launcher.wishes import NotDoneError, WishError
 from adapters.memory import MemoryStore
 from events.errors import CallRejectedError
 from events.operation_events import OperationResumed
-from recovery import RetryPolicy, presets
+from recovery import Constant, RetryPolicy, presets
 from recovery.service import Recovery
 from tests.adapters.downloads.targets import CONTENT, SHA256, Target
 from tests.recorded_events import events_of
@@ -50,6 +50,15 @@ async def test_equal_downloads_are_one_and_another_wish_for_the_file_is_named(tm
             with pytest.raises(CallRejectedError, match=f"(?s)with other arguments.*{SHA256[:20]}.*{'0' * 20}"):
                 await launcher.download(target.url, "model.bin", "0" * 64)
     assert len(target.requests) == 1
+
+
+async def test_bytes_of_a_mirror_outlast_a_first_host_that_is_dead(tmp_path: Path) -> None:
+    gone = f"http://127.0.0.1:{free_port()}/model.bin"
+    at_once = RetryPolicy(backoff=Constant(0.0))
+    async with Launcher(Recovery(store=MemoryStore()), tmp_path, policy=at_once, breaker=None) as launcher:
+        with Target(tmp_path, faults=[Reset(0.5)]) as target:
+            await launcher.download([gone, target.url], to="model.bin")
+    assert [request.status for request in target.requests] == [200, 206]
 
 
 async def test_it_works_alone_without_being_entered(tmp_path: Path) -> None:
