@@ -4,9 +4,8 @@ The next URL is tried if a host cannot be reached, breaks the transfer off, lets
 It is not tried after a 404, another refusal or wrong content, which would hide what is wrong. The host that served a
 file is remembered, and comes first for the next files of the same hosts.
 
-A mirror never makes a download worse: the refusal of a URL other than the first is not the end of the call. Give a
-sha256 with mirrors: then the bytes of one host are continued from another. Without it, the host that they came from is
-asked first.
+A mirror never makes a download worse: the refusal of a URL other than the first is not the end of the call, and bytes
+that only one host can go on with are continued from it. Give a sha256 with mirrors: then any of them goes on with them.
 
 Source: birdnet-go #4141.
 """
@@ -18,6 +17,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from adapters.downloads.partial_file import DestinationBusyError, DownloadError, StalePartialFileError
+from adapters.downloads.sidecar import without_secrets
 from adapters.downloads.watchdog import TrickleError
 from recovery.installation import extra
 from recovery.policies.hosts import host_of
@@ -104,7 +104,7 @@ async def download_from(
     attempt: Callable[[str], Awaitable[R]],
     *,
     memory: GoodHosts = SHARED,
-    begun: str | None = None,
+    held: Callable[[], tuple[str, int] | None] = lambda: None,
 ) -> R:
     """Make one attempt to download a file that each of *urls* serves; it tries each at most once.
 
@@ -118,7 +118,8 @@ async def download_from(
         urls: Where the file is, the preferred place first.
         attempt: Makes one attempt with the URL that it gets, such as ``download``.
         memory: Which hosts were good.
-        begun: The URL of the bytes that are there, whose host comes first: without a hash, another one starts over.
+        held: The URL, without its query, whose bytes no other one can go on with, and their number (``held_by``). It is
+            tried first, and a failure after more of its bytes came is raised: the next attempt goes on with them.
 
     Raises:
         ValueError: There is no URL.
@@ -127,8 +128,9 @@ async def download_from(
     """
     if not urls:
         raise ValueError("there is no URL to download from")
-    good = memory.good(urls) if begun is None else host_of(begun)
-    waiting, failed = order(urls, good), dict[str, Exception]()
+    waiting, failed, kept = order(urls, memory.good(urls)), dict[str, Exception](), held()
+    owner = None if kept is None else kept[0]
+    waiting.sort(key=lambda url: without_secrets(url) != owner)
     while waiting:
         url = waiting.pop(0)
         try:
@@ -138,7 +140,9 @@ async def download_from(
                 if url == urls[0] or not is_refusal(error):
                     raise
                 waiting = [one for one in waiting if one == urls[0]]
-            failed[url] = error
+            failed[url], before, kept = error, kept, held()
+            if kept not in (None, before):
+                raise
             memory.note(urls, host_of(url), is_good=False)
             if waiting:
                 log.warning("%s: %s; trying %s", host_of(url), _short(error), host_of(waiting[0]))

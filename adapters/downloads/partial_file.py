@@ -54,7 +54,8 @@ class WrongContentError(DownloadError, Permanent):
 class PartialFile:
     """What an earlier attempt left for *destination*, as far as it can be trusted, or an empty file.
 
-    It is trusted only for what may be the same content (``of_same_content``). The death of a process loses nothing that
+    It is trusted only for what may be the same content (``of_same_content``). Bytes of another URL, which nothing
+    identifies here, stay until ``restart``: their sidecar has that URL. The death of a process loses nothing that
     was written: in the same boot, the whole length of the same file is trusted. Otherwise the smaller of the sidecar's
     offset and the length is.
 
@@ -85,7 +86,7 @@ class PartialFile:
             raise UnsafeFileError(destination, "is no file, and cannot be replaced by one")
         self.destination = destination
         self.is_resumable = True
-        self._promised, self._promised_size = Identity(sha256=sha256 and sha256.lower()), size
+        self._wanted = Sidecar(url=without_secrets(url), sha256=sha256 and sha256.lower(), size=size)
         self._end: int | None = None
         self._kept: FileIO | None = None  # the partial file, while bytes go beside it
         self._source = partial_path(destination)
@@ -97,13 +98,12 @@ class PartialFile:
             found = os.fstat(self._file.fileno())
             boot = boot_id() if boot is None else boot
             here = f"{boot} {found.st_dev} {found.st_ino}" if boot else None
-            fresh = Sidecar(url=without_secrets(url), sha256=self._promised.sha256, size=size)
             left = read_sidecar(destination)
-            known = fresh if left is None else of_same_content(left, fresh) or fresh
+            known = self._wanted if left is None else of_same_content(left, self._wanted) or self._wanted
             offset = trusted(known, found.st_size, here)
             if left is None or not offset:
                 forget_sidecar(destination)
-                known = msgspec.structs.replace(fresh, was_refused=known.was_refused)
+                known = msgspec.structs.replace(self._wanted, was_refused=known.was_refused)
             beside_path(destination).unlink(missing_ok=True)  # of a process that was killed
             self._is_noted = known.written_to is not None and known.written_to == here
             self.sidecar = msgspec.structs.replace(known, offset=min(known.offset, offset), written_to=here)
@@ -150,9 +150,8 @@ class PartialFile:
     def _forget(self) -> None:
         """Know of the content what was promised, and nothing more."""
         self._is_noted = False
-        self.sidecar = msgspec.structs.replace(
-            self.sidecar, **msgspec.structs.asdict(self._promised), size=self._promised_size, offset=0
-        )
+        known = self.sidecar
+        self.sidecar = msgspec.structs.replace(self._wanted, written_to=known.written_to, was_refused=known.was_refused)
 
     @property
     def _has_its_name(self) -> bool:
@@ -161,10 +160,10 @@ class PartialFile:
 
     def check_promise(self, identity: Identity, size: int | None) -> None:
         """Raise WrongContentError if a response is of another hash or *size* than was promised."""
-        name, promised = self.destination.name, self._promised_size
+        name, promised = self.destination.name, self._wanted.size
         if promised is not None and size is not None and size != promised:
             raise WrongContentError(f"{name} has {size} bytes, not {promised} as promised")
-        if None not in (hashes := (identity.sha256, self._promised.sha256)) and hashes[0] != hashes[1]:
+        if None not in (hashes := (identity.sha256, self._wanted.sha256)) and hashes[0] != hashes[1]:
             raise WrongContentError(f"{name} has the sha256 {hashes[0]}, not {hashes[1]} as promised, says the server")
 
     def describe(self, identity: Identity, *, size: int | None, end: int | None = None) -> None:
@@ -176,7 +175,7 @@ class PartialFile:
             end: Where the bytes end that come now, if that is known; at the latest with the whole.
         """
         self.check_promise(identity, size)
-        known = size if self._promised_size is None else self._promised_size
+        known = next((one for one in (self._wanted.size, size, self.sidecar.size) if one is not None), None)
         described = msgspec.structs.replace(self.sidecar, **joined(self.sidecar, identity), size=known)
         self._is_noted = self._is_noted and described == self.sidecar
         self.sidecar = described
@@ -296,7 +295,7 @@ class PartialFile:
             actual = hashlib.file_digest(self._file, "sha256").hexdigest()
             if actual != known.sha256:
                 self._refuse(f"its sha256 is {actual}, not {known.sha256}")
-        elif self._promised_size != 0 and (wrong := what_is_wrong(self.destination.name, self._file)) is not None:
+        elif self._wanted.size != 0 and (wrong := what_is_wrong(self.destination.name, self._file)) is not None:
             self._refuse(f"what came is {wrong}")
         self._check_name()
         self._source.replace(self.destination)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import logging
 import os
+import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
 from typing import TypeAlias
 
+import anyio
 import anyio.to_thread
 import msgspec
 
 from adapters.downloads import refusals
-from adapters.downloads.identity import LINKED, identity_of, is_known, linked_of, range_headers
+from adapters.downloads.identity import LINKED, Identity, identity_of, is_known, linked_of, range_headers
 from adapters.downloads.partial_file import DownloadError, PartialFile, StalePartialFileError, UnusableResponseError
 from adapters.downloads.responses import DECODED, Answer, Asked, encoding_of, read_response, size_in
+from adapters.downloads.sidecar import without_secrets
 from adapters.downloads.space import Claim
 from adapters.downloads.watchdog import TRICKLE, Trickle, Watchdog
 from adapters.downloads.writing import OnProgress, write_body
@@ -28,6 +31,9 @@ HeadersOf: TypeAlias = Callable[[str], Mapping[str, str]]
 
 CREDENTIALS = ("authorization", "cookie", "proxy-authorization")
 """Headers of the client that no other origin gets."""
+
+COMPRESSED = (".gz", ".tgz")
+"""Endings of names of files that are compressed themselves."""
 
 log = logging.getLogger("recovery.downloads")
 
@@ -53,15 +59,19 @@ async def receive(
     gave no byte is made once more, then one for the whole file, of which the bytes that are there are skipped.
 
     Raises:
+        httpx2.ReadError: TLS broke off in the middle.
         StalePartialFileError: The file has changed twice.
         UnusableResponseError: No response could be used.
     """
     fruitless, has_dropped = 0, False
     while True:
         before = partial.offset
-        answer, is_over = await _exchange(
-            client, url, partial, claim, fruitless, headers_of, claim.following(on_progress), save_every, trickle
-        )
+        try:
+            answer, is_over = await _exchange(
+                client, url, partial, claim, fruitless, headers_of, claim.following(on_progress), save_every, trickle
+            )
+        except ssl.SSLError as error:  # in the middle of a response, httpx2 leaves it as it is under asyncio
+            raise httpx2.ReadError(str(error)) from error
         if is_over:
             return
         name, why = partial.destination.name, answer.why or "the response had no byte"
@@ -92,11 +102,12 @@ async def _exchange(
     trickle: Trickle,
 ) -> tuple[Answer, bool]:
     """Make one request, and write what comes; returns what it meant, and whether the file is there."""
-    headers = range_headers(partial.offset, partial.sidecar) if fruitless < 2 else {}
+    kept = partial.sidecar if partial.sidecar.url == without_secrets(url) else Identity()
+    headers = range_headers(partial.offset, kept) if fruitless < 2 else {}
     asked = Asked(
         offset=partial.offset,
         size=partial.sidecar.size,
-        kept=partial.sidecar,
+        kept=kept,
         is_ranged="Range" in headers,
         is_conditional="If-Range" in headers,
         is_again=fruitless > 0,
@@ -104,15 +115,14 @@ async def _exchange(
     # Encoded bytes could not be resumed in the middle, and their length would say nothing.
     headers["Accept-Encoding"] = "identity"
     async with _response(client, url, headers, headers_of) as (response, linked):
-        status, got = response.status_code, response.headers
+        status, got = response.status_code, _as_stored(response.headers, partial.destination.suffix.lower())
         if status not in (200, 206, 416):
-            await _raise_refusal(response, asked=url)
-            raise DownloadError(f"{url} answered {status}, which is neither a file nor an error")
+            await _raise_refusal(response, asked=url, most=client.timeout.read)
+            raise DownloadError(f"{without_secrets(url)} answered {status}, which is neither a file nor an error")
         first, linked_size = linked_of(linked)
         now = msgspec.structs.replace(identity_of(got), sha256=first.sha256, linked=first.linked)
-        size = size_in(status, got) if linked_size is None else linked_size
         if status != 416:
-            partial.check_promise(now, size)
+            partial.check_promise(now, _agreed(size_in(status, got), linked_size, partial.destination.name))
         answer = read_response(status, got, asked, now)
         if answer.advice in ("again", "whole", "drop"):
             return answer, False
@@ -141,6 +151,13 @@ async def _exchange(
     return answer, not is_cut
 
 
+def _agreed(size: int | None, linked: int | None, name: str) -> int | None:
+    """The size of the whole file, as the first hop said, else the last. Raises UnusableResponseError if they differ."""
+    if None not in (size, linked) and size != linked:
+        raise UnusableResponseError(f"{name} has {linked} bytes, says the server; what it led to has {size}")
+    return size if linked is None else linked
+
+
 async def _make_place(partial: PartialFile, answer: Answer, chunks: AsyncIterator[bytes]) -> bytes:
     """Drop the kept bytes, or lay them aside, where *answer* says so; returns the bytes that were read for that."""
     if not partial.offset or answer.advice == "append":
@@ -161,6 +178,18 @@ async def _without_first(chunks: AsyncIterator[bytes], skip: int, watch: Watchdo
         else:
             yield chunk[skip:]
             skip = 0
+    if skip:
+        raise UnusableResponseError(f"the whole file came again, and ended {skip} bytes before those that are there")
+
+
+def _as_stored(headers: httpx2.Headers, ending: str) -> Mapping[str, str]:
+    """*headers*, without an encoding that is the file's own: some servers name it of each file that is compressed.
+
+    What a server compresses itself, while it sends it, has no length.
+    """
+    if ending in COMPRESSED and encoding_of(headers) in ("gzip", "x-gzip") and "content-length" in headers:
+        return {name: value for name, value in headers.items() if name != "content-encoding"}
+    return headers
 
 
 @asynccontextmanager
@@ -185,6 +214,9 @@ async def _response(
         while client.follow_redirects and (following := response.next_request) is not None:
             await response.aclose()
             there = str(following.url)
+            if (following.url.port or 0) > 65535:
+                led = f"{without_secrets(url)} led to {without_secrets(there)}"
+                raise refusals.RefusedError(f"{led}, and ports end at 65535")
             if refusals.is_login(there) and (error := _refusal(response, b"", url=there, asked=url)) is not None:
                 raise error
             if (passed := passed + 1) > client.max_redirects:
@@ -205,10 +237,10 @@ async def _response(
         await response.aclose()
 
 
-async def _raise_refusal(response: httpx2.Response, *, asked: str) -> None:
-    """Raise what *response* means, if its status is an error; read a part of its body for that."""
+async def _raise_refusal(response: httpx2.Response, *, asked: str, most: float | None) -> None:
+    """Raise what *response* means, if its status is an error; read a part of its body for that, for *most* seconds."""
     body = bytearray()
-    with suppress(httpx2.HTTPError):  # what came of it is enough
+    with suppress(httpx2.HTTPError), anyio.move_on_after(most):  # what came of it is enough
         async with aclosing(response.aiter_bytes()) as chunks:
             async for chunk in chunks:
                 body += chunk

@@ -149,7 +149,7 @@ def _read_part(headers: Mapping[str, str], asked: Asked, same: bool | None, tota
 def _read_nothing(asked: Asked, total: int | None) -> Answer:
     known = asked.size if total is None else total
     is_right = known == asked.offset and (asked.kept.sha256 is not None or asked.size in (None, known))
-    if asked.offset and is_right:
+    if asked.offset and asked.is_ranged and is_right:
         return Answer("complete", "", known)
     why = f"the server has nothing from byte {asked.offset} on"
     return Answer("whole" if total is not None and total > asked.offset else "drop", why, total)

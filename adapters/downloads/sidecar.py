@@ -66,24 +66,35 @@ def read_sidecar(destination: Path) -> Sidecar | None:
         return None
 
 
-def begun_from(destination: Path) -> str | None:
-    """The URL, without its query, that the bytes in the partial file of *destination* came from; None if none are."""
-    known = read_sidecar(destination)
-    return None if known is None else known.url
-
-
 def of_same_content(left: Sidecar, wanted: Sidecar) -> Sidecar | None:
     """What is known of bytes of which *left* was known, if they may be of the content that is *wanted*; or None.
 
     A hash, and what a hub says of its files, tells of the bytes of any server; a validator of those of its own URL.
-    Bytes of the same URL are kept also if only the one or the other has a hash: it decides in the end.
+    Bytes of the same URL are kept also if only the one or the other has a hash: it decides in the end. Those of another
+    URL that nothing identifies here are returned as they are: that URL may be asked again before this one has a byte.
     """
     pairs = (left.size, wanted.size), (left.sha256, wanted.sha256)
     if any(None not in pair and pair[0] != pair[1] for pair in pairs):
         return None
     if left.url != wanted.url:
+        if not _is_of_any_url(left, wanted):
+            return left
         left = msgspec.structs.replace(left, url=wanted.url, etag=None, modified=None)
-        if left.sha256 is None and (left.linked is None or wanted.sha256 is not None):
-            return None
     size = left.size if wanted.size is None else wanted.size
     return msgspec.structs.replace(left, sha256=wanted.sha256 or left.sha256, size=size)
+
+
+def held_by(destination: Path) -> tuple[str, int] | None:
+    """The URL that alone can go on with the bytes that are kept of *destination*, without its query, and their number.
+
+    None if there are no bytes, if any server of the same content can go on with them, or if none can.
+    """
+    left = read_sidecar(destination)
+    if left is None or not left.offset or not (left.etag or left.modified) or _is_of_any_url(left, left):
+        return None
+    return left.url, left.offset
+
+
+def _is_of_any_url(left: Sidecar, wanted: Sidecar) -> bool:
+    """Whether what is known of bytes tells of the *wanted* ones of any URL."""
+    return left.sha256 is not None or (left.linked is not None and wanted.sha256 is None)

@@ -21,6 +21,10 @@ A gap is no trickle. The server verifies the file (Hugging Face pauses for more 
 """
 
 
+TAIL = 0.1
+"""Share of the least bytes that are enough in a window where fewer than these are left of the file."""
+
+
 class Trickle(msgspec.Struct, frozen=True):
     """How few bytes are too few: 8.7 kB/s by default, which a slow mobile connection reaches.
 
@@ -44,7 +48,7 @@ class TrickleError(DownloadError, Retryable):
 
 
 class Watchdog:
-    """Ends a transfer in which the *least* bytes take longer than a window; not the last *least* bytes of a file.
+    """Ends a transfer in which the *least* bytes take longer than a window, or the last of a file ten times as long.
 
         with Watchdog("model.bin", TRICKLE, rest=size) as watchdog:  # raises TrickleError
             async for chunk in chunks:
@@ -102,9 +106,13 @@ class Watchdog:
         self._rest -= count
         if self._came >= self._least:
             self._came, self._seconds = 0, 0.0
-        elif self._seconds >= self._window and self._rest >= self._least and self.ended is None:
+        elif self._seconds >= self._window and self.ended is None:
+            least = self._least if self._rest >= self._least else int(self._least * TAIL)
+            if self._came >= least or not self._rest:
+                self._came, self._seconds = 0, 0.0
+                return
             self.ended = TrickleError(
-                f"{self._name}: only {self._came} bytes came in {self._seconds:.0f} s, and at least {self._least} are "
+                f"{self._name}: only {self._came} bytes came in {self._seconds:.0f} s, and at least {least} are "
                 "expected; the next attempt asks for the rest"
             )
             if self._scope is not None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
+from weakref import WeakKeyDictionary
 
 import anyio
 import anyio.to_thread
@@ -19,7 +19,7 @@ import msgspec
 from adapters.downloads.client import make_client
 from adapters.downloads.http import Downloaded, download
 from adapters.downloads.mirrors import download_from
-from adapters.downloads.sidecar import begun_from
+from adapters.downloads.sidecar import held_by
 from adapters.downloads.sources import url_of
 from adapters.downloads.space import when_full
 from adapters.downloads.tokens import Tokens
@@ -30,13 +30,17 @@ from adapters.launcher.variables import Variables
 from adapters.launcher.wishes import (
     NotDoneError,
     WishError,
+    check_destination,
+    check_promises,
     check_sources,
-    check_words,
+    check_variables,
     command_arguments,
     download_arguments,
+    words_of,
 )
 from adapters.processes.command import kill_all, run_command
 from events.errors import JoinedElsewhere
+from recovery import validation
 from recovery.installation import extra
 from recovery.policies.breaker_policy import BreakerPolicy
 from recovery.policies.classification import Classifier
@@ -52,6 +56,9 @@ with extra("launcher"):
 
 JOURNALS = ".recovery"
 """The folder below the root for the output of commands; plans keep their journals in one of that name."""
+
+_roots: WeakKeyDictionary[Recovery, Path] = WeakKeyDictionary()
+"""The roots of the launchers, by their services."""
 
 
 class Calls(NamedTuple):
@@ -80,8 +87,13 @@ class Bricks:
         breaker: BreakerPolicy | None = HOST_BREAKER,
         classifier: Classifier | Sequence[Classifier] = (),
     ) -> None:
+        validation.whole("parallel", parallel, least=1)
+        validation.number("stall_timeout", stall_timeout, above=0.0)
+        validation.choice("orphans", orphans, ("wait", "end"))
         self.service = service
         self.root = Path(root).resolve()
+        if (other := _roots.get(service)) is not None:
+            raise ValueError(f"this service has a launcher already, for {other}: use that one, or make a service")
         self.logs = self.root / JOURNALS / "logs" if logs is None else Path(logs).resolve()
         self.follow_links = follow_links
         self._stall_timeout = stall_timeout
@@ -94,16 +106,13 @@ class Bricks:
         self._variables = Variables(service.calls)
         self._checks = DoneChecks(self.place)
         self._tokens = Tokens(service, tokens or {})
-        self._calls = self._recoverable(self.patient if policy is None else policy)
+        waits = waits_for_causes(service.calls, partial(when_full, folder=self.root))
+        patient = msgspec.structs.replace(PATIENT, per_category=waits)
+        self._calls = self._recoverable(patient if policy is None else policy)
         self._own = {name: self._recoverable(one, name) for name, one in policies.items()}
         self.on_stop: list[Callable[[], object]] = []
         """Called after a stop, before what runs is cancelled."""
-
-    @property
-    def patient(self) -> RetryPolicy:
-        """The policy of a launcher that has no other."""
-        waits = waits_for_causes(self.service.calls, partial(when_full, folder=self.root))
-        return msgspec.structs.replace(PATIENT, per_category=waits)
+        _roots[service] = self.root
 
     def _recoverable(self, policy: RetryPolicy, name: str = "") -> Calls:
         """The recoverable functions with *policy*; those of a *name* are operations of their own."""
@@ -153,15 +162,17 @@ class Bricks:
             CallRejectedError: Another download to *to* is under way.
             DownloadError, httpx2.HTTPError, OSError: Its retries are exhausted.
         """
-        urls, target = [source] if isinstance(source, str) else list(source), os.fspath(to)
+        target = os.fspath(to)
+        urls = [source] if isinstance(source, str) or not isinstance(source, Iterable) else list(source)
         check_sources(urls)
-        if sha256 is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
-            raise WishError(f"sha256 must be 64 hex digits, not {sha256!r}")
-        self.place(target)
+        check_promises(sha256, size)
+        check_destination(self.root, target, self.place(target))
         name = name or target
         while True:
             try:
-                return await self._of(name).download(name, *download_arguments(urls, target, sha256, size))
+                return await self._own.get(name, self._calls).download(
+                    name, *download_arguments(urls, target, sha256, size)
+                )
             except JoinedElsewhere:
                 continue  # another process made the file, which is here now
 
@@ -190,24 +201,26 @@ class Bricks:
 
         Raises:
             WishError: There is no program, a folder is outside the root, or the function *done* is not registered.
-            CallRejectedError: The same command is under way with other settings.
+            CallRejectedError: The same command is under way with other settings, or other values of *env*.
             subprocess.CalledProcessError: It has failed, and its retries are exhausted.
             NotDoneError: It has ended well, and is not done.
             OSError: It cannot be started.
         """
-        words, folder = [os.fspath(word) for word in argv], "." if cwd is None else os.fspath(cwd)
+        words, folder = words_of(argv), "." if cwd is None else os.fspath(cwd)
         variables = dict(env or {})
-        check_words(words)
+        check_variables(variables)
+        if silence is not None:
+            validation.number("silence", silence, above=0.0)
         self.place(folder)
         key = self._command_key(words, folder)
         name = name or f"{Path(words[0]).name}-{key[-6:]}"
-        self._variables.give(key, variables)
-        try:
-            arguments = command_arguments(words, folder, variables, silence, self._checks.written(done))
-            await self._of(name).command(name, *arguments)
-        except JoinedElsewhere as elsewhere:
-            if elsewhere.ended != "succeeded":
-                raise
+        arguments = command_arguments(words, folder, variables, silence, self._checks.written(done))
+        with self._variables.given(key, variables):
+            try:
+                await self._own.get(name, self._calls).command(name, *arguments)
+            except JoinedElsewhere as elsewhere:
+                if elsewhere.ended != "succeeded":
+                    raise
 
     def resume(self) -> Resumption:
         """Go on with the calls that a dead process left, as ``service.resume``."""
@@ -216,9 +229,6 @@ class Bricks:
     def register(self, check: Callable[[], object]) -> Callable[[], object]:
         """Let *check* be the ``done`` of commands, also of those that are resumed: by its module and qualified name."""
         return self._checks.register(check)
-
-    def _of(self, name: str) -> Calls:
-        return self._own.get(name, self._calls)
 
     # what the calls do
 
@@ -240,8 +250,8 @@ class Bricks:
                         on_begin=saver.begin,
                     )
 
-                sources = [url_of(url, os.environ.get("HF_ENDPOINT")) for url in urls]
-                return await download_from(sources, attempt, begun=begun_from(place))
+                plain = [url_of(url, os.environ.get("HF_ENDPOINT")) for url in urls]
+                return await download_from(plain, attempt, held=partial(held_by, place))
 
     async def _command(
         self, name: str, argv: list[str], cwd: str, env: dict[str, str], silence: float | None, done: str | None
@@ -250,6 +260,8 @@ class Bricks:
             return
         key, folder = self._command_key(argv, cwd), self.place(cwd)
         values = await self._variables.of(key, env)
+        if folder.exists() and not folder.is_dir():
+            raise WishError(f"{name} cannot run in {cwd}, which is no folder")
         folder.mkdir(parents=True, exist_ok=True)
         await run_command(
             name,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +23,9 @@ class DoneChecks:
         self._functions: dict[str, Callable[[], object]] = {}
 
     def register(self, function: Callable[[], object]) -> Callable[[], object]:
-        """Know *function* by its module and qualified name."""
+        """Know *function* by its module and qualified name. Raises TypeError for an async one."""
+        if not callable(function) or inspect.iscoroutinefunction(function):
+            raise TypeError(f"what tells that a command is done must be a plain function, not {function!r}")
         self._functions[_name_of(function)] = function
         return function
 
@@ -31,8 +34,11 @@ class DoneChecks:
         if done is None:
             return None
         if isinstance(done, str | os.PathLike):
-            self._place(os.fspath(done))
+            if self._place(os.fspath(done)) == self._place(""):
+                raise WishError(f"done={os.fspath(done)!r} is the root itself, which is there before")
             return path_of(os.fspath(done))
+        if not callable(done):
+            raise WishError(f"done must be a path or a function, not {done!r}")
         if self._functions.get(name := _name_of(done)) is not done:
             short = name.rpartition(".")[2]
             raise WishError(f"done={name} is not registered: launcher.register({short}), before resume()")

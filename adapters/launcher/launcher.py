@@ -63,6 +63,8 @@ class Launcher(Bricks):
         return BlockingLauncher(launcher, launcher)
 
     async def __aenter__(self) -> Self:
+        if self._is_entered:
+            raise RuntimeError("this launcher is entered already; one `async with` is enough")
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(stopping(self.stop, self.kill))
             stack.push_async_callback(self._close_client)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import anyio
 
-from events.errors import NeedsPerson
+from events.errors import CallRejectedError, NeedsPerson
 from events.evidence import Remedy
 from recovery.calls import Calls
 from recovery.serialization.secret import Secret
@@ -23,11 +25,28 @@ class Variables:
         self._calls = calls
         self._values: dict[str, Mapping[str, str]] = {}
         self._given: dict[str, anyio.Event] = {}
+        self._asking: Counter[str] = Counter()
 
-    def give(self, key: str, env: Mapping[str, str | Secret]) -> None:
-        """The program asks for the command *key* with the variables *env*."""
-        self._values[key] = {name: value for name, value in env.items() if isinstance(value, str)}
-        self._given.setdefault(key, anyio.Event()).set()
+    @contextmanager
+    def given(self, key: str, env: Mapping[str, str | Secret]) -> Iterator[None]:
+        """In this block the program asks for the command *key* with the variables *env*.
+
+        Raises CallRejectedError if it asks for it with other values already.
+        """
+        values = {name: value for name, value in env.items() if isinstance(value, str)}
+        before = self._values.get(key, {})
+        if not self._asking[key]:
+            self._values[key] = values
+            self._given.pop(key, anyio.Event()).set()
+        elif before.keys() == values.keys() and before != values:  # with other names it is another wish in the journal
+            other = ", ".join(name for name in values if values[name] != before[name])
+            reason = f"the same command is under way with another value of {other}; wait for its end, or cancel it"
+            raise CallRejectedError("command", reason)
+        self._asking[key] += 1
+        try:
+            yield
+        finally:
+            self._asking[key] -= 1
 
     async def of(self, key: str, written: Mapping[str, str]) -> dict[str, str | Secret]:
         """The values of a call, once they are known: of *written*, references by name, and "" for a plain value.
@@ -36,7 +55,8 @@ class Variables:
 
         Raises MissingSecretError for a reference to what is not there.
         """
-        if not all(written.values()):
+        plain = {name for name, reference in written.items() if not reference}
+        while not plain <= self._values.get(key, {}).keys():
             await self._given.setdefault(key, anyio.Event()).wait()
         values = self._values.get(key, {})
         return {

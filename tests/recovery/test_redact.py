@@ -101,6 +101,8 @@ LEAKS = [
     json.dumps(json.dumps({"password": f'{SECRET} "{SECRET}'})),
     repr(json.dumps({"token": SECRET})),
     f"{{'token': b'{SECRET}'}}",
+    *(form({"token": [SECRET]}) for form in (str, json.dumps)),
+    *(form({"current_inputs": {"text": [SECRET]}, "current_outputs": ["9"]}) for form in (str, json.dumps)),
     f"token=SecretStr('{SECRET}')",
     f"[(b'authorization', b'Basic {SECRET}')]",
     f"auth=('me', '{SECRET}')",
@@ -192,6 +194,11 @@ def test_what_is_around_a_secret_is_kept() -> None:
     assert redact(f"GET https://u:{SECRET}@host/m?a=1&token={SECRET}&b=2 failed") == (
         "GET https://***@host/m?a=1&token=***&b=2 failed"
     )
+
+
+def test_of_a_failed_node_of_comfyui_all_but_its_inputs_is_kept() -> None:
+    said = {"node_id": "3", "current_inputs": {"key": [SECRET], "seed": [1]}, "current_outputs": ["9"]}
+    assert redact(str(said)) == "{'node_id': '3', 'current_inputs': ***, 'current_outputs': ['9']}"
 
 
 def test_what_real_failures_say_is_left_alone() -> None:

@@ -345,6 +345,18 @@ async def test_an_answer_that_is_encoded_all_the_same_is_decoded(tmp_path: Path)
     assert len(notes) <= len(CONTENT) // 300_000 + 1
 
 
+@pytest.mark.parametrize("encoding", ["gzip", "x-gzip"])
+async def test_a_compressed_file_is_not_decoded_because_its_server_names_the_encoding(
+    tmp_path: Path, encoding: str
+) -> None:
+    body = gzip.compress(CONTENT)
+    headers = {"Content-Encoding": encoding, "Content-Length": str(len(body))}
+    with Target(tmp_path, faults=[Answer(200, headers, body)]) as target:
+        target.destination = target.destination.with_name("nodes.tar.gz")
+        await target.attempt()
+    assert target.destination.read_bytes() == body
+
+
 async def test_an_encoded_response_that_breaks_off_is_not_resumed(tmp_path: Path) -> None:
     body = gzip.compress(CONTENT)
     headers = {"Content-Encoding": "gzip", "Content-Length": str(len(body)), "ETag": '"x"'}
@@ -354,6 +366,25 @@ async def test_an_encoded_response_that_breaks_off_is_not_resumed(tmp_path: Path
         await target.attempt(sha256=SHA256)
     assert "range" not in target.asked[1]
     assert target.destination.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("size", [len(CONTENT), None], ids=["size known", "unknown"])
+@pytest.mark.parametrize("came", [HALF // 2, HALF, len(CONTENT) - 1])
+async def test_a_whole_file_that_comes_again_without_its_length_is_not_taken_for_whole_when_it_is_cut(
+    tmp_path: Path, came: int, size: int | None
+) -> None:
+    headers = {"ETag": '"x"', "Connection": "close"}
+    cut, whole = (
+        Answer(200, {**headers, **more}, body) for more, body in (({}, CONTENT[:came]), (WHOLE.headers, CONTENT))
+    )
+    with Target(tmp_path, faults=[cut, whole, whole]) as target:
+        target.leave(CONTENT[:HALF], etag='"x"', size=size)
+        if came < HALF:
+            with pytest.raises(UnusableResponseError, match=f"ended {HALF - came} bytes before"):
+                await target.attempt()
+        if size is not None or came < HALF:
+            await target.attempt()
+            assert target.destination.read_bytes() == CONTENT
 
 
 async def test_a_rest_without_an_entity_tag_keeps_the_known_one(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,6 +24,7 @@ from adapters.downloads import (
 )
 from adapters.downloads.mirrors import GoodHosts, download_from, is_failover, order
 from adapters.downloads.refusals import AccessError
+from adapters.downloads.sidecar import held_by
 from recovery.service import Recovery
 from tests.adapters.downloads.targets import CONTENT, SHA256
 
@@ -58,15 +60,16 @@ class Mirrors:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    async def round(self, **options: Any) -> Downloaded:
-        """Download one more file of the same hosts, in one round."""
+    async def round(self, *, place: str = "", **options: Any) -> Downloaded:
+        """Download one more file of the same hosts, or the one at *place*, in one round."""
         self.rounds += 1
-        place = self.folder / f"model {self.rounds}.bin"
-        async with httpx2.AsyncClient(timeout=0.15) as client:
+        to = self.folder / (place or f"model {self.rounds}.bin")
+        async with httpx2.AsyncClient(timeout=0.4) as client:
             return await download_from(
                 self.urls,
-                lambda url: download(client, url, place, **{"sha256": SHA256} | options),
+                lambda url: download(client, url, to, **{"sha256": SHA256} | options),
                 memory=self.memory,
+                held=partial(held_by, to),
             )
 
     @property
@@ -86,7 +89,7 @@ class Mirrors:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("fault", [Reset(0.5), Stall(0.5, 0.2), Answer(502), Answer(503), Answer(504)])
+@pytest.mark.parametrize("fault", [Reset(0.5), Stall(0.5, 0.6), Answer(502), Answer(503), Answer(504)])
 async def test_after_a_failure_of_the_host_the_next_one_serves_the_rest(tmp_path: Path, fault: Fault) -> None:
     with Mirrors(tmp_path, [fault], []) as mirrors:
         arrived = await mirrors.round()
@@ -161,6 +164,31 @@ async def test_after_the_refusal_of_a_remembered_mirror_the_first_host_decides(t
         assert mirrors.asked() == [0, 1]
         await mirrors.round()
         assert mirrors.asked() == [0]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("is_there", [True, False])
+async def test_without_a_hash_a_mirror_costs_no_byte_of_the_host_that_goes_on(tmp_path: Path, is_there: bool) -> None:
+    with Mirrors(tmp_path, [Reset(0.4), Reset(0.4)], [Reset(0.4)] * 9) as mirrors:
+        if not is_there:
+            mirrors.urls[1] = f"http://127.0.0.1:{free_port()}/model.bin"
+        for _ in range(2):
+            with pytest.raises(httpx2.TransportError):
+                await mirrors.round(sha256=None, place="model.bin")
+        await mirrors.round(sha256=None, place="model.bin")
+        assert mirrors.asked() == [0, 0, 0]
+    assert (tmp_path / "model.bin").read_bytes() == CONTENT
+
+
+@pytest.mark.anyio
+async def test_without_a_hash_a_host_that_gives_nothing_more_gives_way_to_a_mirror(tmp_path: Path) -> None:
+    with Mirrors(tmp_path, [Reset(0.4), Answer(503), Answer(503)], [Answer(503), Reset(0.8)]) as mirrors:
+        for _ in range(3):
+            with pytest.raises(httpx2.HTTPError):
+                await mirrors.round(sha256=None, place="model.bin")
+        await mirrors.round(sha256=None, place="model.bin")
+        assert mirrors.statuses == [[200, 503, 503], [503, 200, 206]]
+    assert (tmp_path / "model.bin").read_bytes() == CONTENT
 
 
 @pytest.mark.anyio

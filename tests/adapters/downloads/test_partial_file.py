@@ -40,6 +40,10 @@ def left(folder: Path, data: bytes = b"12345", **known: Any) -> None:
     (folder / "model.bin.part.json").write_bytes(msgspec.json.encode(Sidecar(**known)))
 
 
+def known_of(folder: Path) -> Sidecar:
+    return msgspec.json.decode((folder / "model.bin.part.json").read_bytes(), type=Sidecar)
+
+
 @pytest.mark.parametrize(
     ("known", "wanted", "offset"),
     [
@@ -47,7 +51,6 @@ def left(folder: Path, data: bytes = b"12345", **known: Any) -> None:
         ({"offset": 3}, {}, 3),
         ({"offset": 7}, {}, 5),
         ({}, {"url": f"{URL}?signature=2"}, 5),
-        ({"url": "https://other.org/"}, {}, 0),
         ({"sha256": "a" * 64}, {"sha256": "a" * 64}, 5),
         ({"sha256": "a" * 64}, {"sha256": "A" * 64}, 5),
         ({"sha256": "a" * 64, "url": "https://other.org/"}, {"sha256": "a" * 64}, 5),
@@ -56,8 +59,6 @@ def left(folder: Path, data: bytes = b"12345", **known: Any) -> None:
         ({}, {"sha256": "a" * 64}, 5),
         ({"sha256": "a" * 64, "url": "https://other.org/"}, {}, 5),
         ({"linked": "a" * 40, "url": "https://other.org/"}, {}, 5),
-        ({"linked": "a" * 40, "url": "https://other.org/"}, {"sha256": "a" * 64}, 0),
-        ({"etag": '"a"', "url": "https://other.org/"}, {"sha256": "a" * 64}, 0),
         ({"size": 9}, {"size": 9}, 5),
         ({"size": 9}, {"size": 8}, 0),
         ({"size": 9}, {}, 5),
@@ -69,6 +70,24 @@ def test_a_part_is_trusted_as_far_as_it_is_the_same_content(
     left(tmp_path, **known)
     partial = opened(tmp_path, **wanted)
     assert (partial.offset, partial_path(partial.destination).stat().st_size) == (offset, offset)
+    partial.close()
+
+
+@pytest.mark.parametrize("known", [{"etag": '"a"'}, {"linked": "a" * 40}, {}], ids=str)
+def test_bytes_of_another_url_that_nothing_identifies_stay_as_they_are_until_others_come(
+    tmp_path: Path, known: dict[str, Any]
+) -> None:
+    left(tmp_path, **known, url="https://other.org/")
+    before = known_of(tmp_path)
+    partial = opened(tmp_path, sha256=SHA256)
+    partial.close()
+    assert (partial.offset, known_of(tmp_path)) == (
+        5,
+        msgspec.structs.replace(before, written_to=partial.sidecar.written_to),
+    )
+    partial = opened(tmp_path, sha256=SHA256)
+    partial.restart()
+    assert (partial.offset, partial.sidecar.url, partial.sidecar.etag, partial.sidecar.sha256) == (0, URL, None, SHA256)
     partial.close()
 
 
@@ -113,7 +132,7 @@ def test_the_length_of_another_file_in_the_place_of_the_part_is_not_trusted(tmp_
 def test_a_part_that_is_longer_than_the_whole_is_not_trusted_beyond_its_sync(tmp_path: Path) -> None:
     killed(tmp_path)
     sidecar = tmp_path / "model.bin.part.json"
-    noted = msgspec.json.decode(sidecar.read_bytes(), type=Sidecar)
+    noted = known_of(tmp_path)
     sidecar.write_bytes(msgspec.json.encode(msgspec.structs.replace(noted, size=7)))
     partial = opened(tmp_path, boot="this boot")
     assert partial.offset == 5
@@ -123,6 +142,7 @@ def test_a_part_that_is_longer_than_the_whole_is_not_trusted_beyond_its_sync(tmp
 def test_a_part_for_another_content_has_no_sidecar_when_its_first_bytes_come(tmp_path: Path) -> None:
     killed(tmp_path)
     partial = opened(tmp_path, url="https://other.org/", boot="this boot")
+    partial.restart()
     partial.write(b"others")
     assert not (tmp_path / "model.bin.part.json").exists()
     partial.close()

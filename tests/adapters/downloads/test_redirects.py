@@ -11,7 +11,7 @@ import httpx2
 import pytest
 
 from adapters.demo.server import Answer, FileServer, Hosted
-from adapters.downloads import WrongContentError, download
+from adapters.downloads import RefusedError, UnusableResponseError, WrongContentError, download
 from tests.adapters.downloads.targets import CONTENT
 
 pytestmark = pytest.mark.anyio
@@ -91,4 +91,22 @@ async def test_the_server_that_was_asked_says_what_the_file_is_and_no_other(
     linked = {"X-Linked-Etag": f'"{"0" * 64}"'}
     hosted.faults = [Answer(302, fault.headers | linked) for fault in hosted.faults if isinstance(fault, Answer)]
     with pytest.raises(WrongContentError, match="its sha256 is") if is_said else nullcontext():
+        await made.credentials(tmp_path)
+
+
+async def test_a_server_that_says_another_size_than_what_it_led_to_is_told_before_a_byte_is_written(
+    tmp_path: Path,
+) -> None:
+    made = Hops(*"AB")
+    away = Answer(302, {"Location": made.urls[1], "X-Linked-Etag": '"x"', "X-Linked-Size": "5"})
+    made.servers["A"].files["/0"].faults = [away]
+    with pytest.raises(UnusableResponseError, match=f"has 5 bytes, says the server; what it led to has {len(CONTENT)}"):
+        await made.credentials(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_redirect_to_no_port_is_refused_in_one_line(tmp_path: Path) -> None:
+    made = Hops(*"AB")
+    made.servers["A"].files["/0"].faults = [Answer(302, {"Location": "http://127.0.0.1:99999/x?token=secret"})]
+    with pytest.raises(RefusedError, match=r"led to http://127.0.0.1:99999/x, and ports end at 65535"):
         await made.credentials(tmp_path)

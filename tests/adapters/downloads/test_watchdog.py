@@ -67,6 +67,12 @@ def test_the_last_bytes_of_a_file_may_come_slowly(rest: int | None, is_ended: bo
     assert (ended_after([(1.0, 1)] * 900, rest=rest) is not None) is is_ended
 
 
+def test_the_last_bytes_of_a_file_do_not_take_for_ever() -> None:
+    assert ended_after([(2.0, 1)] * 900, rest=LEAST - 1) == WINDOW
+    assert ended_after([(1.0, 1)] * 150 + [(2.0, 1)] * 900, rest=LEAST - 1) == 2 * WINDOW
+    assert ended_after([(25.0, 1)] * 3 + [(25.0, 7)], rest=10) is None
+
+
 def test_a_watchdog_can_be_turned_off() -> None:
     watchdog = Watchdog("model", Trickle(least=0), clock=iter(range(0, 10**6, 100)).__next__)
     for _ in range(1000):

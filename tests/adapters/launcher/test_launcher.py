@@ -9,20 +9,22 @@ import sys
 import textwrap
 import time
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
 
-from adapters.demo.server import Reset, Stall, free_port
+from adapters.demo.server import Stall
 from adapters.launcher.launcher import Launcher
 from adapters.launcher.wishes import NotDoneError, WishError
 from adapters.memory import MemoryStore
 from events.errors import CallRejectedError
 from events.operation_events import OperationResumed
-from recovery import Constant, RetryPolicy, presets
+from recovery import RetryPolicy, presets
 from recovery.service import Recovery
 from tests.adapters.downloads.targets import CONTENT, SHA256, Target
 from tests.recorded_events import events_of
+from tests.slow import few
 
 pytestmark = pytest.mark.anyio
 
@@ -50,15 +52,6 @@ async def test_equal_downloads_are_one_and_another_wish_for_the_file_is_named(tm
             with pytest.raises(CallRejectedError, match=f"(?s)with other arguments.*{SHA256[:20]}.*{'0' * 20}"):
                 await launcher.download(target.url, "model.bin", "0" * 64)
     assert len(target.requests) == 1
-
-
-async def test_bytes_of_a_mirror_outlast_a_first_host_that_is_dead(tmp_path: Path) -> None:
-    gone = f"http://127.0.0.1:{free_port()}/model.bin"
-    at_once = RetryPolicy(backoff=Constant(0.0))
-    async with Launcher(Recovery(store=MemoryStore()), tmp_path, policy=at_once, breaker=None) as launcher:
-        with Target(tmp_path, faults=[Reset(0.5)]) as target:
-            await launcher.download([gone, target.url], to="model.bin")
-    assert [request.status for request in target.requests] == [200, 206]
 
 
 async def test_it_works_alone_without_being_entered(tmp_path: Path) -> None:
@@ -92,16 +85,58 @@ async def test_a_registered_function_says_whether_a_command_is_done(tmp_path: Pa
         await launcher.run(python("pass"), done=lambda: True)
 
 
+async def made() -> bool:
+    return True
+
+
 @pytest.mark.parametrize(
-    ("argv", "said"),
+    ("argv", "options", "said"),
     [
-        ([], "needs a program"),
-        (["git", "a\0b"], "word 1 of the command has a null character"),
+        ([], {}, "needs a program"),
+        ("git pull", {}, "must be a list of texts, not 'git pull'"),
+        (["sleep", 1], {}, "word 1 of the command must be a text or a path, not a int"),
+        (["git", "a\0b"], {}, "word 1 of the command has a null character"),
+        (["cat", "\udcff"], {}, "word 1 of the command is not UTF-8"),
+        (["true"], {"env": {"A": 5}}, "the value of A must be a text or a Secret, not a int"),
+        (["true"], {"env": {"A=B": ""}}, "'A=B' is no name of a variable"),
+        (["true"], {"silence": -1.0}, "silence must be greater than 0"),
+        (["true"], {"done": ""}, "is the root itself"),
+        (["true"], {"done": 5}, "must be a path or a function, not 5"),
     ],
 )
-async def test_a_command_that_cannot_be_run_is_refused(argv: list[str], said: str, tmp_path: Path) -> None:
-    with pytest.raises(WishError, match=said):
-        await Launcher(Recovery(store=MemoryStore()), tmp_path).run(argv)
+async def test_a_command_that_cannot_be_run_is_refused(
+    argv: Any, options: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    launcher = Launcher(service := Recovery(store=MemoryStore()), tmp_path)
+    with pytest.raises(ValueError, match=said):
+        await launcher.run(argv, **options)
+    assert not service.calls.running()  # no call was begun
+
+
+async def test_an_async_function_does_not_tell_whether_a_command_is_done(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="must be a plain function"):
+        Launcher(Recovery(store=MemoryStore()), tmp_path).register(made)
+
+
+async def test_a_service_has_one_launcher_which_is_entered_once(tmp_path: Path) -> None:
+    service = Recovery(store=MemoryStore())
+    async with Launcher(service, tmp_path) as launcher:
+        with pytest.raises(ValueError, match="this service has a launcher already, for /"):
+            Launcher(service, tmp_path)
+        with pytest.raises(RuntimeError, match="is entered already"):
+            await launcher.__aenter__()
+
+
+async def test_another_value_of_a_variable_is_another_wish_and_is_not_shown(tmp_path: Path) -> None:
+    wait = python("import os, time; open('began', 'w'); time.sleep(0.2); open('made', 'w').write(os.environ['KEY'])")
+    async with Launcher(Recovery(store=MemoryStore()), tmp_path) as launcher, anyio.create_task_group() as group:
+        for _ in range(2):  # equal ones are one
+            group.start_soon(lambda: launcher.run(wait, env={"KEY": "first"}))
+        while not (tmp_path / "began").exists():
+            await anyio.sleep(0.005)
+        with pytest.raises(CallRejectedError, match="another value of KEY; wait for its end"):
+            await launcher.run(wait, env={"KEY": "second"})
+    assert (tmp_path / "made").read_text() == "first"
 
 
 async def test_what_looks_like_a_secret_in_a_command_is_told_of(
@@ -116,6 +151,29 @@ async def test_a_place_outside_the_root_is_refused(tmp_path: Path) -> None:
     launcher = Launcher(Recovery(store=MemoryStore()), tmp_path / "models")
     with pytest.raises(WishError, match="outside"):
         await launcher.download("https://example.org/x", to="../x")
+
+
+@pytest.mark.parametrize(
+    ("wish", "said"),
+    [
+        ({"to": "."}, "'.' is the root itself"),
+        ({"to": ""}, "'' is the root itself"),
+        ({"to": "x" * 256}, "too long: a file or folder has at most 255 bytes"),
+        ({"to": "\udc80"}, "cannot be journalled"),
+        ({"size": "5"}, "size must be a number of bytes, not '5'"),
+        ({"size": -1}, "size must be a number of bytes, not -1"),
+        ({"sha256": b"a" * 64}, "sha256 must be 64 hex digits"),
+        ({"source": None}, "a download needs a URL.*not None"),
+        ({"source": ["https://example.org/x", 5]}, "a download needs a URL.*not 5"),
+        ({"source": []}, "a download needs a URL"),
+    ],
+    ids=str,
+)
+async def test_a_download_that_cannot_be_made_is_refused(tmp_path: Path, wish: dict[str, Any], said: str) -> None:
+    launcher = Launcher(Recovery(store=MemoryStore()), tmp_path / "models")
+    with pytest.raises(WishError, match=said):
+        await launcher.download(**{"source": "https://example.org/x", "to": "x", **wish})
+    assert not (tmp_path / "models").exists()
 
 
 async def test_values_of_variables_are_not_journalled_and_a_resumed_call_waits_for_them(tmp_path: Path) -> None:
@@ -169,7 +227,7 @@ else:
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+@pytest.mark.parametrize("number", few([signal.SIGTERM, signal.SIGINT], signal.SIGTERM))
 def test_a_signal_ends_the_processes_and_the_next_run_goes_on(number: signal.Signals, tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text(textwrap.dedent(PROGRAM))
     command = [sys.executable, "program.py", WORK]
@@ -210,7 +268,7 @@ ASYNC = """
 """
 
 
-@pytest.mark.parametrize("program", [PROGRAM, ASYNC], ids=["blocking", "async"])
+@pytest.mark.parametrize("program", few([PROGRAM, ASYNC], PROGRAM))
 def test_a_second_interruption_kills_what_does_not_end(program: str, tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text(textwrap.dedent(program))
     environment = {**os.environ, "PYTHONPATH": os.getcwd()}
