@@ -36,7 +36,7 @@ NAMES = "token|secret|password|passwd|pwd|passphrase|credentials?"
 MARK = r"(?:'\"'\"'|\\{0,8}['\"])"  # a quote, as a shell or a further quotation spells it
 QUOTE = rf"(?:{MARK}|%22|%27|&quot;|&#39;)"
 CODED = "%(?:25){0,3}"  # what is percent-encoded may be encoded again
-IS = rf"{QUOTE}?\s{{0,2}}(?:=>|[=:]|{CODED}3[DA])\s{{0,2}}"
+IS = rf"{QUOTE}?\s{{0,2}}(?:=>|[=:]|{CODED}3[DA])\s{{0,2}}(?:\[\s{{0,9}})?+"
 BEGINS = r"(?P<escape>\\{0,8})(?P<quote>'\"'\"'|['\"])"
 OPEN = rf"(?P<open>(?:[\w.]{{1,40}}\(|b)?{BEGINS})"
 TO_CLOSE = r"(?:(?!(?<!\\)(?P=escape)(?P=quote))[^\r\n])*(?P<close>(?P=escape)(?P=quote))"
@@ -52,11 +52,13 @@ ESCAPED = r"(?<=%[0-9A-F]{2})|(?<=\\[a-z])|(?<=\\x[0-9A-F]{2})|(?<=\\u[0-9A-F]{4
 WORD_BEGINS = rf"(?:(?<![A-Z0-9])|{ESCAPED})"
 OPTION_BEGINS = rf"(?:(?<![\w-])|{ESCAPED})"
 NAME_BEGINS = rf"(?:(?<![a-z])|{ESCAPED})"
-QUESTION = r"(?:(?<!an answer: )(?<!answer to ['\"])(?<!question ['\"])|(?!token:[\w.-]{1,32}(?![\w.-])))"
-"""Not the name of a question that asks for a token (``an answer: token:huggingface``)."""
+ASKED = r"token:[\w.-]{1,32}(?![\w.-])|secret:(?:env|file):[\w./-]{1,64}(?![\w./-])"  # the name of a question
+QUESTION = rf"(?:(?<!an answer: )(?<!answer to ['\"])(?<!question ['\"])|(?!{ASKED}))"
 SECRET_NEEDLES = ("token", "secret", "pass", "pwd", "credential")
 
 SHAPES: tuple[tuple[tuple[str, ...], str], ...] = (
+    # What a failed node of ComfyUI was given: API keys among prompts.
+    (("current_inputs",), rf"(current_inputs{IS}){UNMASKED}{{(?:(?!,\s{{0,9}}{QUOTE}current_outputs)[\s\S])*"),
     # Private keys (RFC 7468), in lines, in one line, or escaped; the end may be missing.
     (
         ("private",),

@@ -54,7 +54,7 @@ def folder_of_user() -> Path:
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode):
         raise UnsafeFileError(folder, "is no folder")
-    if found.st_uid != os.getuid() or found.st_mode & 0o077:
+    if found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o77:
         raise UnsafeFileError(folder, "is open to other users")
     return folder
 

@@ -49,6 +49,7 @@ async def download(
     size: int | None = None,
     headers: HeadersOf = no_headers,
     on_progress: OnProgress = lambda _offset, _size: None,
+    on_begin: OnProgress = lambda _offset, _size: None,
     save_every: int = SAVE_BYTES,
     trickle: Trickle = TRICKLE,
 ) -> Downloaded:
@@ -66,7 +67,8 @@ async def download(
         size: In bytes, checked if given.
         headers: Gives each hop of redirects, by its URL, the headers for that hop alone, such as a token.
         on_progress: Called about once a second with the bytes that are safely on the disk, and the whole size or None;
-            at first with what is there, if anything is; also with those of another download that is waited for.
+            also with those of another download that is waited for.
+        on_begin: Called likewise once, before the first request, with the bytes that are there.
         save_every: Bytes after which the file is synced, if that comes before a second has passed.
         trickle: How few bytes in how many seconds end the attempt; ``Trickle(least=0)`` for none.
 
@@ -82,11 +84,10 @@ async def download(
             on_progress(partial.size, partial.size)
             return partial
         total: int | None = None
-        if partial.offset:
-            on_progress(partial.offset, partial.sidecar.size)
         try:
             if not partial.is_complete:
                 await claim.cover(partial)
+                on_begin(partial.offset, partial.sidecar.size)
                 await receive(client, url, partial, claim, on_progress, save_every, headers, trickle)
             start, received = partial.start, partial.offset - partial.start
             whole = total = await anyio.to_thread.run_sync(partial.finish)

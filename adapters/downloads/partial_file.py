@@ -60,10 +60,8 @@ class PartialFile:
     was written: in the same boot, the whole length of the same file is trusted. Otherwise the smaller of the sidecar's
     offset and the length is.
 
-    The file is locked while it is open, and never longer than the bytes that came. No sidecar is made for a file that
-    arrives before the first ``save`` or ``note``.
-
-    Set *is_resumable* to False for bytes that cannot be resumed, because they came encoded. They are not recorded.
+    The file is locked while it is open, and never longer than the bytes that came. No sidecar is made before the first
+    ``save`` or ``note``. Set *is_resumable* to False for bytes that came encoded: they are not recorded.
 
     Args:
         destination: Where the whole file goes.
@@ -136,7 +134,7 @@ class PartialFile:
         if self._has_its_name:
             forget_sidecar(self.destination)
         self._truncate(0)
-        self.is_resumable, self._is_noted = True, False
+        self.is_resumable = True
         self._forget()
 
     def write_beside(self) -> None:
@@ -148,11 +146,11 @@ class PartialFile:
         self._kept, self._source = self._file, beside_path(self.destination)
         self._file = FileIO(open_plain(self._source, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode=0o666), "r+")
         self._truncate(0)
-        self._is_noted = False
         self._forget()
 
     def _forget(self) -> None:
         """Know of the content what was promised, and nothing more."""
+        self._is_noted = False
         known = self.sidecar
         self.sidecar = msgspec.structs.replace(self._wanted, written_to=known.written_to, was_refused=known.was_refused)
 
@@ -271,9 +269,8 @@ class PartialFile:
                 if is_left := self.offset > 0 and self.is_resumable:
                     self.save()
             if not is_left:
-                self.sidecar = msgspec.structs.replace(self.sidecar, offset=0)
+                self._forget()
                 if self._is_refused:
-                    self._forget()
                     write_sidecar(self.destination, msgspec.structs.replace(self.sidecar, was_refused=True))
                 else:
                     sidecar_path(self.destination).unlink(missing_ok=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
 from typing import TypeAlias
@@ -30,9 +31,6 @@ HeadersOf: TypeAlias = Callable[[str], Mapping[str, str]]
 
 CREDENTIALS = ("authorization", "cookie", "proxy-authorization")
 """Headers of the client that no other origin gets."""
-
-REFUSAL_SECONDS = 10.0
-"""Seconds in which the body of a refusal must come: what comes later is not read."""
 
 COMPRESSED = (".gz", ".tgz")
 """Endings of names of files that are compressed themselves."""
@@ -61,15 +59,19 @@ async def receive(
     gave no byte is made once more, then one for the whole file, of which the bytes that are there are skipped.
 
     Raises:
+        httpx2.ReadError: TLS broke off in the middle.
         StalePartialFileError: The file has changed twice.
         UnusableResponseError: No response could be used.
     """
     fruitless, has_dropped = 0, False
     while True:
         before = partial.offset
-        answer, is_over = await _exchange(
-            client, url, partial, claim, fruitless, headers_of, claim.following(on_progress), save_every, trickle
-        )
+        try:
+            answer, is_over = await _exchange(
+                client, url, partial, claim, fruitless, headers_of, claim.following(on_progress), save_every, trickle
+            )
+        except ssl.SSLError as error:  # in the middle of a response, httpx2 leaves it as it is under asyncio
+            raise httpx2.ReadError(str(error)) from error
         if is_over:
             return
         name, why = partial.destination.name, answer.why or "the response had no byte"
@@ -115,7 +117,7 @@ async def _exchange(
     async with _response(client, url, headers, headers_of) as (response, linked):
         status, got = response.status_code, _as_stored(response.headers, partial.destination.suffix.lower())
         if status not in (200, 206, 416):
-            await _raise_refusal(response, asked=url)
+            await _raise_refusal(response, asked=url, most=client.timeout.read)
             raise DownloadError(f"{without_secrets(url)} answered {status}, which is neither a file nor an error")
         first, linked_size = linked_of(linked)
         now = msgspec.structs.replace(identity_of(got), sha256=first.sha256, linked=first.linked)
@@ -134,7 +136,7 @@ async def _exchange(
         async with aclosing(response.aiter_bytes() if is_decoded else response.aiter_raw()) as chunks:
             first_chunk = await _make_place(partial, answer, chunks)
             partial.describe(now, size=size, end=answer.end)
-            partial.is_resumable = is_plain and answer.advice != "beside"
+            partial.is_resumable = is_plain
             await claim.cover(partial, is_described=True)
             partial.write(first_chunk)
             left = None if partial.sidecar.size is None else partial.sidecar.size - partial.offset + answer.skip
@@ -235,10 +237,10 @@ async def _response(
         await response.aclose()
 
 
-async def _raise_refusal(response: httpx2.Response, *, asked: str) -> None:
-    """Raise what *response* means, if its status is an error; read a part of its body for that."""
+async def _raise_refusal(response: httpx2.Response, *, asked: str, most: float | None) -> None:
+    """Raise what *response* means, if its status is an error; read a part of its body for that, for *most* seconds."""
     body = bytearray()
-    with suppress(httpx2.HTTPError), anyio.move_on_after(REFUSAL_SECONDS):  # what came of it is enough
+    with suppress(httpx2.HTTPError), anyio.move_on_after(most):  # what came of it is enough
         async with aclosing(response.aiter_bytes()) as chunks:
             async for chunk in chunks:
                 body += chunk

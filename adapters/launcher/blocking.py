@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager, nullcontext
 from types import FrameType, TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
@@ -39,27 +39,36 @@ class BlockingLauncher:
         self._lifetime = lifetime
         self._stack = ExitStack()
         self._portal: BlockingPortal | None = None
+        self._under_way: dict[threading.Event, Future[Any]] = {}
+        self._is_ending = False
         self.register = bricks.register
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            stack.enter_context(_raising())
+            stack.enter_context(self._raising())
             self._portal = stack.enter_context(start_blocking_portal())
             stack.enter_context(self._portal.wrap_async_context_manager(self._lifetime))
+            stack.push(self._end_calls)
             self._stack = stack.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool | None:
-        is_stopped = isinstance(error, KeyboardInterrupt | StoppedBySignal)
-        if is_stopped:
+        with nullcontext() if error is None else self._killing():
+            return self._stack.__exit__(kind, error, traceback)
+
+    def _end_calls(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        """Let the calls of other threads end before the launcher does; those of a body that has failed are left."""
+        self._portal = None
+        calls = tuple(self._under_way.items())
+        if error is not None:
             self._launcher.stop()
-        with _killing(self._launcher.kill) if is_stopped else nullcontext():
-            try:
-                return self._stack.__exit__(kind, error, traceback)
-            finally:
-                self._portal = None
+            self._cancel(calls)
+            return
+        with self._cancelling(calls):
+            for is_over, _ in calls:
+                is_over.wait()
 
     def download(
         self,
@@ -90,7 +99,8 @@ class BlockingLauncher:
         """As ``Launcher.resume``; ``service.resume`` would be called outside the thread that resumes calls."""
         if self._portal is None:
             raise RuntimeError(OUTSIDE)
-        return self._portal.call(self._launcher.resume)
+        (resumption,) = self._portal.call(lambda: (self._launcher.resume(),))  # the portal awaits what can be awaited
+        return resumption
 
     def _call(self, brick: Callable[[], Awaitable[T]]) -> T:
         if self._portal is None:
@@ -104,38 +114,61 @@ class BlockingLauncher:
                 is_over.set()
 
         future: Future[T] = self._portal.start_task_soon(run)
+        self._under_way[is_over] = future
         try:
-            return future.result()
-        except (KeyboardInterrupt, StoppedBySignal):
-            self._launcher.stop()  # before the call is cancelled: it has no end in the journal
-            with _killing(self._launcher.kill):
-                future.cancel()
-                is_over.wait()
+            with self._cancelling([(is_over, future)]):
+                return future.result()
+        finally:
+            del self._under_way[is_over]
+
+    # the end
+
+    @contextmanager
+    def _raising(self) -> Iterator[None]:
+        """Have SIGTERM and SIGHUP raise StoppedBySignal in the main thread; Ctrl-C raises KeyboardInterrupt already."""
+
+        def stop(number: int, _frame: FrameType | None) -> None:
+            if not self._is_ending:  # a second SIGTERM is not more than the first
+                raise StoppedBySignal(number)
+
+        numbers = [one for one in handled() if one != signal.SIGINT]
+        for number in numbers:
+            signal.signal(number, stop)
+        try:
+            yield
+        finally:
+            for number in numbers:
+                signal.signal(number, signal.SIG_DFL)
+
+    @contextmanager
+    def _cancelling(self, calls: Sequence[tuple[threading.Event, Future[Any]]]) -> Iterator[None]:
+        """Cancel *calls* if an exception ends the block; a signal leaves them to the next run."""
+        try:
+            yield
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt | SystemExit):
+                self._launcher.stop()  # before they are cancelled: they have no end in the journal
+            self._cancel(calls)
             raise
 
+    def _cancel(self, calls: Sequence[tuple[threading.Event, Future[Any]]]) -> None:
+        with self._killing():
+            for _, future in calls:
+                future.cancel()
+            for is_over, _ in calls:
+                is_over.wait()
 
-@contextmanager
-def _raising() -> Iterator[None]:
-    """Have SIGTERM and SIGHUP raise StoppedBySignal in the main thread; Ctrl-C raises KeyboardInterrupt already."""
-
-    def stop(number: int, _frame: FrameType | None) -> None:
-        raise StoppedBySignal(number)
-
-    numbers = [one for one in handled() if signal.getsignal(one) == signal.SIG_DFL]
-    for number in numbers:
-        signal.signal(number, stop)
-    try:
-        yield
-    finally:
-        for number in numbers:
-            signal.signal(number, signal.SIG_DFL)
-
-
-@contextmanager
-def _killing(kill: Callable[[], object]) -> Iterator[None]:
-    """Have a further Ctrl-C *kill* what does not end by itself."""
-    before = signal.signal(signal.SIGINT, lambda _number, _frame: kill())
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
+    @contextmanager
+    def _killing(self) -> Iterator[None]:
+        """Have a further Ctrl-C kill what does not end by itself."""
+        before, was_ending = signal.getsignal(signal.SIGINT), self._is_ending
+        is_handled = signal.SIGINT in handled()
+        if is_handled:
+            signal.signal(signal.SIGINT, lambda _number, _frame: self._launcher.kill())
+            self._is_ending = True
+        try:
+            yield
+        finally:
+            if is_handled:
+                signal.signal(signal.SIGINT, before)
+                self._is_ending = was_ending

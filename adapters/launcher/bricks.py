@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
+from weakref import WeakKeyDictionary
 
 import anyio
 import anyio.to_thread
@@ -22,22 +23,26 @@ from adapters.downloads.sidecar import held_by
 from adapters.downloads.sources import url_of
 from adapters.downloads.space import when_full
 from adapters.downloads.tokens import Tokens
+from adapters.launcher.asked_again import AskedAgain
+from adapters.launcher.checkpoints import Saver
 from adapters.launcher.done_checks import Done, DoneChecks, shown_of
-from adapters.launcher.places import outside
+from adapters.launcher.places import JOURNALS, outside
 from adapters.launcher.variables import Variables
 from adapters.launcher.wishes import (
     NotDoneError,
     WishError,
     check_destination,
     check_promises,
+    check_settings,
     check_sources,
-    check_words,
+    check_variables,
     command_arguments,
     download_arguments,
+    words_of,
 )
 from adapters.processes.command import kill_all, run_command
 from events.errors import JoinedElsewhere
-from recovery import context
+from recovery import validation
 from recovery.installation import extra
 from recovery.policies.breaker_policy import BreakerPolicy
 from recovery.policies.classification import Classifier
@@ -51,8 +56,8 @@ from recovery.service import Recovery
 with extra("launcher"):
     import httpx2
 
-JOURNALS = ".recovery"
-"""The folder below the root for the output of commands; plans keep their journals in one of that name."""
+_roots: WeakKeyDictionary[Recovery, Path] = WeakKeyDictionary()
+"""The roots of the launchers, by their services."""
 
 
 class Calls(NamedTuple):
@@ -81,8 +86,11 @@ class Bricks:
         breaker: BreakerPolicy | None = HOST_BREAKER,
         classifier: Classifier | Sequence[Classifier] = (),
     ) -> None:
+        check_settings(parallel, stall_timeout, orphans)
         self.service = service
         self.root = Path(root).resolve()
+        if (other := _roots.get(service)) is not None:
+            raise ValueError(f"this service has a launcher already, for {other}: use that one, or make a service")
         self.logs = self.root / JOURNALS / "logs" if logs is None else Path(logs).resolve()
         self.follow_links = follow_links
         self._stall_timeout = stall_timeout
@@ -92,19 +100,17 @@ class Bricks:
         self._slots = anyio.CapacityLimiter(parallel)
         self._client: httpx2.AsyncClient | None = None
         self._is_entered = False
-        self._variables = Variables(service.calls)
-        self._checks = DoneChecks(self.place)
+        self._asked_again = AskedAgain()
+        self._variables = Variables(service.calls, self._asked_again)
+        self._checks = DoneChecks(self.place, self._asked_again)
         self._tokens = Tokens(service, tokens or {})
-        self._calls = self._recoverable(self.patient if policy is None else policy)
+        waits = waits_for_causes(service.calls, partial(when_full, folder=self.root))
+        patient = msgspec.structs.replace(PATIENT, per_category=waits)
+        self._calls = self._recoverable(patient if policy is None else policy)
         self._own = {name: self._recoverable(one, name) for name, one in policies.items()}
         self.on_stop: list[Callable[[], object]] = []
         """Called after a stop, before what runs is cancelled."""
-
-    @property
-    def patient(self) -> RetryPolicy:
-        """The policy of a launcher that has no other."""
-        waits = waits_for_causes(self.service.calls, partial(when_full, folder=self.root))
-        return msgspec.structs.replace(PATIENT, per_category=waits)
+        _roots[service] = self.root
 
     def _recoverable(self, policy: RetryPolicy, name: str = "") -> Calls:
         """The recoverable functions with *policy*; those of a *name* are operations of their own."""
@@ -162,7 +168,9 @@ class Bricks:
         name = name or target
         while True:
             try:
-                return await self._of(name).download(name, *download_arguments(urls, target, sha256, size))
+                return await self._own.get(name, self._calls).download(
+                    name, *download_arguments(urls, target, sha256, size)
+                )
             except JoinedElsewhere:
                 continue  # another process made the file, which is here now
 
@@ -191,24 +199,26 @@ class Bricks:
 
         Raises:
             WishError: There is no program, a folder is outside the root, or the function *done* is not registered.
-            CallRejectedError: The same command is under way with other settings.
+            CallRejectedError: The same command is under way with other settings, or other values of *env*.
             subprocess.CalledProcessError: It has failed, and its retries are exhausted.
             NotDoneError: It has ended well, and is not done.
             OSError: It cannot be started.
         """
-        words, folder = [os.fspath(word) for word in argv], "." if cwd is None else os.fspath(cwd)
+        words, folder = words_of(argv), "." if cwd is None else os.fspath(cwd)
         variables = dict(env or {})
-        check_words(words)
+        check_variables(variables)
+        if silence is not None:
+            validation.number("silence", silence, above=0.0)
         self.place(folder)
         key = self._command_key(words, folder)
         name = name or f"{Path(words[0]).name}-{key[-6:]}"
-        self._variables.give(key, variables)
-        try:
-            arguments = command_arguments(words, folder, variables, silence, self._checks.written(done))
-            await self._of(name).command(name, *arguments)
-        except JoinedElsewhere as elsewhere:
-            if elsewhere.ended != "succeeded":
-                raise
+        arguments = command_arguments(words, folder, variables, silence, self._checks.written(done))
+        with self._variables.given(key, variables):
+            try:
+                await self._own.get(name, self._calls).command(name, *arguments)
+            except JoinedElsewhere as elsewhere:
+                if elsewhere.ended != "succeeded":
+                    raise
 
     def resume(self) -> Resumption:
         """Go on with the calls that a dead process left, as ``service.resume``."""
@@ -218,20 +228,24 @@ class Bricks:
         """Let *check* be the ``done`` of commands, also of those that are resumed: by its module and qualified name."""
         return self._checks.register(check)
 
-    def _of(self, name: str) -> Calls:
-        return self._own.get(name, self._calls)
-
     # what the calls do
 
     async def _download(self, _name: str, urls: list[str], to: str, sha256: str | None, size: int | None) -> Downloaded:
         place = self.place(to)
         async with self._slots, self._http() as client:
             with self._tokens.attempt() as headers:
-                save = _saver()
+                saver = Saver()
 
                 async def attempt(url: str) -> Downloaded:
                     return await download(
-                        client, url, place, sha256=sha256, size=size, headers=headers, on_progress=save
+                        client,
+                        url,
+                        place,
+                        sha256=sha256,
+                        size=size,
+                        headers=headers,
+                        on_progress=saver.save,
+                        on_begin=saver.begin,
                     )
 
                 plain = [url_of(url, os.environ.get("HF_ENDPOINT")) for url in urls]
@@ -242,10 +256,12 @@ class Bricks:
     async def _command(
         self, name: str, argv: list[str], cwd: str, env: dict[str, str], silence: float | None, done: str | None
     ) -> None:
-        if done is not None and await self._checks.is_done(done):
+        if done is not None and await self._checks.is_done(done, name):
             return
         key, folder = self._command_key(argv, cwd), self.place(cwd)
-        values = await self._variables.of(key, env)
+        values = await self._variables.of(key, env, name)
+        if folder.exists() and not folder.is_dir():
+            raise WishError(f"{name} cannot run in {cwd}, which is no folder")
         folder.mkdir(parents=True, exist_ok=True)
         await run_command(
             name,
@@ -255,9 +271,9 @@ class Bricks:
             env=values,
             silence=silence,
             orphans=self._orphans,
-            is_done=None if done is None else partial(self._checks.is_done, done),
+            is_done=None if done is None else partial(self._checks.is_done, done, name),
         )
-        if done is not None and not await self._checks.is_done(done):
+        if done is not None and not await self._checks.is_done(done, name):
             raise NotDoneError(f"{name} ended well, and {shown_of(done)} is not there")
 
     # places
@@ -300,17 +316,3 @@ class Bricks:
             return
         async with make_client(stall_timeout=self._stall_timeout) as client:
             yield client
-
-
-def _saver() -> Callable[[int, int | None], None]:
-    """What saves how far an attempt is; its first call says with how many bytes that begins."""
-    begins: list[int] = []
-
-    def save(offset: int, size: int | None) -> None:
-        if not begins:
-            begins.append(offset)
-        if offset:
-            context.checkpoint({"offset": offset, "size": size, "start": begins[0]})
-            context.progress(offset)
-
-    return save

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -9,20 +10,29 @@ from typing import TypeAlias
 
 import anyio.to_thread
 
+from adapters.launcher.asked_again import AskedAgain
 from adapters.launcher.wishes import WishError
 
 Done: TypeAlias = str | os.PathLike[str] | Callable[[], object]
 
 
 class DoneChecks:
-    """The functions that tell whether commands are done; *place* finds a path below the root."""
+    """The functions that tell whether commands are done.
 
-    def __init__(self, place: Callable[[str], Path]) -> None:
+    Args:
+        place: Finds a path below the root.
+        asked_again: Lets resumed calls wait for the program.
+    """
+
+    def __init__(self, place: Callable[[str], Path], asked_again: AskedAgain) -> None:
         self._place = place
+        self._asked_again = asked_again
         self._functions: dict[str, Callable[[], object]] = {}
 
     def register(self, function: Callable[[], object]) -> Callable[[], object]:
-        """Know *function* by its module and qualified name."""
+        """Know *function* by its module and qualified name. Raises TypeError for an async one."""
+        if not callable(function) or inspect.iscoroutinefunction(function):
+            raise TypeError(f"what tells that a command is done must be a plain function, not {function!r}")
         self._functions[_name_of(function)] = function
         return function
 
@@ -31,20 +41,26 @@ class DoneChecks:
         if done is None:
             return None
         if isinstance(done, str | os.PathLike):
-            self._place(os.fspath(done))
+            if self._place(os.fspath(done)) == self._place(""):
+                raise WishError(f"done={os.fspath(done)!r} is the root itself, which is there before")
             return path_of(os.fspath(done))
+        if not callable(done):
+            raise WishError(f"done must be a path or a function, not {done!r}")
         if self._functions.get(name := _name_of(done)) is not done:
             short = name.rpartition(".")[2]
-            raise WishError(f"done={name} is not registered: launcher.register({short}), before resume()")
+            raise WishError(f"done={name} is not registered: launcher.register({short})")
         return f"function:{name}"
 
-    async def is_done(self, done: str) -> bool:
-        """Whether the path that was journalled as *done* is there, or the function says so."""
+    async def is_done(self, done: str, name: str) -> bool:
+        """Whether the path that was journalled as *done* of the command *name* is there, or the function says so.
+
+        A function of a call that is resumed is waited for, until the program has registered it.
+        """
         kind, _, what = done.partition(":")
         if kind == "path":
             return self._place(what).exists()
-        if what not in self._functions:
-            raise WishError(f"the function {what}, which tells whether the command is done, is not registered")
+        need = f"the function {what}, which tells whether it is done, is not registered"
+        await self._asked_again.until(lambda: what in self._functions, name, need)
         return bool(await anyio.to_thread.run_sync(self._functions[what]))
 
 

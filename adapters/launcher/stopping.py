@@ -13,6 +13,9 @@ import anyio
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGINT") if hasattr(signal, name))
 """The signals that stop a launch; one that is ignored stays so, as ``nohup`` wants it of SIGHUP."""
 
+LOOPS = ("_signal", "asyncio.runners", "trio._core._ki")
+"""The modules of the handlers of Ctrl-C that are no program's own."""
+
 
 class StoppedBySignal(SystemExit):
     """The launch was stopped by a signal, and the next run goes on with it. The exit code is 128 and the signal's.
@@ -30,10 +33,18 @@ class StoppedBySignal(SystemExit):
 
 
 def handled() -> list[signal.Signals]:
-    """The signals that a launch handles in this thread: none outside the main one, where they cannot be received."""
+    """The signals that a launch handles in this thread, but for those that are ignored or that the program handles.
+
+    None outside the main thread, where they cannot be received.
+    """
     if os.name != "posix" or threading.current_thread() is not threading.main_thread():
         return []
-    return [one for one in SIGNALS if signal.getsignal(one) != signal.SIG_IGN]
+    return [one for one in SIGNALS if _is_default(signal.getsignal(one))]
+
+
+def _is_default(handler: object) -> bool:
+    function = getattr(handler, "func", handler)  # asyncio's is a partial
+    return handler == signal.SIG_DFL or getattr(function, "__module__", None) in LOOPS
 
 
 @asynccontextmanager
@@ -47,10 +58,10 @@ async def stopping(stop: Callable[[], object], kill: Callable[[], object]) -> As
     Raises:
         StoppedBySignal: (by the end of the block) A signal came. For Ctrl-C it is KeyboardInterrupt.
     """
-    numbers, caught = handled(), list[signal.Signals]()
+    before, caught = {one: signal.getsignal(one) for one in handled()}, list[signal.Signals]()
 
     async def watch() -> None:
-        with anyio.open_signal_receiver(*numbers) as signals:
+        with anyio.open_signal_receiver(*before) as signals:
             async for number in signals:
                 if caught:  # a second SIGTERM is not more than the first
                     if number == signal.SIGINT:
@@ -62,7 +73,7 @@ async def stopping(stop: Callable[[], object], kill: Callable[[], object]) -> As
 
     error: BaseException | None = None
     async with anyio.create_task_group() as group:
-        if numbers:
+        if before:
             group.start_soon(watch)
         with anyio.CancelScope() as body:
             try:
@@ -70,6 +81,8 @@ async def stopping(stop: Callable[[], object], kill: Callable[[], object]) -> As
             except (Exception, KeyboardInterrupt, SystemExit) as raised:
                 error = raised  # it leaves the block as it is, and not in a group
         group.cancel_scope.cancel()
+    for number, handler in before.items():  # asyncio's receiver leaves the default ones
+        signal.signal(number, handler)
     if caught:
         raise (KeyboardInterrupt() if caught[0] == signal.SIGINT else StoppedBySignal(caught[0])) from error
     if error is not None:

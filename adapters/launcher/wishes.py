@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from urllib.parse import urlsplit
 from adapters.downloads.names import files_of
 from adapters.launcher.limits import too_long, wrong_url
 from events.errors import Permanent
+from recovery import validation
 from recovery.redact import redact
 from recovery.serialization.secret import Secret
 
@@ -24,6 +26,13 @@ class WishError(Permanent, ValueError):
 
 class NotDoneError(Permanent):
     """A command ended well, and what it should make is not there."""
+
+
+def check_settings(parallel: int, stall_timeout: float, orphans: str) -> None:
+    """Raise TypeError or ValueError for settings that no launcher can have."""
+    validation.whole("parallel", parallel, least=1)
+    validation.number("stall_timeout", stall_timeout, above=0.0)
+    validation.choice("orphans", orphans, ("wait", "end"))
 
 
 def check_sources(urls: Sequence[object]) -> None:
@@ -62,17 +71,39 @@ def check_destination(root: Path, text: str, place: Path) -> None:
         raise WishError(f"{text!r} {reason}")
 
 
-def check_words(words: Sequence[str]) -> None:
-    """Raise WishError for words of a command that cannot be run; warn of a secret in them."""
+def words_of(argv: Sequence[str | os.PathLike[str]]) -> list[str]:
+    """The words of a command. Raises WishError for words that cannot be run; warns of a secret in them."""
+    if isinstance(argv, str | bytes):
+        raise WishError(f"argv must be a list of texts, not {redact(repr(argv)):.80}; no shell reads it")
+    words = list[str]()
+    for number, word in enumerate(argv):
+        if not isinstance(text := os.fspath(word) if isinstance(word, os.PathLike) else word, str):
+            raise WishError(f"word {number} of the command must be a text or a path, not a {type(word).__name__}")
+        if "\0" in text:
+            raise WishError(f"word {number} of the command has a null character, which no system passes on")
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise WishError(f"word {number} of the command is not UTF-8, which the journal needs: {text!r}") from None
+        words.append(text)
     if not words or not words[0]:
         raise WishError("a command needs a program")
-    for number, word in enumerate(words):
-        if "\0" in word:
-            raise WishError(f"word {number} of the command has a null character, which no system passes on")
     if (shown := redact(" ".join(words))) != " ".join(words):
         log.warning(
             "the command holds what looks like a secret, and is journalled as it is; pass it by env=: %s", shown
         )
+    return words
+
+
+def check_variables(env: Mapping[str, str | Secret]) -> None:
+    """Raise WishError for variables that no system passes on. A value is not shown, as it may be a secret."""
+    for name, value in env.items():
+        if not isinstance(name, str) or not name or {"=", "\0"} & set(name):
+            raise WishError(f"env: {name!r} is no name of a variable")
+        if not isinstance(value, str | Secret):
+            raise WishError(f"env: the value of {name} must be a text or a Secret, not a {type(value).__name__}")
+        if isinstance(value, str) and "\0" in value:
+            raise WishError(f"env: the value of {name} has a null character, which no system passes on")
 
 
 def download_arguments(urls: Sequence[str], to: str, sha256: str | None, size: int | None) -> list[Any]:

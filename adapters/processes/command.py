@@ -13,6 +13,7 @@ Each command has these files in the folder of logs:
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import logging
 import os
@@ -129,6 +130,12 @@ def kill_all() -> None:
     """Send SIGKILL to every process of each command that this process runs or ends now."""
     for tree in tuple(_running):
         tree.kill()
+
+
+# Where the launcher runs in a daemon thread, or the wait for its thread was interrupted.
+atexit.register(kill_all)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_running.clear)
 
 
 class _Command:

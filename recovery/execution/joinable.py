@@ -131,7 +131,7 @@ class JoinableCalls:
             definition.warn_once(OTHER_ARGUMENTS, str(shared))
         elif isinstance(found, Join):
             found.leave()
-            raise conflict(shared, args, kwargs)
+            raise conflict(shared, runner.codec, args, kwargs)
 
     def _wait(self, join: Join) -> Outcome | SharedCall:
         try:

@@ -27,19 +27,25 @@ def has_other_arguments(
         return False  # they cannot be compared
 
 
-def conflict(shared: SharedCall, args: tuple[Any, ...], kwargs: dict[str, Any]) -> CallRejectedError:
+def conflict(
+    shared: SharedCall, codec: ArgumentCodec, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> CallRejectedError:
     """The error of a call with *args* and *kwargs* while *shared*, with its key, is under way with other arguments."""
-    first, second = _printed(shared.args or (), shared.kwargs), _printed(args, kwargs)
+    first, second = codec.named(shared.args or (), shared.kwargs), codec.named(args, kwargs)
+    equal = [name for name in first if name in second and first[name] == second[name]]
+    shown = [
+        _printed({name: value for name, value in one.items() if (name in equal) is is_equal})
+        for one, is_equal in ((first, False), (second, False), (second, True))
+    ]
     return CallRejectedError(
         shared.name,
-        f"another call for the same thing is under way with other arguments: {shared} has {first}, this one {second}; "
-        "wait for its end, or cancel it",
+        f"another call for the same thing is under way with other arguments: {shared} has {shown[0]}, this one "
+        f"{shown[1]}; wait for its end, or cancel it (both have {shown[2]})",
     )
 
 
-def _printed(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-    shown = [*map(_text_of, args), *(f"{name}={_text_of(value)}" for name, value in kwargs.items())]
-    return brief(f"({', '.join(shown)})", MOST_PRINTED)
+def _printed(values: dict[str, Any]) -> str:
+    return brief(", ".join(f"{name.lstrip('_')}={_text_of(value)}" for name, value in values.items()), MOST_PRINTED)
 
 
 def _text_of(value: object) -> str:

@@ -182,6 +182,10 @@ class ArgumentCodec:
             kwargs = {name: parameter.value(name, node) for parameter, name, node in parameters.by_keyword(kwargs)}
         return tuple(args), kwargs
 
+    def named(self, args: Args, kwargs: Kwargs) -> dict[str, Any]:
+        """The arguments by parameter, defaults included. Raises TypeError if the call does not fit the signature."""
+        return self._parameters.bound(args, kwargs)
+
     def identity(self, args: Args, kwargs: Kwargs) -> bytes:
         """Bytes that are equal for calls with equal arguments, however they are passed, and differ for other calls.
 

@@ -125,6 +125,7 @@ adapters.__main__.main()
     assert (ended.returncode, ended.stderr) == (130, "recovery: interrupted\n")
 
 
+@pytest.mark.slow
 def test_a_terminated_demonstration_ends_its_launch(tmp_path: Path) -> None:
     with running("demo", "--keep", tmp_path / "demo") as process:
         eventually(lambda: list(tmp_path.glob("demo/models/files/*.part")))

@@ -54,7 +54,16 @@ def structs(kind: type[msgspec.Struct]) -> SearchStrategy[Any]:
     """Structs of that type, some fields left at their defaults."""
     fields = {field.name: values(field.type) for field in msgspec.structs.fields(kind)}
     optional = {field.name: fields.pop(field.name) for field in msgspec.structs.fields(kind) if not field.required}
-    return st.fixed_dictionaries(fields, optional=optional).map(lambda given: kind(**given))
+    return st.fixed_dictionaries(fields, optional=optional).map(
+        lambda given: kind(**(_fitting(given) if kind is Remedy else given))
+    )
+
+
+def _fitting(given: dict[str, Any]) -> dict[str, Any]:
+    """*given*, with choices for a choice alone, as a remedy wants them."""
+    if given.get("kind") == "choice":
+        return {**given, "choices": given.get("choices") or ("yes",)}
+    return {**given, "choices": ()} if "choices" in given else given
 
 
 evidences = structs(Evidence)

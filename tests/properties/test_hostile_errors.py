@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import anyio
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -118,6 +119,7 @@ def test_only_the_callers_own_exception_comes_out_once(
     assert service.journal.counts.dropped == 0
 
 
+@pytest.mark.slow
 def test_the_strategy_reaches_what_exceptions_do() -> None:
     seen: Counter[str] = Counter()
 

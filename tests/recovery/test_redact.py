@@ -101,6 +101,8 @@ LEAKS = [
     json.dumps(json.dumps({"password": f'{SECRET} "{SECRET}'})),
     repr(json.dumps({"token": SECRET})),
     f"{{'token': b'{SECRET}'}}",
+    *(form({"token": [SECRET]}) for form in (str, json.dumps)),
+    *(form({"current_inputs": {"text": [SECRET]}, "current_outputs": ["9"]}) for form in (str, json.dumps)),
     f"token=SecretStr('{SECRET}')",
     f"[(b'authorization', b'Basic {SECRET}')]",
     f"auth=('me', '{SECRET}')",
@@ -194,6 +196,11 @@ def test_what_is_around_a_secret_is_kept() -> None:
     )
 
 
+def test_of_a_failed_node_of_comfyui_all_but_its_inputs_is_kept() -> None:
+    said = {"node_id": "3", "current_inputs": {"key": [SECRET], "seed": [1]}, "current_outputs": ["9"]}
+    assert redact(str(said)) == "{'node_id': '3', 'current_inputs': ***, 'current_outputs': ['9']}"
+
+
 def test_what_real_failures_say_is_left_alone() -> None:
     texts = json.dumps(GOLDEN)
     assert redact(texts) == texts
@@ -219,6 +226,7 @@ ORDINARY = [
         "no match for torch==2.1.0+cu118",
         "--user me --no-deps",
     ),
+    *("waits for: an answer: secret:env:HF_TOKEN, at most 1 h", "an answer to 'secret:file:/run/key'; Give it"),
 ]
 
 

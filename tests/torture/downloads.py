@@ -43,12 +43,15 @@ class Scenario(msgspec.Struct, frozen=True):
 SCENARIOS = (
     Scenario("every third answer ignores Range", Rough(ignore_every=3)),
     Scenario("every third answer ignores Range, sha256 known", Rough(ignore_every=3), "right"),
-    Scenario("the same, dated files without an entity tag", Rough(ignore_every=3, etag="none", modified=True)),
+    Scenario("no ETag but a date, every third answer ignores Range", Rough(ignore_every=3, etag="none", modified=True)),
     Scenario("signed URLs, a new ETag each time, sha256 known", Rough(signed=True, etag="new"), "right"),
     Scenario("signed URLs, a new ETag each time, linked sha256", Rough(signed=True, etag="new", linked="sha256")),
-    Scenario("the same, every third answer ignores Range", Rough(signed=True, etag="new", linked="id", ignore_every=3)),
+    Scenario(
+        "signed URLs, linked id, every third answer ignores Range",
+        Rough(signed=True, etag="new", linked="id", ignore_every=3),
+    ),
     Scenario("the file changes midway", Rough(), changes=True),
-    Scenario("the same, signed, new ETags", Rough(signed=True, etag="new", linked="sha256"), changes=True),
+    Scenario("signed URLs, the file changes midway", Rough(signed=True, etag="new", linked="sha256"), changes=True),
     Scenario("the file is not the promised one any more", Rough(), "outdated", changes=True),
 )
 
@@ -81,7 +84,9 @@ def downloads(fork_server: ForkServer, share: float) -> list[Figure]:
             _figure(f"{size // MB} MB cut, {scenario.name}", f"{outcome.attempts} attempts", outcome, scenario.known)
         )
     for name, rough in (("killed", SLOW), ("killed, signed URLs, a new ETag each time", SLOW_AND_SIGNED)):
-        figures.append(_figure(f"{size // MB} MB {name}", f"{KILLS} kills", kill(fork_server, rough, content, KILLS)))
+        kills = scaled(KILLS, share)  # each loses what is on its way, however large the file is
+        done = f"{kills} kill{'s' if kills > 1 else ''}"
+        figures.append(_figure(f"{size // MB} MB {name}", done, kill(fork_server, rough, content, kills)))
     return figures
 
 

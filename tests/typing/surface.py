@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import assert_type
 
+from adapters.downloads import Downloaded
+from adapters.launcher import Launcher
 from adapters.memory import MemoryStore
 from adapters.sqlite.store import SQLiteStore
 from events import (
@@ -253,3 +256,19 @@ def a_file(service: Recovery) -> int:
         with attempt:
             number = attempt.number
     return number
+
+
+# A launcher
+
+
+async def launch(service: Recovery) -> None:
+    async with Launcher(service, "models", tokens={"civitai": Secret("env:TOKEN")}, parallel=2) as launcher:
+        assert_type(launcher.resume(), Resumption)
+        assert_type(await launcher.download(["hf://org/repo/a.gguf"], "a.gguf", size=9), Downloaded)
+        await launcher.run(["true"], env={"A": "b", "TOKEN": Secret("env:TOKEN")}, done=Path("made"))
+
+
+def launch_in_plain_code(service: Recovery) -> None:
+    with Launcher.blocking(service, "models") as launcher:
+        assert_type(launcher.download("https://example.org/a", to=Path("a")).received, int)
+        launcher.run(["true"], done=launcher.register(lambda: True), silence=60.0)

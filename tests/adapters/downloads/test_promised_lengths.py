@@ -5,11 +5,14 @@ from __future__ import annotations
 import resource
 import socketserver
 import threading
+import time
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import anyio
 import httpx2
 import pytest
 
@@ -26,13 +29,16 @@ PIECE = bytes(64 * 1024)
 
 
 class Endless(socketserver.ThreadingTCPServer):
-    """Answers every request with *head*, then sends chunks, encoded with gzip or not, of up to two gigabytes."""
+    """Answers every request with *head*, then sends chunks, encoded with gzip or not, of up to two gigabytes.
+
+    With a *pause*, each chunk is a byte, and comes that many seconds later.
+    """
 
     daemon_threads = True
     allow_reuse_address = True
 
-    def __init__(self, head: str, *, is_gzip: bool = False) -> None:
-        self.head, self.is_gzip = head, is_gzip
+    def __init__(self, head: str, *, is_gzip: bool = False, pause: float = 0.0) -> None:
+        self.head, self.is_gzip, self.pause = head, is_gzip, pause
         self.sent = 0
         super().__init__(("127.0.0.1", 0), Stream)
         self.url = f"http://127.0.0.1:{self.server_address[1]}/model.bin"
@@ -50,7 +56,9 @@ class Stream(socketserver.StreamRequestHandler):
         try:
             self.wfile.write(head.encode())
             while self.server.sent < TWO_GIGABYTES:
-                data = gzip.compress(PIECE) if self.server.is_gzip else PIECE
+                time.sleep(self.server.pause)
+                piece = PIECE[:1] if self.server.pause else PIECE
+                data = gzip.compress(piece) if self.server.is_gzip else piece
                 if data:
                     self.wfile.write(b"%x\r\n%b\r\n" % (len(data), data))
                 self.server.sent += len(PIECE)
@@ -59,8 +67,8 @@ class Stream(socketserver.StreamRequestHandler):
 
 
 @contextmanager
-def serving(head: str, *, is_gzip: bool = False) -> Iterator[Endless]:
-    with Endless(head, is_gzip=is_gzip) as server:
+def serving(head: str, **options: Any) -> Iterator[Endless]:
+    with Endless(head, **options) as server:
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         try:
             yield server
@@ -115,6 +123,13 @@ async def test_a_redirect_whose_body_has_no_end_is_followed(tmp_path: Path) -> N
     with Target(tmp_path) as target, serving(f"302 Found\r\nLocation: {target.url}") as server:
         await fetch(server.url, target.destination, sha256=SHA256)
         assert server.sent < TWO_GIGABYTES // 10
+
+
+async def test_a_refusal_whose_body_trickles_is_not_read_for_longer_than_a_stall(tmp_path: Path) -> None:
+    with serving("404 Not Found", pause=0.02) as server, Target(tmp_path) as target, anyio.fail_after(5.0):
+        target.url = server.url
+        with pytest.raises(httpx2.HTTPStatusError, match="404"):
+            await target.attempt(silence=0.1)
 
 
 async def test_a_body_within_its_promise_arrives(tmp_path: Path) -> None:

@@ -85,6 +85,7 @@ def test_of_a_dead_process_no_call_waits_and_no_probe_is_under_way() -> None:
     assert forced.line(0.0) is None
 
 
+@pytest.mark.slow
 def test_thirty_downloads_from_a_closed_port_end_together_as_one_incident(tmp_path: Path) -> None:
     path, host = tmp_path / "launch.toml", f"127.0.0.1:{free_port()}"
     settings = "[retry]\nmax_retries = 2\ninitial_delay = 0.01\n[wait]\nhost = 0\n[circuit]\nbreak_duration = 0.2\n"

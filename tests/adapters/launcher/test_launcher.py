@@ -24,6 +24,7 @@ from recovery import RetryPolicy, presets
 from recovery.service import Recovery
 from tests.adapters.downloads.targets import CONTENT, SHA256, Target
 from tests.recorded_events import events_of
+from tests.slow import few
 
 pytestmark = pytest.mark.anyio
 
@@ -84,16 +85,58 @@ async def test_a_registered_function_says_whether_a_command_is_done(tmp_path: Pa
         await launcher.run(python("pass"), done=lambda: True)
 
 
+async def made() -> bool:
+    return True
+
+
 @pytest.mark.parametrize(
-    ("argv", "said"),
+    ("argv", "options", "said"),
     [
-        ([], "needs a program"),
-        (["git", "a\0b"], "word 1 of the command has a null character"),
+        ([], {}, "needs a program"),
+        ("git pull", {}, "must be a list of texts, not 'git pull'"),
+        (["sleep", 1], {}, "word 1 of the command must be a text or a path, not a int"),
+        (["git", "a\0b"], {}, "word 1 of the command has a null character"),
+        (["cat", "\udcff"], {}, "word 1 of the command is not UTF-8"),
+        (["true"], {"env": {"A": 5}}, "the value of A must be a text or a Secret, not a int"),
+        (["true"], {"env": {"A=B": ""}}, "'A=B' is no name of a variable"),
+        (["true"], {"silence": -1.0}, "silence must be greater than 0"),
+        (["true"], {"done": ""}, "is the root itself"),
+        (["true"], {"done": 5}, "must be a path or a function, not 5"),
     ],
 )
-async def test_a_command_that_cannot_be_run_is_refused(argv: list[str], said: str, tmp_path: Path) -> None:
-    with pytest.raises(WishError, match=said):
-        await Launcher(Recovery(store=MemoryStore()), tmp_path).run(argv)
+async def test_a_command_that_cannot_be_run_is_refused(
+    argv: Any, options: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    launcher = Launcher(service := Recovery(store=MemoryStore()), tmp_path)
+    with pytest.raises(ValueError, match=said):
+        await launcher.run(argv, **options)
+    assert not service.calls.running()  # no call was begun
+
+
+async def test_an_async_function_does_not_tell_whether_a_command_is_done(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="must be a plain function"):
+        Launcher(Recovery(store=MemoryStore()), tmp_path).register(made)
+
+
+async def test_a_service_has_one_launcher_which_is_entered_once(tmp_path: Path) -> None:
+    service = Recovery(store=MemoryStore())
+    async with Launcher(service, tmp_path) as launcher:
+        with pytest.raises(ValueError, match="this service has a launcher already, for /"):
+            Launcher(service, tmp_path)
+        with pytest.raises(RuntimeError, match="is entered already"):
+            await launcher.__aenter__()
+
+
+async def test_another_value_of_a_variable_is_another_wish_and_is_not_shown(tmp_path: Path) -> None:
+    wait = python("import os, time; open('began', 'w'); time.sleep(0.2); open('made', 'w').write(os.environ['KEY'])")
+    async with Launcher(Recovery(store=MemoryStore()), tmp_path) as launcher, anyio.create_task_group() as group:
+        for _ in range(2):  # equal ones are one
+            group.start_soon(lambda: launcher.run(wait, env={"KEY": "first"}))
+        while not (tmp_path / "began").exists():
+            await anyio.sleep(0.005)
+        with pytest.raises(CallRejectedError, match="another value of KEY; wait for its end"):
+            await launcher.run(wait, env={"KEY": "second"})
+    assert (tmp_path / "made").read_text() == "first"
 
 
 async def test_what_looks_like_a_secret_in_a_command_is_told_of(
@@ -184,14 +227,14 @@ else:
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
-async def test_a_signal_ends_the_processes_and_the_next_run_goes_on(number: signal.Signals, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", few([signal.SIGTERM, signal.SIGINT], signal.SIGTERM))
+def test_a_signal_ends_the_processes_and_the_next_run_goes_on(number: signal.Signals, tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text(textwrap.dedent(PROGRAM))
     command = [sys.executable, "program.py", WORK]
     environment = {**os.environ, "PYTHONPATH": os.getcwd()}
     first = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE)
     while not (tmp_path / "first").exists():
-        await anyio.sleep(0.01)
+        time.sleep(0.01)
     begun = time.monotonic()
     first.send_signal(number)
     with first:
@@ -202,3 +245,42 @@ async def test_a_signal_ends_the_processes_and_the_next_run_goes_on(number: sign
         assert not Path(f"/proc/{pid}").exists() or "(zombie)" in Path(f"/proc/{pid}/status").read_text()
     second = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=20)
     assert (second.stdout, second.returncode) == ("finished\n", 0), second.stderr
+
+
+STUBBORN = """
+import signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+open("first", "w")
+time.sleep(60)
+"""
+ASYNC = """
+    import sys
+    import anyio
+    from adapters.launcher import Launcher
+    from adapters.sqlite import SQLiteStore
+    from recovery import presets
+
+    async def main():
+        async with Launcher(presets.launcher(store=SQLiteStore("journal.db")), ".") as launcher:
+            await launcher.run([sys.executable, "-S", "-c", sys.argv[1]])
+
+    anyio.run(main)
+"""
+
+
+@pytest.mark.parametrize("program", few([PROGRAM, ASYNC], PROGRAM))
+def test_a_second_interruption_kills_what_does_not_end(program: str, tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(textwrap.dedent(program))
+    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+    command = [sys.executable, "program.py", STUBBORN]
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL) as running:
+        while not (tmp_path / "first").exists():
+            time.sleep(0.01)
+        running.send_signal(signal.SIGINT)
+        with pytest.raises(subprocess.TimeoutExpired):
+            running.wait(0.5)
+        begun = time.monotonic()
+        running.send_signal(signal.SIGINT)
+        running.wait(10.0)
+    assert time.monotonic() - begun < 2.0
+    assert running.returncode in (130, -signal.SIGINT)

@@ -57,6 +57,8 @@ def orphan(folder: Path, *argv: str, **changes: Any) -> Iterator[subprocess.Pope
     """A command as a killed launcher leaves it, but for *changes* to the file that names it."""
     mark = f"of {folder}".replace(":", "")
     process = subprocess.Popen(argv, cwd=folder, start_new_session=True, env={**os.environ, VARIABLE: mark})
+    environ = Path(f"/proc/{process.pid}/environ")  # empty while it begins
+    eventually(lambda: process.poll() is not None or VARIABLE.encode() in environ.read_bytes())
     named = Running(mark=mark, argv="", launcher=1, process=identity_of(process.pid))
     (folder / "logs").mkdir()
     (folder / "logs" / "c.running").write_bytes(encode(structs.replace(named, **changes)) + b"\n")

@@ -258,6 +258,7 @@ def test_d13_a_forked_child_writes_its_own_file_and_its_parent_goes_on(
     )
 
 
+@pytest.mark.slow
 def test_d13_a_forked_child_waits_for_no_lock_of_another_thread(tmp_path: Path) -> None:
     codes = run(HELD, tmp_path / "calls.db").codes
     assert len(codes) >= 5

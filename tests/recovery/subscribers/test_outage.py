@@ -25,6 +25,7 @@ from recovery.policies.retry import RetryPolicy, Strategy
 from recovery.service import Recovery
 from recovery.testing import VirtualClock
 from tests.recorded_events import events_of
+from tests.slow import few
 
 NEVER = 1e9
 T = 450.0
@@ -141,7 +142,7 @@ def test_a_call_that_was_never_tried_is_rejected_for_the_incident_and_a_tried_on
     assert sum("incident download[host]" in error.__notes__[0] for error in tried if error) == 3
 
 
-@pytest.mark.parametrize("calls", [1, 30, 300])
+@pytest.mark.parametrize("calls", few([1, 30, 300], 1, 30))
 def test_a_batch_outlives_an_outage_of_twenty_minutes(calls: int) -> None:
     outage = Outage(1200.0, max_retries=8).run(calls)
     assert [error for _, error in outage.ends.values() if error] == []
