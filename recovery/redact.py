@@ -52,8 +52,8 @@ ESCAPED = r"(?<=%[0-9A-F]{2})|(?<=\\[a-z])|(?<=\\x[0-9A-F]{2})|(?<=\\u[0-9A-F]{4
 WORD_BEGINS = rf"(?:(?<![A-Z0-9])|{ESCAPED})"
 OPTION_BEGINS = rf"(?:(?<![\w-])|{ESCAPED})"
 NAME_BEGINS = rf"(?:(?<![a-z])|{ESCAPED})"
-QUESTION = r"(?:(?<!an answer: )(?<!answer to ['\"])(?<!question ['\"])|(?!token:[\w.-]{1,32}(?![\w.-])))"
-"""Not the name of a question that asks for a token (``an answer: token:huggingface``)."""
+ASKED = r"token:[\w.-]{1,32}(?![\w.-])|secret:(?:env|file):[\w./-]{1,64}(?![\w./-])"  # the name of a question
+QUESTION = rf"(?:(?<!an answer: )(?<!answer to ['\"])(?<!question ['\"])|(?!{ASKED}))"
 SECRET_NEEDLES = ("token", "secret", "pass", "pwd", "credential")
 
 SHAPES: tuple[tuple[tuple[str, ...], str], ...] = (

@@ -27,6 +27,7 @@ from adapters.downloads.partial_file import (
 from adapters.downloads.refusals import AccessError, RefusedError, RefusedForNowError
 from adapters.downloads.space import NeverFitsError, NoRoomError
 from adapters.downloads.watchdog import TrickleError
+from adapters.launcher.asked_again import NotAskedForError
 from adapters.launcher.plan import PlanError
 from adapters.launcher.variables import MissingSecretError
 from adapters.launcher.wishes import NotDoneError, WishError
@@ -91,6 +92,7 @@ ERRORS: list[RecoveryError] = [
     NewerJournalError("a.db", 9),
     NoRoomError("no room", Room("models", 7)),
     AwaitableResultError("a coroutine"),
+    NotAskedForError("not asked for"),
     NotDoneError("c ended well"),
     NotDurable("full"),
     OwnError(503, host="example.org"),

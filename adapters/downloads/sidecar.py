@@ -10,7 +10,7 @@ import msgspec
 
 from adapters.disk import decode_plain, sync_file, write_whole
 from adapters.downloads.identity import Identity
-from adapters.downloads.names import sidecar_path
+from adapters.downloads.names import files_of, partial_path, sidecar_path
 
 MOST_SIDECAR_BYTES = 512 * 1024
 """A URL has at most 65 536 characters."""
@@ -49,6 +49,13 @@ def forget_sidecar(destination: Path) -> None:
     except FileNotFoundError:
         return
     sync_file(destination.parent)
+
+
+def clear_sidecar(destination: Path) -> None:
+    """Remove what describes a partial file that has its final name by now, also after a process was killed then."""
+    if not partial_path(destination).exists():
+        for path in files_of(destination)[-2:]:
+            path.unlink(missing_ok=True)
 
 
 def trusted(left: Sidecar, length: int, here: str | None) -> int:

@@ -23,15 +23,17 @@ from adapters.downloads.sidecar import held_by
 from adapters.downloads.sources import url_of
 from adapters.downloads.space import when_full
 from adapters.downloads.tokens import Tokens
+from adapters.launcher.asked_again import AskedAgain
 from adapters.launcher.checkpoints import Saver
 from adapters.launcher.done_checks import Done, DoneChecks, shown_of
-from adapters.launcher.places import outside
+from adapters.launcher.places import JOURNALS, outside
 from adapters.launcher.variables import Variables
 from adapters.launcher.wishes import (
     NotDoneError,
     WishError,
     check_destination,
     check_promises,
+    check_settings,
     check_sources,
     check_variables,
     command_arguments,
@@ -53,9 +55,6 @@ from recovery.service import Recovery
 
 with extra("launcher"):
     import httpx2
-
-JOURNALS = ".recovery"
-"""The folder below the root for the output of commands; plans keep their journals in one of that name."""
 
 _roots: WeakKeyDictionary[Recovery, Path] = WeakKeyDictionary()
 """The roots of the launchers, by their services."""
@@ -87,9 +86,7 @@ class Bricks:
         breaker: BreakerPolicy | None = HOST_BREAKER,
         classifier: Classifier | Sequence[Classifier] = (),
     ) -> None:
-        validation.whole("parallel", parallel, least=1)
-        validation.number("stall_timeout", stall_timeout, above=0.0)
-        validation.choice("orphans", orphans, ("wait", "end"))
+        check_settings(parallel, stall_timeout, orphans)
         self.service = service
         self.root = Path(root).resolve()
         if (other := _roots.get(service)) is not None:
@@ -103,8 +100,9 @@ class Bricks:
         self._slots = anyio.CapacityLimiter(parallel)
         self._client: httpx2.AsyncClient | None = None
         self._is_entered = False
-        self._variables = Variables(service.calls)
-        self._checks = DoneChecks(self.place)
+        self._asked_again = AskedAgain()
+        self._variables = Variables(service.calls, self._asked_again)
+        self._checks = DoneChecks(self.place, self._asked_again)
         self._tokens = Tokens(service, tokens or {})
         waits = waits_for_causes(service.calls, partial(when_full, folder=self.root))
         patient = msgspec.structs.replace(PATIENT, per_category=waits)
@@ -256,10 +254,10 @@ class Bricks:
     async def _command(
         self, name: str, argv: list[str], cwd: str, env: dict[str, str], silence: float | None, done: str | None
     ) -> None:
-        if done is not None and await self._checks.is_done(done):
+        if done is not None and await self._checks.is_done(done, name):
             return
         key, folder = self._command_key(argv, cwd), self.place(cwd)
-        values = await self._variables.of(key, env)
+        values = await self._variables.of(key, env, name)
         if folder.exists() and not folder.is_dir():
             raise WishError(f"{name} cannot run in {cwd}, which is no folder")
         folder.mkdir(parents=True, exist_ok=True)
@@ -271,9 +269,9 @@ class Bricks:
             env=values,
             silence=silence,
             orphans=self._orphans,
-            is_done=None if done is None else partial(self._checks.is_done, done),
+            is_done=None if done is None else partial(self._checks.is_done, done, name),
         )
-        if done is not None and not await self._checks.is_done(done):
+        if done is not None and not await self._checks.is_done(done, name):
             raise NotDoneError(f"{name} ended well, and {shown_of(done)} is not there")
 
     # places

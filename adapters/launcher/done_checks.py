@@ -10,16 +10,23 @@ from typing import TypeAlias
 
 import anyio.to_thread
 
+from adapters.launcher.asked_again import AskedAgain
 from adapters.launcher.wishes import WishError
 
 Done: TypeAlias = str | os.PathLike[str] | Callable[[], object]
 
 
 class DoneChecks:
-    """The functions that tell whether commands are done; *place* finds a path below the root."""
+    """The functions that tell whether commands are done.
 
-    def __init__(self, place: Callable[[str], Path]) -> None:
+    Args:
+        place: Finds a path below the root.
+        asked_again: Lets resumed calls wait for the program.
+    """
+
+    def __init__(self, place: Callable[[str], Path], asked_again: AskedAgain) -> None:
         self._place = place
+        self._asked_again = asked_again
         self._functions: dict[str, Callable[[], object]] = {}
 
     def register(self, function: Callable[[], object]) -> Callable[[], object]:
@@ -41,16 +48,19 @@ class DoneChecks:
             raise WishError(f"done must be a path or a function, not {done!r}")
         if self._functions.get(name := _name_of(done)) is not done:
             short = name.rpartition(".")[2]
-            raise WishError(f"done={name} is not registered: launcher.register({short}), before resume()")
+            raise WishError(f"done={name} is not registered: launcher.register({short})")
         return f"function:{name}"
 
-    async def is_done(self, done: str) -> bool:
-        """Whether the path that was journalled as *done* is there, or the function says so."""
+    async def is_done(self, done: str, name: str) -> bool:
+        """Whether the path that was journalled as *done* of the command *name* is there, or the function says so.
+
+        A function of a call that is resumed is waited for, until the program has registered it.
+        """
         kind, _, what = done.partition(":")
         if kind == "path":
             return self._place(what).exists()
-        if what not in self._functions:
-            raise WishError(f"the function {what}, which tells whether the command is done, is not registered")
+        need = f"the function {what}, which tells whether it is done, is not registered"
+        await self._asked_again.until(lambda: what in self._functions, name, need)
         return bool(await anyio.to_thread.run_sync(self._functions[what]))
 
 

@@ -70,14 +70,14 @@ class Launcher(Bricks):
             stack.push_async_callback(self._close_client)
             await stack.enter_async_context(self.service)
             self._stack = stack.pop_all()
-        self._is_entered = True
+        self._is_entered, self._asked_again.has_ended = True, False
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool | None:
         assert self._stack is not None
-        self._is_entered = False
+        self._is_entered, self._asked_again.has_ended = False, True
         return await self._stack.__aexit__(kind, error, traceback)
 
     async def _close_client(self) -> None:

@@ -10,6 +10,9 @@ from adapters.downloads.names import files_of
 from adapters.launcher.document import Download, Step
 from adapters.launcher.limits import too_long
 
+JOURNALS = ".recovery"
+"""The folder beside a plan that holds its journal and its commands' output; below a root, it is for the output."""
+
 
 def outside(root: Path, text: str, place: Path, *, follow_links: bool) -> str | None:
     """Why *place*, to which *text* leads with its links followed, may not be used; None if it may.

@@ -16,7 +16,7 @@ import msgspec
 from adapters.disk import read_plain
 from adapters.launcher.document import KINDS, REFERENCE, TABLES, Command, Document, Download, Step, WaitTable
 from adapters.launcher.limits import wrong_family, wrong_reference, wrong_url, wrong_variable
-from adapters.launcher.places import wrong_places
+from adapters.launcher.places import JOURNALS, wrong_places
 from events.errors import Permanent
 from recovery.configuration import breaker_of, policy_of, rules_of
 from recovery.policies.backoff import Exponential
@@ -28,9 +28,6 @@ from recovery.redact import redact
 from recovery.serialization.secret import Secret
 from recovery.suggestions import hint
 from recovery.tables import TableError
-
-JOURNALS = ".recovery"
-"""The folder beside a plan that holds its journal and its commands' output."""
 
 MOST_BYTES = 16 * 1024 * 1024
 """Bytes of a plan that are read."""

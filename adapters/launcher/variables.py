@@ -6,8 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-import anyio
-
+from adapters.launcher.asked_again import AskedAgain
 from events.errors import CallRejectedError, NeedsPerson
 from events.evidence import Remedy
 from recovery.calls import Calls
@@ -19,12 +18,17 @@ class MissingSecretError(NeedsPerson):
 
 
 class Variables:
-    """What the program gave for the variables of its commands, by their keys. *calls* asks for what is missing."""
+    """What the program gave for the variables of its commands, by their keys.
 
-    def __init__(self, calls: Calls) -> None:
+    Args:
+        calls: Asks for secrets that are missing.
+        asked_again: Lets resumed calls wait for the program.
+    """
+
+    def __init__(self, calls: Calls, asked_again: AskedAgain) -> None:
         self._calls = calls
+        self._asked_again = asked_again
         self._values: dict[str, Mapping[str, str]] = {}
-        self._given: dict[str, anyio.Event] = {}
         self._asking: Counter[str] = Counter()
 
     @contextmanager
@@ -37,7 +41,6 @@ class Variables:
         before = self._values.get(key, {})
         if not self._asking[key]:
             self._values[key] = values
-            self._given.pop(key, anyio.Event()).set()
         elif before.keys() == values.keys() and before != values:  # with other names it is another wish in the journal
             other = ", ".join(name for name in values if values[name] != before[name])
             reason = f"the same command is under way with another value of {other}; wait for its end, or cancel it"
@@ -48,16 +51,16 @@ class Variables:
         finally:
             self._asking[key] -= 1
 
-    async def of(self, key: str, written: Mapping[str, str]) -> dict[str, str | Secret]:
+    async def of(self, key: str, written: Mapping[str, str], name: str) -> dict[str, str | Secret]:
         """The values of a call, once they are known: of *written*, references by name, and "" for a plain value.
 
-        Plain values of a call that is resumed are known once the program asks for the command again.
+        Plain values of a call that is resumed are known once the program asks for the command *name* again.
 
-        Raises MissingSecretError for a reference to what is not there.
+        Raises MissingSecretError for a reference to what is not there, and as ``AskedAgain.until``.
         """
         plain = {name for name, reference in written.items() if not reference}
-        while not plain <= self._values.get(key, {}).keys():
-            await self._given.setdefault(key, anyio.Event()).wait()
+        what = f"values of variables are not journalled ({', '.join(plain)})"
+        await self._asked_again.until(lambda: plain <= self._values.get(key, {}).keys(), name, what)
         values = self._values.get(key, {})
         return {
             name: value_of(self._calls, name, reference) if reference else values[name]

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from adapters.downloads.names import files_of
 from adapters.launcher.limits import too_long, wrong_url
 from events.errors import Permanent
+from recovery import validation
 from recovery.redact import redact
 from recovery.serialization.secret import Secret
 
@@ -25,6 +26,13 @@ class WishError(Permanent, ValueError):
 
 class NotDoneError(Permanent):
     """A command ended well, and what it should make is not there."""
+
+
+def check_settings(parallel: int, stall_timeout: float, orphans: str) -> None:
+    """Raise TypeError or ValueError for settings that no launcher can have."""
+    validation.whole("parallel", parallel, least=1)
+    validation.number("stall_timeout", stall_timeout, above=0.0)
+    validation.choice("orphans", orphans, ("wait", "end"))
 
 
 def check_sources(urls: Sequence[object]) -> None:

@@ -65,12 +65,14 @@ class Output:
         self._on_copied = on_copied
         self._most_raw = most_raw
         self._lines = Lines()
+        self._is_at_the_beginning = False
 
     def begin(self) -> None:
         """Begin a run, once what earlier processes printed is copied."""
         self.copy_rest()
         self._empty()
         self._log_file.begin()
+        self._is_at_the_beginning = True
 
     def open_for_process(self) -> int:
         """A descriptor for the standard output of the command. Close it once the process has inherited it.
@@ -87,7 +89,9 @@ class Output:
         size = self._size()
         must_empty = size >= self._most_raw
         left_out = size - self._offset - (CHUNK if must_empty else MOST_BEHIND)
-        if left_out > 0:
+        if self._is_at_the_beginning:  # that is kept, however fast the rest comes
+            must_empty, self._is_at_the_beginning = False, size == 0
+        elif left_out > 0:
             self._offset += left_out
             self._lines.skip()
             self._tell([f"[... {left_out} bytes are left out ...]"])

@@ -226,6 +226,7 @@ ORDINARY = [
         "no match for torch==2.1.0+cu118",
         "--user me --no-deps",
     ),
+    *("waits for: an answer: secret:env:HF_TOKEN, at most 1 h", "an answer to 'secret:file:/run/key'; Give it"),
 ]
 
 

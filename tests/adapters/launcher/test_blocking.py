@@ -15,7 +15,7 @@ import pytest
 
 from adapters.launcher import Launcher
 from adapters.memory import MemoryStore
-from events.operation_events import OperationSucceeded
+from events.operation_events import GaveUp, OperationSucceeded
 from recovery import presets
 from tests.recorded_events import events_of
 
@@ -23,12 +23,14 @@ WORK = "import os, time; open('began', 'a').write(os.environ.get('KEY', 'x')); t
 COMMAND = [sys.executable, "-S", "-c", WORK]
 
 
-async def left(store: MemoryStore, root: Path) -> None:
+async def left(store: MemoryStore, root: Path, done: Any = "made") -> None:
     """Begin COMMAND in a process that dies."""
     service = presets.launcher(store=store)
     with anyio.CancelScope() as scope:
         async with Launcher(service, root) as launcher, anyio.create_task_group() as group:
-            group.start_soon(lambda: launcher.run(COMMAND, env={"KEY": "a"}, done="made"))
+            if callable(done):
+                launcher.register(done)
+            group.start_soon(lambda: launcher.run(COMMAND, env={"KEY": "a"}, done=done))
             while not (root / "began").exists():
                 await anyio.sleep(0.005)
             assert service.journal is not None
@@ -51,6 +53,35 @@ def test_resume_returns_although_a_command_waits_for_its_variables(tmp_path: Pat
     thread.start()
     assert returned.wait(5.0)
     thread.join(10.0)
+    assert (tmp_path / "began").read_text() == "ab"
+
+
+def test_a_command_that_no_program_asks_for_again_does_not_hold_the_end(tmp_path: Path) -> None:
+    store = MemoryStore()
+    anyio.run(left, store, tmp_path)
+    service = presets.launcher(store=store)
+    given_up = events_of(service, GaveUp)
+    with Launcher.blocking(service, tmp_path) as launcher:
+        launcher.resume()
+    assert [one.operation for one in given_up] == ["command"]
+    assert (tmp_path / "began").read_text() == "a"
+
+
+def is_made() -> bool:
+    return Path("made").exists()
+
+
+def test_a_resumed_command_waits_for_the_function_that_says_whether_it_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    store = MemoryStore()
+    anyio.run(left, store, tmp_path, is_made)
+    with Launcher.blocking(presets.launcher(store=store), tmp_path) as launcher:
+        launcher.resume()
+        threading.Event().wait(0.1)
+        launcher.register(is_made)
+        launcher.run(COMMAND, env={"KEY": "b"}, done=is_made)
     assert (tmp_path / "began").read_text() == "ab"
 
 

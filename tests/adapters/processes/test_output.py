@@ -152,6 +152,15 @@ def test_the_file_is_emptied_although_it_is_not_read_to_its_end(tmp_path: Path) 
     assert copied.lines[-1] == "last"
 
 
+def test_the_beginning_is_kept_however_fast_the_rest_comes(tmp_path: Path) -> None:
+    with closing(Copied(tmp_path)) as copied:
+        copied.output.begin()
+        copied.write(b"first cause\n" + b"x" * 99 + b"\n" * 4_000_000 + b"last\n")
+        copied.output.copy_rest()
+    assert (copied.lines[0], copied.lines[-1]) == ("first cause", "last")
+    assert any("bytes are left out ...]" in line for line in copied.lines)
+
+
 def test_output_that_comes_too_fast_is_left_out_in_the_middle(tmp_path: Path) -> None:
     with closing(Copied(tmp_path)) as copied:
         copied.write(b"first\n")
