@@ -249,6 +249,8 @@ class Bricks:
                     )
 
                 plain = [url_of(url, os.environ.get("HF_ENDPOINT")) for url in urls]
+                if len(plain) == 1:
+                    return await attempt(plain[0])
                 return await download_from(plain, attempt, held=partial(held_by, place))
 
     async def _command(
