@@ -118,6 +118,7 @@ class Recovery(Declarations, JournalledCalls):
         jumps = self._waiting.conditions.jumps
         self._joinable = JoinableCalls(self._registry, lambda: self._lifetime.journal, self.bus)
         self._steering = Steering(self._waiting, self.bus, self._registry)
+        self._joinable.cancel = self._steering.cancel
         self._questions = Questions(self.bus, self._waiting, lambda: self._lifetime.journal is not None)
         self.calls = Calls(
             self._waiting,
