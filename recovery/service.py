@@ -118,6 +118,7 @@ class Recovery(Declarations, JournalledCalls):
         jumps = self._waiting.conditions.jumps
         self._joinable = JoinableCalls(self._registry, lambda: self._lifetime.journal, self.bus)
         self._steering = Steering(self._waiting, self.bus, self._registry)
+        self._joinable.cancel = self._steering.cancel
         self._questions = Questions(self.bus, self._waiting, lambda: self._lifetime.journal is not None)
         self.calls = Calls(
             self._waiting,
@@ -298,6 +299,7 @@ class Recovery(Declarations, JournalledCalls):
         Their callers get StaysPendingError if they joined another call. The journal takes no more events.
         """
         self._lifetime.stop()
+        self.configure(enable_logging=False)  # what is cancelled now has not failed
 
     def close(self) -> None:
         """End for good: write the journal, deliver what is queued (5 s). Idempotent; later calls run unjournalled."""

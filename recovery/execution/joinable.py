@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 OTHER_ARGUMENTS = "a call has the idempotency key of a call with other arguments, and gets its result"
 
+OUTDATED = "a dead process was asked for it, and this one for something else in its place"
+
 log = own_log("recovery")
 
 
@@ -55,6 +57,8 @@ class JoinableCalls:
         """What dead processes left."""
         self.claims = ClaimBook(journal)
         """The calls that no other process may run now."""
+        self.cancel: Callable[[str, str], str] = lambda _call, _reason: ""
+        """Cancels a call by its id; "" if that is not possible."""
         self._journal = journal
         self._is_silent = registry.is_silent
         self._clock = bus.clock
@@ -72,10 +76,13 @@ class JoinableCalls:
                 query.wait()
             self.pending.learn(runner.definition)
         made.former = former
-        found = self._enter(runner, made, args, kwargs)
-        if isinstance(found, Join):
-            joined, found = found.shared, self._wait(found)
-            _note_repeated(former, runner, joined)
+        while isinstance(join := self._enter(runner, made, args, kwargs), Join):
+            found = self._wait(join)
+            if not (join.is_outdated and join.shared.outcome is not None):
+                _note_repeated(former, runner, join.shared)
+                break
+        else:
+            found = join
         return _deliver(found) if isinstance(found, Outcome) else self.run(runner, found, made)
 
     async def acall(self, runner: Runner, args: Args, kwargs: Kwargs, former: Former | None = None) -> Any:
@@ -86,10 +93,13 @@ class JoinableCalls:
                 await query.await_answer()
             self.pending.learn(runner.definition)
         made.former = former
-        found = self._enter(runner, made, args, kwargs)
-        if isinstance(found, Join):
-            joined, found = found.shared, await self._await(found)
-            _note_repeated(former, runner, joined)
+        while isinstance(join := self._enter(runner, made, args, kwargs), Join):
+            found = await self._await(join)
+            if not (join.is_outdated and join.shared.outcome is not None):
+                _note_repeated(former, runner, join.shared)
+                break
+        else:
+            found = join
         return _deliver(found) if isinstance(found, Outcome) else await self.arun(runner, found, made)
 
     def _ask(self, runner: Runner) -> Query[bool] | None:
@@ -125,11 +135,18 @@ class JoinableCalls:
         return found
 
     def _differ(self, found: SharedCall | Join, shared: SharedCall, runner: Runner, args: Args, kwargs: Kwargs) -> None:
-        """The call has the key of *shared*, and other arguments. Raises CallRejectedError if that is a conflict."""
+        """The call has the key of *shared*, and other arguments.
+
+        Where the resumption runs it for no caller of this process, it gives way. Raises CallRejectedError for another.
+        """
         definition = runner.definition
         if runner.config.on_conflict == "join":
             definition.warn_once(OTHER_ARGUMENTS, str(shared))
         elif isinstance(found, Join):
+            call = shared.attempt.call.id if shared.attempt is not None else ""
+            if shared.is_resumed_here and shared.joins == [found] and self.cancel(call, OUTDATED):
+                found.is_outdated = True
+                return
             found.leave()
             raise conflict(shared, runner.codec, args, kwargs)
 

@@ -137,6 +137,8 @@ class Join(msgspec.Struct, eq=False):
     left: float = JOIN_NOTICE
     outcome: Outcome | None = None
     """What this caller gets although the call has not ended: the service has been closed."""
+    is_outdated: bool = False
+    """Whether the call is cancelled for this caller, which begins another one once it has ended."""
 
     def next_sleep(self, waiter: Waiter) -> float | None:
         """Seconds to sleep now, ``None`` once there is something to ``take``. *waiter* must be a new one."""

@@ -74,6 +74,26 @@ def test_a_wish_that_a_dead_process_left_gives_way_to_another_one_for_the_same_t
     assert (runs, len(cancelled)) == ([("a", 2)], 1)
 
 
+@pytest.mark.anyio
+async def test_a_wish_of_a_dead_process_that_is_resumed_already_gives_way() -> None:
+    runs: list[tuple[Any, ...]] = []
+
+    async def body(*wish: Any) -> int:
+        runs.append(wish)
+        if wish[1] == 1:
+            await anyio.sleep_forever()
+        return len(runs)
+
+    async with Recovery(store=left_wish()) as service:
+        cancelled = events_of(service, OperationCancelled)
+        work = define(service, body, **CONFLICT)
+        service.resume()
+        while not runs:
+            await anyio.sleep(0.001)
+        assert await work("a", 2) == 2
+    assert (runs, len(cancelled)) == ([("a", 1), ("a", 2)], 1)
+
+
 def test_the_result_of_another_wish_is_not_owed() -> None:
     runs: list[tuple[Any, ...]] = []
     with Recovery(store=left_wish()) as service:
