@@ -185,7 +185,7 @@ async def test_values_of_variables_are_not_journalled_and_a_resumed_call_waits_f
         with anyio.CancelScope() as scope:
             async with Launcher(service, tmp_path) as launcher, anyio.create_task_group() as group:
                 group.start_soon(lambda: launcher.run([*command, "0.3"], env={"KEY": "canary-value"}))
-                while not made.exists():
+                while not (made.exists() and made.read_text()):
                     await anyio.sleep(0.005)
                 assert service.journal is not None
                 service.journal.seal()
