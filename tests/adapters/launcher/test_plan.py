@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from adapters.downloads.names import files_of
+from adapters.launcher.arguments import InvalidRequestError
 from adapters.launcher.bricks import Bricks
 from adapters.launcher.document import Command, Download
 from adapters.launcher.plan import MOST_BYTES, LaunchPlan, PlanError, load_plan
-from adapters.launcher.wishes import WishError
 from adapters.memory import MemoryStore
 from events.errors import RecoveryError
 from recovery.policies.backoff import Exponential
@@ -156,7 +156,8 @@ def test_a_link_may_lead_to_where_the_root_is(tmp_path: Path) -> None:
         (("[retry]\ninitial_delay = nan", download()), "retry.initial_delay", "must be finite, not nan"),
         ((download(size="-1"),), "operation[0].size", ""),
         ((download(sha256='""'),), "operation[0].sha256", "must be 64 hex digits"),
-        ((download(destination='"x.part"'),), "operation[0].destination", "as the partial files of downloads have it"),
+        ((download(destination='"x.part"'),), "operation[0].destination",
+         "'x.part' has a name as the partial files of downloads have it; choose another one"),
         ((download(sha256=f'"{SHA256[1:]}"'),), "operation[0].sha256", ""),
         ((download(sha256=f'"{SHA256[1:]}g"'),), "operation[0].sha256", ""),
         ((download(sha256=f'"{SHA256}\\n"'),), "operation[0].sha256", ""),
@@ -250,7 +251,7 @@ def test_a_place_is_looked_up_again_when_it_is_used(tmp_path: Path) -> None:
     assert place_of(plan, "files/model") == tmp_path / "models" / "inside" / "model"
     (tmp_path / "models" / "files").unlink()
     (tmp_path / "models" / "files").symlink_to(tmp_path)
-    with pytest.raises(WishError, match="'files/model' is outside the root"):
+    with pytest.raises(InvalidRequestError, match="'files/model' is outside the root"):
         place_of(plan, "files/model")
 
 
