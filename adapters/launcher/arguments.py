@@ -61,13 +61,9 @@ def check_promises(sha256: object, size: object) -> None:
 def check_destination(root: Path, text: str, place: Path) -> None:
     """Raise InvalidRequestError if no file can be downloaded to *place*, to which *text* leads below *root*."""
     if place == root:
-<<<<<<< HEAD:adapters/launcher/arguments.py
         raise InvalidRequestError(f"{text!r} is the root itself, {root}; name a file below it")
-=======
-        raise WishError(f"{text!r} is the root itself, {root}; name a file below it")
     if is_taken(place.name):
-        raise WishError(f"{text!r} {TAKEN}")
->>>>>>> w-r1:adapters/launcher/wishes.py
+        raise InvalidRequestError(f"{text!r} {TAKEN}")
     try:
         text.encode()
         reason = too_long(place, files_of(place))
