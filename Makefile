@@ -33,10 +33,10 @@ $(EVIDENCE): $(READY)
 demo: $(READY) ## show a launch that fails in seven ways, is killed, and still succeeds (half a minute)
 	$(BIN)/recovery demo
 
-test: $(READY) ## run the tests, of very many cases a few of each kind (a minute and a half)
+test: $(READY) ## run the tests, of very many cases a few of each kind (three minutes)
 	$(BIN)/python -m pytest -n logical --dist loadfile
 
-slow: $(READY) ## run the cases that `make test` leaves out (a minute)
+slow: $(READY) ## run the cases that `make test` leaves out (two minutes)
 	$(BIN)/python -m pytest -n logical --dist loadfile -m slow
 
 check: lint types arch ## run lint, types and arch: everything that needs no test
@@ -65,7 +65,7 @@ plans: $(READY) ## write the tables of docs/plans.md from the types of plans
 mutants: $(READY) ## plant each known bug, and check that its test fails (four minutes)
 	$(BIN)/python -m tests.mutants
 
-torture: $(READY) ## kill, stall and flood the journal, and print what was lost (twelve minutes; SHARE=0.05: one)
+torture: $(READY) ## kill, stall and flood the journal, and print what was lost (a quarter of an hour; SHARE=0.05: one minute)
 	$(BIN)/python -m tests.torture $(ROWS) --share $(SHARE)
 
 bench: $(PEERS) ## measure and print all figures, beside other libraries (six minutes)

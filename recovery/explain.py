@@ -213,7 +213,7 @@ def next_step(event: CallEvent, most_retries: int | None = None) -> str:
         case OperationRecovered(elapsed=elapsed):
             return f"recovered with attempt {event.attempt} after {duration(elapsed)}"
         case OperationInterrupted():
-            return f"stays pending: attempt {event.attempt} is left to another caller or process"
+            return f"stays pending: another caller, or the next run, goes on with attempt {event.attempt}"
         case CallLeftPending(reason=reason):
             return f"stays pending: {reason}"
         case OperationQuarantined(reason=reason):

@@ -299,6 +299,7 @@ class Recovery(Declarations, JournalledCalls):
         Their callers get StaysPendingError if they joined another call. The journal takes no more events.
         """
         self._lifetime.stop()
+        self.configure(enable_logging=False)  # what is cancelled now has not failed
 
     def close(self) -> None:
         """End for good: write the journal, deliver what is queued (5 s). Idempotent; later calls run unjournalled."""

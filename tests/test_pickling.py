@@ -27,9 +27,10 @@ from adapters.downloads.partial_file import (
 from adapters.downloads.refusals import AccessError, RefusedError, RefusedForNowError
 from adapters.downloads.space import NeverFitsError, NoRoomError
 from adapters.downloads.watchdog import TrickleError
+from adapters.launcher.arguments import InvalidRequestError, NotDoneError
+from adapters.launcher.asked_again import NotAskedForError
 from adapters.launcher.plan import PlanError
 from adapters.launcher.variables import MissingSecretError
-from adapters.launcher.wishes import NotDoneError, WishError
 from adapters.memory import MemoryStore
 from adapters.processes.command import SilentCommandError
 from events.bus import Bus
@@ -91,6 +92,7 @@ ERRORS: list[RecoveryError] = [
     NewerJournalError("a.db", 9),
     NoRoomError("no room", Room("models", 7)),
     AwaitableResultError("a coroutine"),
+    NotAskedForError("not asked for"),
     NotDoneError("c ended well"),
     NotDurable("full"),
     OwnError(503, host="example.org"),
@@ -107,7 +109,7 @@ ERRORS: list[RecoveryError] = [
     UnsafeFileError(Path("a.db"), "is a pipe"),
     TrickleError("slow"),
     UnwantedResult([1]),
-    WishError("no program"),
+    InvalidRequestError("no program"),
     WrongContentError("wrong"),
 ]
 

@@ -121,7 +121,10 @@ def _list(questions: list[Question], *, as_json: bool) -> None:
         return
     for one in questions:
         choices = f" ({', '.join(one.choices)})" if one.choices else ""
-        about = "; ".join(filter(None, (f"{one.kind}{choices}", one.reason, one.text, one.link)))
+        asks = "" if one.runs else "no process that runs asks it"
+        about = "; ".join(filter(None, (f"{one.kind}{choices}", asks, one.reason, one.text, one.link)))
         click.echo(f"{printable(one.name)}: {brief(about)}")
-    if not questions:
+    if questions:
+        click.echo("answer one with: recovery answer JOURNAL QUESTION", err=True)
+    else:
         click.echo("no question is open")

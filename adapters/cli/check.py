@@ -48,7 +48,7 @@ def inspection_table(found: Inspection) -> Group:
         Column("operation", overflow="fold", ratio=1),
         Column("retries", no_wrap=True, width=8),
         Column("delays", overflow="fold", width=10),
-        Column("fails in", overflow="fold", width=10),
+        Column("fails in", overflow="fold", width=12),
         Column("circuit", overflow="fold", width=16),
         Column("journal", no_wrap=True, width=7),
         box=None,

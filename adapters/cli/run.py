@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -23,8 +24,9 @@ from events.codec import encode
 from events.event import Event
 from events.journal_events import JournalDegraded, JournalQuarantined
 from events.operation_events import OperationFailed, OperationResumed, OperationStarted
+from events.question_events import QuestionAsked
 from recovery.installation import extra
-from recovery.redact import brief, redacted
+from recovery.redact import brief, printable, redacted
 from recovery.service import Recovery
 
 with extra("launcher"):
@@ -49,7 +51,7 @@ def run(plan: Path, journal: Path | None, as_json: bool) -> None:
             usage_error(error)
         for name in ("recovery", "asyncio"):  # the screen says it already; after Ctrl-C, asyncio says what it gave up
             logging.getLogger(name).addHandler(logging.NullHandler())
-        outcomes = _run_launch(loaded, store, as_json=as_json)
+        outcomes = _run_launch(loaded, store, journal or plan, as_json=as_json)
     except (PlanError, EnvironmentVariableError) as error:
         usage_error(error)
     except StoppedBySignal as stopped:
@@ -61,7 +63,7 @@ def run(plan: Path, journal: Path | None, as_json: bool) -> None:
     sys.exit(1 if failed else 0)
 
 
-def _run_launch(plan: LaunchPlan, store: SQLiteStore, *, as_json: bool) -> dict[str, Outcome]:
+def _run_launch(plan: LaunchPlan, store: SQLiteStore, journal: Path, *, as_json: bool) -> dict[str, Outcome]:
     view = LaunchView(plan.steps)
     screen, warnings = console(as_json=as_json), make_console(stderr=True)
 
@@ -84,10 +86,18 @@ def _run_launch(plan: LaunchPlan, store: SQLiteStore, *, as_json: bool) -> dict[
             lines = ProgressLines(view, click.echo)
             shows.append(service.bus.subscribe(SEEN, lines.feed))
             shown.enter_context(lines.heartbeat())
+        how = service.bus.subscribe(QuestionAsked, lambda event: screen.print(_how(event, journal), soft_wrap=True))
+        launch.on_stop.append(how.close)
         launch.on_stop += [seen.close for seen in shows]  # what is cancelled from then on is not for the screen
         outcomes = anyio.run(launch.run)
         view.end(outcomes)
     return outcomes
+
+
+def _how(event: QuestionAsked, journal: Path) -> str:
+    """How a person answers the question of *event*. Its name is not redacted: `token:HOST` would look like a secret."""
+    what = {"confirm": " yes", "choice": " CHOICE", "text": " TEXT"}.get(event.kind, "")
+    return f"answer it with: recovery answer {printable(shlex.join([str(journal), event.name]))}{what}"
 
 
 def _print_event(event: Event) -> None:

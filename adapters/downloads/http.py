@@ -21,6 +21,7 @@ from adapters.downloads.busy import open_when_free
 from adapters.downloads.content import what_is_wrong
 from adapters.downloads.partial_file import PartialFile
 from adapters.downloads.receiving import HeadersOf, no_headers, receive
+from adapters.downloads.sidecar import clear_sidecar
 from adapters.downloads.space import Claim
 from adapters.downloads.watchdog import TRICKLE, Trickle
 from adapters.downloads.writing import SAVE_BYTES, OnProgress
@@ -113,6 +114,7 @@ def _opener(
             if partial.offset or (whole := _size_if_whole(destination, sha256, size)) is None:
                 return partial
             partial.close()
+        clear_sidecar(destination)
         return Downloaded(path=str(destination), size=whole)
 
     return opened

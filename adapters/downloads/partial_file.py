@@ -20,6 +20,7 @@ from adapters.downloads.identity import Identity, joined
 from adapters.downloads.names import beside_path, partial_path, sidecar_path
 from adapters.downloads.sidecar import (
     Sidecar,
+    clear_sidecar,
     forget_sidecar,
     of_same_content,
     read_sidecar,
@@ -301,7 +302,7 @@ class PartialFile:
         self._source.replace(self.destination)
         if self._kept is not None:
             partial_path(self.destination).unlink(missing_ok=True)
-        sidecar_path(self.destination).unlink(missing_ok=True)
+        clear_sidecar(self.destination)
         sync_file(self.destination.parent)
         self.close()
         return self.offset

@@ -122,7 +122,7 @@ async def _exchange(
         first, linked_size = linked_of(linked)
         now = msgspec.structs.replace(identity_of(got), sha256=first.sha256, linked=first.linked)
         if status != 416:
-            partial.check_promise(now, _agreed(size_in(status, got), linked_size, partial.destination.name))
+            partial.check_promise(now, _size_of(partial.destination.name, linked_size, size_in(status, got)))
         answer = read_response(status, got, asked, now)
         if answer.advice in ("again", "whole", "drop"):
             return answer, False
@@ -149,13 +149,6 @@ async def _exchange(
     # Without a length, a body that was cut looks whole.
     is_cut = known is not None and partial.offset < known and partial.is_resumable and is_known(partial.sidecar)
     return answer, not is_cut
-
-
-def _agreed(size: int | None, linked: int | None, name: str) -> int | None:
-    """The size of the whole file, as the first hop said, else the last. Raises UnusableResponseError if they differ."""
-    if None not in (size, linked) and size != linked:
-        raise UnusableResponseError(f"{name} has {linked} bytes, says the server; what it led to has {size}")
-    return size if linked is None else linked
 
 
 async def _make_place(partial: PartialFile, answer: Answer, chunks: AsyncIterator[bytes]) -> bytes:
@@ -190,6 +183,13 @@ def _as_stored(headers: httpx2.Headers, ending: str) -> Mapping[str, str]:
     if ending in COMPRESSED and encoding_of(headers) in ("gzip", "x-gzip") and "content-length" in headers:
         return {name: value for name, value in headers.items() if name != "content-encoding"}
     return headers
+
+
+def _size_of(name: str, linked: int | None, came: int | None) -> int | None:
+    """The size of a file, by the server that was asked or by the response. Raises UnusableResponseError for two."""
+    if None not in (linked, came) and linked != came:
+        raise UnusableResponseError(f"{name} has {linked} bytes, says the server; what it led to has {came}")
+    return came if linked is None else linked
 
 
 @asynccontextmanager

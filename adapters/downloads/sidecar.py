@@ -9,8 +9,8 @@ from urllib.parse import urlsplit, urlunsplit
 import msgspec
 
 from adapters.disk import decode_plain, sync_file, write_whole
-from adapters.downloads.identity import Identity
-from adapters.downloads.names import sidecar_path
+from adapters.downloads.identity import Identity, is_known
+from adapters.downloads.names import files_of, partial_path, sidecar_path
 
 MOST_SIDECAR_BYTES = 512 * 1024
 """A URL has at most 65 536 characters."""
@@ -51,6 +51,13 @@ def forget_sidecar(destination: Path) -> None:
     sync_file(destination.parent)
 
 
+def clear_sidecar(destination: Path) -> None:
+    """Remove what describes a partial file that has its final name by now, also after a process was killed then."""
+    if not partial_path(destination).exists():
+        for path in files_of(destination)[-2:]:
+            path.unlink(missing_ok=True)
+
+
 def trusted(left: Sidecar, length: int, here: str | None) -> int:
     """How many of the *length* bytes of the partial file *here* are those that the sidecar describes."""
     if here is not None and left.written_to == here and (left.size is None or length <= left.size):
@@ -89,12 +96,15 @@ def held_by(destination: Path) -> tuple[str, int] | None:
 
     None if there are no bytes, if any server of the same content can go on with them, or if none can.
     """
-    left = read_sidecar(destination)
-    if left is None or not left.offset or not (left.etag or left.modified) or _is_of_any_url(left, left):
+    try:
+        left = read_sidecar(destination)
+    except OSError:  # the attempt will tell
+        return None
+    if left is None or not left.offset or not is_known(left) or _is_of_any_url(left, left):
         return None
     return left.url, left.offset
 
 
 def _is_of_any_url(left: Sidecar, wanted: Sidecar) -> bool:
-    """Whether what is known of bytes tells of the *wanted* ones of any URL."""
-    return left.sha256 is not None or (left.linked is not None and wanted.sha256 is None)
+    """Whether what is known of bytes tells of the *wanted* ones of any URL; not where those of several did not fit."""
+    return not left.was_refused and (left.sha256 is not None or (left.linked is not None and wanted.sha256 is None))

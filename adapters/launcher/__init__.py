@@ -1,13 +1,13 @@
 """A launcher's downloads and commands, launch plans, and how they stand on the screen."""
 
+from adapters.launcher.arguments import InvalidRequestError, NotDoneError
 from adapters.launcher.launch import Launch, Outcome
 from adapters.launcher.launcher import Launcher
 from adapters.launcher.plan import LaunchPlan, PlanError, load_plan
 from adapters.launcher.stopping import StoppedBySignal
 from adapters.launcher.variables import MissingSecretError
-from adapters.launcher.wishes import NotDoneError, WishError
 
 __all__ = [
     "Launch", "Launcher", "LaunchPlan", "load_plan", "MissingSecretError", "NotDoneError", "Outcome", "PlanError",
-    "StoppedBySignal", "WishError",
+    "StoppedBySignal", "InvalidRequestError",
 ]  # fmt: skip

@@ -23,14 +23,9 @@ from adapters.downloads.sidecar import held_by
 from adapters.downloads.sources import url_of
 from adapters.downloads.space import when_full
 from adapters.downloads.tokens import Tokens
-from adapters.launcher.asked_again import AskedAgain
-from adapters.launcher.checkpoints import Saver
-from adapters.launcher.done_checks import Done, DoneChecks, shown_of
-from adapters.launcher.places import JOURNALS, outside
-from adapters.launcher.variables import Variables
-from adapters.launcher.wishes import (
+from adapters.launcher.arguments import (
+    InvalidRequestError,
     NotDoneError,
-    WishError,
     check_destination,
     check_promises,
     check_settings,
@@ -40,6 +35,11 @@ from adapters.launcher.wishes import (
     download_arguments,
     words_of,
 )
+from adapters.launcher.asked_again import AskedAgain
+from adapters.launcher.checkpoints import Saver
+from adapters.launcher.done_checks import Done, DoneChecks, shown_of
+from adapters.launcher.places import JOURNALS, outside
+from adapters.launcher.variables import Variables
 from adapters.processes.command import kill_all, run_command
 from events.errors import JoinedElsewhere
 from recovery import validation
@@ -104,17 +104,13 @@ class Bricks:
         self._variables = Variables(service.calls, self._asked_again)
         self._checks = DoneChecks(self.place, self._asked_again)
         self._tokens = Tokens(service, tokens or {})
-        self._calls = self._recoverable(self.patient if policy is None else policy)
+        waits = waits_for_causes(service.calls, partial(when_full, folder=self.root))
+        patient = msgspec.structs.replace(PATIENT, per_category=waits)
+        self._calls = self._recoverable(patient if policy is None else policy)
         self._own = {name: self._recoverable(one, name) for name, one in policies.items()}
         self.on_stop: list[Callable[[], object]] = []
         """Called after a stop, before what runs is cancelled."""
         _roots[service] = self.root
-
-    @property
-    def patient(self) -> RetryPolicy:
-        """The policy of a launcher that has no other."""
-        waits = waits_for_causes(self.service.calls, partial(when_full, folder=self.root))
-        return msgspec.structs.replace(PATIENT, per_category=waits)
 
     def _recoverable(self, policy: RetryPolicy, name: str = "") -> Calls:
         """The recoverable functions with *policy*; those of a *name* are operations of their own."""
@@ -160,7 +156,7 @@ class Bricks:
             name: What it is called on the screen; by default *to*.
 
         Raises:
-            WishError: A source that is no URL, a hash that is none, a destination outside the root.
+            InvalidRequestError: A source that is no URL, a hash that is none, a destination outside the root.
             CallRejectedError: Another download to *to* is under way.
             DownloadError, httpx2.HTTPError, OSError: Its retries are exhausted.
         """
@@ -202,7 +198,7 @@ class Bricks:
                 key. Commands of one name wait for each other.
 
         Raises:
-            WishError: There is no program, a folder is outside the root, or the function *done* is not registered.
+            InvalidRequestError: There is no program, a folder is outside the root, or the function *done* is not registered.
             CallRejectedError: The same command is under way with other settings, or other values of *env*.
             subprocess.CalledProcessError: It has failed, and its retries are exhausted.
             NotDoneError: It has ended well, and is not done.
@@ -253,6 +249,8 @@ class Bricks:
                     )
 
                 plain = [url_of(url, os.environ.get("HF_ENDPOINT")) for url in urls]
+                if len(plain) == 1:
+                    return await attempt(plain[0])
                 return await download_from(plain, attempt, held=partial(held_by, place))
 
     async def _command(
@@ -263,7 +261,7 @@ class Bricks:
         key, folder = self._command_key(argv, cwd), self.place(cwd)
         values = await self._variables.of(key, env, name)
         if folder.exists() and not folder.is_dir():
-            raise WishError(f"{name} cannot run in {cwd}, which is no folder")
+            raise InvalidRequestError(f"{name} cannot run in {cwd}, which is no folder")
         folder.mkdir(parents=True, exist_ok=True)
         await run_command(
             name,
@@ -283,14 +281,14 @@ class Bricks:
     def place(self, text: str) -> Path:
         """*text* as an absolute path below the root, with its links followed as they are now.
 
-        Raises WishError if that is outside the root.
+        Raises InvalidRequestError if that is outside the root.
         """
         try:
             place = (self.root / text).resolve()
         except (OSError, ValueError, RuntimeError) as error:
-            raise WishError(f"{text!r} is no place: {error}") from error
+            raise InvalidRequestError(f"{text!r} is no place: {error}") from error
         if (reason := outside(self.root, text, place, follow_links=self.follow_links)) is not None:
-            raise WishError(reason)
+            raise InvalidRequestError(reason)
         return place
 
     def _command_key(self, argv: Sequence[str], cwd: str) -> str:

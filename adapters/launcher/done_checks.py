@@ -10,8 +10,8 @@ from typing import TypeAlias
 
 import anyio.to_thread
 
+from adapters.launcher.arguments import InvalidRequestError
 from adapters.launcher.asked_again import AskedAgain
-from adapters.launcher.wishes import WishError
 
 Done: TypeAlias = str | os.PathLike[str] | Callable[[], object]
 
@@ -37,18 +37,18 @@ class DoneChecks:
         return function
 
     def written(self, done: Done | None) -> str | None:
-        """How *done* is journalled. Raises WishError for a path outside the root, and for an unknown function."""
+        """How *done* is journalled. Raises InvalidRequestError for a path outside the root, and for an unknown function."""
         if done is None:
             return None
         if isinstance(done, str | os.PathLike):
             if self._place(os.fspath(done)) == self._place(""):
-                raise WishError(f"done={os.fspath(done)!r} is the root itself, which is there before")
+                raise InvalidRequestError(f"done={os.fspath(done)!r} is the root itself, which is there before")
             return path_of(os.fspath(done))
         if not callable(done):
-            raise WishError(f"done must be a path or a function, not {done!r}")
+            raise InvalidRequestError(f"done must be a path or a function, not {done!r}")
         if self._functions.get(name := _name_of(done)) is not done:
             short = name.rpartition(".")[2]
-            raise WishError(f"done={name} is not registered: launcher.register({short})")
+            raise InvalidRequestError(f"done={name} is not registered: launcher.register({short})")
         return f"function:{name}"
 
     async def is_done(self, done: str, name: str) -> bool:

@@ -18,11 +18,11 @@ import msgspec
 
 from adapters.downloads.client import check_environment
 from adapters.downloads.space import when_full
+from adapters.launcher.arguments import command_arguments, download_arguments
 from adapters.launcher.document import Download, Step
 from adapters.launcher.done_checks import path_of
 from adapters.launcher.launcher import Launcher
 from adapters.launcher.plan import LaunchPlan
-from adapters.launcher.wishes import command_arguments, download_arguments
 from events.errors import JoinedElsewhere
 from events.operation_events import FailureClassified
 from recovery import context

@@ -15,6 +15,7 @@ from events.event import CallEvent, Event
 from events.operation_events import (
     CheckpointSaved,
     FailureClassified,
+    OperationInterrupted,
     OperationRecovered,
     OperationStarted,
     OperationSucceeded,
@@ -152,8 +153,8 @@ def _of_the_plan(event: Event, line: Line | None) -> str:
         case OperationSucceeded():
             far = detail(line, event.at, set()) if line is not None else ""
             return f"done, {far}" if far else "done"
-        case FailureClassified() | CheckpointSaved() | OperationRecovered():
-            return ""  # the outcome follows, and the heartbeat says how far it is
+        case FailureClassified() | CheckpointSaved() | OperationRecovered() | OperationInterrupted():
+            return ""  # the outcome follows, the heartbeat says how far it is, and the last line that it was stopped
         case CallEvent():
             explained = explain(event)
             cause, step = explained.cause, explained.step
@@ -167,6 +168,6 @@ def _of_the_plan(event: Event, line: Line | None) -> str:
 def _of_others(event: Event) -> str:
     """What *event*, about no operation of the plan, says in a line; "" for what is not worth one."""
     match event:
-        case OperationStarted() | OperationSucceeded() | CircuitHalfOpened() | CircuitClosed():
+        case OperationStarted() | OperationSucceeded() | OperationInterrupted() | CircuitHalfOpened() | CircuitClosed():
             return ""  # the attempt that probes has begun, and the end of the incident says more
     return describe(event) or ""

@@ -165,7 +165,7 @@ def test_the_table_fits_the_terminal(plan: Path, width: int) -> None:
     lines = console.export_text().splitlines()
     assert max(map(len, lines)) <= width
     [row] = [line for line in lines if line.startswith("model-0")]
-    assert row.endswith("40       0.5-60 s   1 d 11 h   5 attempts, 30 s journal ")
+    assert row.endswith("40       0.5-60 s   1 d 11 h     5 attempts, 30 s journal ")
 
 
 def test_a_service_shows_each_operation_where_it_is_defined(shop: str) -> None:

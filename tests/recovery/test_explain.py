@@ -92,7 +92,10 @@ def test_a_rule_of_the_users_speaks_for_itself_or_is_named() -> None:
         (made(CallRejected, reason="closed"), "not started: closed"),
         (made(OperationResumed, attempt=3, after=0.0), "resumed with attempt 3 at once"),
         (made(OperationRecovered, attempt=3, elapsed=7.25), "recovered with attempt 3 after 7.2 s"),
-        (made(OperationInterrupted, attempt=3), "stays pending: attempt 3 is left to another caller or process"),
+        (
+            made(OperationInterrupted, attempt=3),
+            "stays pending: another caller, or the next run, goes on with attempt 3",
+        ),
         (made(CallLeftPending, reason="it is unknown here"), "stays pending: it is unknown here"),
         (made(OperationQuarantined, reason="3 crashes"), "quarantined: 3 crashes"),
         (made(OperationCancelled, attempt=2), "cancelled in attempt 2"),

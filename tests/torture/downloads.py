@@ -84,7 +84,9 @@ def downloads(fork_server: ForkServer, share: float) -> list[Figure]:
             _figure(f"{size // MB} MB cut, {scenario.name}", f"{outcome.attempts} attempts", outcome, scenario.known)
         )
     for name, rough in (("killed", SLOW), ("killed, signed URLs, a new ETag each time", SLOW_AND_SIGNED)):
-        figures.append(_figure(f"{size // MB} MB {name}", f"{KILLS} kills", kill(fork_server, rough, content, KILLS)))
+        kills = scaled(KILLS, share)  # each loses what is on its way, however large the file is
+        done = f"{kills} kill{'s' if kills > 1 else ''}"
+        figures.append(_figure(f"{size // MB} MB {name}", done, kill(fork_server, rough, content, kills)))
     return figures
 
 

@@ -60,6 +60,22 @@ async def test_a_file_that_is_there_is_not_fetched(tmp_path: Path) -> None:
     assert noted == [(len(CONTENT), len(CONTENT))]
 
 
+@pytest.mark.parametrize("is_there", [True, False])
+async def test_what_a_process_left_that_was_killed_while_it_renamed_a_file_is_removed(
+    tmp_path: Path, is_there: bool
+) -> None:
+    with Target(tmp_path) as target:
+        target.leave(b"")
+        target.partial.unlink()
+        target.sidecar.rename(target.sidecar.with_name(f"{target.sidecar.name}.new"))
+        target.sidecar.write_bytes(b"{}")
+        if is_there:
+            target.destination.write_bytes(CONTENT)
+        await target.attempt()
+    assert target.files() == {"model.bin"}
+    assert len(target.requests) == (0 if is_there else 1)
+
+
 @pytest.mark.parametrize("promise", [{"sha256": SHA256}, {"size": len(CONTENT)}])
 async def test_a_file_that_is_there_but_is_another_is_replaced(tmp_path: Path, promise: dict[str, Any]) -> None:
     with Target(tmp_path) as target:

@@ -31,6 +31,12 @@ from tests.adapters.downloads.targets import CONTENT, SHA256
 REQUEST = httpx2.Request("GET", "http://a/")
 OTHER = Hosted(b"another file")
 MISSING = Answer(404)
+ETAG = '"of both"'
+
+
+def cut(length: int) -> Answer:
+    """The first *length* bytes of the whole file; the connection is closed then."""
+    return Answer(200, {"Content-Length": str(len(CONTENT)), "ETag": ETAG}, CONTENT[:length])
 
 
 @pytest.fixture
@@ -169,20 +175,35 @@ async def test_after_the_refusal_of_a_remembered_mirror_the_first_host_decides(t
 @pytest.mark.anyio
 @pytest.mark.parametrize("is_there", [True, False])
 async def test_without_a_hash_a_mirror_costs_no_byte_of_the_host_that_goes_on(tmp_path: Path, is_there: bool) -> None:
-    with Mirrors(tmp_path, [Reset(0.4), Reset(0.4)], [Reset(0.4)] * 9) as mirrors:
+    with Mirrors(tmp_path, [cut(400_000)], [cut(400_000)] * 9) as mirrors:
+        mirrors.hosted[0].etag = ETAG
         if not is_there:
             mirrors.urls[1] = f"http://127.0.0.1:{free_port()}/model.bin"
-        for _ in range(2):
-            with pytest.raises(httpx2.TransportError):
-                await mirrors.round(sha256=None, place="model.bin")
-        await mirrors.round(sha256=None, place="model.bin")
-        assert mirrors.asked() == [0, 0, 0]
+        with pytest.raises(httpx2.TransportError):
+            await mirrors.round(sha256=None, place="model.bin")
+        arrived = await mirrors.round(sha256=None, place="model.bin")
+        assert (arrived.start, mirrors.asked()) == (400_000, [0, 0])
+    assert (tmp_path / "model.bin").read_bytes() == CONTENT
+
+
+@pytest.mark.anyio
+async def test_after_a_mirror_with_another_content_the_first_host_goes_on_alone(tmp_path: Path) -> None:
+    with Mirrors(tmp_path, [cut(400_000)] * 2, []) as mirrors:
+        mirrors.hosted[0].etag = ETAG
+        mirrors.hosted[1].content = bytes(len(CONTENT))
+        with pytest.raises(StalePartialFileError):
+            await mirrors.round(place="model.bin")
+        with pytest.raises(httpx2.TransportError):
+            await mirrors.round(place="model.bin")
+        await mirrors.round(place="model.bin")
+        assert mirrors.asked() == [0, 0, 0, 1]
     assert (tmp_path / "model.bin").read_bytes() == CONTENT
 
 
 @pytest.mark.anyio
 async def test_without_a_hash_a_host_that_gives_nothing_more_gives_way_to_a_mirror(tmp_path: Path) -> None:
-    with Mirrors(tmp_path, [Reset(0.4), Answer(503), Answer(503)], [Answer(503), Reset(0.8)]) as mirrors:
+    with Mirrors(tmp_path, [cut(400_000), Answer(503), Answer(503)], [Answer(503), cut(800_000)]) as mirrors:
+        mirrors.hosted[1].etag = ETAG
         for _ in range(3):
             with pytest.raises(httpx2.HTTPError):
                 await mirrors.round(sha256=None, place="model.bin")

@@ -15,8 +15,8 @@ import anyio
 import pytest
 
 from adapters.demo.server import Stall
+from adapters.launcher.arguments import InvalidRequestError, NotDoneError
 from adapters.launcher.launcher import Launcher
-from adapters.launcher.wishes import NotDoneError, WishError
 from adapters.memory import MemoryStore
 from events.errors import CallRejectedError
 from events.operation_events import OperationResumed
@@ -81,7 +81,7 @@ async def test_a_registered_function_says_whether_a_command_is_done(tmp_path: Pa
     for _ in range(2):
         await launcher.run(python("print('x', file=open('made', 'a'))"), done=is_made)
     assert (tmp_path / "made").read_text() == "x\n"
-    with pytest.raises(WishError, match=r"is not registered: launcher.register\("):
+    with pytest.raises(InvalidRequestError, match=r"is not registered: launcher.register\("):
         await launcher.run(python("pass"), done=lambda: True)
 
 
@@ -149,7 +149,7 @@ async def test_what_looks_like_a_secret_in_a_command_is_told_of(
 
 async def test_a_place_outside_the_root_is_refused(tmp_path: Path) -> None:
     launcher = Launcher(Recovery(store=MemoryStore()), tmp_path / "models")
-    with pytest.raises(WishError, match="outside"):
+    with pytest.raises(InvalidRequestError, match="outside"):
         await launcher.download("https://example.org/x", to="../x")
 
 
@@ -171,7 +171,7 @@ async def test_a_place_outside_the_root_is_refused(tmp_path: Path) -> None:
 )
 async def test_a_download_that_cannot_be_made_is_refused(tmp_path: Path, wish: dict[str, Any], said: str) -> None:
     launcher = Launcher(Recovery(store=MemoryStore()), tmp_path / "models")
-    with pytest.raises(WishError, match=said):
+    with pytest.raises(InvalidRequestError, match=said):
         await launcher.download(**{"source": "https://example.org/x", "to": "x", **wish})
     assert not (tmp_path / "models").exists()
 
@@ -185,7 +185,7 @@ async def test_values_of_variables_are_not_journalled_and_a_resumed_call_waits_f
         with anyio.CancelScope() as scope:
             async with Launcher(service, tmp_path) as launcher, anyio.create_task_group() as group:
                 group.start_soon(lambda: launcher.run([*command, "0.3"], env={"KEY": "canary-value"}))
-                while not made.exists():
+                while not (made.exists() and made.read_text()):
                     await anyio.sleep(0.005)
                 assert service.journal is not None
                 service.journal.seal()

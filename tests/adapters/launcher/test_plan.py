@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from adapters.downloads.names import files_of
+from adapters.launcher.arguments import InvalidRequestError
 from adapters.launcher.bricks import Bricks
 from adapters.launcher.document import Command, Download
 from adapters.launcher.plan import MOST_BYTES, LaunchPlan, PlanError, load_plan
-from adapters.launcher.wishes import WishError
 from adapters.memory import MemoryStore
 from events.errors import RecoveryError
 from recovery.policies.backoff import Exponential
@@ -252,7 +252,7 @@ def test_a_place_is_looked_up_again_when_it_is_used(tmp_path: Path) -> None:
     assert place_of(plan, "files/model") == tmp_path / "models" / "inside" / "model"
     (tmp_path / "models" / "files").unlink()
     (tmp_path / "models" / "files").symlink_to(tmp_path)
-    with pytest.raises(WishError, match="'files/model' is outside the root"):
+    with pytest.raises(InvalidRequestError, match="'files/model' is outside the root"):
         place_of(plan, "files/model")
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from adapters.launcher.arguments import InvalidRequestError
 from adapters.launcher.document import Command, Download
 from adapters.launcher.plan import PlanError, load_plan
-from adapters.launcher.wishes import WishError
 from recovery.policies.backoff import Exponential
 from recovery.serialization.secret import Secret
 from tests.adapters.launcher.test_plan import command, download, load, place_of, refusal
@@ -172,7 +172,7 @@ def test_a_link_to_the_plan_or_its_journal_is_not_followed(linked: Path) -> None
 def test_a_link_that_is_made_during_the_launch_is_refused_where_links_are_not_followed(linked: Path) -> None:
     plan = load(linked, 'root = "models"', download(destination='"later/model"'))
     (linked / "models" / "later").symlink_to("../disk2")
-    with pytest.raises(WishError, match=r"'later' is a link to .*disk2"):
+    with pytest.raises(InvalidRequestError, match=r"'later' is a link to .*disk2"):
         place_of(plan, "later/model")
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from adapters.demo.server import FileServer, Hosted, Reset, free_port
+from adapters.demo.server import Answer, FileServer, Hosted, Reset, free_port
 from tests.adapters.test_cli import command, download, operation, recovery, touch, write_plan
 
 FAILS = (sys.executable, "-S", "-c", "import sys; sys.exit('fatal: no luck')")
@@ -97,6 +97,14 @@ def test_bytes_of_an_earlier_launch_are_said_to_be_resumed(tmp_path: Path) -> No
     assert ended.code == 0
     assert re.search(r"^a: done, 3\.2 MB, \d+\.\d [kM]B resumed$", ended.out, re.MULTILINE), ended.out
     assert re.search(r"3\.2 of 3\.2 MB, 100 %, \d+\.\d [kM]B resumed", recovery("status", plan).out)
+
+
+def test_a_question_comes_with_the_command_that_answers_it(tmp_path: Path) -> None:
+    with FileServer({"/a": Hosted(b"", faults=[Answer(401)] * 3)}) as server:
+        plan = write_plan(tmp_path, "[wait]\nanswer = 0.5", download("a", server.url))
+        ended = recovery("run", plan)
+    question = f"token:{server.url.removeprefix('http://')}"
+    assert f"answer it with: recovery answer {plan} {question}\n" in ended.out
 
 
 def test_a_mirror_is_asked_where_the_first_host_is_not_reached(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ FAILED = "fetch[host] a: the connection failed (transient): ConnectionError: res
         (
             made(OperationInterrupted, attempt=2),
             "INFO",
-            "fetch[host] a: stays pending: attempt 2 is left to another caller or process",
+            "fetch[host] a: stays pending: another caller, or the next run, goes on with attempt 2",
         ),
         (made(OperationCancelled, attempt=2), "INFO", "fetch[host] a: cancelled in attempt 2"),
         (made(CallSteered, command="give up", reason="late"), "INFO", "fetch[host] a: command: give up (late)"),

@@ -20,7 +20,7 @@ from recovery.serialization.secret import Secret
 log = logging.getLogger("recovery.launch")
 
 
-class WishError(Permanent, ValueError):
+class InvalidRequestError(Permanent, ValueError):
     """What was asked of a launcher is wrong, or not safe. The message is one line."""
 
 
@@ -36,14 +36,14 @@ def check_settings(parallel: int, stall_timeout: float, orphans: str) -> None:
 
 
 def check_sources(urls: Sequence[object]) -> None:
-    """Raise WishError for URLs that no file can be downloaded from; warn of a password in one."""
+    """Raise InvalidRequestError for URLs that no file can be downloaded from; warn of a password in one."""
     if not urls:
-        raise WishError("a download needs a URL")
+        raise InvalidRequestError("a download needs a URL")
     for url in urls:
         if not isinstance(url, str):
-            raise WishError(f"a download needs a URL, or a list of them, as text, not {url!r}")
+            raise InvalidRequestError(f"a download needs a URL, or a list of them, as text, not {url!r}")
         if (reason := wrong_url(url)) is not None:
-            raise WishError(f"{redact(url)} {reason}")
+            raise InvalidRequestError(f"{redact(url)} {reason}")
         if "@" in urlsplit(url).netloc:
             log.warning(
                 "the URL holds a password, and is journalled as it is; give a token by tokens=: %s", redact(url)
@@ -51,43 +51,47 @@ def check_sources(urls: Sequence[object]) -> None:
 
 
 def check_promises(sha256: object, size: object) -> None:
-    """Raise WishError for a hash or a size that no file can have."""
+    """Raise InvalidRequestError for a hash or a size that no file can have."""
     if sha256 is not None and not (isinstance(sha256, str) and re.fullmatch(r"[0-9a-fA-F]{64}", sha256)):
-        raise WishError(f"sha256 must be 64 hex digits, not {sha256!r}")
+        raise InvalidRequestError(f"sha256 must be 64 hex digits, not {sha256!r}")
     if size is not None and (type(size) is not int or size < 0):
-        raise WishError(f"size must be a number of bytes, not {size!r}")
+        raise InvalidRequestError(f"size must be a number of bytes, not {size!r}")
 
 
 def check_destination(root: Path, text: str, place: Path) -> None:
-    """Raise WishError if no file can be downloaded to *place*, to which *text* leads below *root*."""
+    """Raise InvalidRequestError if no file can be downloaded to *place*, to which *text* leads below *root*."""
     if place == root:
-        raise WishError(f"{text!r} is the root itself, {root}; name a file below it")
+        raise InvalidRequestError(f"{text!r} is the root itself, {root}; name a file below it")
     try:
         text.encode()
         reason = too_long(place, files_of(place))
     except UnicodeEncodeError:
         reason = "is no text of Unicode, and cannot be journalled"
     if reason is not None:
-        raise WishError(f"{text!r} {reason}")
+        raise InvalidRequestError(f"{text!r} {reason}")
 
 
 def words_of(argv: Sequence[str | os.PathLike[str]]) -> list[str]:
-    """The words of a command. Raises WishError for words that cannot be run; warns of a secret in them."""
+    """The words of a command. Raises InvalidRequestError for words that cannot be run; warns of a secret in them."""
     if isinstance(argv, str | bytes):
-        raise WishError(f"argv must be a list of texts, not {redact(repr(argv)):.80}; no shell reads it")
+        raise InvalidRequestError(f"argv must be a list of texts, not {redact(repr(argv)):.80}; no shell reads it")
     words = list[str]()
     for number, word in enumerate(argv):
         if not isinstance(text := os.fspath(word) if isinstance(word, os.PathLike) else word, str):
-            raise WishError(f"word {number} of the command must be a text or a path, not a {type(word).__name__}")
+            raise InvalidRequestError(
+                f"word {number} of the command must be a text or a path, not a {type(word).__name__}"
+            )
         if "\0" in text:
-            raise WishError(f"word {number} of the command has a null character, which no system passes on")
+            raise InvalidRequestError(f"word {number} of the command has a null character, which no system passes on")
         try:
             text.encode()
         except UnicodeEncodeError:
-            raise WishError(f"word {number} of the command is not UTF-8, which the journal needs: {text!r}") from None
+            raise InvalidRequestError(
+                f"word {number} of the command is not UTF-8, which the journal needs: {text!r}"
+            ) from None
         words.append(text)
     if not words or not words[0]:
-        raise WishError("a command needs a program")
+        raise InvalidRequestError("a command needs a program")
     if (shown := redact(" ".join(words))) != " ".join(words):
         log.warning(
             "the command holds what looks like a secret, and is journalled as it is; pass it by env=: %s", shown
@@ -96,14 +100,16 @@ def words_of(argv: Sequence[str | os.PathLike[str]]) -> list[str]:
 
 
 def check_variables(env: Mapping[str, str | Secret]) -> None:
-    """Raise WishError for variables that no system passes on. A value is not shown, as it may be a secret."""
+    """Raise InvalidRequestError for variables that no system passes on. A value is not shown, as it may be a secret."""
     for name, value in env.items():
         if not isinstance(name, str) or not name or {"=", "\0"} & set(name):
-            raise WishError(f"env: {name!r} is no name of a variable")
+            raise InvalidRequestError(f"env: {name!r} is no name of a variable")
         if not isinstance(value, str | Secret):
-            raise WishError(f"env: the value of {name} must be a text or a Secret, not a {type(value).__name__}")
+            raise InvalidRequestError(
+                f"env: the value of {name} must be a text or a Secret, not a {type(value).__name__}"
+            )
         if isinstance(value, str) and "\0" in value:
-            raise WishError(f"env: the value of {name} has a null character, which no system passes on")
+            raise InvalidRequestError(f"env: the value of {name} has a null character, which no system passes on")
 
 
 def download_arguments(urls: Sequence[str], to: str, sha256: str | None, size: int | None) -> list[Any]:
