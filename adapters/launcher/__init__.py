@@ -8,6 +8,6 @@ from adapters.launcher.stopping import StoppedBySignal
 from adapters.launcher.variables import MissingSecretError
 
 __all__ = [
-    "Launch", "Launcher", "LaunchPlan", "load_plan", "MissingSecretError", "NotDoneError", "Outcome", "PlanError",
-    "StoppedBySignal", "InvalidRequestError",
+    "InvalidRequestError", "Launch", "Launcher", "LaunchPlan", "load_plan", "MissingSecretError", "NotDoneError",
+    "Outcome", "PlanError", "StoppedBySignal",
 ]  # fmt: skip

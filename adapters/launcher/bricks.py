@@ -198,7 +198,8 @@ class Bricks:
                 key. Commands of one name wait for each other.
 
         Raises:
-            InvalidRequestError: There is no program, a folder is outside the root, or the function *done* is not registered.
+            InvalidRequestError: There is no program, a folder is outside the root, or the function *done* is not
+                registered.
             CallRejectedError: The same command is under way with other settings, or other values of *env*.
             subprocess.CalledProcessError: It has failed, and its retries are exhausted.
             NotDoneError: It has ended well, and is not done.

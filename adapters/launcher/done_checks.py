@@ -37,7 +37,7 @@ class DoneChecks:
         return function
 
     def written(self, done: Done | None) -> str | None:
-        """How *done* is journalled. Raises InvalidRequestError for a path outside the root, and for an unknown function."""
+        """How *done* is journalled. Raises InvalidRequestError for a path outside the root or an unknown function."""
         if done is None:
             return None
         if isinstance(done, str | os.PathLike):
