@@ -101,6 +101,7 @@ def load_plan(path: Path) -> LaunchPlan:
     for key, reason in chain(
         _wrong_tokens(document.tokens),
         _wrong_needs(document.operation),
+        _equal_commands(document.operation),
         wrong_places(root, document.operation, ours, follow_links=follow_links),
         _wrong_values(document.operation),
     ):
@@ -196,6 +197,22 @@ def _wrong_needs(steps: Sequence[Step]) -> Iterator[tuple[str, str]]:
         cycle: list[str] = error.args[1]
         first = min(numbers[name] for name in cycle)
         yield f"operation[{first}].needs", f"a cycle: {' -> '.join(reversed(cycle))}"
+
+
+def _equal_commands(steps: Sequence[Step]) -> Iterator[tuple[str, str]]:
+    """Commands that are the same and may run at once, of which a launcher rejects the second."""
+    needs, before = {step.name: step.needs for step in steps}, dict[str, set[str]]()
+    for name in TopologicalSorter(needs).static_order():
+        before[name] = {*needs[name], *chain.from_iterable(before[need] for need in needs[name])}
+    equal: dict[tuple[tuple[str, ...], Path], list[int]] = {}
+    for number, step in enumerate(steps):
+        if isinstance(step, Command):
+            others = equal.setdefault((step.run, Path(step.cwd)), [])
+            for other in others:
+                if steps[other].name not in before[step.name] and step.name not in before[steps[other].name]:
+                    reason = f"is the command of operation[{other}], in the same folder; let one of them need the other"
+                    yield f"operation[{number}].run", reason
+            others.append(number)
 
 
 def _wrong_values(steps: Sequence[Step]) -> Iterator[tuple[str, str]]:

@@ -144,6 +144,9 @@ def test_a_link_may_lead_to_where_the_root_is(tmp_path: Path) -> None:
         ((command("a", needs='["b"]'), command("b", needs='["a"]')), "operation[0].needs", "a cycle: a -> b -> a"),
         ((command("z"), command("a", needs='["c"]'), command("b", needs='["a"]'), command("c", needs='["b"]')),
          "operation[1].needs", ""),
+        # the same command twice
+        ((command("a"), command("b", cwd='"./."')), "operation[1].run",
+         "is the command of operation[0], in the same folder; let one of them need the other"),
         # wrong types
         ((download(size="true"),), "operation[0].size", ""),
         ((download(needs="[1]"),), "operation[0].needs[0]", ""),

@@ -57,7 +57,7 @@ def test_a_command_that_does_not_make_what_it_creates_has_failed(tmp_path: Path)
 
 
 def test_the_retry_of_an_operation_is_in_force_for_it_alone(tmp_path: Path) -> None:
-    plan = write_plan(tmp_path, command("once", *FAILS, retry=NEVER), command("thrice", *FAILS))
+    plan = write_plan(tmp_path, command("once", *FAILS, retry=NEVER), command("thrice", *FAILS, "x"))
     recovery("run", plan)
     logs = tmp_path / ".recovery" / "logs"
     assert [(logs / f"{name}.log").read_text().count("fatal: no luck") for name in ("once", "thrice")] == [1, 3]
