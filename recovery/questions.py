@@ -179,10 +179,12 @@ class Questions:
         """Open *name* again if *failure* came of an attempt that had its answer; a no stays."""
         began = self._wall() - self._bus.clock() + failure.at - failure.elapsed
         with self._lock:
-            known = self._known.get(name)
-            if known is None or not (known.answered < began or failure.call in known.tried):
+            if (known := self._known.get(name)) is None:
                 return False
             value, _ = known.current(name)
+            if not (known.answered < began or failure.call in known.tried):
+                known.tried.add(failure.call)  # its next attempt has the answer, which came during this one
+                return False
         return bool(value) and self.reopen(name, failure.evidence.summary, refused=value)
 
     def to_remember(self) -> list[Remembered]:

@@ -9,6 +9,9 @@ from pathlib import Path
 LONGEST_STEM = 255 - len(".part.json.new")
 """Bytes that the names of partial file and sidecar have before their endings, at most."""
 
+ENDINGS = (".part", ".part.new", ".part.json", ".part.json.new")
+"""How the names of the files end that a download makes beside its destination."""
+
 
 def partial_path(destination: Path) -> Path:
     """Where the bytes of *destination* are kept until they are whole. The suffix stays: model.ckpt is not model.bin."""
@@ -20,6 +23,11 @@ def files_of(destination: Path) -> tuple[Path, ...]:
     sidecar = sidecar_path(destination)
     others = beside_path(destination), sidecar, sidecar.with_name(sidecar.name + ".new")
     return destination, partial_path(destination), *others
+
+
+def is_taken(name: str) -> bool:
+    """Whether a download to another destination may make a file of this *name*."""
+    return any(name.endswith(ending) and name != ending for ending in ENDINGS)
 
 
 def beside_path(destination: Path) -> Path:

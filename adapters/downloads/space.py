@@ -44,6 +44,9 @@ SMALL = 1024 * 1024
 PROBE = 16 * 1024 * 1024
 """The most bytes that are written to see whether a quota has room, which the system does not tell."""
 
+GUESS = 0.1
+"""Share of a file system that a guess may ask for: a small one would never have more."""
+
 POLL = 5.0
 """Seconds between two looks for room."""
 
@@ -98,7 +101,7 @@ class Claim:
             if self._partial is not None and self._partial.sidecar.size is not None:
                 self._missing = max(self._partial.sidecar.size - self._partial.offset, 0)
             what = "the disk" if error.errno == errno.ENOSPC else "the disk quota"
-            missing = PROBE if self._missing is None else self._missing
+            missing = guessed(self._folder, PROBE) if self._missing is None else self._missing
             needs = "its size is unknown" if self._missing is None else f"it needs {amount(missing, 'B')} more"
             text = f"{self._name}: {what} of {self._folder} became full, and {needs}; {LATER}"
             raise NoRoomError(text, Room(str(self._folder), missing), error.errno) from error
@@ -169,6 +172,12 @@ def headroom(total: int) -> int:
     return min(HEADROOM, int(total * MOST_HEADROOM))
 
 
+def guessed(folder: str | os.PathLike[str], most: int) -> int:
+    """Bytes to wait for where nothing tells how many are missing: *most*, or ``GUESS`` of a small disk."""
+    total, _ = disk_usage(Path(folder).absolute())
+    return min(most, int(total * GUESS)) if total else most
+
+
 def room_for(
     folder: str | os.PathLike[str], missing: int, *, claims: Claims = CLAIMS, every: float = POLL
 ) -> Condition:
@@ -209,7 +218,7 @@ def when_full(failure: FailureClassified, *, folder: str | os.PathLike[str] = ".
     if not is_full(failure):
         return None
     room = _room_of(failure.evidence)
-    return room_for(folder, int(ROOM)) if room is None else room_for(room.folder, room.bytes)
+    return room_for(folder, guessed(folder, int(ROOM))) if room is None else room_for(room.folder, room.bytes)
 
 
 def _room_of(evidence: Evidence | None) -> Room | None:

@@ -53,6 +53,7 @@ class Tokens:
         self._service = service
         self._endpoint = os.environ.get("HF_ENDPOINT")
         self._secrets: dict[str, Secret] = {}
+        self._refused: set[str] = set()
         for key, secret in (tokens or {}).items():
             if type(secret) is not Secret:  # the value is not shown: it may be a token
                 given = type(secret).__name__
@@ -86,7 +87,11 @@ class Tokens:
             question = "" if error.remedy is None else error.remedy.question
             if (found := looked_up.get(question)) is not None and (reason := found.reason or error.reason):
                 error.add_note(reason)
-                self._service.calls.reopen(question, reason, refused=found.answer)
+                if not found.reason:
+                    self._refused.add(question)
+                # That a server refused a token tells more than that none was found for the next attempt.
+                if not found.reason or found.answer is not None or question not in self._refused:
+                    self._service.calls.reopen(question, reason, refused=found.answer)
             raise
 
     def _found(self, url: str) -> Found:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from adapters.downloads.names import files_of
-from adapters.launcher.limits import too_long, wrong_url
+from adapters.downloads.names import files_of, is_taken
+from adapters.launcher.limits import TAKEN, too_long, wrong_url
 from events.errors import Permanent
 from recovery import validation
 from recovery.redact import redact
@@ -62,6 +62,8 @@ def check_destination(root: Path, text: str, place: Path) -> None:
     """Raise InvalidRequestError if no file can be downloaded to *place*, to which *text* leads below *root*."""
     if place == root:
         raise InvalidRequestError(f"{text!r} is the root itself, {root}; name a file below it")
+    if is_taken(place.name):
+        raise InvalidRequestError(f"{text!r} {TAKEN}")
     try:
         text.encode()
         reason = too_long(place, files_of(place))

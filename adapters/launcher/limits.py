@@ -21,6 +21,8 @@ LONGEST_NAME = 255
 """Bytes of a file's name that Linux and macOS take."""
 LONGEST_PATH = 4095
 """Bytes of a path that Linux takes."""
+TAKEN = "has a name as the partial files of downloads have it; choose another one"
+"""Why nothing is downloaded to ``x.part``: a download to ``x`` would overwrite it."""
 
 
 def too_long(place: Path, files: Sequence[Path]) -> str | None:

@@ -6,9 +6,9 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from adapters.downloads.names import files_of
+from adapters.downloads.names import files_of, is_taken
 from adapters.launcher.document import Download, Step
-from adapters.launcher.limits import too_long
+from adapters.launcher.limits import TAKEN, too_long
 
 JOURNALS = ".recovery"
 """The folder beside a plan that holds its journal and its commands' output; below a root, it is for the output."""
@@ -83,6 +83,9 @@ def wrong_places(
         for parent in file.parents:
             if parent in taken:
                 yield f"operation[{number}].destination", f"is below operation[{taken[parent]}]'s, which is a file"
+    for number, step in enumerate(steps):
+        if isinstance(step, Download) and is_taken(Path(step.destination).name):
+            yield f"operation[{number}].destination", f"{step.destination!r} {TAKEN}"
 
 
 def _paths(step: Step) -> Iterator[tuple[str, str]]:

@@ -8,6 +8,7 @@ import time
 import msgspec
 
 from recovery.installation import extra
+from recovery.journal.core import boot_id
 
 with extra("launcher"):
     import psutil
@@ -26,15 +27,6 @@ class Identity(msgspec.Struct, frozen=True):
     pid: int
     start: float
     boot: str
-
-
-def boot_id() -> str:
-    """The id that Linux gives to each boot; "" on other systems."""
-    try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-            return file.read().strip()
-    except OSError:
-        return ""
 
 
 def identity_of(pid: int) -> Identity | None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from adapters.disk import open_plain, try_lock
 from adapters.processes.lines import Lines
 from adapters.processes.log_file import LogFile
+from recovery.conditions import disk_usage
 
 CHUNK = 131_072
 """Bytes that are read at once: as many as are cleaned and redacted in some 20 ms."""
@@ -26,6 +27,9 @@ MOST_BEHIND = 1_048_576
 
 MOST_RAW = 16_777_216
 """Default of *most_raw*: 16 MiB."""
+
+LEAST_FREE = 65_536
+"""Bytes that are free on a disk where a command can still say why it has failed."""
 
 log = logging.getLogger("recovery.launch")
 
@@ -121,8 +125,10 @@ class Output:
         self._tell([f"[{text}]"])
 
     def told(self) -> str:
-        """The beginning and the end of what was copied."""
-        return self._log_file.told()
+        """The beginning and the end of what was copied, and whether the disk is full: then the last lines are lost."""
+        total, free = disk_usage(self._path.parent)
+        is_full = total and free < LEAST_FREE
+        return self._log_file.told() + ("[no space left on device: its output is lost]\n" if is_full else "")
 
     def close(self) -> bool:
         """Close the file, and remove or empty it. Returns whether processes still write to it."""

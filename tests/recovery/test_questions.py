@@ -351,6 +351,8 @@ def test_the_question_of_a_remedy_is_asked_again_if_the_answer_did_not_help(*, h
     )
     assert service.calls.question_of(failure) == service.calls.question("which")
     assert service.calls.answered("which") == (None if had_answer else "a")
+    service.calls.question_of(failure)  # of the next attempt, which had an answer that came during the first one
+    assert service.calls.answered("which") is None
 
 
 def test_a_call_that_needs_a_person_asks_again_after_a_restart_and_goes_on_with_the_answer() -> None:

@@ -273,6 +273,15 @@ def test_a_failure_that_does_not_say_where_waits_at_the_given_folder(error: Exce
     assert (condition and condition.name) == name
 
 
+def test_a_disk_smaller_than_the_guess_is_asked_for_a_share(disk: Path) -> None:
+    with pytest.raises(NoRoomError, match="its size is unknown") as raised, Claim(disk / "m"):
+        raise OSError(errno.ENOSPC, "full")
+    for error, folder in ((raised.value, None), (OSError(errno.ENOSPC, "full"), disk)):
+        condition = when_full(classified(error), folder=folder or ".")
+        assert condition is not None
+        assert condition.is_met()
+
+
 def test_room_in_a_cause_is_found() -> None:
     error = RuntimeError("it failed")
     error.__cause__ = NoRoomError("full", Room("/models", 7_000_000))

@@ -151,6 +151,18 @@ def test_a_token_that_is_missing_or_refused_asks_with_the_reason(
     service.calls.give_up(question.calls[0])
 
 
+def test_the_reason_of_a_refused_answer_is_not_replaced_by_that_of_a_missing_token() -> None:
+    service = Recovery()
+    tokens = Tokens(service, {"huggingface": Secret("env:OUR_HF")})
+    service.calls.answer("token:huggingface", "wrong", remember=True)
+    for _ in range(2):  # the second one has no token any more
+        with pytest.raises(AccessError):
+            refuse(tokens)
+    question = asked(service, tokens)
+    assert question.reason == "the token was refused: 401"
+    service.calls.give_up(question.calls[0])
+
+
 def test_an_answer_that_came_while_another_token_was_refused_is_kept() -> None:
     service = Recovery()
     tokens = Tokens(service)

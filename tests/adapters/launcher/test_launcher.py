@@ -160,6 +160,7 @@ async def test_a_place_outside_the_root_is_refused(tmp_path: Path) -> None:
         ({"to": ""}, "'' is the root itself"),
         ({"to": "x" * 256}, "too long: a file or folder has at most 255 bytes"),
         ({"to": "\udc80"}, "cannot be journalled"),
+        ({"to": "a/x.part"}, "as the partial files of downloads have it"),
         ({"size": "5"}, "size must be a number of bytes, not '5'"),
         ({"size": -1}, "size must be a number of bytes, not -1"),
         ({"sha256": b"a" * 64}, "sha256 must be 64 hex digits"),

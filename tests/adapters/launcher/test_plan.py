@@ -159,6 +159,7 @@ def test_a_link_may_lead_to_where_the_root_is(tmp_path: Path) -> None:
         (("[retry]\ninitial_delay = nan", download()), "retry.initial_delay", "must be finite, not nan"),
         ((download(size="-1"),), "operation[0].size", ""),
         ((download(sha256='""'),), "operation[0].sha256", "must be 64 hex digits"),
+        ((download(destination='"x.part"'),), "operation[0].destination", "'x.part' has a name as the partial files of downloads have it; choose another one"),
         ((download(sha256=f'"{SHA256[1:]}"'),), "operation[0].sha256", ""),
         ((download(sha256=f'"{SHA256[1:]}g"'),), "operation[0].sha256", ""),
         ((download(sha256=f'"{SHA256}\\n"'),), "operation[0].sha256", ""),

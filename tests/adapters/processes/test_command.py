@@ -25,6 +25,7 @@ from recovery.redact import unhide
 from recovery.serialization.secret import Secret
 from recovery.subscribers.classification import classify
 from tests.adapters.sqlite.test_kill import eventually
+from tests.small_disk import small_disk
 
 pytestmark = pytest.mark.anyio
 
@@ -235,3 +236,10 @@ async def test_no_output_goes_where_a_link_or_a_pipe_leads(
         await run(folder, "echo", "output")
     assert (folder / "outside").read_text() == "precious"
     assert f"the output of c cannot be kept: {path} is a" in caplog.text
+
+
+async def test_a_command_that_fills_the_disk_of_its_log_is_said_to_have_done_so() -> None:
+    with small_disk("1m") as disk:
+        with pytest.raises(subprocess.CalledProcessError) as raised:
+            await run(disk, "dd", "if=/dev/zero", "of=big", "bs=4k")
+        assert classify(raised.value).rule == "disk-full"
