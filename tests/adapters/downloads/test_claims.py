@@ -84,16 +84,21 @@ def test_a_claim_is_not_granted_beside_others_that_leave_no_room(tmp_path: Path)
 
 
 def test_processes_that_claim_at_once_never_claim_more_than_there_is(tmp_path: Path) -> None:
+    go = tmp_path / "go"
+
     def claim(say: Callable[[str], object]) -> None:
         def fits(others: int) -> bool:
-            time.sleep(0.005)
+            time.sleep(0.02)
             return others + 100 <= 250
 
         claims = claims_in(tmp_path)
+        while not go.exists():
+            time.sleep(0.001)
         say("refused" if claims.take("model", DISK, 100, fits) is not None else "granted")
         time.sleep(60.0)
 
     with forked(claim) as a, forked(claim) as b, forked(claim) as c:
+        go.touch()
         assert sorted(child.next_line() for child in (a, b, c)) == ["granted", "granted", "refused"]
 
 
