@@ -228,7 +228,7 @@ def decide(policy: RetryPolicy, failure: FailureClassified, draw: float) -> Verd
         return GiveUp(f"{category} ({failure.rule})" if failure.rule else str(category))
     within = math.inf if policy.max_elapsed is None else policy.max_elapsed - failure.elapsed
     asked = failure.retry_after
-    is_limited = _is_waited_out(policy, failure)
+    is_limited = category is LIMITED and _is_waited_out(policy, failure)
     until: tuple[Condition, ...] = () if strategy is None else conditions(strategy.wait_for, failure)
     is_parked = is_limited or bool(until)
     most, backoff, jitter, max_delay = (
