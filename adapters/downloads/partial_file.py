@@ -29,7 +29,7 @@ from adapters.downloads.sidecar import (
     write_sidecar,
 )
 from events.errors import Permanent, RecoveryError, Retryable
-from recovery.journal.core import boot_id
+from recovery.journal.boot import boot_id
 
 
 class DownloadError(RecoveryError):

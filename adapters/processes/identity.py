@@ -8,7 +8,7 @@ import time
 import msgspec
 
 from recovery.installation import extra
-from recovery.journal.core import boot_id
+from recovery.journal.boot import boot_id
 
 with extra("launcher"):
     import psutil

@@ -19,6 +19,7 @@ from events.kinds import kinds_of
 from events.operation_events import CallLeftPending, OperationFailed, OperationStarted, OperationSucceeded
 from events.own_log import own_log
 from recovery.journal.back_pressure import BackPressure
+from recovery.journal.boot import boot_id
 from recovery.journal.circuit_history import Restore
 from recovery.journal.config import JOURNAL_DEFAULTS, JournalConfig
 from recovery.journal.connection import StoreConnection
@@ -309,12 +310,3 @@ def _after_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
-
-
-def boot_id() -> str:
-    """The id of this boot of the machine; "" where the system has none: then restarts compare wall clocks."""
-    try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-            return file.read().strip()
-    except OSError:
-        return ""

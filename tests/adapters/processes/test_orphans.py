@@ -20,7 +20,7 @@ from msgspec.json import encode
 from adapters.processes.identity import Identity, identity_of, process_of
 from adapters.processes.running import Running
 from adapters.processes.tree import VARIABLE
-from recovery.journal.core import boot_id
+from recovery.journal.boot import boot_id
 from tests.adapters.processes.test_command import HELPER, is_alive, pids_in, run
 from tests.adapters.processes.test_command import folder as folder
 from tests.adapters.sqlite.test_kill import eventually
