@@ -53,13 +53,20 @@ def launcher(folder: Path, *argv: str) -> Iterator[subprocess.Popen[bytes]]:
         process.wait(10)
 
 
+def has_begun(pid: int) -> bool:
+    """Whether the environment of a process can be read, which is empty while it begins, or the process is over."""
+    try:
+        return VARIABLE.encode() in Path(f"/proc/{pid}/environ").read_bytes() or not is_alive(pid)
+    except OSError:
+        return True
+
+
 @contextmanager
 def orphan(folder: Path, *argv: str, **changes: Any) -> Iterator[subprocess.Popen[bytes]]:
     """A command as a killed launcher leaves it, but for *changes* to the file that names it."""
     mark = f"of {folder}".replace(":", "")
     process = subprocess.Popen(argv, cwd=folder, start_new_session=True, env={**os.environ, VARIABLE: mark})
-    environ = Path(f"/proc/{process.pid}/environ")  # empty while it begins
-    eventually(lambda: process.poll() is not None or VARIABLE.encode() in environ.read_bytes())
+    eventually(lambda: has_begun(process.pid))
     named = Running(mark=mark, argv="", launcher=1, process=identity_of(process.pid))
     (folder / "logs").mkdir()
     (folder / "logs" / "c.running").write_bytes(encode(structs.replace(named, **changes)) + b"\n")
