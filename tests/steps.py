@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Callable
 from types import FrameType
@@ -21,9 +22,11 @@ def steps_of(work: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> in
         return trace
 
     previous = sys.gettrace()
+    gc.disable()  # what other tests left would be finalized in the middle of the work, and be counted
     sys.settrace(trace)
     try:
         work(*args, **kwargs)
     finally:
         sys.settrace(previous)
+        gc.enable()
     return steps
