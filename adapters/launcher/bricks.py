@@ -191,7 +191,8 @@ class Bricks:
             cwd: The folder that it runs in, below the root; by default the root.
             env: Variables besides those of this process. The values are never journalled, only their names: after a
                 restart a call waits until the program asks for it again. A ``Secret`` is journalled as its reference.
-            silence: Seconds without output after which it counts as stalled; it is ended and retried.
+            silence: Seconds without output, processor time, and input and output of all its processes, after which it
+                counts as stalled; it is ended and retried.
             done: What tells that it is done: a path below the root that it makes, or a function that was given to
                 ``register``. It is asked before, and the command is not run if it is done; and asked afterwards.
             name: What it is called on the screen, and its log file; by default the program's name with digits of its

@@ -112,8 +112,8 @@ class Command(Operation, frozen=True, kw_only=True, tag="command"):
             each launch runs the command. Name what is made last, as half of a folder is a folder too.
         env: Variables that are set for it besides those of the launcher. `"env:NAME"` takes the value of the
             launcher's variable `NAME` when the command begins; a secret is given in this way alone.
-        silence: Seconds without output after which the command counts as stalled: it is ended, and retried. Unset, it
-            may be silent.
+        silence: Seconds without output, processor time, and input and output of all its processes, after which the
+            command counts as stalled: it is ended, and retried. Unset, it may be silent.
     """
 
     run: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]

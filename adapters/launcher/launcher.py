@@ -29,7 +29,7 @@ class Launcher(Bricks):
 
     ``async with`` enters the service, keeps one HTTP client, and turns SIGTERM, SIGHUP and Ctrl-C into a *stop*: the
     processes of commands end, no end is journalled, and the next run goes on. A second Ctrl-C kills them at once.
-    Without it the methods work as well. One service has one launcher at a time.
+    Without it the methods work as well. One service has one launcher.
 
     Args:
         service: Runs the calls; it must have a store.
