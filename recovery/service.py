@@ -296,7 +296,7 @@ class Recovery(Declarations, JournalledCalls):
     def stop(self) -> None:
         """Leave the calls that run to the next process: call it before they are cancelled, so that no end is written.
 
-        Their callers get StaysPendingError if they joined another call. The journal takes no more events.
+        Callers that joined one get StaysPendingError. The journal takes no more events, and calls are logged no more.
         """
         self._lifetime.stop()
         self.configure(enable_logging=False)  # what is cancelled now has not failed
