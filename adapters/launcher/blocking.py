@@ -14,7 +14,7 @@ from typing import Any, Self, TypeVar
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from adapters.downloads.http import Downloaded
-from adapters.launcher.bricks import Bricks
+from adapters.launcher.all_bricks import AllBricks
 from adapters.launcher.done_checks import Done
 from adapters.launcher.stopping import StoppedBySignal, handled
 from recovery.resume.handles import Resumption
@@ -34,7 +34,7 @@ class BlockingLauncher:
     In the main thread SIGTERM, SIGHUP and Ctrl-C stop what runs, as under ``async with``. Safe to use from any thread.
     """
 
-    def __init__(self, bricks: Bricks, lifetime: AbstractAsyncContextManager[object]) -> None:
+    def __init__(self, bricks: AllBricks, lifetime: AbstractAsyncContextManager[object]) -> None:
         self._launcher = bricks
         self._lifetime = lifetime
         self._stack = ExitStack()

@@ -7,15 +7,13 @@ from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, Self
 
-import anyio
-
+from adapters.launcher.all_bricks import AllBricks
 from adapters.launcher.blocking import BlockingLauncher
-from adapters.launcher.bricks import Bricks
 from adapters.launcher.stopping import stopping
 from recovery.service import Recovery
 
 
-class Launcher(Bricks):
+class Launcher(AllBricks):
     """Downloads and commands that recover by themselves. Each is a recoverable call of *service*.
 
         async with Launcher(presets.launcher(store=SQLiteStore("journal.db")), "models") as launcher:
@@ -79,9 +77,3 @@ class Launcher(Bricks):
         assert self._stack is not None
         self._is_entered, self._asked_again.has_ended = False, True
         return await self._stack.__aexit__(kind, error, traceback)
-
-    async def _close_client(self) -> None:
-        client, self._client = self._client, None
-        if client is not None:
-            with anyio.CancelScope(shield=True):
-                await client.aclose()

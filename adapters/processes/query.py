@@ -1,0 +1,93 @@
+"""Ask a program a question: a short command that changes nothing, with its answer as text."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import anyio
+import anyio.abc
+
+from adapters.processes.tree import Tree
+
+TIMEOUT = 60.0
+"""Seconds that an answer may take."""
+
+
+class Answer(NamedTuple):
+    """What a program answered.
+
+    Args:
+        code: Its exit code.
+        output: What it printed, decoded as UTF-8; bytes that are none are replaced.
+        errors: What it printed to its standard error, likewise.
+    """
+
+    code: int
+    output: str
+    errors: str
+
+
+async def query(
+    argv: Sequence[str],
+    *,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    timeout: float = TIMEOUT,
+) -> Answer:
+    """Run *argv*, which changes nothing, and return what it answers. Nothing of it is logged.
+
+    Cancelled or too slow, all its processes are killed. One that a killed launcher left ends by itself.
+
+    Args:
+        argv: The program and its arguments; no shell reads them.
+        cwd: The folder it runs in.
+        env: Variables that its environment has beside those of this process.
+        timeout: Seconds that it may take.
+
+    Raises:
+        TimeoutError: It has taken longer.
+        OSError: It cannot be started.
+    """
+    tree = Tree(uuid.uuid4().hex)
+    environment = {"GIT_TERMINAL_PROMPT": "0", **os.environ, **(env or {}), **tree.environment()}
+    process = await _start(argv, cwd, environment)
+    tree.group = process.pid
+    try:
+        with anyio.fail_after(timeout):
+            return await _answer_of(process)
+    except TimeoutError:
+        raise TimeoutError(f"{' '.join(argv):.200} has not answered within {timeout:g} s") from None
+    finally:
+        with anyio.CancelScope(shield=True):
+            if process.returncode is None:
+                tree.kill()
+            await process.aclose()
+
+
+async def _start(argv: Sequence[str], cwd: Path | None, environment: Mapping[str, str]) -> anyio.abc.Process:
+    with anyio.CancelScope(shield=True):  # a start that is cancelled half way leaves a process
+        return await anyio.open_process(
+            argv, stdin=subprocess.DEVNULL, cwd=cwd, env=environment, start_new_session=True
+        )
+    raise AssertionError("a shielded scope ends with what is awaited in it")
+
+
+async def _answer_of(process: anyio.abc.Process) -> Answer:
+    parts: dict[str, list[bytes]] = {"output": [], "errors": []}
+
+    async def read(stream: anyio.abc.ByteReceiveStream | None, name: str) -> None:
+        assert stream is not None
+        async for chunk in stream:
+            parts[name].append(chunk)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(read, process.stdout, "output")
+        group.start_soon(read, process.stderr, "errors")
+    code = await process.wait()
+    output, errors = (b"".join(parts[name]).decode("utf-8", "replace") for name in ("output", "errors"))
+    return Answer(code, output, errors)
