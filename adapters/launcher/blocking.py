@@ -14,6 +14,8 @@ from typing import Any, Self, TypeVar
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from adapters.downloads.http import Downloaded
+from adapters.git.repository import Repository
+from adapters.git.update import LocalChanges
 from adapters.launcher.all_bricks import AllBricks
 from adapters.launcher.done_checks import Done
 from adapters.launcher.stopping import StoppedBySignal, handled
@@ -94,6 +96,17 @@ class BlockingLauncher:
     ) -> None:
         """As ``Launcher.run``."""
         self._call(lambda: self._launcher.run(argv, cwd, env, silence, done, name=name))
+
+    def update(
+        self,
+        repo: str | os.PathLike[str],
+        ref: str,
+        on_local_changes: LocalChanges = "ask",
+        *,
+        name: str | None = None,
+    ) -> Repository:
+        """As ``Launcher.update``."""
+        return self._call(lambda: self._launcher.update(repo, ref, on_local_changes, name=name))
 
     def resume(self) -> Resumption:
         """As ``Launcher.resume``; ``service.resume`` would be called outside the thread that resumes calls."""
