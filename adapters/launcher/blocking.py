@@ -28,7 +28,7 @@ OUTSIDE = "a blocking launcher works inside `with Launcher.blocking(...) as laun
 
 
 class BlockingLauncher:
-    """What ``Launcher.blocking`` returns: ``download``, ``run``, ``clone``, ``update``, ``register`` of a launcher, for plain code.
+    """What ``Launcher.blocking`` returns: the methods of a launcher for plain code, such as ``download`` and ``run``.
 
         with Launcher.blocking(presets.launcher(store=SQLiteStore("journal.db")), "models") as launcher:
             launcher.download("https://example.org/model.gguf", to="model.gguf")
