@@ -5,7 +5,8 @@ from __future__ import annotations
 from adapters.launcher.command import CommandBrick
 from adapters.launcher.download import DownloadBrick
 from adapters.launcher.git import GitBrick
+from adapters.launcher.packages import PackagesBrick
 
 
-class AllBricks(DownloadBrick, CommandBrick, GitBrick):
+class AllBricks(DownloadBrick, CommandBrick, GitBrick, PackagesBrick):
     """Every brick; a new one is added here."""

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager, nullcontext
 from types import FrameType, TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
@@ -17,7 +17,9 @@ from adapters.downloads.http import Downloaded
 from adapters.git.existing import Repository
 from adapters.launcher.all_bricks import AllBricks
 from adapters.launcher.done_checks import Done
+from adapters.launcher.packages import PROTECTED, Texts
 from adapters.launcher.stopping import StoppedBySignal, handled
+from adapters.packages.install import Installed
 from recovery.resume.handles import Resumption
 from recovery.serialization.secret import Secret
 
@@ -108,6 +110,19 @@ class BlockingLauncher:
     ) -> Repository:
         """As ``Launcher.clone``."""
         return self._call(lambda: self._launcher.clone(url, to, ref, mirrors, depth, name=name))
+
+    def packages(
+        self,
+        python: str | os.PathLike[str],
+        requirements: Texts,
+        protect: Sequence[str] = PROTECTED,
+        indexes: Sequence[str | Secret] = (),
+        tool: Literal["auto", "pip", "uv"] = "auto",
+        *,
+        name: str | None = None,
+    ) -> Installed:
+        """As ``Launcher.packages``."""
+        return self._call(lambda: self._launcher.packages(python, requirements, protect, indexes, tool, name=name))
 
     def resume(self) -> Resumption:
         """As ``Launcher.resume``; ``service.resume`` would be called outside the thread that resumes calls."""
