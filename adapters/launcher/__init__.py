@@ -6,8 +6,9 @@ from adapters.launcher.launcher import Launcher
 from adapters.launcher.plan import LaunchPlan, PlanError, load_plan
 from adapters.launcher.stopping import StoppedBySignal
 from adapters.launcher.variables import MissingSecretError
+from adapters.servers import PortTakenError, RestartPolicy, Server, ServerGoneError
 
 __all__ = [
     "InvalidRequestError", "Launch", "Launcher", "LaunchPlan", "load_plan", "MissingSecretError", "NotDoneError",
-    "Outcome", "PlanError", "StoppedBySignal",
+    "Outcome", "PlanError", "PortTakenError", "RestartPolicy", "Server", "ServerGoneError", "StoppedBySignal",
 ]  # fmt: skip

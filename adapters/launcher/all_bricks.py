@@ -6,7 +6,8 @@ from adapters.launcher.command import CommandBrick
 from adapters.launcher.download import DownloadBrick
 from adapters.launcher.git import GitBrick
 from adapters.launcher.packages import PackagesBrick
+from adapters.launcher.server import ServerBrick
 
 
-class AllBricks(DownloadBrick, CommandBrick, GitBrick, PackagesBrick):
+class AllBricks(DownloadBrick, CommandBrick, GitBrick, PackagesBrick, ServerBrick):
     """Every brick; a new one is added here."""

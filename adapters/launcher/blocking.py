@@ -11,6 +11,7 @@ from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager, n
 from types import FrameType, TracebackType
 from typing import Any, Literal, Self, TypeVar
 
+import anyio
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from adapters.downloads.http import Downloaded
@@ -20,6 +21,11 @@ from adapters.launcher.done_checks import Done
 from adapters.launcher.packages import PROTECTED, Texts
 from adapters.launcher.stopping import StoppedBySignal, handled
 from adapters.packages.install import Installed
+from adapters.launcher.server import RESTARTS
+from adapters.launcher.stopping import StoppedBySignal, handled
+from adapters.servers.blocking import BlockingServer
+from adapters.servers.restarts import RestartPolicy
+from adapters.servers.server import Server
 from recovery.resume.handles import Resumption
 from recovery.serialization.secret import Secret
 
@@ -30,6 +36,7 @@ OUTSIDE = "a blocking launcher works inside `with Launcher.blocking(...) as laun
 
 class BlockingLauncher:
     """What ``Launcher.blocking`` returns: ``download``, ``run``, ``clone``, ``register`` of a launcher, for plain code.
+    """What ``Launcher.blocking`` returns: the methods of a launcher, for plain code.
 
         with Launcher.blocking(presets.launcher(store=SQLiteStore("journal.db")), "models") as launcher:
             launcher.download("https://example.org/model.gguf", to="model.gguf")
@@ -124,6 +131,35 @@ class BlockingLauncher:
         """As ``Launcher.packages``."""
         return self._call(lambda: self._launcher.packages(python, requirements, protect, indexes, tool, name=name))
 
+    @contextmanager
+    def server(
+        self,
+        argv: Sequence[str | os.PathLike[str]],
+        ready: str,
+        port: int | Literal["auto"] = "auto",
+        restarts: RestartPolicy = RESTARTS,
+        **options: Any,
+    ) -> Iterator[BlockingServer]:
+        """As ``Launcher.server``. A block that is over although its server is gone raises ServerGoneError."""
+        entered, leaving = Future[Server](), anyio.Event()
+
+        async def hold() -> None:
+            try:
+                async with self._launcher.server(argv, ready, port, restarts, **options) as server:
+                    entered.set_result(server)
+                    await leaving.wait()
+            except BaseException as error:
+                if not entered.done():
+                    entered.set_exception(error)
+                raise
+
+        with self._begun(hold) as held:
+            portal = self._portal
+            assert portal is not None
+            yield BlockingServer(entered.result(), portal)
+            portal.call(leaving.set)
+            held.result()
+
     def resume(self) -> Resumption:
         """As ``Launcher.resume``; ``service.resume`` would be called outside the thread that resumes calls."""
         if self._portal is None:
@@ -132,6 +168,12 @@ class BlockingLauncher:
         return resumption
 
     def _call(self, brick: Callable[[], Awaitable[T]]) -> T:
+        with self._begun(brick) as future:
+            return future.result()
+
+    @contextmanager
+    def _begun(self, brick: Callable[[], Awaitable[T]]) -> Iterator[Future[T]]:
+        """*brick*, which runs in the thread of the launcher; it is cancelled if an exception ends the block."""
         if self._portal is None:
             raise RuntimeError(OUTSIDE)
         is_over = threading.Event()
@@ -146,7 +188,7 @@ class BlockingLauncher:
         self._under_way[is_over] = future
         try:
             with self._cancelling([(is_over, future)]):
-                return future.result()
+                yield future
         finally:
             del self._under_way[is_over]
 
