@@ -16,6 +16,8 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from adapters.downloads.http import Downloaded
 from adapters.launcher.all_bricks import AllBricks
 from adapters.launcher.done_checks import Done
+from adapters.launcher.saga import OnCrash
+from adapters.launcher.steps import Steps
 from adapters.launcher.stopping import StoppedBySignal, handled
 from recovery.resume.handles import Resumption
 from recovery.serialization.secret import Secret
@@ -23,6 +25,24 @@ from recovery.serialization.secret import Secret
 T = TypeVar("T")
 
 OUTSIDE = "a blocking launcher works inside `with Launcher.blocking(...) as launcher:`"
+
+
+class BlockingSteps:
+    """What ``BlockingLauncher.steps`` returns: as ``Steps``, for plain code.
+
+    Args:
+        steps: The steps.
+        call: Runs an async function in the thread of the launcher.
+    """
+
+    def __init__(self, steps: Steps, call: Callable[[Callable[[], Awaitable[dict[str, Any]]]], dict[str, Any]]) -> None:
+        self.step = steps.step
+        self._steps = steps
+        self._call = call
+
+    def run(self, name: str, /, **arguments: Any) -> dict[str, Any]:
+        """As ``Steps.run``."""
+        return self._call(lambda: self._steps.run(name, **arguments))
 
 
 class BlockingLauncher:
@@ -94,6 +114,10 @@ class BlockingLauncher:
     ) -> None:
         """As ``Launcher.run``."""
         self._call(lambda: self._launcher.run(argv, cwd, env, silence, done, name=name))
+
+    def steps(self, name: str, *, on_crash: OnCrash = "finish") -> BlockingSteps:
+        """As ``Launcher.steps``; ``run`` of what it returns blocks."""
+        return BlockingSteps(self._launcher.steps(name, on_crash=on_crash), self._call)
 
     def resume(self) -> Resumption:
         """As ``Launcher.resume``; ``service.resume`` would be called outside the thread that resumes calls."""
