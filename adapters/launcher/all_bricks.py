@@ -7,7 +7,8 @@ from adapters.launcher.download import DownloadBrick
 from adapters.launcher.git import GitBrick
 from adapters.launcher.packages import PackagesBrick
 from adapters.launcher.server import ServerBrick
+from adapters.launcher.steps import StepsBrick
 
 
-class AllBricks(DownloadBrick, CommandBrick, GitBrick, PackagesBrick, ServerBrick):
+class AllBricks(DownloadBrick, CommandBrick, GitBrick, PackagesBrick, ServerBrick, StepsBrick):
     """Every brick; a new one is added here."""

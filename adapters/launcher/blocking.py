@@ -19,10 +19,11 @@ from adapters.git.existing import Repository
 from adapters.launcher.all_bricks import AllBricks
 from adapters.launcher.done_checks import Done
 from adapters.launcher.packages import PROTECTED, Texts
+from adapters.launcher.saga import OnCrash
+from adapters.launcher.server import RESTARTS
+from adapters.launcher.steps import Steps
 from adapters.launcher.stopping import StoppedBySignal, handled
 from adapters.packages.install import Installed
-from adapters.launcher.server import RESTARTS
-from adapters.launcher.stopping import StoppedBySignal, handled
 from adapters.servers.blocking import BlockingServer
 from adapters.servers.restarts import RestartPolicy
 from adapters.servers.server import Server
@@ -34,8 +35,25 @@ T = TypeVar("T")
 OUTSIDE = "a blocking launcher works inside `with Launcher.blocking(...) as launcher:`"
 
 
+class BlockingSteps:
+    """What ``BlockingLauncher.steps`` returns: as ``Steps``, for plain code.
+
+    Args:
+        steps: The steps.
+        call: Runs an async function in the thread of the launcher.
+    """
+
+    def __init__(self, steps: Steps, call: Callable[[Callable[[], Awaitable[dict[str, Any]]]], dict[str, Any]]) -> None:
+        self.step = steps.step
+        self._steps = steps
+        self._call = call
+
+    def run(self, name: str, /, **arguments: Any) -> dict[str, Any]:
+        """As ``Steps.run``."""
+        return self._call(lambda: self._steps.run(name, **arguments))
+
+
 class BlockingLauncher:
-    """What ``Launcher.blocking`` returns: ``download``, ``run``, ``clone``, ``register`` of a launcher, for plain code.
     """What ``Launcher.blocking`` returns: the methods of a launcher, for plain code.
 
         with Launcher.blocking(presets.launcher(store=SQLiteStore("journal.db")), "models") as launcher:
@@ -159,6 +177,10 @@ class BlockingLauncher:
             yield BlockingServer(entered.result(), portal)
             portal.call(leaving.set)
             held.result()
+
+    def steps(self, name: str, *, on_crash: OnCrash = "finish") -> BlockingSteps:
+        """As ``Launcher.steps``; ``run`` of what it returns blocks."""
+        return BlockingSteps(self._launcher.steps(name, on_crash=on_crash), self._call)
 
     def resume(self) -> Resumption:
         """As ``Launcher.resume``; ``service.resume`` would be called outside the thread that resumes calls."""
