@@ -12,7 +12,5 @@ from adapters.launcher.update import UpdateBrick
 from adapters.launcher.venv import VenvBrick
 
 
-class AllBricks(
-    DownloadBrick, CommandBrick, GitBrick, PackagesBrick, ServerBrick, StepsBrick, UpdateBrick, VenvBrick
-):
+class AllBricks(DownloadBrick, CommandBrick, GitBrick, PackagesBrick, ServerBrick, StepsBrick, UpdateBrick, VenvBrick):
     """Every brick; a new one is added here."""
