@@ -263,7 +263,7 @@ async def test_a_token_goes_to_no_mirror_and_to_no_other_address(
         await make_launcher(tokens=tokens).clone(first.url(), "y", mirrors=[other.url()])
         first.faults = [Fault("info/refs", 302, {"Location": f"{other.url()}/info/refs?service=git-upload-pack"})]
         await make_launcher(tokens=tokens).clone(first.url(), "z")
-        other.faults = [Fault(status=401, headers={"WWW-Authenticate": 'Basic realm="other"'})]
+        first.password, other.password = "", "another"
         with pytest.raises(AccessError):
             await make_launcher(tokens=tokens, policy=RetryPolicy(max_retries=0)).clone(first.url(), "q")
     assert {authorization for _, authorization in other.requests} == {""}
