@@ -10,13 +10,12 @@ from typing import Any
 import anyio
 import pytest
 
-from adapters.downloads.refusals import AccessError
 from adapters.git.failures import RefMissingError, RepositoryMissingError
 from adapters.launcher.arguments import InvalidRequestError
 from adapters.launcher.launcher import Launcher
 from adapters.memory import MemoryStore
+from events.errors import Permanent
 from events.operation_events import FailureClassified
-from recovery import RetryPolicy
 from recovery.presets import PATIENT
 from recovery.serialization.secret import Secret
 from recovery.service import Recovery
@@ -264,8 +263,8 @@ async def test_a_token_goes_to_no_mirror_and_to_no_other_address(
         first.faults = [Fault("info/refs", 302, {"Location": f"{other.url()}/info/refs?service=git-upload-pack"})]
         await make_launcher(tokens=tokens).clone(first.url(), "z")
         first.password, other.password = "", "another"
-        with pytest.raises(AccessError):
-            await make_launcher(tokens=tokens, policy=RetryPolicy(max_retries=0)).clone(first.url(), "q")
+        with pytest.raises(Permanent, match=rf"leads to http://127\.0\.0\.1:{other.port}, which wants a token"):
+            await make_launcher(tokens=tokens).clone(first.url(), "q")
     assert {authorization for _, authorization in other.requests} == {""}
 
 
