@@ -19,6 +19,7 @@ from adapters.launcher.done_checks import Done
 from adapters.launcher.packages import PROTECTED, Texts
 from adapters.launcher.stopping import StoppedBySignal, handled
 from adapters.packages.install import Installed
+from adapters.packages.venv import Venv
 from recovery.resume.handles import Resumption
 from recovery.serialization.secret import Secret
 
@@ -28,7 +29,7 @@ OUTSIDE = "a blocking launcher works inside `with Launcher.blocking(...) as laun
 
 
 class BlockingLauncher:
-    """What ``Launcher.blocking`` returns: ``download``, ``run`` and ``register`` of a launcher, for plain code.
+    """What ``Launcher.blocking`` returns: the bricks and ``register`` of a launcher, for plain code.
 
         with Launcher.blocking(presets.launcher(store=SQLiteStore("journal.db")), "models") as launcher:
             launcher.download("https://example.org/model.gguf", to="model.gguf")
@@ -109,6 +110,12 @@ class BlockingLauncher:
     ) -> Installed:
         """As ``Launcher.packages``."""
         return self._call(lambda: self._launcher.packages(python, requirements, protect, indexes, tool, name=name))
+
+    def venv(
+        self, path: str | os.PathLike[str], python: str | os.PathLike[str] | None = None, *, name: str | None = None
+    ) -> Venv:
+        """As ``Launcher.venv``."""
+        return self._call(lambda: self._launcher.venv(path, python, name=name))
 
     def resume(self) -> Resumption:
         """As ``Launcher.resume``; ``service.resume`` would be called outside the thread that resumes calls."""
