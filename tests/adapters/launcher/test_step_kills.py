@@ -36,7 +36,8 @@ class Dying(SQLiteStore):
         if Dying.left == 0.5: os.kill(os.getpid(), signal.SIGKILL)
         await super().append(rows)
         for row in rows:
-            if row.kind in ("OperationSucceeded", "GaveUp") and decode(row.body).operation == "steps update":
+            ends = row.kind in ("OperationSucceeded", "OperationRecovered", "GaveUp")
+            if ends and decode(row.body).operation == "steps update":
                 note("over")
             if row.kind == "CheckpointSaved":
                 for name in msgspec.json.decode(bytes(decode(row.body).data), type=RunRecord).results:
