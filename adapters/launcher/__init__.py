@@ -6,9 +6,8 @@ from adapters.launcher.launcher import Launcher
 from adapters.launcher.plan import LaunchPlan, PlanError, load_plan
 from adapters.launcher.stopping import StoppedBySignal
 from adapters.launcher.variables import MissingSecretError
-from adapters.servers import PortTakenError, RestartPolicy, Server, ServerGoneError
 
 __all__ = [
     "InvalidRequestError", "Launch", "Launcher", "LaunchPlan", "load_plan", "MissingSecretError", "NotDoneError",
-    "Outcome", "PlanError", "PortTakenError", "RestartPolicy", "Server", "ServerGoneError", "StoppedBySignal",
+    "Outcome", "PlanError", "StoppedBySignal",
 ]  # fmt: skip

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager, nullcontext
 from types import FrameType, TracebackType
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar, Unpack
 
 import anyio
 from anyio.from_thread import BlockingPortal, start_blocking_portal
@@ -17,7 +17,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from adapters.downloads.http import Downloaded
 from adapters.launcher.all_bricks import AllBricks
 from adapters.launcher.done_checks import Done
-from adapters.launcher.server import RESTARTS
+from adapters.launcher.server import RESTARTS, ServerOptions
 from adapters.launcher.stopping import StoppedBySignal, handled
 from adapters.servers.blocking import BlockingServer
 from adapters.servers.restarts import RestartPolicy
@@ -107,7 +107,7 @@ class BlockingLauncher:
         ready: str,
         port: int | Literal["auto"] = "auto",
         restarts: RestartPolicy = RESTARTS,
-        **options: Any,
+        **options: Unpack[ServerOptions],
     ) -> Iterator[BlockingServer]:
         """As ``Launcher.server``. A block that is over although its server is gone raises ServerGoneError."""
         entered, leaving = Future[Server](), anyio.Event()

@@ -78,7 +78,7 @@ PROCESSES = _rules(
     *((rule.name, rule.category, rule.pattern, rule.why) for rule in GPU),
     # Python, and the system under it.
     ("disk-full", E, r"no space left on device|disk quota exceeded|errno 28\]|winerror 112", "the disk is full"),
-    ("port-taken", E, r"address already in use|errno (98|48)\]|winerror 10048|port [0-9]+ is already in use",
+    ("port-taken", E, r"address already in use|errno (98|48|10048)\]|winerror 10048|port [0-9]+ is already in use",
      "the port is taken"),
     ("module-missing", E, r"modulenotfounderror: |no module named ", "something is not installed here"),
     ("login-expired", T, r"please login first to use this node", "a token has run out, and is renewed"),
