@@ -17,7 +17,7 @@ from adapters.processes.command import run_command
 from adapters.processes.running import Reminder, file_name
 from adapters.processes.silence import SilenceWatch
 from adapters.processes.tree import Tree
-from adapters.servers.ports import LastPort, PortTakenError, free_port, holder_of, is_free
+from adapters.servers.ports import LastPort, PortTakenError, free_port, holder_of, is_free, listeners
 from adapters.servers.probe import Answer, Kind, Probe
 from adapters.servers.restarts import LAST_LINES, Ask, Ended, decide, words_of
 from adapters.servers.server import Server, ServerGoneError, Settings, State, restart_question, with_port
@@ -28,6 +28,12 @@ from recovery.serialization.secret import Secret
 
 FIRST_PAUSE, GROWTH, MOST_PAUSE = 0.05, 1.2, 1.0
 """Seconds between two probes of a server that starts, and how they grow."""
+
+DOUBT = 120.0
+"""Seconds from the start after which an answer counts that comes from a process which is none of the server's."""
+
+FAILED_PAUSE, MOST_FAILED_PAUSE = 1.0, 60.0
+"""Seconds of the pause once two starts in a row have failed (for want of processes, say); each further doubles them."""
 
 log = logging.getLogger("recovery.launch")
 
@@ -53,6 +59,9 @@ class Supervisor(Server):
         self._is_adopted = self._is_taken = self.is_ending = False
         self._is_first, self._has_been_ready = True, False
         self._watch: SilenceWatch | None = None
+        self._tree: Tree | None = None
+        self._accept_at = 0.0
+        self._failures = 0
         self._ready_since: float | None = None
         self._refreshed: set[str] = set()
         self._stuck = ""
@@ -133,6 +142,9 @@ class Supervisor(Server):
                 group.cancel_scope.cancel()
         self._run_scope, self.pid = None, None
         if failure is not None:
+            if self._failures:
+                await anyio.sleep(min(FAILED_PAUSE * 2 ** (self._failures - 1), MOST_FAILED_PAUSE))
+            self._failures += 1
             raise failure
         if self._is_taken:
             if self._settings.port != "auto":
@@ -188,7 +200,8 @@ class Supervisor(Server):
 
     def _started(self, tree: Tree, is_orphan: bool) -> None:
         self._is_adopted, self.pid = is_orphan, tree.group
-        self._watch = SilenceWatch(self._settings.ready_timeout, tree)
+        self._watch, self._tree = SilenceWatch(self._settings.ready_timeout, tree), tree
+        self._accept_at, self._failures = time.monotonic() + DOUBT, 0
         self.starts += 1
         self._set("starting")
         if is_orphan:
@@ -214,11 +227,21 @@ class Supervisor(Server):
             while True:
                 if self._watch is not None:
                     answer = await probe.ask(with_port(self._settings.ready, self.port))
+                    if answer.kind is Kind.READY and self._ready_since is None and await self._is_a_strangers():
+                        answer = Answer(Kind.NONE, "does not listen on its port, but another process does")
                     self._take(answer)
                     if answer.kind is not Kind.READY and self._watch.is_over() and reminder.is_due():
                         self._is_stuck(answer)
                     pause = min(pause * GROWTH, MOST_PAUSE)
                 await anyio.sleep(self._settings.every if self.is_ready else pause)
+
+    async def _is_a_strangers(self) -> bool:
+        """Whether another process has taken the port during the start: the server itself says so late, if at all."""
+        pids = await anyio.to_thread.run_sync(listeners, self.port)
+        if not pids or self._tree is None or time.monotonic() > self._accept_at:
+            return False
+        own = await anyio.to_thread.run_sync(self._tree.members)
+        return {one.pid for one in own}.isdisjoint(pids)
 
     def _take(self, answer: Answer) -> None:
         if answer.kind is Kind.OTHER and self._watch is not None:

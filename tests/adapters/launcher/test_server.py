@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -20,6 +21,7 @@ from events.errors import CallRejectedError
 from events.operation_events import GaveUp, OperationCancelled, OperationSucceeded
 from events.question_events import QuestionAsked
 from recovery import presets
+from recovery.serialization.secret import Secret
 from tests.adapters.processes.test_command import is_alive
 from tests.adapters.servers.small_servers import READY, get, small_server, starts
 from tests.recorded_events import events_of
@@ -376,3 +378,35 @@ async def test_a_second_server_of_a_name_is_refused(tmp_path: Path) -> None:
         with pytest.raises(CallRejectedError, match="give this one another name="):
             async with launcher.server(small_server(tmp_path), READY, name="small"):
                 pass
+
+
+@on_asyncio
+async def test_the_answer_of_a_stranger_on_its_port_does_not_make_it_ready(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    argv = small_server(tmp_path, before="while number == 1 and not os.path.exists('go'): time.sleep(0.01)")
+    async with launcher_at(tmp_path) as launcher, anyio.create_task_group() as group:
+
+        async def take() -> None:
+            await until(lambda: starts(tmp_path))
+            other = [word.replace("{port}", str(starts(tmp_path)[0][1])) for word in small_server(tmp_path / "other")]
+            with subprocess.Popen(other, cwd=tmp_path / "other") as stranger:
+                await anyio.sleep(0.3)
+                (tmp_path / "go").touch()
+                await until(lambda: len(starts(tmp_path)) == 2)
+                stranger.kill()
+
+        group.start_soon(take)
+        async with launcher.server(argv, READY, restarts=RestartPolicy(max_restarts=0)) as server:
+            assert (server.starts, server.port) == (2, starts(tmp_path)[1][1])
+
+
+@on_asyncio
+async def test_secrets_of_a_server_are_asked_for_and_its_port_goes_into_its_variables(tmp_path: Path) -> None:
+    argv = small_server(tmp_path, before="open('env', 'w').write(os.environ['MY_PORT'] + os.environ['MY_KEY'])")
+    async with launcher_at(tmp_path) as launcher:
+        launcher.service.calls.answer("secret:env:NO_SUCH_KEY", "hunter2")
+        env = {"MY_PORT": "{port}:", "MY_KEY": Secret("env:NO_SUCH_KEY")}
+        async with launcher.server(argv, READY, env=env) as server:
+            assert (tmp_path / "env").read_text() == f"{server.port}:hunter2"
+            [call] = launcher.service.calls.running()
+            assert b"hunter2" not in (call.arguments or b"")
