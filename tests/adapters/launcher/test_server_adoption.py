@@ -32,6 +32,7 @@ from tests.adapters.processes.test_orphans import has_begun
 from tests.adapters.servers.small_servers import READY, get, small_server, starts
 from tests.adapters.sqlite.test_kill import eventually
 from tests.recorded_events import events_of
+from tests.slow import few
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", ["asyncio"])]
 
@@ -96,8 +97,7 @@ def orphan(folder: Path, argv: Sequence[str], **changes: Any) -> Iterator[int]:
 
 @pytest.mark.parametrize(
     ("faults", "changes"),
-    [({"other": "--lowvram"}, {}), ({}, {"ending": "cancelled"})],
-    ids=["of another command line", "that was being ended"],
+    few([({"other": "--lowvram"}, {}), ({}, {"ending": "cancelled"})], ({"other": "--lowvram"}, {})),
 )
 async def test_a_server_is_ended_before_another_starts(
     faults: dict[str, str], changes: dict[str, str], tmp_path: Path
@@ -108,6 +108,7 @@ async def test_a_server_is_ended_before_another_starts(
             assert (server.pid, len(starts(tmp_path))) == (starts(tmp_path)[1][0], 2)
 
 
+@pytest.mark.slow
 async def test_an_adopted_server_that_crashes_is_started_again(tmp_path: Path) -> None:
     with orphan(tmp_path, small_server(tmp_path)) as pid:
         async with Launcher(presets.launcher(store=MemoryStore()), tmp_path) as launcher:
