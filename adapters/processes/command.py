@@ -68,7 +68,7 @@ async def run_command(
     *,
     cwd: Path,
     logs: Path,
-    env: Mapping[str, str | Secret] | None = None,
+    env: Mapping[str, str | Secret | None] | None = None,
     silence: float | None = None,
     orphans: Orphans = "wait",
     grace: float = GRACE,
@@ -84,8 +84,9 @@ async def run_command(
         argv: The program and its arguments.
         cwd: The folder it runs in.
         logs: The folder for its output.
-        env: Variables that its environment has beside those of this process. Values are never logged; the output is
-            redacted of each ``Secret``, and of each text whose name is that of a secret (``HF_TOKEN``).
+        env: Variables that its environment has beside those of this process; ``None`` takes one of those away. Values
+            are never logged; the output is redacted of each ``Secret``, and of each text whose name is that of a secret
+            (``HF_TOKEN``).
         silence: Seconds without output, processor time, and input and output of all its processes, after which it is
             ended; ``None`` for no limit. What waits for an answer from elsewhere is silent, too.
         orphans: What becomes of the command of a launcher that was killed: it is waited for ("wait"), ended ("end"), or

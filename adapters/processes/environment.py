@@ -14,10 +14,14 @@ SECRET_NAME = re.compile(rf"(?:{NAMES}|pass|(?:api|access|secret)_?key)$", re.IG
 """How the name of an environment variable ends whose value is a secret."""
 
 
-def environment_of(given: Mapping[str, str | Secret]) -> dict[str, str]:
-    """The environment of a command, with the variables that are *given*. Their secrets are redacted from now on."""
+def environment_of(given: Mapping[str, str | Secret | None]) -> dict[str, str]:
+    """The environment of a command: of this process, with the variables *given*, and without those that are None there.
+
+    Their secrets are redacted from now on.
+    """
     values = {key: value.reveal() if isinstance(value, Secret) else value for key, value in given.items()}
     for key, value in values.items():
-        if len(value) >= LEAST_FOLDED and SECRET_NAME.search(key):
+        if value is not None and len(value) >= LEAST_FOLDED and SECRET_NAME.search(key):
             hide(value)
-    return {"GIT_TERMINAL_PROMPT": "0", **os.environ, **values}  # else git waits for ever for a user name
+    every = {"GIT_TERMINAL_PROMPT": "0", **os.environ, **values}  # else git waits for ever for a user name
+    return {name: value for name, value in every.items() if value is not None}
