@@ -15,7 +15,8 @@ from adapters.launcher.arguments import InvalidRequestError, check_variables, wo
 from adapters.launcher.bricks import Bricks
 from adapters.launcher.variables import value_of
 from adapters.servers.restarts import RestartPolicy
-from adapters.servers.server import OnStuck, Server, Settings, restart_question
+from adapters.servers.server import Server, restart_question
+from adapters.servers.settings import OnStuck, Settings
 from adapters.servers.supervisor import Supervisor
 from events.errors import CallRejectedError, JoinedElsewhere
 from recovery import context
