@@ -15,7 +15,6 @@ from pathlib import Path
 import msgspec
 
 from adapters.packages.frozen import (
-    TOOL,
     Restoration,
     are_met,
     breakage,
@@ -155,7 +154,7 @@ class _Install:
         for one in environment.distributions:
             then = note.frozen.get(one.key)
             was_there = then is not None and then.version == one.version and not then.is_whole
-            if one.is_own and one.lacks and not was_there and (not one.has_metadata or one.key == TOOL):
+            if one.is_own and one.lacks and not was_there and not one.has_metadata:
                 husks.append(Path(one.folder))
         for husk in husks:
             log.warning("%s: %s is half of a package, and is removed", self._name, husk)

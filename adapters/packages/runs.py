@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -102,8 +103,10 @@ class Runs:
         environment = await self.look()
         python, wanted = str(self._request.python), self._request.tool
         pip = environment.packages().get(TOOL)
-        if wanted != "uv" and pip is not None and not pip.lacks:
-            return Tool("pip", python)
+        if wanted != "uv" and pip is not None:
+            if (await query([python, "-I", "-m", "pip", "--version"], timeout=ANSWER_TIMEOUT)).code == 0:
+                return Tool("pip", python)
+            shutil.rmtree(pip.folder)  # a killed upgrade left it; ensurepip would take it for one that works
         if wanted != "pip" and (program := uv()):
             return Tool("uv", python, program)
         if wanted != "uv" and environment.has_ensurepip:
@@ -148,9 +151,10 @@ class Runs:
             except (subprocess.CalledProcessError, SilentCommandError) as error:
                 said = "" if isinstance(error, SilentCommandError) else str(error.stderr)
                 problem = problem_of(said) if said else "unreachable"
-                problem = "refused" if is_exact and problem == "missing" else problem
+                problem = "refused" if is_exact and problem in ("missing", "conflict") else problem
                 if (following := next_way(way, problem, len(indexes))) is None:
-                    self._explain(error, said, problem, way)
+                    if not is_exact:
+                        self._explain(error, said, problem, way)
                     raise
                 other = f"index {following.index + 1}" if following.index != way.index else "wheels alone"
                 log.warning("%s: %s; %s is tried", self._request.name, WHY[problem], other)
