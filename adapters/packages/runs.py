@@ -13,7 +13,7 @@ import msgspec
 
 from adapters.packages.frozen import TOOL, Environment, conflict
 from adapters.packages.requirements import Requirements
-from adapters.packages.tools import VARIABLES, Problem, Tool, Way, is_old, next_way, problem_of
+from adapters.packages.tools import VARIABLES, Problem, Tool, Way, is_old, next_way, problem_of, refusals
 from adapters.packages.venv import uv
 from adapters.processes.command import SilentCommandError, run_command
 from adapters.processes.query import query
@@ -92,15 +92,20 @@ async def look_at(python: Path, *, does_verify: bool = False) -> Environment:
 
 
 class Runs:
-    """The runs of pip or uv for one request. Only one may be under way."""
+    """The runs of pip or uv for one request. Only one may be under way.
 
-    def __init__(self, request: Request) -> None:
+    Args:
+        request: What is to be installed.
+        folder: For a file of pip.
+    """
+
+    def __init__(self, request: Request, folder: Path) -> None:
         self._request = request
+        self._log = folder / "pip.log"
         self.files = f"packages-{request.key[-16:]}"
 
-    async def tool(self) -> Tool:
-        """What installs. Raises NoInstallerError if there is nothing."""
-        environment = await self.look()
+    async def tool(self, environment: Environment) -> Tool:
+        """What installs into *environment*. Raises NoInstallerError if there is nothing."""
         python, wanted = str(self._request.python), self._request.tool
         pip = environment.packages().get(TOOL)
         if wanted != "uv" and pip is not None:
@@ -119,16 +124,24 @@ class Runs:
     async def run(self, argv: list[str], env: Mapping[str, str | Secret] | None = None) -> None:
         """Run a command that changes the environment."""
         request = self._request
-        await run_command(
-            request.name,
-            argv,
-            cwd=request.cwd,
-            logs=request.logs,
-            env={**VARIABLES, **(env or {})},
-            silence=SILENCE,
-            orphans="end",
-            files=self.files,
-        )
+        try:
+            await run_command(
+                request.name,
+                argv,
+                cwd=request.cwd,
+                logs=request.logs,
+                env={**VARIABLES, "PIP_LOG": str(self._log), **(env or {})},
+                silence=SILENCE,
+                orphans="end",
+                files=self.files,
+            )
+        except subprocess.CalledProcessError as error:
+            if self._log.exists():
+                with self._log.open(encoding="utf-8", errors="replace") as lines:
+                    error.stderr = refusals(lines) + error.stderr
+            raise
+        finally:
+            self._log.unlink(missing_ok=True)
 
     async def look(self, *, does_verify: bool = False) -> Environment:
         """The environment as it is now."""
@@ -172,9 +185,9 @@ class Runs:
             cure = "change the requirements, or what is protected (protect=)"
             raise PackageConflictError(f"{name} cannot be installed: {reason}; {cure}") from error
 
-    async def upgrade(self, tool: Tool) -> None:
+    async def upgrade(self, tool: Tool, environment: Environment) -> None:
         """Upgrade a pip that cannot go on with a download that broke off; a failure does not matter much."""
-        found = (await self.look()).packages().get(TOOL)
+        found = environment.packages().get(TOOL)
         if tool.name != "pip" or not self._request.may_upgrade_pip or found is None or not is_old(found.version):
             return
         try:
