@@ -8,8 +8,10 @@ from adapters.launcher.step_run import StepsUndoneError
 from adapters.launcher.steps import Steps
 from adapters.launcher.stopping import StoppedBySignal
 from adapters.launcher.variables import MissingSecretError
+from adapters.servers import PortTakenError, RestartPolicy, Server, ServerGoneError
 
 __all__ = [
     "InvalidRequestError", "Launch", "Launcher", "LaunchPlan", "load_plan", "MissingSecretError", "NotDoneError",
-    "Outcome", "PlanError", "Steps", "StepsUndoneError", "StoppedBySignal",
+    "Outcome", "PlanError", "PortTakenError", "RestartPolicy", "Server", "ServerGoneError", "Steps", "StepsUndoneError",
+    "StoppedBySignal",
 ]  # fmt: skip
