@@ -16,7 +16,10 @@ from typing import Any, get_args, get_type_hints
 
 import msgspec
 
-from adapters.launcher.document import Command, Document, Download, DownloadTable, LaunchTable, Operation, WaitTable
+from adapters.launcher.document import Document, DownloadTable, LaunchTable, WaitTable
+from adapters.launcher.kinds.command import Command
+from adapters.launcher.kinds.download import Download
+from adapters.launcher.kinds.operation import Operation
 from recovery.tables import described
 
 PAGE = Path(__file__).parent.parent / "docs" / "plans.md"

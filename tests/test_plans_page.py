@@ -10,7 +10,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from adapters.launcher.document import Command, Document, Download, DownloadTable, LaunchTable, WaitTable
+from adapters.launcher.document import Document, DownloadTable, LaunchTable, WaitTable
+from adapters.launcher.kinds.command import Command
+from adapters.launcher.kinds.download import Download
 from adapters.launcher.plan import load_plan
 from tests.plans_page import BEGIN, PAGE, STRUCTS, meanings, own_fields, tables
 

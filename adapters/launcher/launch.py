@@ -6,8 +6,8 @@ the launch, and with it the downloads and commands that were under way, with the
 
 from __future__ import annotations
 
-import hashlib
 import logging
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -18,9 +18,8 @@ import msgspec
 
 from adapters.downloads.client import check_environment
 from adapters.downloads.space import when_full
-from adapters.launcher.arguments import command_arguments, download_arguments
-from adapters.launcher.document import Download, Step
-from adapters.launcher.done_checks import path_of
+from adapters.launcher.document import KINDS, Step
+from adapters.launcher.kinds.download import Download
 from adapters.launcher.launcher import Launcher
 from adapters.launcher.plan import LaunchPlan
 from events.errors import JoinedElsewhere
@@ -36,6 +35,9 @@ from recovery.subscribers.evidence_extraction import extract_evidence
 
 MOST_DEATHS = 1_000_000
 """Deaths of its process after which a launch is quarantined."""
+
+CALLS = {call for kind in KINDS.values() for call in kind.CALLS}
+"""The recoverable operations that execute those of plans."""
 
 State: TypeAlias = Literal["done", "failed", "skipped"]
 
@@ -57,6 +59,13 @@ class Outcome(msgspec.Struct, frozen=True):
     def is_fine(self) -> bool:
         """Whether the launch goes on as if the operation was done."""
         return self.state == "done" or self.optional
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """The checkpoint of a launch: the *outcomes* of its operations, and the *wordings* in its plan, by name."""
+
+    outcomes: dict[str, Outcome] = {}
+    wordings: dict[str, str] = {}
 
 
 class Launch:
@@ -125,28 +134,35 @@ class Launch:
                 else:
                     return self.outcomes
 
-    def _cancel_outdated(self) -> None:
-        """Cancel what an earlier run left and the plan does not have any more; the bytes that it fetched are kept."""
+    def _cancel_outdated(self, wordings: Mapping[str, str]) -> None:
+        """Cancel what an earlier run left and the plan does not have any more; the bytes that it fetched are kept.
+
+        *wordings* are those of the operations in that run's plan, by name.
+        """
         journal = self._service.journal
         assert journal is not None
-        wanted = [[kind, [arguments, {}]] for kind, arguments in map(call_of, self._plan.steps)]
+        steps = {step.name: step for step in self._plan.steps}
         for record in journal.pending(0.0).calls:
             name = name_in_arguments(record.operation, record.arguments)
-            if name is None or [record.operation, msgspec.json.decode(record.arguments or b"")] in wanted:
+            if name is None:
+                continue
+            step = steps.get(name)
+            if step is not None and record.operation in step.calls and wordings.get(name) == step.wording:
                 continue
             if self._service.calls.cancel(record.call):
                 text = "%s: %s is changed or gone since the last run; its call %s is cancelled"
                 log.warning(text, self._plan.path, brief(name), record.call)
 
     async def _run_steps(self, _path: str) -> None:
-        self._cancel_outdated()  # before what is left resumes
-        self._service.resume()
-        saved = msgspec.convert(context.saved(default={}), dict[str, Outcome])
+        saved = msgspec.convert(context.saved(default=Progress()), Progress, from_attributes=True)
+        self._cancel_outdated(saved.wordings)  # before what is left resumes
         self.outcomes = {
             step.name: msgspec.structs.replace(outcome, optional=step.optional)
             for step in self._plan.steps
-            if (outcome := saved.get(step.name)) is not None and outcome.version == version_of(step)
+            if (outcome := saved.outcomes.get(step.name)) is not None and outcome.version == step.version
         }
+        self._save()  # before a call begins
+        self._service.resume()
         ended = {step.name: anyio.Event() for step in self._plan.steps}
 
         async def run(step: Step) -> None:
@@ -155,26 +171,25 @@ class Launch:
             if step.name not in self.outcomes:
                 outcome = await self._outcome_of(step)
                 self.outcomes[step.name] = msgspec.structs.replace(outcome, optional=step.optional)
-                context.checkpoint(self.outcomes)
+                self._save()
             ended[step.name].set()
 
         async with anyio.create_task_group() as group:
             for step in self._plan.steps:
                 group.start_soon(run, step)
 
+    def _save(self) -> None:
+        context.checkpoint(Progress(self.outcomes, {step.name: step.wording for step in self._plan.steps}))
+
     async def _outcome_of(self, step: Step) -> Outcome:
         missing = [need for need in step.needs if not self.outcomes[need].is_fine]
         if missing:
-            return Outcome("skipped", f"needs {', '.join(missing)}", version_of(step))
+            return Outcome("skipped", f"needs {', '.join(missing)}", step.version)
         try:
-            if isinstance(step, Download):
-                await self._launcher.download(step.urls, step.destination, step.sha256, step.size, name=step.name)
-            else:
-                done, env = step.creates, step.environment
-                await self._launcher.run(step.run, step.cwd, env, step.silence, done, name=step.name)
+            await step.execute(self._launcher)
         except Exception as error:  # its retries are exhausted; the other operations go on
-            return Outcome("failed", _cause_of(error), version_of(step))
-        return Outcome("done", version=version_of(step))
+            return Outcome("failed", _cause_of(error), step.version)
+        return Outcome("done", version=step.version)
 
 
 def _never(_: Exception) -> bool:
@@ -196,30 +211,9 @@ def _cause_of(error: Exception) -> str:
     return explain(failure).short
 
 
-def call_of(step: Step) -> tuple[str, list[Any]]:
-    """The recoverable operation that executes *step*, and its arguments."""
-    of = f" {step.name}" if step.retry else ""
-    if isinstance(step, Download):
-        return f"download{of}", [step.name, *download_arguments(step.urls, step.destination, step.sha256, step.size)]
-    words = command_arguments(
-        step.run, step.cwd, step.environment, step.silence, step.creates and path_of(step.creates)
-    )
-    return f"command{of}", [step.name, *words]
-
-
-def version_of(step: Step) -> str:
-    """Twelve hex digits that change with what the plan says that *step* makes."""
-    what = (
-        [step.urls, step.destination, step.sha256, step.size]
-        if isinstance(step, Download)
-        else [step.run, step.cwd, step.creates, step.env]
-    )
-    return hashlib.sha256(msgspec.json.encode([step.name, what])).hexdigest()[:12]
-
-
 def name_in_arguments(operation: str, arguments: bytes | None) -> str | None:
     """The name in the plan of a call of *operation*: the first of its *arguments*, in JSON."""
-    if operation.partition(" ")[0] not in ("download", "command") or not arguments:
+    if operation.partition(" ")[0] not in CALLS or not arguments:
         return None
     args, _ = msgspec.json.decode(arguments, type=tuple[list[Any], dict[str, Any]])
     return args[0] if args and isinstance(args[0], str) else None

@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from adapters.launcher.document import Download, Step
+from adapters.launcher.document import Step
 from adapters.launcher.incidents import OF_CIRCUITS, IncidentLine
 from adapters.launcher.launch import Outcome, name_in_arguments
 from adapters.launcher.progress import Samples, Transfer, rate, saved_transfer, with_sample
@@ -150,7 +150,7 @@ class LaunchView:
                 name=step.name,
                 needs=step.needs,
                 optional=step.optional,
-                size=step.size if isinstance(step, Download) else None,
+                size=step.size_in_bytes,
             )
             for step in steps
         }
