@@ -9,15 +9,24 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager, nullcontext
 from types import FrameType, TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
+import anyio
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from adapters.downloads.http import Downloaded
 from adapters.git.existing import Repository
 from adapters.launcher.all_bricks import AllBricks
 from adapters.launcher.done_checks import Done
+from adapters.launcher.packages import PROTECTED, Texts
+from adapters.launcher.saga import OnCrash
+from adapters.launcher.server import RESTARTS
+from adapters.launcher.steps import Steps
 from adapters.launcher.stopping import StoppedBySignal, handled
+from adapters.packages.install import Installed
+from adapters.servers.blocking import BlockingServer
+from adapters.servers.restarts import RestartPolicy
+from adapters.servers.server import Server
 from recovery.resume.handles import Resumption
 from recovery.serialization.secret import Secret
 
@@ -26,8 +35,26 @@ T = TypeVar("T")
 OUTSIDE = "a blocking launcher works inside `with Launcher.blocking(...) as launcher:`"
 
 
+class BlockingSteps:
+    """What ``BlockingLauncher.steps`` returns: as ``Steps``, for plain code.
+
+    Args:
+        steps: The steps.
+        call: Runs an async function in the thread of the launcher.
+    """
+
+    def __init__(self, steps: Steps, call: Callable[[Callable[[], Awaitable[dict[str, Any]]]], dict[str, Any]]) -> None:
+        self.step = steps.step
+        self._steps = steps
+        self._call = call
+
+    def run(self, name: str, /, **arguments: Any) -> dict[str, Any]:
+        """As ``Steps.run``."""
+        return self._call(lambda: self._steps.run(name, **arguments))
+
+
 class BlockingLauncher:
-    """What ``Launcher.blocking`` returns: ``download``, ``run``, ``clone``, ``register`` of a launcher, for plain code.
+    """What ``Launcher.blocking`` returns: the methods of a launcher, for plain code.
 
         with Launcher.blocking(presets.launcher(store=SQLiteStore("journal.db")), "models") as launcher:
             launcher.download("https://example.org/model.gguf", to="model.gguf")
@@ -109,6 +136,52 @@ class BlockingLauncher:
         """As ``Launcher.clone``."""
         return self._call(lambda: self._launcher.clone(url, to, ref, mirrors, depth, name=name))
 
+    def packages(
+        self,
+        python: str | os.PathLike[str],
+        requirements: Texts,
+        protect: Sequence[str] = PROTECTED,
+        indexes: Sequence[str | Secret] = (),
+        tool: Literal["auto", "pip", "uv"] = "auto",
+        *,
+        name: str | None = None,
+    ) -> Installed:
+        """As ``Launcher.packages``."""
+        return self._call(lambda: self._launcher.packages(python, requirements, protect, indexes, tool, name=name))
+
+    @contextmanager
+    def server(
+        self,
+        argv: Sequence[str | os.PathLike[str]],
+        ready: str,
+        port: int | Literal["auto"] = "auto",
+        restarts: RestartPolicy = RESTARTS,
+        **options: Any,
+    ) -> Iterator[BlockingServer]:
+        """As ``Launcher.server``. A block that is over although its server is gone raises ServerGoneError."""
+        entered, leaving = Future[Server](), anyio.Event()
+
+        async def hold() -> None:
+            try:
+                async with self._launcher.server(argv, ready, port, restarts, **options) as server:
+                    entered.set_result(server)
+                    await leaving.wait()
+            except BaseException as error:
+                if not entered.done():
+                    entered.set_exception(error)
+                raise
+
+        with self._begun(hold) as held:
+            portal = self._portal
+            assert portal is not None
+            yield BlockingServer(entered.result(), portal)
+            portal.call(leaving.set)
+            held.result()
+
+    def steps(self, name: str, *, on_crash: OnCrash = "finish") -> BlockingSteps:
+        """As ``Launcher.steps``; ``run`` of what it returns blocks."""
+        return BlockingSteps(self._launcher.steps(name, on_crash=on_crash), self._call)
+
     def resume(self) -> Resumption:
         """As ``Launcher.resume``; ``service.resume`` would be called outside the thread that resumes calls."""
         if self._portal is None:
@@ -117,6 +190,12 @@ class BlockingLauncher:
         return resumption
 
     def _call(self, brick: Callable[[], Awaitable[T]]) -> T:
+        with self._begun(brick) as future:
+            return future.result()
+
+    @contextmanager
+    def _begun(self, brick: Callable[[], Awaitable[T]]) -> Iterator[Future[T]]:
+        """*brick*, which runs in the thread of the launcher; it is cancelled if an exception ends the block."""
         if self._portal is None:
             raise RuntimeError(OUTSIDE)
         is_over = threading.Event()
@@ -131,7 +210,7 @@ class BlockingLauncher:
         self._under_way[is_over] = future
         try:
             with self._cancelling([(is_over, future)]):
-                return future.result()
+                yield future
         finally:
             del self._under_way[is_over]
 
