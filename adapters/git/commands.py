@@ -110,8 +110,8 @@ async def run(
         cwd=cwd,
         logs=logs,
         env=await _environment(cwd, url, token, silence, settings),
-        # git itself gives up a silent server of HTTP after that time, and says so; this is for all else.
-        silence=None if silence is None else silence * 1.5 + 1,
+        # git itself gives up a silent server of HTTP, and says so; this is for all else.
+        silence=silence * 1.5 + 1 if silence is not None and origin_of(url) else silence,
         orphans="end",
         files=files_of(place),
         is_done=is_done,

@@ -88,5 +88,7 @@ def _denied(where: str, line: str, family: str, *, has_token: bool) -> AccessErr
         kind="secret",
     )
     if has_token:
-        return AccessError(f"{where} refused the token: {line}", remedy=remedy, reason=f"the token was refused: {line}")
+        return AccessError(
+            f"{where} did not take the token ({line})", remedy=remedy, reason=f"the token was refused: {line}"
+        )
     return AccessError(f"{where} is private, or does not exist: git does not say which ({line})", remedy=remedy)

@@ -12,6 +12,7 @@ import anyio
 
 from adapters.downloads.http import Downloaded
 from adapters.git.existing import Repository
+from adapters.git.update import LocalChanges
 from adapters.launcher.done_checks import Done
 from adapters.launcher.launcher_thread import OUTSIDE, LauncherThread
 from adapters.launcher.packages import PROTECTED, Texts
@@ -143,6 +144,17 @@ class BlockingLauncher(LauncherThread):
     ) -> Venv:
         """As ``Launcher.venv``."""
         return self._call(lambda: self._launcher.venv(path, python, name=name))
+
+    def update(
+        self,
+        repo: str | os.PathLike[str],
+        ref: str,
+        on_local_changes: LocalChanges = "ask",
+        *,
+        name: str | None = None,
+    ) -> Repository:
+        """As ``Launcher.update``."""
+        return self._call(lambda: self._launcher.update(repo, ref, on_local_changes, name=name))
 
     def resume(self) -> Resumption:
         """As ``Launcher.resume``; ``service.resume`` would be called outside the thread that resumes calls."""
