@@ -6,8 +6,6 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
-FULL = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}", re.IGNORECASE)
-ABBREVIATED = re.compile(r"[0-9a-f]{4,64}", re.IGNORECASE)
 WRONG = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|/\.|\.lock(/|\Z)|\A[-./]|[/.]\Z|\A@\Z")
 """What the name of no branch and no tag has. Source: git-check-ref-format(1)."""
 
@@ -15,9 +13,6 @@ IN_THE_WAY = re.compile(
     r"(?:would be (?:overwritten|removed) by|would lose (?:untracked|local)|not up to date)[^\n]*\n((?:\t[^\n]+\n?)+)"
 )
 """How ``git checkout`` lists the files that it would overwrite. It has changed nothing then."""
-
-NOT_GIVEN = re.compile(r"not our ref|unadvertised object|couldn't find remote ref|no such remote ref", re.IGNORECASE)
-"""How a server refuses a commit that it does not advertise, or does not have."""
 
 MOST_SHOWN = 5
 """Files that a message names."""
@@ -78,11 +73,6 @@ def wrong_ref(ref: object) -> str | None:
     return None
 
 
-def is_full(ref: str) -> bool:
-    """Whether *ref* is the whole hash of a commit: it always means the same."""
-    return FULL.fullmatch(ref) is not None
-
-
 def patterns_of(ref: str) -> list[str]:
     """What a server is asked for to find *ref*: a branch of that name, a tag, and the commit of an annotated tag."""
     if ref.startswith("refs/"):
@@ -122,7 +112,7 @@ def in_the_way(errors: str) -> tuple[str, ...]:
 
 
 def touched_by(output: str) -> tuple[Touched, ...]:
-    """The files that ``git diff-tree -r -z --no-renames`` lists: a checkout from one commit to the other writes them."""
+    """The files that ``git diff-tree -r -z --no-renames`` lists: what a checkout between the commits writes."""
     fields = output.split("\0")
     entries = zip(fields[::2], fields[1::2], strict=False)
     return tuple(Touched(path, *(_blob(one) for one in entry.split(" ")[2:4])) for entry, path in entries if entry)

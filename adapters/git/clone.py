@@ -99,7 +99,7 @@ async def clone(wish: CloneWish, means: Means) -> Repository:
     """
     async with alone_in(wish.place, means.name, means.logs):
         if (here := await existing(wish.place, wish.to, wish.urls, wish.ref)) is not None:
-            if not (wish.place / ".git" / "index").exists():
+            if (wish.place / ".git").is_dir() and not (wish.place / ".git" / "index").exists():
                 await _complete(wish, means)
             return here
         wish.place.parent.mkdir(parents=True, exist_ok=True)

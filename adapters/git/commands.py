@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from adapters.git.addresses import is_path, origin_of
-from adapters.git.environment import authorization, variables
+from adapters.git.environment import variables
 from adapters.processes.command import run_command
 from adapters.processes.query import Answer, query
 from adapters.processes.running import Running, alone
@@ -139,7 +139,6 @@ async def _environment(
 ) -> dict[str, str | None]:
     if len(token) >= LEAST_LITERAL and origin_of(url):
         hide(token)
-        hide(authorization(token, url).rpartition(" ")[2])
     speaks_ssh = bool(url) and not is_path(url) and not url.startswith(("http://", "https://", "git://"))
     return variables(
         os.environ,

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import msgspec
-
 from adapters.git.changes import UNDER_WAY, Status, status_of
 from adapters.git.commands import ask
 from events.errors import Permanent
@@ -20,20 +18,6 @@ PARTS = (
 STATUS = (
     "status", "--porcelain=v2", "--branch", "-z", "--no-renames", "--untracked-files=no", "--ignore-submodules=all"
 )  # fmt: skip
-
-
-class Repository(msgspec.Struct, frozen=True):
-    """A repository that is here.
-
-    Args:
-        to: Where it is.
-        commit: The full hash of the commit that is checked out.
-        is_shallow: Whether earlier commits are missing.
-    """
-
-    to: str
-    commit: str
-    is_shallow: bool
 
 
 class RepositoryError(Permanent):
@@ -108,15 +92,9 @@ async def remote_of(name: str, place: Path) -> tuple[str, str]:
     return remote, (await answer_of(("remote", "get-url", remote), place)).strip()
 
 
-async def answer_of(words: Sequence[str], place: Path, *, url: str = "", token: str = "", timeout: float = 60.0) -> str:
-    """What ``git WORDS`` prints in *place*.
-
-    Raises:
-        subprocess.CalledProcessError: It failed.
-        TimeoutError: It takes too long.
-        OSError: It cannot be started.
-    """
-    answer = await ask(words, cwd=place, url=url, token=token, timeout=timeout)
+async def answer_of(words: Sequence[str], place: Path) -> str:
+    """What ``git WORDS`` prints in *place*. Raises CalledProcessError if it fails, and as ``ask``."""
+    answer = await ask(words, cwd=place)
     if answer.code != 0:
         raise subprocess.CalledProcessError(answer.code, ["git", *words], stderr=answer.errors)
     return answer.output

@@ -15,35 +15,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
-import anyio.to_thread
 import msgspec
 
-from adapters.disk import decode_plain, sync_file, write_whole
-from adapters.git.changes import (
-    Status,
-    Touched,
-    changed_by_others,
-    in_the_way,
-    is_begun,
-    shown,
-    touched_by,
-)  # fmt: skip
-from adapters.git.commands import alone_in, ask, output_of, run, said
+from adapters.git.calls import Calls
+from adapters.git.changes import Status, in_the_way, shown
+from adapters.git.commands import alone_in, ask, output_of, said
+from adapters.git.existing import Repository
 from adapters.git.locks import free_locks
-from adapters.git.repository import Repository, answer_of, parts_of, status_at
+from adapters.git.repository import parts_of, status_at
+from adapters.git.unfinished import Note, Notes, changed_since
 from adapters.git.versions import Version, Versions
 from events.errors import NeedsPerson
 from events.evidence import Remedy
 
 Choice: TypeAlias = Literal["stash", "reset", "keep"]
 LocalChanges: TypeAlias = Literal["ask", "stash", "reset", "keep"]
-
-NOTE = "recovery-update.json"
-"""The file in ``.git`` that says what is checked out now."""
-
-MOST_NOTE = 4096
-MOST_HASHED = 200
-"""Files that one call of git hashes: a command line is bounded."""
 
 CHOICES: Mapping[Choice, str] = {
     "stash": "puts them aside (`git stash`; commits as a branch) and updates",
@@ -68,14 +54,6 @@ class ChangesError(NeedsPerson):
         self.items = tuple(items)
 
 
-class Note(msgspec.Struct, frozen=True):
-    """What is checked out: from the commit *old* to *new*, on *branch* ("": on none)."""
-
-    old: str
-    new: str
-    branch: str
-
-
 class Answered(NamedTuple):
     """What a person has answered, and of which files and commits."""
 
@@ -86,81 +64,63 @@ class Answered(NamedTuple):
 NOTHING_ANSWERED = Answered()
 
 
-async def update(
-    name: str,
-    place: Path,
-    ref: str,
-    *,
-    logs: Path,
-    on_local_changes: LocalChanges = "ask",
-    answered: Answered = NOTHING_ANSWERED,
-    silence: float | None = None,
-    settings: Mapping[str, str] | None = None,
-) -> Repository:
-    """Update the repository *place* to *ref*. One update of a repository runs at a time.
+class UpdateWish(msgspec.Struct, frozen=True):
+    """What is to be updated.
 
     Args:
-        name: What messages call it.
-        place: The absolute path of its working tree.
+        to: The repository, as messages call it.
         ref: A branch, a tag, or a commit. A branch is moved forward to where the server has it, and checked out; of
             the others HEAD is detached.
-        logs: The folder for the output of git.
         on_local_changes: What becomes of local changes that are in the way.
         answered: The answer to an earlier ChangesError; it counts for what that error named.
-        silence: Seconds without any sign of life after which git is ended.
-        settings: Further settings for git's transfers.
+    """
+
+    to: str
+    ref: str
+    on_local_changes: LocalChanges = "ask"
+    answered: Answered = NOTHING_ANSWERED
+
+
+async def update(wish: UpdateWish, calls: Calls) -> Repository:
+    """Update the repository of *calls*. One launcher works on it at a time.
 
     Raises:
         ChangesError: Local changes are in the way, and a person must decide.
-        RepositoryError: The repository cannot be updated to *ref*.
+        RepositoryError: The repository cannot be updated to that version.
         LockedError: Another process of git works there.
-        subprocess.CalledProcessError: git failed.
-        SilentCommandError: git was silent for too long.
+        AccessError, RepositoryMissingError: The server wants a token, or has no such repository.
+        subprocess.CalledProcessError, SilentCommandError, TimeoutError: git failed, or was silent for too long.
         OSError: git cannot be started, or a file cannot be written.
     """
-    one = _Update(name, place, ref, logs, on_local_changes, answered, silence, settings)
-    async with alone_in(place, name, logs):
-        return await one.run()
+    async with alone_in(calls.place, calls.name, calls.logs):
+        return await _Update(wish, calls).run()
 
 
 class _Update:
     """One attempt of an update."""
 
-    def __init__(
-        self,
-        name: str,
-        place: Path,
-        ref: str,
-        logs: Path,
-        on_local_changes: LocalChanges,
-        answered: Answered,
-        silence: float | None,
-        settings: Mapping[str, str] | None,
-    ) -> None:
-        self._name = name
-        self._place = place
-        self._ref = ref
-        self._logs = logs
-        self._on_local_changes = on_local_changes
-        self._answered = answered
-        self._silence = silence
-        self._settings = settings
+    def __init__(self, wish: UpdateWish, calls: Calls) -> None:
+        self._wish = wish
+        self._calls = calls
+        self._name = calls.name
+        self._ref = wish.ref
+        self._place: Path = calls.place
 
     async def run(self) -> Repository:
         """Finish what an earlier update left, then update. Raises as ``update``."""
-        await self._end_orphan()
+        await self._calls.end_orphan()
         began = time.time()
         self._parts = await parts_of(self._name, self._place)
-        self._note = self._parts.git_dir / NOTE
-        note = self._noted()
+        self._notes = Notes(self._parts.git_dir)
+        note = self._notes.read()
         await free_locks(self._name, *self._parts[:3], before=began if note is None else math.inf)
         if note is None or await self._finish(note):
             await self._update()
         parts, status = await parts_of(self._name, self._place), await status_at(self._place)
-        return Repository(str(self._place), status.commit, parts.is_shallow)
+        return Repository(self._wish.to, status.commit, parts.is_shallow)
 
     async def _update(self) -> None:
-        versions = Versions(self._name, self._parts, self._git, self._silence)
+        versions = Versions(self._parts, self._calls)
         version = await versions.find(self._ref)
         status = await status_at(self._place)
         mine = tuple(dict.fromkeys((*status.changed, *status.unmerged)))
@@ -192,9 +152,9 @@ class _Update:
         """HEAD is there already: drop or put aside what was changed, if that was asked for in advance."""
         if not mine:
             return
-        if self._on_local_changes == "stash":
+        if self._wish.on_local_changes == "stash":
             await self._clear("stash")
-        elif self._on_local_changes == "reset":
+        elif self._wish.on_local_changes == "reset":
             await self._check_out(version._replace(branch=status.branch), status, does_force=True)
         else:
             log.info("%s is at %s already, with local changes: %s", self._name, self._ref, shown(mine))
@@ -211,8 +171,8 @@ class _Update:
         can_stash = not self._parts.under_way and "conflicts" not in state
         choices = choices or [one for one in CHOICES if one != "stash" or can_stash]
         named = set(items) or {state}
-        is_answered = self._answered.choice is not None and named <= set(self._answered.items)
-        choice = self._answered.choice if is_answered else self._on_local_changes
+        is_answered = self._wish.answered.choice is not None and named <= set(self._wish.answered.items)
+        choice = self._wish.answered.choice if is_answered else self._wish.on_local_changes
         for one in choices:
             if one == choice:
                 if one == "keep":
@@ -230,12 +190,12 @@ class _Update:
         if choice == "reset":
             if command := self._parts.under_way:
                 is_am = (self._parts.git_dir / "rebase-apply" / "applying").exists()
-                await self._git(["am" if is_am else command, "--quit"])
+                await self._calls.run(["am" if is_am else command, "--quit"])
             return True
         now = datetime.now(UTC).isoformat(timespec="seconds")
         message = f"launcher-recovery: before the update of {self._name} to {self._ref}, {now}"
         only = [f":(top,literal){path}" for path in paths]
-        await self._git(["stash", "push", "--include-untracked", "--message", message, "--", *only])
+        await self._calls.run(["stash", "push", "--include-untracked", "--message", message, "--", *only])
         stash = await said(["rev-parse", "--short", "refs/stash"], cwd=self._place)
         text = "%s: local changes were put aside as the stash %s; to have them back: git -C '%s' stash pop"
         log.warning(text, self._name, stash, self._place)
@@ -245,7 +205,7 @@ class _Update:
         """Keep own commits by a branch, or not. Returns whether changed files are to be overwritten: never."""
         if choice == "stash":
             aside = f"before-update/{version.branch}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
-            await self._git(["branch", aside, f"refs/heads/{version.branch}"])
+            await self._calls.run(["branch", aside, f"refs/heads/{version.branch}"])
             log.warning("%s: commits that the server has not are on the branch %s now", self._name, aside)
         else:
             text = "%s: these commits on %s are dropped: %s"
@@ -256,24 +216,26 @@ class _Update:
 
     async def _check_out(self, version: Version, status: Status, *, does_force: bool) -> tuple[str, ...]:
         """Check *version* out. Returns the files in the way, where git has changed nothing."""
-        self._write_note(Note(status.commit, version.commit, version.branch))
+        self._notes.write(Note(status.commit, version.commit, version.branch))
         way = ["-B", version.branch, "--no-track"] if version.branch else ["--detach"]
         force = ["--force"] if does_force else []
         try:
-            await self._git(["checkout", "--progress", "--no-recurse-submodules", *force, *way, version.commit, "--"])
+            await self._calls.run(
+                ["checkout", "--progress", "--no-recurse-submodules", *force, *way, version.commit, "--"]
+            )
         except subprocess.CalledProcessError as error:
             if not (found := in_the_way(output_of(error))):
                 raise
-            self._note.unlink(missing_ok=True)
+            self._notes.remove()
             return found
         if (
             version.branch
             and version.remote
             and not await said(["config", f"branch.{version.branch}.merge"], cwd=self._place)
         ):
-            await self._git(["config", f"branch.{version.branch}.remote", version.remote])
-            await self._git(["config", f"branch.{version.branch}.merge", f"refs/heads/{version.branch}"])
-        self._note.unlink(missing_ok=True)
+            await self._calls.run(["config", f"branch.{version.branch}.remote", version.remote])
+            await self._calls.run(["config", f"branch.{version.branch}.merge", f"refs/heads/{version.branch}"])
+        self._notes.remove()
         log.info("%s is at %s now (%.10s), before at %.10s", self._name, self._ref, version.commit, status.commit)
         if (self._place / ".gitmodules").exists():
             text = "%s has submodules, which are left as they are: git -C '%s' submodule update --init --recursive"
@@ -285,9 +247,9 @@ class _Update:
         status = await status_at(self._place)
         is_here = (await ask(["cat-file", "-e", f"{note.new}^{{commit}}"], cwd=self._place)).code == 0
         if not is_here or status.commit not in (note.old, note.new) or self._parts.under_way:
-            self._note.unlink(missing_ok=True)  # a person has gone on with it
+            self._notes.remove()  # a person has gone on with it
             return True
-        mine = await self._changed_by_others(note, status)
+        mine = await changed_since(note, status, self._calls)
         if mine:
             choice = self._choose(mine, "was changed since an update to another version was killed in it")
             if choice == "keep":
@@ -296,71 +258,3 @@ class _Update:
         log.warning("%s: an update was killed in its checkout; it is finished", self._name)
         await self._check_out(Version(note.new, note.branch), status, does_force=True)
         return True
-
-    async def _changed_by_others(self, note: Note, status: Status) -> tuple[str, ...]:
-        old = note.old or (await answer_of(["hash-object", "-t", "tree", "/dev/null"], self._place)).strip()
-        diff = ["diff-tree", "-r", "-z", "--no-renames", old, note.new]
-        touched = touched_by(await answer_of(diff, self._place))
-        found = await self._blobs(touched)
-        mine = list[str]()
-        for path in changed_by_others(status.changed, touched, found):
-            if path in found and await self._is_begun(note.new, path):
-                continue
-            mine.append(path)
-        return tuple(mine)
-
-    async def _blobs(self, touched: Sequence[Touched]) -> dict[str, str]:
-        """What those of *touched* that are there hold now."""
-        there = await anyio.to_thread.run_sync(lambda: [one.path for one in touched if self._is_file(one.path)])
-        found = dict[str, str]()
-        for first in range(0, len(there), MOST_HASHED):
-            some = there[first : first + MOST_HASHED]
-            answer = await answer_of(["hash-object", "--", *some], self._place)
-            found |= dict(zip(some, answer.split(), strict=True))
-        return found
-
-    def _is_file(self, path: str) -> bool:
-        place = self._place / path
-        return place.is_file() and not place.is_symlink()
-
-    async def _is_begun(self, commit: str, path: str) -> bool:
-        """Whether the file *path* is the beginning of what *commit* has there."""
-        whole = await ask(["cat-file", "--filters", f"{commit}:{path}"], cwd=self._place)
-        written = await anyio.to_thread.run_sync((self._place / path).read_bytes)
-        return whole.code == 0 and is_begun(written, whole.output)
-
-    def _write_note(self, note: Note) -> None:
-        write_whole(self._note, msgspec.json.encode(note))
-        sync_file(self._note)
-        sync_file(self._note.parent)
-
-    def _noted(self) -> Note | None:
-        try:
-            return decode_plain(self._note, Note, MOST_NOTE)
-        except FileNotFoundError:
-            return None
-        except ValueError as error:
-            log.warning("%s: %s; it is taken for no note", self._name, error)
-            return None
-
-    # git
-
-    async def _git(self, words: Sequence[str], *, url: str = "") -> None:
-        await run(
-            self._name,
-            words,
-            place=self._place,
-            cwd=self._place,
-            logs=self._logs,
-            url=url,
-            silence=self._silence,
-            settings=self._settings if url else None,
-        )
-
-    async def _end_orphan(self) -> None:
-        """End what a killed launcher has left running in the repository."""
-
-        async def is_done() -> bool:
-            return True
-
-        await run(self._name, ["--version"], place=self._place, cwd=self._place, logs=self._logs, is_done=is_done)

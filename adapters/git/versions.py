@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Awaitable, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
-from adapters.git.changes import ABBREVIATED, NOT_GIVEN, advertised, is_full, patterns_of
+from adapters.git.addresses import shown
+from adapters.git.calls import Calls
+from adapters.git.changes import advertised, patterns_of
 from adapters.git.commands import ask, output_of, said
-from adapters.git.repository import Parts, RepositoryError, answer_of, remote_of
-from recovery.redact import redact
+from adapters.git.existing import FULL_SHA, PART_OF_SHA
+from adapters.git.failures import lacks_ref
+from adapters.git.repository import Parts, RepositoryError, remote_of
 
 FETCH = ("fetch", "--progress", "--no-tags", "--no-recurse-submodules", "--no-write-fetch-head")
 
-ANSWER_TIMEOUT = 60.0
-"""Seconds that a server may take to say what it has, where no limit of silence is set."""
-
 MOST_COMMITS = 100
 """Own commits that are looked at."""
-
-
-class RunGit(Protocol):
-    """Runs ``git WORDS``, which changes the repository; *url* is the repository elsewhere that it talks to."""
-
-    def __call__(self, words: Sequence[str], *, url: str = "") -> Awaitable[None]:
-        """Raises as ``commands.run``."""
 
 
 class Version(NamedTuple):
@@ -47,18 +39,15 @@ class Versions:
     """Finds versions of a repository.
 
     Args:
-        name: What messages call it.
         parts: Where it is.
-        git: Runs git.
-        timeout: Seconds that the server may take for an answer.
+        calls: Calls git there.
     """
 
-    def __init__(self, name: str, parts: Parts, git: RunGit, timeout: float | None) -> None:
-        self._name = name
+    def __init__(self, parts: Parts, calls: Calls) -> None:
+        self._name = calls.name
         self._place = parts.place
         self._is_shallow = parts.is_shallow
-        self._git = git
-        self._timeout = ANSWER_TIMEOUT if timeout is None else timeout
+        self._calls = calls
 
     async def find(self, ref: str) -> Version:
         """What *ref* means now. Its commit is here then, with all its files.
@@ -67,31 +56,31 @@ class Versions:
             RepositoryError: Neither the server nor the repository has it.
             subprocess.CalledProcessError: git failed, as where the server is not reached.
         """
-        if is_full(ref):
+        if FULL_SHA.fullmatch(ref):
             if not await self._has(ref):
                 await self._fetch_commit(ref)
             return Version(await self._commit(ref))
         remote, url = await remote_of(self._name, self._place)
         words = ["ls-remote", remote, *patterns_of(ref)]
-        there = advertised(await answer_of(words, self._place, url=url, timeout=self._timeout), ref)
+        there = advertised(await self._calls.answer(words, url=url), ref)
         if there.ref.startswith("refs/heads/"):
             return await self._branch(there.ref.removeprefix("refs/heads/"), there.commit, remote, url)
         if there.ref:
             if not await self._has(there.commit):
                 into = f"+{there.ref}:{there.ref}" if there.ref.startswith("refs/tags/") else there.ref
-                await self._git([*FETCH, *self._depth(), remote, into], url=url)
+                await self._calls.run([*FETCH, *self._depth(), remote, into], url=url)
             return Version(await self._commit(there.commit))
         if found := await said(["rev-parse", "-q", "--verify", f"refs/tags/{ref}^{{commit}}"], cwd=self._place):
             return Version(found)
-        if ABBREVIATED.fullmatch(ref):
+        if PART_OF_SHA.fullmatch(ref):
             return Version(await self._abbreviated(ref, remote, url))
         raise self._gone(f"branch, tag or commit {ref}", remote, url)
 
     async def _branch(self, branch: str, commit: str, remote: str, url: str) -> Version:
         known = f"refs/remotes/{remote}/{branch}"
         if await said(["rev-parse", "-q", "--verify", known], cwd=self._place) != commit:
-            await self._git([*FETCH, remote, f"+refs/heads/{branch}:{known}"], url=url)
-            commit = (await answer_of(["rev-parse", known], self._place)).strip()  # it may have moved again
+            await self._calls.run([*FETCH, remote, f"+refs/heads/{branch}:{known}"], url=url)
+            commit = (await self._calls.answer(["rev-parse", known])).strip()  # it may have moved again
         local = await said(["rev-parse", "-q", "--verify", f"refs/heads/{branch}"], cwd=self._place)
         if local is None or await self._is_ancestor(local, commit):
             return Version(commit, branch, remote)
@@ -100,13 +89,13 @@ class Versions:
         # Commits that the server had once, and has no longer, were not made here.
         fork = await said(["merge-base", "--fork-point", known, local], cwd=self._place)
         made = ["log", "--format=%h %s", f"-{MOST_COMMITS}", local, f"^{commit}", *([f"^{fork}"] if fork else [])]
-        own = (await answer_of(made, self._place)).splitlines()
+        own = (await self._calls.answer(made)).splitlines()
         return Version(commit, branch, remote, tuple(own))
 
     async def _abbreviated(self, ref: str, remote: str, url: str) -> str:
         for words in ((), *self._everything(remote)):
             if words:
-                await self._git([*FETCH, *words], url=url)
+                await self._calls.run([*FETCH, *words], url=url)
             found = await said(["rev-parse", "-q", "--verify", f"{ref}^{{commit}}"], cwd=self._place)
             if found is not None and await self._has(found):
                 return found
@@ -117,9 +106,9 @@ class Versions:
         remote, url = await remote_of(self._name, self._place)
         for words in ((*self._depth(), remote, commit), *self._everything(remote)):
             try:
-                await self._git([*FETCH, *words], url=url)
+                await self._calls.run([*FETCH, *words], url=url)
             except subprocess.CalledProcessError as error:
-                if not NOT_GIVEN.search(output_of(error)):
+                if not lacks_ref(output_of(error)):
                     raise
             if await self._has(commit):
                 return
@@ -150,6 +139,6 @@ class Versions:
 
     def _gone(self, what: str, remote: str, url: str) -> RepositoryError:
         return RepositoryError(
-            f"{self._name} cannot be updated: {remote} ({redact(url)}) has no {what}, and {self._place} has none "
+            f"{self._name} cannot be updated: {remote} ({shown(url)}) has no {what}, and {self._place} has none "
             "either; name a version that is there"
         )

@@ -93,6 +93,17 @@ class BlockingLauncher(LauncherThread):
         """As ``Launcher.clone``."""
         return self._call(lambda: self._launcher.clone(url, to, ref, mirrors, depth, name=name))
 
+    def update(
+        self,
+        repo: str | os.PathLike[str],
+        ref: str,
+        on_local_changes: LocalChanges = "ask",
+        *,
+        name: str | None = None,
+    ) -> Repository:
+        """As ``Launcher.update``."""
+        return self._call(lambda: self._launcher.update(repo, ref, on_local_changes, name=name))
+
     def packages(
         self,
         python: str | os.PathLike[str],
@@ -144,17 +155,6 @@ class BlockingLauncher(LauncherThread):
     ) -> Venv:
         """As ``Launcher.venv``."""
         return self._call(lambda: self._launcher.venv(path, python, name=name))
-
-    def update(
-        self,
-        repo: str | os.PathLike[str],
-        ref: str,
-        on_local_changes: LocalChanges = "ask",
-        *,
-        name: str | None = None,
-    ) -> Repository:
-        """As ``Launcher.update``."""
-        return self._call(lambda: self._launcher.update(repo, ref, on_local_changes, name=name))
 
     def resume(self) -> Resumption:
         """As ``Launcher.resume``; ``service.resume`` would be called outside the thread that resumes calls."""

@@ -1,16 +1,19 @@
-"""The brick that updates repositories: to a branch, a tag or a commit, with what was changed there in a person's hands."""
+"""The brick that updates repositories of git; what becomes of changes made there is for a person to say."""
 
 from __future__ import annotations
 
 import os
 import re
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from adapters.disk import read_plain
+from adapters.downloads.families import family_of
+from adapters.git.calls import Calls
 from adapters.git.changes import wrong_ref
-from adapters.git.repository import Repository
-from adapters.git.update import Answered, ChangesError, LocalChanges, update
+from adapters.git.existing import Repository
+from adapters.git.update import Answered, ChangesError, LocalChanges, UpdateWish, update
 from adapters.launcher.arguments import InvalidRequestError
 from adapters.launcher.bricks import Bricks
 from events.errors import JoinedElsewhere
@@ -81,22 +84,20 @@ class UpdateBrick(Bricks):
         place, asked = self.place(repo), context.saved(default=[])
         answer: Any = self.service.calls.answered(f"changes:{name}") if asked else None
         # A connection that breaks off breaks off again if nothing changes.
-        settings = {"http.version": "HTTP/1.1"} if context.attempt() % 2 == 0 else None
+        settings = {"http.version": "HTTP/1.1"} if context.attempt() % 2 == 0 else {}
         async with self._slots:
-            try:
-                return await update(
-                    name,
-                    place,
-                    ref,
-                    logs=self.logs,
-                    on_local_changes=on_local_changes,
-                    answered=Answered(answer, asked),
-                    silence=self._stall_timeout,
-                    settings=settings,
-                )
-            except ChangesError as error:
-                context.checkpoint(error.items)  # an answer counts for these only
-                raise
+            with self._tokens.attempt() as headers:
+
+                def token(url: str) -> str:
+                    return headers(url).get("Authorization", "").removeprefix("Bearer ")
+
+                family = partial(family_of, endpoint=os.environ.get("HF_ENDPOINT"))
+                calls = Calls(name, place, self.logs, self._stall_timeout, token, family, settings)
+                try:
+                    return await update(UpdateWish(repo, ref, on_local_changes, Answered(answer, asked)), calls)
+                except ChangesError as error:
+                    context.checkpoint(error.items)  # an answer counts for these only
+                    raise
 
     def _host_of(self, repo: str) -> str:
         """The host of the repository that *repo* came from; "" if that cannot be read."""

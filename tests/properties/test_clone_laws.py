@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from adapters.git.addresses import is_path, is_same, origin_of, shown, wrong_url
 from adapters.git.attempts import Step, Way, deepenings, next_way, step_of, steps_of, valid
-from adapters.git.environment import OF_A_REPOSITORY, authorization, variables
+from adapters.git.environment import HELPER, OF_A_REPOSITORY, TOKEN, user_and_password, variables
 
 URLS = (
     "https://github.com/o/r.git", "http://user@127.0.0.1:8080/o/r", "ssh://git@host:22/o/r", "git://host/o/r",
@@ -81,20 +80,24 @@ def test_the_environment_of_git_leads_to_no_other_repository_and_asks_nothing(en
     assert "ext" not in made["GIT_ALLOW_PROTOCOL"].split(":")
     assert is_path(url) or "file" not in made["GIT_ALLOW_PROTOCOL"].split(":")
     numbers = range(int(made["GIT_CONFIG_COUNT"]))
-    settings = {made[f"GIT_CONFIG_KEY_{one}"]: made[f"GIT_CONFIG_VALUE_{one}"] for one in numbers}
-    assert settings["core.hooksPath"] == "/dev/null"
-    assert ("x.y" in settings) == bool(count)
-    headers = {key: value for key, value in settings.items() if key.endswith("extraHeader")}
-    assert headers == (
-        {f"http.{origin_of(url)}/.extraHeader": authorization(token, url)} if token and origin_of(url) else {}
-    )
-    assert not headers or settings["http.followRedirects"] == "false"
+    settings = [(made[f"GIT_CONFIG_KEY_{one}"], made[f"GIT_CONFIG_VALUE_{one}"]) for one in numbers]
+    assert ("core.hooksPath", "/dev/null") in settings
+    assert settings[:count] == [("x.y", "x.y")] * count
+    helpers = [value for key, value in settings if key == f"credential.{origin_of(url)}.helper"]
+    assert helpers == (["", HELPER] if token and origin_of(url) else [])
+    assert [name for name, value in made.items() if token and token in value] == ([TOKEN] if helpers else [])
 
 
-@given(st.text(st.characters(codec="ascii", exclude_categories=["C"]), min_size=1).filter(lambda one: ":" not in one))
-def test_a_token_is_the_password_of_a_basic_authorization(token):
-    kind, _, pair = authorization(token, "https://github.com/o/r").removeprefix("Authorization: ").partition(" ")
-    assert (kind, base64.b64decode(pair).decode()) == ("Basic", f"x-access-token:{token}")
+@pytest.mark.parametrize(
+    ("token", "url", "pair"),
+    [
+        ("t", "https://github.com/o/r", ("x-access-token", "t")),
+        ("t", "https://gitlab.com/o/r", ("oauth2", "t")),
+        ("me:t:u", "https://github.com/o/r", ("me", "t:u")),
+    ],
+)
+def test_a_token_is_the_password_of_the_user_whom_the_host_expects(token, url, pair):
+    assert user_and_password(token, url) == pair
 
 
 @given(st.text(max_size=40) | st.sampled_from(URLS))

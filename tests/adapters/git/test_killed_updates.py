@@ -14,9 +14,11 @@ from pathlib import Path
 import psutil
 import pytest
 
+from adapters.git.calls import Calls
+from adapters.git.existing import Repository
 from adapters.git.locks import LockedError, free_locks
-from adapters.git.repository import Repository
-from adapters.git.update import ChangesError, update
+from adapters.git.update import ChangesError, LocalChanges, UpdateWish, update
+from adapters.processes.identity import is_alive
 from tests.adapters.git.repositories import Upstream, commit, git
 from tests.until import wait_until
 
@@ -26,10 +28,12 @@ PROGRAM = """
 import sys
 from pathlib import Path
 import anyio
-from adapters.git.update import update
+from adapters.git.calls import Calls
+from adapters.git.update import UpdateWish, update
 
 async def main():
-    await update("plug-in", Path(sys.argv[1]), sys.argv[2], logs=Path(sys.argv[1]).parent / "logs")
+    place = Path(sys.argv[1])
+    await update(UpdateWish("here", sys.argv[2]), Calls("plug-in", place, place.parent / "logs"))
 
 anyio.run(main)
 """
@@ -54,8 +58,15 @@ def updating(upstream: Upstream, ref: str) -> Iterator[subprocess.Popen[bytes]]:
             yield process
         finally:
             process.kill()
-            for one in gits_in(upstream):
-                one.kill()
+            wait_until(lambda: not kill_gits(upstream))
+
+
+def kill_gits(upstream: Upstream) -> bool:
+    """Kill what runs in the clone. Returns whether anything did: it may have started something in that moment."""
+    found = gits_in(upstream)
+    for one in found:
+        one.kill()
+    return bool(found)
 
 
 def gits_in(upstream: Upstream) -> list[psutil.Process]:
@@ -65,9 +76,9 @@ def gits_in(upstream: Upstream) -> list[psutil.Process]:
     ]
 
 
-async def to(upstream: Upstream, ref: str, on_local_changes: str = "ask") -> Repository:
-    logs = upstream.here.parent / "logs"
-    return await update("plug-in", upstream.here, ref, logs=logs, on_local_changes=on_local_changes)  # type: ignore[arg-type]  # a choice
+async def to(upstream: Upstream, ref: str, on_local_changes: LocalChanges = "ask") -> Repository:
+    calls = Calls("plug-in", upstream.here, upstream.here.parent / "logs")
+    return await update(UpdateWish("here", ref, on_local_changes), calls)
 
 
 @pytest.fixture
@@ -78,7 +89,6 @@ def half(upstream: Upstream) -> Upstream:
     git(upstream.here, "config", "filter.slow.smudge", f"touch {began}; sleep 60")
     with updating(upstream, upstream.second):
         wait_until(began.exists)
-    wait_until(lambda: not gits_in(upstream))
     git(upstream.here, "config", "--unset", "filter.slow.smudge")
     assert (upstream.here / ".git/index.lock").exists()
     assert (upstream.here / "a.txt").read_text() == "two"
@@ -142,7 +152,7 @@ async def test_git_that_a_killed_launcher_left_is_ended_and_its_fetch_done_again
         git(upstream.here, "config", "--unset", "remote.origin.uploadpack")
         (upstream.here / ".git/shallow.lock").touch()
         assert (await to(upstream, big)).commit == big
-        assert not any(one.is_running() for one in orphans)
+        assert not any(map(is_alive, orphans))
 
 
 # locks
