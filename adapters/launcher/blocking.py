@@ -6,7 +6,7 @@ import os
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 import anyio
 
@@ -17,7 +17,7 @@ from adapters.launcher.done_checks import Done
 from adapters.launcher.launcher_thread import OUTSIDE, LauncherThread
 from adapters.launcher.packages import PROTECTED, Texts
 from adapters.launcher.saga import OnCrash
-from adapters.launcher.server import RESTARTS
+from adapters.launcher.server import RESTARTS, ServerOptions
 from adapters.launcher.steps import Steps
 from adapters.packages.install import Installed
 from adapters.packages.venv import Venv
@@ -124,7 +124,7 @@ class BlockingLauncher(LauncherThread):
         ready: str,
         port: int | Literal["auto"] = "auto",
         restarts: RestartPolicy = RESTARTS,
-        **options: Any,
+        **options: Unpack[ServerOptions],
     ) -> Iterator[BlockingServer]:
         """As ``Launcher.server``. A block that is over although its server is gone raises ServerGoneError."""
         entered, leaving = Future[Server](), anyio.Event()
