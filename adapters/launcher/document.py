@@ -9,7 +9,12 @@ import msgspec
 
 from adapters.launcher.kinds.command import Command
 from adapters.launcher.kinds.download import Download
+from adapters.launcher.kinds.git import Git
 from adapters.launcher.kinds.operation import Operation
+from adapters.launcher.kinds.packages import Packages
+from adapters.launcher.kinds.server import Server
+from adapters.launcher.kinds.steps import CommandWithUndo, Steps
+from adapters.launcher.kinds.venv import Venv
 from recovery import validation
 
 
@@ -61,14 +66,14 @@ class WaitTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             validation.number(name, getattr(self, name), least=0.0)
 
 
-Step: TypeAlias = Download | Command
+Step: TypeAlias = Download | Command | Git | Venv | Packages | Server | Steps
 
 
 class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The keys and tables of a plan.
 
     Args:
-        operation: What is to be done: one `[[operation]]` for each file and command.
+        operation: What is to be done: one `[[operation]]` for each.
         root: The folder of destinations and commands; relative to the plan's own folder.
         retry: Fields of `RetryPolicy`, for every operation. Unset, an operation has 5 retries, the first after 0.5 s.
         circuit: Fields of `BreakerPolicy`, for every host of downloads. It counts attempts that do not reach the host.
@@ -98,5 +103,6 @@ TABLES: Mapping[str, type[msgspec.Struct]] = {
     "download": DownloadTable,
     "launch": LaunchTable,
     "wait": WaitTable,
+    "operation.steps": CommandWithUndo,
 }
 """The types of a plan's tables, by their keys."""

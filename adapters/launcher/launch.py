@@ -20,6 +20,7 @@ from adapters.downloads.client import check_environment
 from adapters.downloads.space import when_full
 from adapters.launcher.document import KINDS, Step
 from adapters.launcher.kinds.download import Download
+from adapters.launcher.kinds.servers import Servers
 from adapters.launcher.launcher import Launcher
 from adapters.launcher.plan import LaunchPlan
 from events.errors import JoinedElsewhere
@@ -100,6 +101,7 @@ class Launch:
             breaker=plan.breaker,
             classifier=plan.rules,
         )
+        self._executes = {step.name: step.declare(self._launcher) for step in plan.steps}
         self.on_stop = self._launcher.on_stop
         """Called when a signal has stopped the launch, before what runs is cancelled."""
         self.outcomes: dict[str, Outcome] = {}
@@ -146,8 +148,7 @@ class Launch:
             name = name_in_arguments(record.operation, record.arguments)
             if name is None:
                 continue
-            step = steps.get(name)
-            if step is not None and record.operation in step.calls and wordings.get(name) == step.wording:
+            if name in steps and steps[name].goes_on(record.operation, wordings.get(name)):
                 continue
             if self._service.calls.cancel(record.call):
                 text = "%s: %s is changed or gone since the last run; its call %s is cancelled"
@@ -163,17 +164,23 @@ class Launch:
         }
         self._save()  # before a call begins
         self._service.resume()
-        ended = {step.name: anyio.Event() for step in self._plan.steps}
+        may_begin = {step.name: anyio.Event() for step in self._plan.steps}
+        servers = Servers(on_ready=lambda name: may_begin[name].set())
+        others = {step.name for step in self._plan.steps if not step.LASTS}
 
         async def run(step: Step) -> None:
             for need in step.needs:
-                await ended[need].wait()
+                await may_begin[need].wait()
             if step.name not in self.outcomes:
-                outcome = await self._outcome_of(step)
+                outcome = await self._outcome_of(step, servers)
                 self.outcomes[step.name] = msgspec.structs.replace(outcome, optional=step.optional)
                 self._save()
-            ended[step.name].set()
+            may_begin[step.name].set()
+            if others <= self.outcomes.keys():
+                servers.others_are_over.set()
 
+        if not others:
+            servers.others_are_over.set()
         async with anyio.create_task_group() as group:
             for step in self._plan.steps:
                 group.start_soon(run, step)
@@ -181,12 +188,13 @@ class Launch:
     def _save(self) -> None:
         context.checkpoint(Progress(self.outcomes, {step.name: step.wording for step in self._plan.steps}))
 
-    async def _outcome_of(self, step: Step) -> Outcome:
-        missing = [need for need in step.needs if not self.outcomes[need].is_fine]
+    async def _outcome_of(self, step: Step, servers: Servers) -> Outcome:
+        fine = {name for name, outcome in self.outcomes.items() if outcome.is_fine}
+        missing = [need for need in step.needs if need not in fine and (need in self.outcomes or need not in servers)]
         if missing:
             return Outcome("skipped", f"needs {', '.join(missing)}", step.version)
         try:
-            await step.execute(self._launcher)
+            await self._executes[step.name](servers)
         except Exception as error:  # its retries are exhausted; the other operations go on
             return Outcome("failed", _cause_of(error), step.version)
         return Outcome("done", version=step.version)

@@ -7,7 +7,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, get_args, get_type_hints
+from typing import Literal, get_type_hints
 
 import msgspec
 
@@ -24,10 +24,13 @@ from recovery.policies.retry import RetryPolicy
 from recovery.policies.rules import Rule
 from recovery.serialization.secret import Secret
 from recovery.suggestions import hint
-from recovery.tables import TableError
+from recovery.tables import TableError, described
 
 MOST_BYTES = 16 * 1024 * 1024
 """Bytes of a plan that are read."""
+
+OPERATION = r"operation\[(\d+)\]"
+"""The path of the table of an operation."""
 
 RETRY = RetryPolicy(max_retries=5, backoff=Exponential(0.5))
 """What ``[retry]`` changes: for every operation of the plan, with the patience of a launch."""
@@ -137,23 +140,30 @@ def _where(message: str, text: bytes) -> tuple[str, str]:
         return key, f"there is no kind {match[1]!r}; {meant.replace('it has', 'a plan has')}"
     if match := re.match(r"Invalid enum value '(.*)'", reason):
         table, _, field = key.rpartition(".")
-        choices = get_args(get_type_hints(TABLES[table])[field])
-        return key, f"must be {' or '.join(map(repr, choices))}, not {match[1]!r}"
+        value = get_type_hints(_table_at(table, text))[field]
+        return key, f"must be {described(value)}, not {match[1]!r}"
     if match := re.match(r"(\w+) (must be .+)", reason):  # of a table's own checks
         return f"{key}.{match[1]}", match[2]
     return key, reason[:1].lower() + reason[1:]
 
 
+def _table_at(table: str, text: bytes) -> type[msgspec.Struct]:
+    """The type of the *table* at that path in *text*."""
+    if match := re.fullmatch(OPERATION, table):
+        return KINDS[tomllib.loads(text.decode())["operation"][int(match[1])]["kind"]]
+    return TABLES[re.sub(r"\[\d+\]", "", table)]
+
+
 def _unknown(name: str, table: str, text: bytes) -> str:
     """Why the key *name* is not in the *table* at that path in *text*, and which key or table was meant."""
-    if number := re.fullmatch(r"operation\[(\d+)\]", table):
-        kind = tomllib.loads(text.decode())["operation"][int(number[1])]["kind"]
-        known = ("kind", *KINDS[kind].__struct_fields__)
-    else:
-        known = TABLES[table].__struct_fields__
+    known = _table_at(table, text).__struct_fields__
+    if re.fullmatch(OPERATION, table):
+        known = ("kind", *known)
     suggestion = hint(name, known)
     if suggestion.startswith("it has "):
-        homes = [f"[{key}] has it" for key, one in TABLES.items() if key and name in one.__struct_fields__]
+        homes = [
+            f"[{key}] has it" for key, one in TABLES.items() if key.isidentifier() and name in one.__struct_fields__
+        ]
         homes += [
             f"operations of kind {kind!r} have it" for kind, one in KINDS.items() if name in one.__struct_fields__
         ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 from itertools import chain
 from pathlib import Path
@@ -10,6 +10,7 @@ from pathlib import Path
 from adapters.launcher.document import Document, Step
 from adapters.launcher.kinds.command import Command
 from adapters.launcher.kinds.operation import Problem
+from adapters.launcher.kinds.servers import PLACE
 from adapters.launcher.limits import wrong_family, wrong_reference
 from adapters.launcher.plan_places import key_of, wrong_places
 from recovery.suggestions import hint
@@ -30,7 +31,7 @@ def problems(document: Document, root: Path, ours: Sequence[Path]) -> Iterator[P
     yield from _equal_commands(steps, before)
     yield from wrong_places(root, steps, ours, before, follow_links=document.download.follow_links)
     for number, step in enumerate(steps):
-        for field, reason in step.problems():
+        for field, reason in chain(step.problems(), _unknown_servers(step, steps)):
             yield key_of(number, field), reason
 
 
@@ -49,15 +50,33 @@ def _wrong_needs(steps: Sequence[Step]) -> Iterator[Problem]:
     for number, step in enumerate(steps):
         for need in step.needs:
             if need not in numbers:
-                meant = hint(need, tuple(numbers))
-                near = f"; {meant}" if meant.startswith("did you mean") else ""
-                yield key_of(number, "needs"), f"there is no operation {need!r}{near}"
+                yield key_of(number, "needs"), f"there is no operation {need!r}{_near(need, numbers)}"
     try:
         TopologicalSorter({step.name: step.needs for step in steps}).prepare()
     except CycleError as error:
         cycle: list[str] = error.args[1]
         first = min(numbers[name] for name in cycle)
         yield key_of(first, "needs"), f"a cycle: {' -> '.join(reversed(cycle))}"
+
+
+def _unknown_servers(step: Step, steps: Sequence[Step]) -> Iterator[Problem]:
+    """Places for the address of what is no server, or none that *step* needs."""
+    servers = {one.name for one in steps if one.LASTS}
+    for name, value in step.variables.items():
+        for server, what in PLACE.findall(value):
+            if server not in servers:
+                yield f"env.{name}", f"{{{server}.{what}}}: there is no server {server!r}{_near(server, servers)}"
+            elif server not in step.needs:
+                yield (
+                    f"env.{name}",
+                    f"{{{server}.{what}}} is of a server that it does not need: add {server!r} to needs",
+                )
+
+
+def _near(name: str, known: Collection[str]) -> str:
+    """Which of the names *known* was perhaps meant by *name*, for the end of a message."""
+    meant = hint(name, known)
+    return f"; {meant}" if meant.startswith("did you mean") else ""
 
 
 def _before(steps: Sequence[Step]) -> dict[str, set[str]]:

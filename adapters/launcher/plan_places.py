@@ -70,7 +70,7 @@ def wrong_places(
 
 def _in_our_way(one: Found, root: Path, ours: Sequence[Path]) -> str | None:
     text, path, use = one.place.text, one.path, one.place.use
-    if use == "cwd":
+    if use == "read":
         return None
     if path == root:
         return f"{text!r} is the plan's root itself"

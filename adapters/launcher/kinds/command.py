@@ -8,6 +8,7 @@ from typing import Annotated
 import msgspec
 
 from adapters.launcher.kinds.operation import Operation, Place, Problem
+from adapters.launcher.kinds.servers import Servers
 from adapters.launcher.launcher import Launcher
 from adapters.launcher.limits import wrong_reference, wrong_variable
 from recovery import validation
@@ -28,6 +29,7 @@ class Command(Operation, frozen=True, kw_only=True, tag="command"):
             each launch runs the command. Name what is made last, as half of a folder is a folder too.
         env: Variables that are set for it besides those of the launcher. `"env:NAME"` takes the value of the
             launcher's variable `NAME` when the command begins; a secret is given in this way alone.
+            `{NAME.url}` and `{NAME.port}` stand for the address and the port of the server `NAME`, which it needs.
         silence: Seconds without output, processor time, and input and output of all its processes, after which the
             command counts as stalled: it is ended, and retried. Unset, it may be silent.
     """
@@ -45,9 +47,14 @@ class Command(Operation, frozen=True, kw_only=True, tag="command"):
         if self.silence is not None:
             validation.number("silence", self.silence, above=0.0)
 
+    @property
+    def variables(self) -> Mapping[str, str]:
+        """Its ``env``."""
+        return self.env
+
     def places(self) -> Iterator[Place]:
         """Its folder, and what it creates."""
-        yield Place("cwd", self.cwd, "cwd")
+        yield Place("cwd", self.cwd, "read")
         if self.creates is not None:
             yield Place("creates", self.creates, "made")
 
@@ -56,9 +63,9 @@ class Command(Operation, frozen=True, kw_only=True, tag="command"):
         yield from wrong_words("run", self.run)
         yield from wrong_variables(self.env)
 
-    async def execute(self, launcher: Launcher) -> None:
+    async def execute(self, launcher: Launcher, servers: Servers) -> None:
         """Run it."""
-        env = variables_of(self.env)
+        env = variables_of(self.env, servers)
         await launcher.run(self.run, self.cwd, env, self.silence, self.creates, name=self.name)
 
 
@@ -76,6 +83,8 @@ def wrong_variables(env: Mapping[str, str]) -> Iterator[Problem]:
             yield f"env.{name}", reason
 
 
-def variables_of(env: Mapping[str, str]) -> dict[str, str | Secret]:
-    """What ``env`` says: each a text, or the reference to a variable."""
-    return {name: Secret(value) if value.startswith(REFERENCE) else value for name, value in env.items()}
+def variables_of(env: Mapping[str, str], servers: Servers) -> dict[str, str | Secret]:
+    """What ``env`` says: each a text, with the addresses of *servers*, or the reference to a variable."""
+    return {
+        name: Secret(value) if value.startswith(REFERENCE) else servers.filled(value) for name, value in env.items()
+    }

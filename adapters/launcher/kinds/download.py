@@ -9,6 +9,7 @@ from typing import Annotated
 import msgspec
 
 from adapters.launcher.kinds.operation import Operation, Place, Problem
+from adapters.launcher.kinds.servers import Servers
 from adapters.launcher.launcher import Launcher
 from adapters.launcher.limits import wrong_url
 from recovery.redact import redact
@@ -63,6 +64,6 @@ class Download(Operation, frozen=True, kw_only=True, tag="download"):
         if self.sha256 is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", self.sha256):
             yield "sha256", "must be 64 hex digits"
 
-    async def execute(self, launcher: Launcher) -> None:
+    async def execute(self, launcher: Launcher, servers: Servers) -> None:
         """Download it."""
         await launcher.download(self.urls, self.destination, self.sha256, self.size, name=self.name)

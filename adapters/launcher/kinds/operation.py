@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
+from functools import partial
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 import msgspec
 
+from adapters.launcher.kinds.servers import Servers
 from adapters.launcher.launcher import Launcher
 
-Use: TypeAlias = Literal["file", "folder", "made", "cwd"]
+Use: TypeAlias = Literal["file", "folder", "made", "read"]
 """What an operation does with a path: it downloads a file, makes a whole folder, makes something, or works there."""
+
+Execute: TypeAlias = Callable[[Servers], Awaitable[None]]
+"""Does an operation; the servers that it needs are ready."""
 
 Problem: TypeAlias = tuple[str, str]
 """A key of an operation, and what is wrong with its value."""
@@ -45,6 +50,9 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", for
     HOW: ClassVar[tuple[str, ...]] = ()
     """The keys that change how it is done, and not what is there afterwards."""
 
+    LASTS: ClassVar[bool] = False
+    """Whether it serves others while it runs: they begin when it is ready."""
+
     @property
     def size_in_bytes(self) -> int | None:
         """The size of what it fetches, if the plan says it."""
@@ -76,6 +84,11 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", for
         text = msgspec.json.encode([type(self).__name__, *said], order="deterministic")
         return hashlib.sha256(text).hexdigest()[:12]
 
+    @property
+    def variables(self) -> Mapping[str, str]:
+        """The variables that it sets: their values may name servers."""
+        return {}
+
     def places(self) -> Iterator[Place]:
         """The paths that it uses."""
         raise NotImplementedError
@@ -84,6 +97,19 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", for
         """What is wrong with its values, each with its key."""
         raise NotImplementedError
 
-    async def execute(self, launcher: Launcher) -> None:
-        """Do it. Raises as the method of the launcher does."""
+    def goes_on(self, operation: str, wording: str | None) -> bool:
+        """Whether a call of *operation* that an earlier run left, with that *wording* in its plan, is continued."""
+        return operation in self.calls and wording == self.wording
+
+    def declare(self, launcher: Launcher) -> Execute:
+        """Declare its calls, before those of an earlier run resume. What is returned raises as the *launcher* does."""
+        return partial(self.execute, launcher)
+
+    async def execute(self, launcher: Launcher, servers: Servers) -> None:
+        """Do it. Raises as the method of the launcher does.
+
+        Args:
+            launcher: Does it.
+            servers: Those that it needs are ready.
+        """
         raise NotImplementedError
