@@ -17,6 +17,7 @@ from tests.torture.exits import Case, cases, run_cases
 from tests.torture.faults import sweep
 from tests.torture.figures import MEMORY_FOLDER, percentile
 from tests.torture.fork_server import ForkServer
+from tests.torture.installs import kill_at
 from tests.torture.io_errors import FOR_EVER, can_inject, failing_reads
 from tests.torture.kills import Tally, kill_processes
 from tests.torture.leaks import leaks
@@ -167,3 +168,19 @@ def test_a_download_that_is_killed_goes_on_from_its_last_byte(fork_server: ForkS
     outcome = kill(fork_server, SLOW_AND_SIGNED, random.Random(1).randbytes(12_000_000), kills=5)
     assert outcome.found == outcome.wanted
     assert outcome.ratio < 1.5  # from the beginning each time: 3.1
+
+
+@pytest.mark.parametrize(
+    ("moments", "backend"), few([([at, 20 - at], BACKENDS[at % 2 + 1]) for at in range(4, 20)], every=7)
+)
+def test_an_installer_killed_at_a_write_is_finished_and_repeats_nothing(
+    moments: list[int], backend: str, fork_server: ForkServer
+):
+    tally = kill_at(fork_server, "stub", moments, backend)
+    assert tally.kills > 0
+    assert tally.problems == []
+
+
+def test_an_installer_that_repeats_what_is_done_is_noticed(fork_server: ForkServer):
+    tally = kill_at(fork_server, "forgetful", [16])
+    assert any("is done after 1, and began 2 times" in problem for problem in tally.problems)
