@@ -32,6 +32,7 @@ import anyio.abc
 from adapters.processes.identity import age_of, identity_of, is_alive, process_of
 from adapters.processes.log_file import LogFile
 from adapters.processes.output import Output
+from adapters.processes.query import with_variables
 from adapters.processes.running import POLL_INTERVAL, Reminder, Running, RunningFile, alone, hash_of
 from adapters.processes.silence import SilenceWatch
 from adapters.processes.tree import GRACE, Tree
@@ -74,7 +75,7 @@ async def run_command(
     *,
     cwd: Path,
     logs: Path,
-    env: Mapping[str, str | Secret] | None = None,
+    env: Mapping[str, str | Secret | None] | None = None,
     silence: float | None = None,
     orphans: Orphans = "wait",
     grace: float = GRACE,
@@ -89,8 +90,9 @@ async def run_command(
         argv: The program and its arguments.
         cwd: The folder it runs in.
         logs: The folder for its output.
-        env: Variables that its environment has beside those of this process. Values are never logged; the output is
-            redacted of each ``Secret``, and of each text whose name is that of a secret (``HF_TOKEN``).
+        env: Variables that its environment has beside those of this process; ``None`` takes one of those away. Values
+            are never logged; the output is redacted of each ``Secret``, and of each text whose name is that of a secret
+            (``HF_TOKEN``).
         silence: Seconds without output, processor time, and input and output of all its processes, after which it is
             ended; ``None`` for no limit. What waits for an answer from elsewhere is silent, too.
         orphans: What becomes of the command of a launcher that was killed: it is waited for ("wait") or ended ("end").
@@ -304,10 +306,10 @@ def _file_name(name: str) -> str:
     return plain if plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
-def _environment(given: Mapping[str, str | Secret]) -> dict[str, str]:
+def _environment(given: Mapping[str, str | Secret | None]) -> dict[str, str]:
     """The environment of a command, with the variables that are *given*. Their secrets are redacted from now on."""
     values = {key: value.reveal() if isinstance(value, Secret) else value for key, value in given.items()}
     for key, value in values.items():
-        if len(value) >= LEAST_FOLDED and SECRET_NAME.search(key):
+        if value is not None and len(value) >= LEAST_FOLDED and SECRET_NAME.search(key):
             hide(value)
-    return {"GIT_TERMINAL_PROMPT": "0", **os.environ, **values}  # else git waits for ever for a user name
+    return with_variables(values)

@@ -36,7 +36,7 @@ async def query(
     argv: Sequence[str],
     *,
     cwd: Path | None = None,
-    env: Mapping[str, str] | None = None,
+    env: Mapping[str, str | None] | None = None,
     timeout: float = TIMEOUT,
 ) -> Answer:
     """Run *argv*, which changes nothing, and return what it answers. Nothing of it is logged.
@@ -46,7 +46,7 @@ async def query(
     Args:
         argv: The program and its arguments; no shell reads them.
         cwd: The folder it runs in.
-        env: Variables that its environment has beside those of this process.
+        env: Variables that its environment has beside those of this process; ``None`` takes one of those away.
         timeout: Seconds that it may take.
 
     Raises:
@@ -54,7 +54,7 @@ async def query(
         OSError: It cannot be started.
     """
     tree = Tree(uuid.uuid4().hex)
-    environment = {"GIT_TERMINAL_PROMPT": "0", **os.environ, **(env or {}), **tree.environment()}
+    environment = with_variables({**(env or {}), **tree.environment()})
     process = await _start(argv, cwd, environment)
     tree.group = process.pid
     try:
@@ -67,6 +67,12 @@ async def query(
             if process.returncode is None:
                 tree.kill()
             await process.aclose()
+
+
+def with_variables(given: Mapping[str, str | None]) -> dict[str, str]:
+    """The environment of this process with the variables *given*, and without those that are ``None`` there."""
+    every = {"GIT_TERMINAL_PROMPT": "0", **os.environ, **given}  # else git waits for ever for a user name
+    return {name: value for name, value in every.items() if value is not None}
 
 
 async def _start(argv: Sequence[str], cwd: Path | None, environment: Mapping[str, str]) -> anyio.abc.Process:
