@@ -10,7 +10,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from adapters.git.environment import authorization, is_path, origin_of, variables
+from adapters.git.addresses import is_path, origin_of
+from adapters.git.environment import authorization, variables
 from adapters.processes.command import run_command
 from adapters.processes.query import Answer, query
 from adapters.processes.running import Running, alone
@@ -25,7 +26,7 @@ class GitMissingError(Permanent):
 
 def files_of(place: Path) -> str:
     """Names the files of the commands that change the repository *place*: of two of them, the second waits."""
-    return f"git-{hashlib.sha256(os.fsencode(place)).hexdigest()[:16]}"
+    return f"{place.name}.git-{hashlib.sha256(os.fsencode(place)).hexdigest()[:8]}"
 
 
 @asynccontextmanager

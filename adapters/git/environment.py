@@ -12,8 +12,7 @@ import re
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-PROTOCOLS = ("https", "http", "ssh", "git")
-"""Protocols that git may speak; ``file`` besides for a path, and never ``ext``, which runs a program."""
+from adapters.git.addresses import PROTOCOLS, is_path, origin_of
 
 OF_A_REPOSITORY = (
     "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_CEILING_DIRECTORIES", "GIT_COMMON_DIR", "GIT_CONFIG",
@@ -111,44 +110,3 @@ def authorization(token: str, url: str) -> str:
     """The header that has *token* for the repository *url*: hosts of git take it as a password."""
     pair = token if ":" in token else f"{USERS.get(urlsplit(url).hostname or '', 'x-access-token')}:{token}"
     return f"Authorization: Basic {base64.b64encode(pair.encode()).decode()}"
-
-
-def origin_of(url: str) -> str:
-    """Scheme, host and port of *url*, as git's settings name them; "" for what is no URL of HTTP."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.netloc:
-        return ""
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
-
-
-def is_path(url: str) -> bool:
-    """Whether *url* leads to a repository on this computer: a path, or ``file://``."""
-    return url.startswith("file://") or ":" not in url.partition("/")[0]
-
-
-def wrong_url(url: object) -> str | None:
-    """Why git must not be given *url*; ``None`` if it may: https, http, ssh, git, ``user@host:path``, or a path."""
-    if not isinstance(url, str) or not url:
-        return "is no text" if not isinstance(url, str) else "is empty"
-    if url.startswith("-"):
-        return "begins with -, and git would take it for an option"
-    if any(ord(one) < 32 or one == "\x7f" for one in url):
-        return "has a control character"
-    if "::" in url.partition("/")[0]:
-        return "names a helper program (helper::address), which is not run"
-    scheme, mark, rest = url.partition("://")
-    if mark and scheme not in (*PROTOCOLS, "file"):
-        return f"has the scheme {scheme}; git may use https, http, ssh, git or a path"
-    host = rest.partition("/")[0] if mark else "" if is_path(url) else url.partition(":")[0]
-    if host.rpartition("@")[2].startswith("-") or host.startswith("-"):
-        return "has a host that begins with -, and ssh would take it for an option"
-    if mark and scheme != "file" and not host:
-        return "has no host"
-    try:
-        url.encode()
-        _ = urlsplit(url).port if mark else None
-    except UnicodeEncodeError:
-        return "is no text of Unicode, and cannot be journalled"
-    except ValueError as error:
-        return f"is no URL: {error}"
-    return None

@@ -14,6 +14,7 @@ from typing import Any, Self, TypeVar
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from adapters.downloads.http import Downloaded
+from adapters.git.existing import Repository
 from adapters.launcher.all_bricks import AllBricks
 from adapters.launcher.done_checks import Done
 from adapters.launcher.stopping import StoppedBySignal, handled
@@ -26,7 +27,7 @@ OUTSIDE = "a blocking launcher works inside `with Launcher.blocking(...) as laun
 
 
 class BlockingLauncher:
-    """What ``Launcher.blocking`` returns: ``download``, ``run`` and ``register`` of a launcher, for plain code.
+    """What ``Launcher.blocking`` returns: ``download``, ``run``, ``clone``, ``register`` of a launcher, for plain code.
 
         with Launcher.blocking(presets.launcher(store=SQLiteStore("journal.db")), "models") as launcher:
             launcher.download("https://example.org/model.gguf", to="model.gguf")
@@ -94,6 +95,19 @@ class BlockingLauncher:
     ) -> None:
         """As ``Launcher.run``."""
         self._call(lambda: self._launcher.run(argv, cwd, env, silence, done, name=name))
+
+    def clone(
+        self,
+        url: str,
+        to: str | os.PathLike[str],
+        ref: str | None = None,
+        mirrors: Sequence[str] = (),
+        depth: int | None = None,
+        *,
+        name: str | None = None,
+    ) -> Repository:
+        """As ``Launcher.clone``."""
+        return self._call(lambda: self._launcher.clone(url, to, ref, mirrors, depth, name=name))
 
     def resume(self) -> Resumption:
         """As ``Launcher.resume``; ``service.resume`` would be called outside the thread that resumes calls."""
