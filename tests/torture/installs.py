@@ -14,17 +14,16 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Protocol
 
 import anyio
 import msgspec
 
-from adapters.demo.server import FileServer, Hosted
 from adapters.launcher.launcher import Launcher
 from events.operation_events import OperationRecovered, OperationResumed, OperationStarted, OperationSucceeded
 from recovery import presets
 from tests.torture.figures import MEMORY_FOLDER, Figure
 from tests.torture.fork_server import ForkServer
+from tests.torture.installers import INSTALLERS, SOUND
 from tests.torture.killing_store import KillingStore
 from tests.torture.recovered_files import Stored
 
@@ -32,84 +31,6 @@ BACKENDS = ("asyncio", "trio")
 LAST_SECONDS = 60.0
 """Seconds that a run has that is not killed."""
 SEED = 0
-MODEL = bytes(range(256)) * 40
-
-
-class Installer(Protocol):
-    """Something that is installed: where it comes from, how a launcher does it, and what must be there at last."""
-
-    def serve(self, stack: ExitStack, folder: Path) -> dict[str, str]:
-        """Start its servers, which end with *stack*; returns what ``install`` needs."""
-        ...
-
-    async def install(self, launcher: Launcher, needs: dict[str, str]) -> None:
-        """Install it, in the process that is killed."""
-        ...
-
-    def begun(self) -> Counter[str]:
-        """How often each thing was begun, by the name of its call."""
-        ...
-
-    def wrong(self) -> list[str]:
-        """What is not as it must be, once a run has ended well."""
-        ...
-
-
-class Stub:
-    """A download, and two programs: the first is like a clone, the other like the installation of a package."""
-
-    CLONE = """
-        echo clone >> begun
-        rm -rf plugin.cloning && mkdir -p plugin.cloning
-        echo one > plugin.cloning/one; echo two > plugin.cloning/two
-        mv plugin.cloning plugin"""
-    INSTALL = """
-        echo install >> begun
-        mkdir -p packages; echo 2 > packages/version; cp plugin/one packages/module
-        : > packages/installed"""
-
-    def serve(self, stack: ExitStack, folder: Path) -> dict[str, str]:
-        self._folder = folder
-        self._server = stack.enter_context(FileServer({"/model": Hosted(MODEL)}))
-        return {"model": f"{self._server.url}/model"}
-
-    async def install(self, launcher: Launcher, needs: dict[str, str]) -> None:
-        async with anyio.create_task_group() as group:
-            group.start_soon(launcher.download, needs["model"], "model.bin")
-            await launcher.run(["sh", "-ec", self.CLONE], done=self.done("plugin"), name="clone")
-            await launcher.run(["sh", "-ec", self.INSTALL], done=self.done("packages/installed"), name="install")
-
-    def done(self, path: str) -> str | None:
-        """What tells that a program is done."""
-        return path
-
-    def begun(self) -> Counter[str]:
-        notes = self._folder / "begun"
-        programs = Counter(notes.read_text().split()) if notes.exists() else Counter[str]()
-        return programs + Counter({"model.bin": len(self._server.requests)})
-
-    def wrong(self) -> list[str]:
-        content = {
-            "model.bin": MODEL, "plugin/one": b"one\n", "plugin/two": b"two\n",
-            "packages/version": b"2\n", "packages/module": b"one\n",
-        }  # fmt: skip
-        return [name for name, wanted in content.items() if not is_file_with(self._folder / name, wanted)]
-
-
-class Forgetful(Stub):
-    """The same without a look at what is there: the bug that must be noticed."""
-
-    def done(self, path: str) -> None:
-        return None
-
-
-INSTALLERS: dict[str, Callable[[], Installer]] = {"stub": Stub, "forgetful": Forgetful}
-SOUND = ("stub",)
-
-
-def is_file_with(path: Path, content: bytes) -> bool:
-    """Whether *path* is a file with that *content*."""
-    return path.is_file() and path.read_bytes() == content
 
 
 def launch(installer: str, folder: str, needs: dict[str, str], at: int, backend: str) -> None:
@@ -144,8 +65,9 @@ def kill_at(fork_server: ForkServer, installer: str, moments: list[int], backend
             child = fork_server.fork(launch, installer, str(folder), needs, at, backend, out=Path(name, "out"))
             code = child.wait(LAST_SECONDS)
             tally.kills += code == -signal.SIGKILL
-            if code is None or (code != 0 and not (at and code == -signal.SIGKILL)):
+            if code is None:
                 child.kill()
+            if code != 0 and not (at and code == -signal.SIGKILL):
                 tally.problems.append(f"run {run} ended with {code}: {Path(name, 'out').read_text()[-3000:]}")
             begun = one.begun()
             tally.problems += [
@@ -154,7 +76,7 @@ def kill_at(fork_server: ForkServer, installer: str, moments: list[int], backend
                 if begun[what] != times
             ]
             done.update({what: begun[what] for what in succeeded(folder, Path(name)) - done.keys()})
-        tally.problems += [f"{what} is wrong at last" for what in one.wrong()]
+        tally.problems = tally.problems or one.wrong()
         tally.problems = [f"{installer}, {backend}, killed at {moments}: {problem}" for problem in tally.problems]
         if not tally.problems:
             tally.moments = int((folder / "moments").read_text())
