@@ -91,7 +91,7 @@ class Application:
         return models + Counter(program=self.git.asked_for("info/refs"), packages=self.index.asked(".whl"))
 
 
-def safetensors(number: int, size: int = 200_000) -> bytes:
+def safetensors(number: int, size: int = 2_000_000) -> bytes:
     """A model of *size* bytes that are all *number*."""
     head = json.dumps({"weights": {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}}).encode()
     return len(head).to_bytes(8, "little") + head + bytes([number]) * size
