@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import anyio
+import httpx2
 
 from adapters.demo.server import FileServer, Hosted
 from adapters.launcher.launcher import Launcher
-from tests.application import MODELS, Application
+from adapters.launcher.step_run import StepsUndoneError
+from tests import application
 
+PYTHON = "venv/bin/python"
 MODEL = bytes(range(256)) * 40
 
 
@@ -26,7 +30,7 @@ class Installer(Protocol):
         ...
 
     async def install(self, launcher: Launcher, needs: dict[str, str]) -> None:
-        """Install it, in the process that is killed."""
+        """Resume, and install it, in the process that is killed."""
         ...
 
     def begun(self) -> Counter[str]:
@@ -57,6 +61,7 @@ class Stub:
         return {"model": f"{self._server.url}/model"}
 
     async def install(self, launcher: Launcher, needs: dict[str, str]) -> None:
+        launcher.resume()
         async with anyio.create_task_group() as group:
             group.start_soon(launcher.download, needs["model"], "model.bin")
             await launcher.run(["sh", "-ec", self.CLONE], done=self.done("plugin"), name="clone")
@@ -67,9 +72,7 @@ class Stub:
         return path
 
     def begun(self) -> Counter[str]:
-        notes = self._folder / "begun"
-        programs = Counter(notes.read_text().split()) if notes.exists() else Counter[str]()
-        return programs + Counter({"model.bin": len(self._server.requests)})
+        return noted(self._folder) + Counter({"model.bin": len(self._server.requests)})
 
     def wrong(self) -> list[str]:
         content = {
@@ -91,14 +94,19 @@ class Cloned:
 
     def serve(self, stack: ExitStack, folder: Path) -> dict[str, str]:
         self._folder = folder
-        self._app = Application(folder.parent / "repositories", stack)
+        self._app = application.Application(folder.parent / "repositories", stack)
         return {"files": self._app.files.url, "repository": self._app.repository, "index": self._app.index.url}
 
     async def install(self, launcher: Launcher, needs: dict[str, str]) -> None:
+        launcher.resume()
         async with anyio.create_task_group() as group:
-            for name in MODELS:
+            for name in application.MODELS:
                 group.start_soon(launcher.download, f"{needs['files']}/{name}", f"models/{name}")
             await launcher.clone(needs["repository"], "program")
+            await self.install_packages(launcher, needs["index"])
+
+    async def install_packages(self, launcher: Launcher, index: str) -> None:
+        """Nothing: creating an environment takes seconds."""
 
     def begun(self) -> Counter[str]:
         return self._app.begun()
@@ -113,8 +121,131 @@ class Cloned:
         ]
 
 
-INSTALLERS: dict[str, Callable[[], Installer]] = {"stub": Stub, "cloned": Cloned, "forgetful": Forgetful}
-SOUND = ("stub", "cloned")
+class Application(Cloned):
+    """The same with its environment, its package, its server, and a prompt."""
+
+    tool: Literal["pip", "uv"] = "pip"
+
+    async def install(self, launcher: Launcher, needs: dict[str, str]) -> None:
+        await super().install(launcher, needs)
+        argv = [launcher.root / PYTHON, "server.py", "{port}"]
+        async with (
+            launcher.server(argv, ready="http://127.0.0.1:{port}/", cwd="program") as server,
+            httpx2.AsyncClient(timeout=30.0) as client,
+        ):
+            (await client.put(f"{server.url}/tree")).raise_for_status()
+
+    async def install_packages(self, launcher: Launcher, index: str) -> None:
+        await launcher.venv("venv")
+        await launcher.packages("venv", "program/requirements.txt", indexes=[index], tool=self.tool)
+
+    def wrong(self) -> list[str]:
+        painted = said_by([PYTHON, "-c", "import brush; print(brush.paint('x'))"], self._folder)
+        pictures = [one.read_text() for one in self._folder.glob("pictures/*.txt")]
+        checked = said_by([*self.check, "check"], self._folder)
+        wrong = [f"the package says {painted!r}"] if painted != "a picture of x\n" else []
+        wrong += [f"the pictures are {pictures}"] if pictures != ["a picture of tree"] else []
+        wrong += [f"the check says {checked!r}"] if checked.endswith(")") else []
+        return super().wrong() + wrong
+
+    check: Sequence[str] = (PYTHON, "-m", "pip")
+
+
+class ApplicationByUv(Application):
+    """The same, installed by uv."""
+
+    tool = "uv"
+    check = (sys.executable, "-m", "uv", "pip")
+
+
+class Steps:
+    """An update in two steps, which write a version each. A run that finds both versions does nothing."""
+
+    on_crash: Literal["finish", "undo"] = "finish"
+
+    def serve(self, stack: ExitStack, folder: Path) -> dict[str, str]:
+        self._folder = folder
+        self._write("source", "1")
+        self._write("packages", "1")
+        return {"folder": str(folder)}
+
+    async def install(self, launcher: Launcher, needs: dict[str, str]) -> None:
+        self._folder = Path(needs["folder"])
+        update = launcher.steps("update", on_crash=self.on_crash)
+
+        @update.step(before=self.version, undo=self.put_back, done=self.is_moved)
+        async def move(to: str) -> str:
+            self._note("move")
+            self._write("source", to)
+            return to
+
+        @update.step(undo=self.reinstall)
+        def install(move: str) -> None:
+            self._note("install")
+            self._write("packages", "")
+            self._write("packages", move)
+
+        await launcher.resume()
+        while self.versions() != ["2", "2"]:
+            with suppress(StepsUndoneError):  # the resumption has undone them
+                await update.run("program", to="2")
+            if self.versions() == ["2", "1"]:
+                raise AssertionError("it is neither finished nor undone")
+
+    def version(self) -> str:
+        return self.versions()[0]
+
+    def is_moved(self, to: str) -> str | None:
+        return to if self.version() == to else None
+
+    def put_back(self, before: str) -> None:
+        self._write("source", before)
+
+    def reinstall(self) -> None:
+        self._write("packages", "1")
+
+    def versions(self) -> list[str]:
+        return [(self._folder / name).read_text() for name in ("source", "packages")]
+
+    def begun(self) -> Counter[str]:
+        return noted(self._folder)
+
+    def wrong(self) -> list[str]:
+        return [] if self.versions() == ["2", "2"] else [f"the versions are {self.versions()}"]
+
+    def _note(self, step: str) -> None:
+        with (self._folder / "begun").open("a") as file:
+            print(step, file=file)
+
+    def _write(self, name: str, text: str) -> None:
+        (self._folder / name).write_text(text)
+
+
+class UndoneSteps(Steps):
+    """The same, where a run whose process died is undone, and begun again."""
+
+    on_crash = "undo"
+
+    def begun(self) -> Counter[str]:
+        return Counter()  # what is undone is done again
+
+
+INSTALLERS: dict[str, Callable[[], Installer]] = {
+    "stub": Stub,
+    "cloned": Cloned,
+    "application": Application,
+    "application by uv": ApplicationByUv,
+    "steps": Steps,
+    "undone steps": UndoneSteps,
+    "forgetful": Forgetful,
+}
+SOUND = ("stub", "cloned", "steps", "undone steps")
+
+
+def noted(folder: Path) -> Counter[str]:
+    """How often each thing was begun, say the lines of the file ``begun``."""
+    notes = folder / "begun"
+    return Counter(notes.read_text().split()) if notes.exists() else Counter()
 
 
 def is_file_with(path: Path, content: bytes) -> bool:

@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -19,7 +20,14 @@ import anyio
 import msgspec
 
 from adapters.launcher.launcher import Launcher
-from events.operation_events import OperationRecovered, OperationResumed, OperationStarted, OperationSucceeded
+from adapters.launcher.saga import RunRecord
+from events.operation_events import (
+    CheckpointSaved,
+    OperationRecovered,
+    OperationResumed,
+    OperationStarted,
+    OperationSucceeded,
+)
 from recovery import presets
 from tests.torture.figures import MEMORY_FOLDER, Figure
 from tests.torture.fork_server import ForkServer
@@ -39,7 +47,6 @@ def launch(installer: str, folder: str, needs: dict[str, str], at: int, backend:
 
     async def run() -> None:
         async with Launcher(presets.launcher(store=store), folder) as launcher:
-            launcher.resume()
             await INSTALLERS[installer]().install(launcher, needs)
 
     anyio.run(run, backend=backend)
@@ -54,21 +61,28 @@ class Tally(msgspec.Struct):
     problems: list[str] = []
 
 
-def kill_at(fork_server: ForkServer, installer: str, moments: list[int], backend: str = "asyncio") -> Tally:
-    """Install with a launcher that is killed at each of *moments*, in a run of its own; a last run is not killed."""
+def kill_at(fork_server: ForkServer, installer: str, moments: Sequence[int | float], backend: str = "asyncio") -> Tally:
+    """Install with a launcher that is killed at each of *moments*, in a run of its own; a last run is not killed.
+
+    A moment is the number of a write of the journal, or seconds (a float) since the run began.
+    """
     tally = Tally()
     with tempfile.TemporaryDirectory(dir=MEMORY_FOLDER) as name, ExitStack() as stack:
         folder, one, done = Path(name, "root"), INSTALLERS[installer](), Counter[str]()
         folder.mkdir()
         needs = one.serve(stack, folder)
         for run, at in enumerate([*moments, 0]):
-            child = fork_server.fork(launch, installer, str(folder), needs, at, backend, out=Path(name, "out"))
-            code = child.wait(LAST_SECONDS)
+            write, seconds = (0, at) if isinstance(at, float) else (at, LAST_SECONDS)
+            child = fork_server.fork(launch, installer, str(folder), needs, write, backend, out=Path(name, "out"))
+            code = child.wait(seconds)
+            if isinstance(at, float) and code is None:
+                child.send(signal.SIGKILL)
+                code = child.wait(LAST_SECONDS)
             tally.kills += code == -signal.SIGKILL
             if code is None:
                 child.kill()
             if code != 0 and not (at and code == -signal.SIGKILL):
-                tally.problems.append(f"run {run} ended with {code}: {Path(name, 'out').read_text()[-3000:]}")
+                tally.problems.append(f"run {run} ended with {code}: {Path(name, 'out').read_text()[-1000:]}")
             begun = one.begun()
             tally.problems += [
                 f"{what} is done after {times}, and began {begun[what]} times until the end of run {run}"
@@ -84,15 +98,17 @@ def kill_at(fork_server: ForkServer, installer: str, moments: list[int], backend
 
 
 def succeeded(folder: Path, scratch: Path) -> set[str]:
-    """The names of the calls that have succeeded, says the journal."""
+    """The names of the calls that have succeeded, and of the steps that are done, says the journal."""
     names, ended = dict[str, str](), set[str]()
     for event in Stored.read(folder / "journal" / "calls.db", scratch).rows.values():
         match event:
             case OperationStarted(arguments=arguments) | OperationResumed(arguments=arguments) if arguments:
                 names[event.call] = str(msgspec.json.decode(arguments)[0][0])
-            case OperationSucceeded() | OperationRecovered():
-                ended.add(event.call)
-    return {names[call] for call in ended}
+            case OperationSucceeded() | OperationRecovered() if event.call in names:
+                ended.add(names[event.call])
+            case CheckpointSaved(data=data) if event.operation.startswith("steps "):
+                ended |= msgspec.json.decode(data, type=RunRecord).results.keys()
+    return ended
 
 
 def installs(fork_server: ForkServer, share: float) -> list[Figure]:
