@@ -239,7 +239,8 @@ INSTALLERS: dict[str, Callable[[], Installer]] = {
     "undone steps": UndoneSteps,
     "forgetful": Forgetful,
 }
-SOUND = ("stub", "cloned", "steps", "undone steps")
+QUICK = ("stub", "cloned", "steps", "undone steps")
+REAL = ("application", "application by uv")
 
 
 def noted(folder: Path) -> Counter[str]:

@@ -11,7 +11,6 @@ import signal
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -29,9 +28,9 @@ from events.operation_events import (
     OperationSucceeded,
 )
 from recovery import presets
-from tests.torture.figures import MEMORY_FOLDER, Figure
+from tests.torture.figures import MEMORY_FOLDER, Figure, scaled
 from tests.torture.fork_server import ForkServer
-from tests.torture.installers import INSTALLERS, SOUND
+from tests.torture.installers import INSTALLERS, QUICK, REAL
 from tests.torture.killing_store import KillingStore
 from tests.torture.recovered_files import Stored
 
@@ -39,6 +38,9 @@ BACKENDS = ("asyncio", "trio")
 LAST_SECONDS = 60.0
 """Seconds that a run has that is not killed."""
 SEED = 0
+KILLS = 10
+SECONDS = (0.1, 4.5)
+"""When a run with real git and pip is killed; by itself it ends after about five."""
 
 
 def launch(installer: str, folder: str, needs: dict[str, str], at: int, backend: str) -> None:
@@ -112,26 +114,35 @@ def succeeded(folder: Path, scratch: Path) -> set[str]:
 
 
 def installs(fork_server: ForkServer, share: float) -> list[Figure]:
-    """The row of ``make torture``: a kill at each moment, and then one more in the run after it, at a random one."""
-    figures = []
-    rng = random.Random(SEED)
-    for installer in SOUND:
+    """The row of ``make torture``: a kill at each write, and then one more in the run after it, at a random one."""
+    rng, figures = random.Random(SEED), list[Figure]()
+    for installer in QUICK:
         for backend in BACKENDS:
             undisturbed = kill_at(fork_server, installer, [], backend)
             tallies = [undisturbed]
             for at in range(1, undisturbed.moments + 1, max(round(1 / share), 1)):
                 tallies.append(kill_at(fork_server, installer, [at, rng.randint(1, undisturbed.moments)], backend))
-            problems = [problem for tally in tallies for problem in tally.problems]
-            for problem in problems:
-                print(problem, file=sys.stderr)
-            kills = f"{sum(tally.kills for tally in tallies)} kills at {undisturbed.moments} moments, seed {SEED}"
-            figures.append(
-                Figure(
-                    f"killed at a write, {installer}, {backend}: repeated or not whole",
-                    kills,
-                    f"{len(problems)}",
-                    "0",
-                    not problems,
-                )
-            )
+            about = f"at {undisturbed.moments} moments of writes, seed {SEED}"
+            figures.append(_figure(f"{installer}, {backend}, killed at a write", tallies, about))
     return figures
+
+
+def launches(fork_server: ForkServer, share: float) -> list[Figure]:
+    """The row of ``make torture`` with real git, pip and uv: killed at random moments, each alone and all in a row."""
+    rng, figures = random.Random(SEED), list[Figure]()
+    for number, installer in enumerate(REAL):
+        moments = [rng.uniform(*SECONDS) for _ in range(scaled(KILLS, share))]
+        backend = BACKENDS[number % len(BACKENDS)]
+        alone = [kill_at(fork_server, installer, [at], backend) for at in moments]
+        figures.append(_figure(f"{installer}, {backend}, killed at a random moment", alone, f"seed {SEED}"))
+        in_a_row = [kill_at(fork_server, installer, moments, backend)]
+        figures.append(_figure(f"{installer}, {backend}, the same in a row", in_a_row, f"seed {SEED}"))
+    return figures
+
+
+def _figure(what: str, tallies: Sequence[Tally], about: str) -> Figure:
+    problems = [problem for tally in tallies for problem in tally.problems]
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    kills = f"{sum(tally.kills for tally in tallies)} kills, {about}"
+    return Figure(f"install, {what}: repeated, or not whole", kills, f"{len(problems)}", "0", not problems)

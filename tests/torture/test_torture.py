@@ -17,6 +17,7 @@ from tests.torture.exits import Case, cases, run_cases
 from tests.torture.faults import sweep
 from tests.torture.figures import MEMORY_FOLDER, percentile
 from tests.torture.fork_server import ForkServer
+from tests.torture.installers import QUICK
 from tests.torture.installs import kill_at
 from tests.torture.io_errors import FOR_EVER, can_inject, failing_reads
 from tests.torture.kills import Tally, kill_processes
@@ -171,14 +172,31 @@ def test_a_download_that_is_killed_goes_on_from_its_last_byte(fork_server: ForkS
 
 
 @pytest.mark.parametrize(
-    ("moments", "backend"), few([([at, 20 - at], BACKENDS[at % 2 + 1]) for at in range(4, 20)], every=7)
+    ("installer", "moments", "backend"),
+    few(
+        [(QUICK[at % 4], [at, 24 - at], BACKENDS[at % 2 + 1]) for at in range(2, 24)],
+        (QUICK[0], [8, 16], "asyncio"),
+        (QUICK[1], [17, 7], "trio"),
+        (QUICK[2], [18, 6], "asyncio"),
+        (QUICK[3], [23, 1], "trio"),
+    ),
 )
 def test_an_installer_killed_at_a_write_is_finished_and_repeats_nothing(
-    moments: list[int], backend: str, fork_server: ForkServer
+    installer: str, moments: list[int], backend: str, fork_server: ForkServer
 ):
-    tally = kill_at(fork_server, "stub", moments, backend)
+    tally = kill_at(fork_server, installer, moments, backend)
     assert tally.kills > 0
     assert tally.problems == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("installer", "moments"), [("application", [0.5, 2.5]), ("application by uv", [3.5]), ("cloned", [0.05, 0.1])]
+)
+def test_a_launch_killed_at_any_moment_ends_with_all_that_it_installs(
+    installer: str, moments: list[float], fork_server: ForkServer
+):
+    assert kill_at(fork_server, installer, moments).problems == []
 
 
 def test_an_installer_that_repeats_what_is_done_is_noticed(fork_server: ForkServer):
