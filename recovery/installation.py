@@ -14,7 +14,7 @@ from contextlib import contextmanager
 DISTRIBUTION = "launcher-recovery"
 
 EXTRAS = {
-    "launcher": ("click", "httpx2", "psutil", "rich"),
+    "launcher": ("click", "httpx2", "packaging", "psutil", "rich"),
     "monitor": ("ddsketch",),
     "testing": ("hypothesis", "pytest"),
 }

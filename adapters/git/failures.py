@@ -20,6 +20,10 @@ NO_REF = re.compile(
 )
 DENIED = re.compile(r"requested url returned error: 40[13]", re.IGNORECASE)
 MOVED = re.compile(r"requested url returned error: 30[12378]|unable to update url base from redirection", re.IGNORECASE)
+REFUSALS = ("git-missing", "git-login", "disk-full", "not-allowed")
+ELSEWHERE = ("git-unreachable", "git-server", "network")
+"""Names of the rules that read what git prints."""
+
 OF_SSH = re.compile(r"permission denied \(|host key verification failed", re.IGNORECASE)
 
 
@@ -41,9 +45,10 @@ def kind_of(error: BaseException, output: str) -> Failure:
     if not isinstance(error, subprocess.CalledProcessError):
         return "broken off"
     rule = match_error_message(output)
-    if DENIED.search(output) or rule is None or rule.name in ("git-missing", "git-login", "disk-full", "not-allowed"):
+    name = "" if rule is None else rule.name
+    if DENIED.search(output) or MOVED.search(output) or name in REFUSALS:
         return "refused"
-    return "elsewhere" if rule.name in ("git-unreachable", "git-server", "network") else "broken off"
+    return "elsewhere" if name in ELSEWHERE else "broken off"
 
 
 def explained(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import uuid
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import NamedTuple
 import anyio
 import anyio.abc
 
+from adapters.processes.environment import environment_of
 from adapters.processes.tree import Tree
 
 TIMEOUT = 60.0
@@ -54,7 +54,7 @@ async def query(
         OSError: It cannot be started.
     """
     tree = Tree(uuid.uuid4().hex)
-    environment = with_variables({**(env or {}), **tree.environment()})
+    environment = environment_of({**(env or {}), **tree.environment()})
     process = await _start(argv, cwd, environment)
     tree.group = process.pid
     try:
@@ -67,12 +67,6 @@ async def query(
             if process.returncode is None:
                 tree.kill()
             await process.aclose()
-
-
-def with_variables(given: Mapping[str, str | None]) -> dict[str, str]:
-    """The environment of this process with the variables *given*, and without those that are ``None`` there."""
-    every = {"GIT_TERMINAL_PROMPT": "0", **os.environ, **given}  # else git waits for ever for a user name
-    return {name: value for name, value in every.items() if value is not None}
 
 
 async def _start(argv: Sequence[str], cwd: Path | None, environment: Mapping[str, str]) -> anyio.abc.Process:

@@ -1,0 +1,1 @@
+"""Packages of Python: requirements files, environments, and installs by pip or uv."""
