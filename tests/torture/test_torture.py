@@ -174,9 +174,9 @@ def test_a_download_that_is_killed_goes_on_from_its_last_byte(fork_server: ForkS
 @pytest.mark.parametrize(
     ("installer", "moments", "backend"),
     few(
-        [(QUICK[at % 4], [at, 24 - at], BACKENDS[at % 2 + 1]) for at in range(2, 24)],
+        [(QUICK[at % 4], [at, 24 - at], BACKENDS[at % 2 + 1]) for at in range(2, 24)] + [(QUICK[1], [25], "trio")],
         (QUICK[0], [8, 16], "asyncio"),
-        (QUICK[1], [17, 7], "trio"),
+        (QUICK[1], [25], "trio"),
         (QUICK[2], [18, 6], "asyncio"),
         (QUICK[3], [23, 1], "trio"),
     ),
@@ -191,7 +191,7 @@ def test_an_installer_killed_at_a_write_is_finished_and_repeats_nothing(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("installer", "moments"), [("application", [0.5, 2.5]), ("application by uv", [3.5]), ("cloned", [0.05, 0.1])]
+    ("installer", "moments"), [("application", [1.5, 2.5]), ("application without pip", [0.3, 0.6, 0.9])]
 )
 def test_a_launch_killed_at_any_moment_ends_with_all_that_it_installs(
     installer: str, moments: list[float], fork_server: ForkServer
