@@ -91,7 +91,8 @@ PROCESSES = _rules(
     ("pip-network", T, rf"retry\(total=0|retrying \(retry.{{0,4000}}no matching distribution found|"
      rf"(?:^|\n)(?![^\n]{{0,20}}retrying )[^\n]{{0,400}}(?:{TRANSPORT})", "the package index could not be read"),
     ("uv-network", T, r"error sending request for url|failed to (?:fetch|download|unzip).{0,500}"
-     r"(?:client error \(connect|timed out|timeout|reading a body|decoding response body)", "the package index could not be read"),
+     r"(?:client error \(connect|timed out|timeout|reading a body|decoding response body)",
+     "the package index could not be read"),
     ("pip-insecure", P, r"is not a trusted or secure host and is being ignored",
      "pip ignores an index that has no https"),
     ("pip-python", P, r"requires? a different python|requires-python|does not satisfy python",
