@@ -92,8 +92,7 @@ async def run_command(
             waited for if it has the same *argv*, and else ended ("adopt").
         grace: Seconds from SIGTERM to SIGKILL for its processes, once it must end.
         on_output: Called with each line of its output, redacted.
-        files: Names its files in *logs*, by default *name*. Of two commands with the same one, the second waits for the
-            first.
+        files: Names its files in *logs*, by default *name*. Commands with the same one wait for each other.
         is_done: Asked just before the command is started, once no other launcher and no orphan runs it: if it is done
             by then, it is not run.
         hold: For a server, of which nothing stays when it ends. Called with its processes once it runs, and with
