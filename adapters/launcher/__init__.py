@@ -1,5 +1,7 @@
 """A launcher's downloads and commands, launch plans, and how they stand on the screen."""
 
+from adapters.git.existing import OccupiedError, Repository
+from adapters.git.failures import RefMissingError, RepositoryMissingError
 from adapters.launcher.arguments import InvalidRequestError, NotDoneError
 from adapters.launcher.launch import Launch, Outcome
 from adapters.launcher.launcher import Launcher
@@ -14,6 +16,7 @@ from adapters.servers.server import Server, ServerGoneError
 
 __all__ = [
     "InvalidRequestError", "Launch", "Launcher", "LaunchPlan", "load_plan", "MissingSecretError", "NotDoneError",
-    "Outcome", "PlanError", "PortTakenError", "RestartPolicy", "Server", "ServerGoneError", "Steps", "StepsUndoneError",
+    "OccupiedError", "Outcome", "PlanError", "PortTakenError", "RefMissingError", "Repository",
+    "RepositoryMissingError", "RestartPolicy", "Server", "ServerGoneError", "Steps", "StepsUndoneError",
     "StoppedBySignal",
 ]  # fmt: skip
