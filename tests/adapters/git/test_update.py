@@ -18,6 +18,7 @@ from adapters.git.failures import RepositoryMissingError
 from adapters.git.repository import RepositoryError
 from adapters.git.update import Answered, ChangesError, UpdateWish, update
 from tests.adapters.git.repositories import Upstream, commit, git
+from tests.slow import few
 
 pytestmark = pytest.mark.anyio
 
@@ -78,6 +79,7 @@ async def test_head_is_detached_at_a_tag_and_a_branch_can_be_taken_again(upstrea
     assert upstream.at() == ("main", upstream.second)
 
 
+@pytest.mark.slow
 async def test_a_branch_counts_before_a_tag_of_its_name(upstream: Upstream) -> None:
     git(upstream.server, "tag", "main", "v1")
     await to(upstream, "main")
@@ -91,7 +93,7 @@ async def test_a_hash_that_is_checked_out_needs_no_server_and_a_branch_does(upst
         await to(upstream, "main")
 
 
-@pytest.mark.parametrize("protocol", ["0", "2"])
+@pytest.mark.parametrize("protocol", few(["0", "2"], "2"))
 async def test_a_commit_that_no_branch_leads_to_is_fetched_by_itself(upstream: Upstream, protocol: str) -> None:
     hidden = commit(upstream.server, "hidden", c="three")
     git(upstream.server, "reset", "--quiet", "--hard", "HEAD~1")
@@ -108,7 +110,7 @@ async def test_a_commit_that_the_server_does_not_give_alone_comes_with_the_branc
     assert upstream.at() == ("", upstream.second)
 
 
-@pytest.mark.parametrize("ref", ["full", "short"])
+@pytest.mark.parametrize("ref", few(["full", "short"], "full"))
 async def test_a_commit_of_the_past_reaches_a_shallow_clone(tmp_path: Path, ref: str) -> None:
     upstream = Upstream(tmp_path)
     shutil.rmtree(upstream.here)
@@ -140,7 +142,9 @@ def edit(upstream: Upstream, name: str = "a", text: str = "mine") -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", ["a", "b", "new"])  # in the way, not in the way, not tracked and in the way
+@pytest.mark.parametrize(
+    "name", few(["a", "b", "new"], "b", "new")
+)  # in the way, not in the way, not tracked and in the way
 async def test_local_changes_are_asked_about_and_nothing_is_touched(upstream: Upstream, name: str) -> None:
     path = edit(upstream, name)
     with pytest.raises(ChangesError, match=rf"^plug-in has .*\({name}.txt\), so it was not updated to main") as caught:
@@ -160,7 +164,7 @@ async def test_files_that_are_not_in_the_way_of_git_are_not_asked_about(upstream
     assert (mine.read_text(), upstream.at()) == ("mine", ("main", upstream.second))
 
 
-@pytest.mark.parametrize("name", ["a", "new"])
+@pytest.mark.parametrize("name", few(["a", "new"], "new"))
 async def test_stash_puts_changes_aside_and_says_where(
     upstream: Upstream, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -212,7 +216,7 @@ async def test_changes_matter_only_where_the_repository_has_to_move(
     assert (upstream.changes(), upstream.at()) == ("", ("main", upstream.first))
 
 
-@pytest.mark.parametrize("choice", ["ask", "stash", "reset", "keep"])
+@pytest.mark.parametrize("choice", few(["ask", "stash", "reset", "keep"], "ask"))
 async def test_a_branch_that_has_diverged_is_the_same_question(upstream: Upstream, choice: str) -> None:
     mine = commit(upstream.here, "mine", b="mine")
     if choice == "ask":
@@ -294,6 +298,7 @@ async def test_a_repository_of_another_user_is_named_with_the_cure(upstream: Ups
         await to(upstream, "main")
 
 
+@pytest.mark.slow
 async def test_a_sparse_working_tree_stays_sparse(upstream: Upstream) -> None:
     git(upstream.here, "sparse-checkout", "set", "--no-cone", "/b.txt", "/new.txt")
     await to(upstream, "main")
@@ -301,6 +306,7 @@ async def test_a_sparse_working_tree_stays_sparse(upstream: Upstream) -> None:
     assert upstream.changes() == ""
 
 
+@pytest.mark.slow
 async def test_a_partial_clone_gets_the_files_of_the_version_it_moves_to(tmp_path: Path) -> None:
     upstream = Upstream(tmp_path)
     git(upstream.server, "config", "uploadpack.allowFilter", "true")
@@ -310,6 +316,7 @@ async def test_a_partial_clone_gets_the_files_of_the_version_it_moves_to(tmp_pat
     assert (upstream.at(), upstream.changes()) == (("", upstream.second), "")
 
 
+@pytest.mark.slow
 async def test_a_repository_without_a_commit_is_moved_to_one(upstream: Upstream) -> None:
     shutil.rmtree(upstream.here)
     git(upstream.server.parent, "init", "--quiet", "--initial-branch=main", "here")
@@ -331,6 +338,7 @@ async def test_an_update_waits_for_another_one_or_a_clone_of_the_same_folder(
     assert upstream.at() == ("main", upstream.second)
 
 
+@pytest.mark.slow
 async def test_a_file_that_git_always_takes_for_changed_is_put_aside_and_overwritten(upstream: Upstream) -> None:
     (upstream.here / ".git/info/attributes").write_text("*.txt filter=changing\n")
     git(upstream.here, "config", "filter.changing.clean", "cat; date +%N")
@@ -339,6 +347,7 @@ async def test_a_file_that_git_always_takes_for_changed_is_put_aside_and_overwri
     assert upstream.at() == ("main", upstream.second)
 
 
+@pytest.mark.slow
 async def test_submodules_are_left_and_said_to_be(upstream: Upstream, caplog: pytest.LogCaptureFixture) -> None:
     allowed = ("-c", "protocol.file.allow=always")
     git(upstream.server, *allowed, "submodule", "--quiet", "add", upstream.server.as_uri(), "inner")
