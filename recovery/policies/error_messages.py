@@ -59,17 +59,20 @@ TRANSPORT = (
 """What pip prints where the network failed. In a line ``Retrying``, the next try may have been better."""
 
 PROCESSES = _rules(
+    # What fills the disk breaks off transfers, too.
     ("disk-full", E, r"no space left on device|disk quota exceeded|errno 28\]|winerror 112", "the disk is full"),
     # git: a clone that breaks off starts over; a missing or private repository stays so.
-    ("git-unreachable", U, r"could not resolve (host|proxy)|failed to connect to|couldn't connect to server",
-     "the host was not reached"),
+    ("git-unreachable", U, r"could not resolve (host|proxy)|failed to connect to|couldn't connect to server|"
+     r"fatal: unable to (look up|connect to) |ssh: connect to host", "the host was not reached"),
     ("git-server", T, r"requested url returned error: (408|429|5[0-9]{2})", "the server is ill or busy"),
-    ("git-broken-off", T, r"rpc failed; |early eof|invalid index-pack output|remote end hung up",
+    ("git-broken-off", T, r"rpc failed; |early eof|invalid index-pack output|remote end hung up|operation too slow|"
+     r"unable to access .{0,300}(transfer closed|empty reply|timed out|tls connection|ssl_(connect|read|error)|recv)",
      "the transfer broke off"),
-    ("git-login", A, r"could not read (username|password)|authentication failed for|permission denied \(publickey",
+    ("git-login", A, r"could not read (username|password)|authentication failed for|permission denied \(publickey|"
+     r"host key verification failed",
      "it is private, or does not exist: git does not say which"),
-    ("git-missing", P, r"repository .{0,300} (not found|does not exist)|does not appear to be a git repository|"
-     r"requested url returned error: 40[0134]|remote branch .{0,300} not found|"
+    ("git-missing", P, r"repository (.{0,300} )?(not found|does not exist)|does not appear to be a git repository|"
+     r"repository not exported|requested url returned error: (40[0134]|410)|remote branch .{0,300} not found|"
      r"pathspec .{0,300} did not match|couldn't find remote ref|not our ref|not a git repository|"
      r"unknown revision or path|unable to find remote helper", "there is no such repository or commit"),
     ("git-owner", P, r"detected dubious ownership", "the repository belongs to another user"),
@@ -117,7 +120,11 @@ PROCESSES = _rules(
      "its folder, or its Python, cannot be used"),
     *((rule.name, rule.category, rule.pattern, rule.why) for rule in GPU),
     # Python, and the system under it.
+<<<<<<< HEAD
     ("port-taken", E, r"address already in use|errno (98|48)\]|winerror 10048|port [0-9]+ is already in use",
+=======
+    ("port-taken", E, r"address already in use|errno (98|48|10048)\]|winerror 10048|port [0-9]+ is already in use",
+>>>>>>> main
      "the port is taken"),
     ("module-missing", E, r"modulenotfounderror: |no module named ", "something is not installed here"),
     ("login-expired", T, r"please login first to use this node", "a token has run out, and is renewed"),
