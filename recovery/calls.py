@@ -76,9 +76,13 @@ class Calls:
         """
         return self._steering.running()
 
-    def joining(self) -> int:
-        """How many callers wait for a call that another caller, or the resumption, runs."""
-        return self._joinable.register.joining()
+    def joining(self, idempotency_key: str | None = None) -> int:
+        """How many callers wait for a call that another caller, or the resumption, runs.
+
+        Args:
+            idempotency_key: Count only those that wait for calls with this key.
+        """
+        return self._joinable.register.joining(idempotency_key)
 
     def find(self, call: str, timeout: float = ANSWER_TIMEOUT) -> CallRecord | None:
         """Where a call stands, of this process or an earlier one; ``None`` if it is unknown.

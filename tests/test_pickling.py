@@ -27,6 +27,9 @@ from adapters.downloads.partial_file import (
 from adapters.downloads.refusals import AccessError, RefusedError, RefusedForNowError
 from adapters.downloads.space import NeverFitsError, NoRoomError
 from adapters.downloads.watchdog import TrickleError
+from adapters.git.commands import GitMissingError
+from adapters.git.existing import OccupiedError
+from adapters.git.failures import RefMissingError, RepositoryMissingError
 from adapters.launcher.arguments import InvalidRequestError, NotDoneError
 from adapters.launcher.asked_again import NotAskedForError
 from adapters.launcher.plan import PlanError
@@ -83,6 +86,7 @@ ERRORS: list[RecoveryError] = [
     DownloadError("broken"),
     EnvironmentVariableError("no proxy"),
     ForeignJournalError("a.db"),
+    GitMissingError("no git"),
     JoinedElsewhere("fetch", "7f3a-2", "gave up", "KeyError"),
     JournalBusyError("a.db"),
     JournalError("unusable"),
@@ -96,11 +100,14 @@ ERRORS: list[RecoveryError] = [
     NotDoneError("c ended well"),
     NotDurable("full"),
     OwnError(503, host="example.org"),
+    OccupiedError("x is a file"),
     Permanent("no", 404),
     PlanError(Path("plan.toml"), "retry", "is missing"),
     RecoveryError(),
+    RefMissingError("no v9"),
     RefusedError("404"),
     RefusedForNowError("403", after=60.0),
+    RepositoryMissingError("not found"),
     Retryable("later", after=3.0),
     SilentCommandError("silent"),
     StalePartialFileError("stale"),

@@ -4,10 +4,14 @@ from adapters.launcher.arguments import InvalidRequestError, NotDoneError
 from adapters.launcher.launch import Launch, Outcome
 from adapters.launcher.launcher import Launcher
 from adapters.launcher.plan import LaunchPlan, PlanError, load_plan
+from adapters.launcher.step_run import StepsUndoneError
+from adapters.launcher.steps import Steps
 from adapters.launcher.stopping import StoppedBySignal
 from adapters.launcher.variables import MissingSecretError
+from adapters.servers import PortTakenError, RestartPolicy, Server, ServerGoneError
 
 __all__ = [
     "InvalidRequestError", "Launch", "Launcher", "LaunchPlan", "load_plan", "MissingSecretError", "NotDoneError",
-    "Outcome", "PlanError", "StoppedBySignal",
+    "Outcome", "PlanError", "PortTakenError", "RestartPolicy", "Server", "ServerGoneError", "Steps", "StepsUndoneError",
+    "StoppedBySignal",
 ]  # fmt: skip

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from adapters.launcher.command import CommandBrick
 from adapters.launcher.download import DownloadBrick
+from adapters.launcher.git import GitBrick
+from adapters.launcher.packages import PackagesBrick
+from adapters.launcher.server import ServerBrick
+from adapters.launcher.steps import StepsBrick
 from adapters.launcher.venv import VenvBrick
 
 
-class AllBricks(DownloadBrick, CommandBrick, VenvBrick):
+class AllBricks(DownloadBrick, CommandBrick, GitBrick, PackagesBrick, ServerBrick, StepsBrick, VenvBrick):
     """Every brick; a new one is added here."""

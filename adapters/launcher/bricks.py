@@ -96,9 +96,10 @@ class Bricks:
         *,
         breaker: BreakerPolicy | None = None,
         policy: Mapping[str, Any] = MappingProxyType({}),
+        resumable: bool = True,
         **settings: Any,
     ) -> None:
-        """Declare the calls *operation*: resumable, and one at a time for each key.
+        """Declare the calls *operation*: resumable as a rule, and one at a time for each key.
 
         Those of a name with a policy of its own are operations of their own, ``operation NAME``.
 
@@ -108,6 +109,7 @@ class Bricks:
             idempotency_key: What a call makes, from its arguments: equal calls join, and another wish is rejected.
             breaker: Its circuit.
             policy: Fields of the policy that are different for this kind of call.
+            resumable: False for calls that another call makes again after a restart; with their retries and delays.
             settings: Those of ``service.recoverable``.
         """
         for name, one in self._policies.items():
@@ -116,7 +118,7 @@ class Bricks:
                 policy=msgspec.structs.replace(one, **policy),
                 breaker=breaker,
                 idempotency_key=idempotency_key,
-                resumable=True,
+                resumable=resumable,
                 classifier=self._classifier,
                 on_conflict="reject",
                 **settings,

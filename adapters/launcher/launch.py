@@ -132,7 +132,11 @@ class Launch:
         wanted = [[kind, [arguments, {}]] for kind, arguments in map(call_of, self._plan.steps)]
         for record in journal.pending(0.0).calls:
             name = name_in_arguments(record.operation, record.arguments)
-            if name is None or [record.operation, msgspec.json.decode(record.arguments or b"")] in wanted:
+            if (
+                name is None
+                or record.operation.startswith("steps ")
+                or [record.operation, msgspec.json.decode(record.arguments or b"")] in wanted
+            ):
                 continue
             if self._service.calls.cancel(record.call):
                 text = "%s: %s is changed or gone since the last run; its call %s is cancelled"
@@ -219,7 +223,7 @@ def version_of(step: Step) -> str:
 
 def name_in_arguments(operation: str, arguments: bytes | None) -> str | None:
     """The name in the plan of a call of *operation*: the first of its *arguments*, in JSON."""
-    if operation.partition(" ")[0] not in ("download", "command") or not arguments:
+    if operation.partition(" ")[0] not in ("download", "command", "steps") or not arguments:
         return None
     args, _ = msgspec.json.decode(arguments, type=tuple[list[Any], dict[str, Any]])
     return args[0] if args and isinstance(args[0], str) else None

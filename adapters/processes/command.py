@@ -14,10 +14,8 @@ Each command has these files in the folder of logs:
 from __future__ import annotations
 
 import atexit
-import hashlib
 import logging
 import os
-import re
 import subprocess
 import tempfile
 import uuid
@@ -29,22 +27,18 @@ from typing import Any, Literal, TypeAlias
 import anyio
 import anyio.abc
 
+from adapters.processes.environment import environment_of
 from adapters.processes.identity import age_of, identity_of, is_alive, process_of
 from adapters.processes.log_file import LogFile
 from adapters.processes.output import Output
-from adapters.processes.running import POLL_INTERVAL, Reminder, Running, RunningFile, alone, hash_of
+from adapters.processes.running import POLL_INTERVAL, Reminder, Running, RunningFile, alone, file_name, hash_of
 from adapters.processes.silence import SilenceWatch
 from adapters.processes.tree import GRACE, Tree
 from events.errors import Retryable
 from recovery import validation
-from recovery.literals import LEAST_FOLDED
-from recovery.redact import NAMES, hide
 from recovery.serialization.secret import Secret
 
-Orphans: TypeAlias = Literal["wait", "end"]
-
-SECRET_NAME = re.compile(rf"(?:{NAMES}|pass|(?:api|access|secret)_?key)$", re.IGNORECASE)
-"""How the name of an environment variable ends whose value is a secret."""
+Orphans: TypeAlias = Literal["wait", "end", "adopt"]
 
 log = logging.getLogger("recovery.launch")
 
@@ -74,13 +68,14 @@ async def run_command(
     *,
     cwd: Path,
     logs: Path,
-    env: Mapping[str, str | Secret] | None = None,
+    env: Mapping[str, str | Secret | None] | None = None,
     silence: float | None = None,
     orphans: Orphans = "wait",
     grace: float = GRACE,
     on_output: Callable[[str], object] | None = None,
     files: str | None = None,
     is_done: Callable[[], Awaitable[bool]] | None = None,
+    hold: Callable[[Tree, bool], object] | None = None,
 ) -> None:
     """Run *argv* to its end, without a shell. Cancelled, it ends every process of the command first.
 
@@ -89,17 +84,21 @@ async def run_command(
         argv: The program and its arguments.
         cwd: The folder it runs in.
         logs: The folder for its output.
-        env: Variables that its environment has beside those of this process. Values are never logged; the output is
-            redacted of each ``Secret``, and of each text whose name is that of a secret (``HF_TOKEN``).
+        env: Variables that its environment has beside those of this process; ``None`` takes one of those away. Values
+            are never logged; the output is redacted of each ``Secret``, and of each text whose name is that of a secret
+            (``HF_TOKEN``).
         silence: Seconds without output, processor time, and input and output of all its processes, after which it is
             ended; ``None`` for no limit. What waits for an answer from elsewhere is silent, too.
-        orphans: What becomes of the command of a launcher that was killed: it is waited for ("wait") or ended ("end").
+        orphans: What becomes of the command of a launcher that was killed: it is waited for ("wait"), ended ("end"), or
+            waited for if it has the same *argv*, and else ended ("adopt").
         grace: Seconds from SIGTERM to SIGKILL for its processes, once it must end.
         on_output: Called with each line of its output, redacted.
         files: Names its files in *logs*, by default *name*. Of two commands with the same one, the second waits for the
             first.
         is_done: Asked just before the command is started, once no other launcher and no orphan runs it: if it is done
             by then, it is not run.
+        hold: For a server, of which nothing stays when it ends. Called with its processes once it runs, and with
+            whether it is that of a launcher that was killed.
 
     Raises:
         subprocess.CalledProcessError: It failed; the error has the beginning and the end of its output.
@@ -116,10 +115,10 @@ async def run_command(
     if silence is not None:
         validation.number("silence", silence, above=0.0)
     validation.number("grace", grace)
-    validation.choice("orphans", orphans, ("wait", "end"))
-    environment = _environment(env or {})
-    async with _files(name, logs, _file_name(files or name), on_output) as (running, output):
-        command = _Command(name, running, output, silence, grace)
+    validation.choice("orphans", orphans, ("wait", "end", "adopt"))
+    environment = environment_of(env or {})
+    async with _files(name, logs, file_name(files or name), on_output) as (running, output):
+        command = _Command(name, running, output, silence, grace, hold)
         await command.see_to_orphan(orphans, hash_of(argv))
         if is_done is not None and await is_done():
             return
@@ -141,12 +140,21 @@ if hasattr(os, "register_at_fork"):
 class _Command:
     """One run of a command."""
 
-    def __init__(self, name: str, running: RunningFile, output: Output, silence: float | None, grace: float) -> None:
+    def __init__(
+        self,
+        name: str,
+        running: RunningFile,
+        output: Output,
+        silence: float | None,
+        grace: float,
+        hold: Callable[[Tree, bool], object] | None,
+    ) -> None:
         self._name = name
         self._running = running
         self._output = output
         self._silence = silence
         self._grace = grace
+        self._hold = hold
 
     async def see_to_orphan(self, orphans: Orphans, argv: str) -> None:
         """Wait for what a killed launcher left of the command, or end it."""
@@ -156,24 +164,27 @@ class _Command:
         tree = Tree(left.mark)
         process = tree.oldest() if left.process is None else process_of(left.process)
         tree.group = None if process is None else process.pid
-        if left.ending or (process is not None and orphans == "end"):
+        if left.ending or (process is not None and (orphans == "end" or (orphans == "adopt" and left.argv != argv))):
             if process is not None:
                 text = "%s still runs as process %d, for %s: its launcher (process %d) was killed; it is ended"
                 log.warning(text, self._name, process.pid, age_of(process), left.launcher)
             if tree.members():
                 await self._end(tree, left.ending or "its launcher was killed")
         elif process is not None:
+            if self._hold is not None:
+                self._hold(tree, True)
             reminder = Reminder()
             changed = "" if left.argv == argv else " (of another command line)"
 
             async def end_of_process() -> None:
                 while is_alive(process):
-                    if reminder.is_due():
+                    if self._hold is None and reminder.is_due():
                         text = "%s waits for process %d%s, which has run for %s: its launcher (process %d) was killed"
                         log.warning(text, self._name, process.pid, changed, age_of(process), left.launcher)
                     await anyio.sleep(POLL_INTERVAL)
 
             await self._follow(tree, end_of_process)
+        await self._end_rest(tree)
 
     async def run(self, argv: Sequence[str], cwd: Path, environment: Mapping[str, str]) -> None:
         """Run it to its end. Raises as ``run_command``."""
@@ -187,8 +198,11 @@ class _Command:
             tree.group = process.pid
             async with process:
                 self._running.change(process=identity_of(process.pid))
+                if self._hold is not None:
+                    self._hold(tree, False)
                 is_silent = await self._follow(tree, process.wait)
                 code = await process.wait()
+                await self._end_rest(tree)
         except anyio.get_cancelled_exc_class():
             tree.kill()  # asyncio's own cancellation comes through a shield, also half way through the start
             raise
@@ -243,6 +257,11 @@ class _Command:
                 raise
         return False
 
+    async def _end_rest(self, tree: Tree) -> None:
+        """End what a server has left: it could hold the port, or the memory, that the next start needs."""
+        if self._hold is not None and tree.members():
+            await self._end(tree, "its server has ended")
+
     async def _end(self, tree: Tree, why: str) -> None:
         """End the processes of *tree*. That this is the launcher's doing is noted first, in the file and in the log."""
         self._running.change(ending=why)
@@ -296,18 +315,3 @@ async def _open_files(
 def _close(output: Output, name: str) -> None:
     if output.close():
         log.info("%s has left processes running, which write to its output", name)
-
-
-def _file_name(name: str) -> str:
-    """*name* as the name of files of its own: at most 109 bytes, and another one for every other name."""
-    plain = re.sub(r"[^\w.-]", "_", name, flags=re.ASCII)[:100]
-    return plain if plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
-
-
-def _environment(given: Mapping[str, str | Secret]) -> dict[str, str]:
-    """The environment of a command, with the variables that are *given*. Their secrets are redacted from now on."""
-    values = {key: value.reveal() if isinstance(value, Secret) else value for key, value in given.items()}
-    for key, value in values.items():
-        if len(value) >= LEAST_FOLDED and SECRET_NAME.search(key):
-            hide(value)
-    return {"GIT_TERMINAL_PROMPT": "0", **os.environ, **values}  # else git waits for ever for a user name

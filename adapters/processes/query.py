@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import uuid
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import NamedTuple
 import anyio
 import anyio.abc
 
+from adapters.processes.environment import environment_of
 from adapters.processes.tree import Tree
 
 TIMEOUT = 60.0
@@ -36,7 +36,7 @@ async def query(
     argv: Sequence[str],
     *,
     cwd: Path | None = None,
-    env: Mapping[str, str] | None = None,
+    env: Mapping[str, str | None] | None = None,
     timeout: float = TIMEOUT,
 ) -> Answer:
     """Run *argv*, which changes nothing, and return what it answers. Nothing of it is logged.
@@ -46,7 +46,7 @@ async def query(
     Args:
         argv: The program and its arguments; no shell reads them.
         cwd: The folder it runs in.
-        env: Variables that its environment has beside those of this process.
+        env: Variables that its environment has beside those of this process; ``None`` takes one of those away.
         timeout: Seconds that it may take.
 
     Raises:
@@ -54,7 +54,7 @@ async def query(
         OSError: It cannot be started.
     """
     tree = Tree(uuid.uuid4().hex)
-    environment = {"GIT_TERMINAL_PROMPT": "0", **os.environ, **(env or {}), **tree.environment()}
+    environment = environment_of({**(env or {}), **tree.environment()})
     process = await _start(argv, cwd, environment)
     tree.group = process.pid
     try:

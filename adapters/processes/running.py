@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from io import FileIO
@@ -126,6 +127,12 @@ async def alone(name: str, path: Path) -> AsyncIterator[RunningFile]:
         yield running
     finally:
         running.remove()
+
+
+def file_name(name: str) -> str:
+    """*name* as the name of files of its own: at most 109 bytes, and another one for every other name."""
+    plain = re.sub(r"[^\w.-]", "_", name, flags=re.ASCII)[:100]
+    return plain if plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def hash_of(argv: Sequence[str]) -> str:

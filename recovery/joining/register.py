@@ -295,10 +295,10 @@ class CallRegister:
 
     # asked by the service
 
-    def joining(self) -> int:
-        """How many callers wait for a call that another runs."""
+    def joining(self, key: str | None = None) -> int:
+        """How many callers wait for a call that another runs; with *key*, for those of that idempotency key."""
         with self._lock:
-            return sum(len(shared.joins) for shared in self.running.values())
+            return sum(len(one.joins) for (_, _, own), one in self.running.items() if key is None or own == key)
 
     def close(self) -> None:
         """The service closes: calls that run stay pending, their callers stop waiting, and no result is owed."""

@@ -43,6 +43,11 @@ class Journal:
         return self._core.writer.reason
 
     @property
+    def is_closed(self) -> bool:
+        """Whether it accepts no more events: the service has been stopped or closed."""
+        return self._core.queue.is_closed
+
+    @property
     def counts(self) -> Counts:
         """How many events were issued, stored, coalesced and dropped, and how many wait."""
         return self._core.queue.counts

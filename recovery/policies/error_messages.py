@@ -59,17 +59,20 @@ TRANSPORT = (
 """What pip prints where the network failed. In a line ``Retrying``, the next try may have been better."""
 
 PROCESSES = _rules(
+    # What fills the disk breaks off transfers, too.
     ("disk-full", E, r"no space left on device|disk quota exceeded|errno 28\]|winerror 112", "the disk is full"),
     # git: a clone that breaks off starts over; a missing or private repository stays so.
-    ("git-unreachable", U, r"could not resolve (host|proxy)|failed to connect to|couldn't connect to server",
-     "the host was not reached"),
+    ("git-unreachable", U, r"could not resolve (host|proxy)|failed to connect to|couldn't connect to server|"
+     r"fatal: unable to (look up|connect to) |ssh: connect to host", "the host was not reached"),
     ("git-server", T, r"requested url returned error: (408|429|5[0-9]{2})", "the server is ill or busy"),
-    ("git-broken-off", T, r"rpc failed; |early eof|invalid index-pack output|remote end hung up",
+    ("git-broken-off", T, r"rpc failed; |early eof|invalid index-pack output|remote end hung up|operation too slow|"
+     r"unable to access .{0,300}(transfer closed|empty reply|timed out|tls connection|ssl_(connect|read|error)|recv)",
      "the transfer broke off"),
-    ("git-login", A, r"could not read (username|password)|authentication failed for|permission denied \(publickey",
+    ("git-login", A, r"could not read (username|password)|authentication failed for|permission denied \(publickey|"
+     r"host key verification failed",
      "it is private, or does not exist: git does not say which"),
-    ("git-missing", P, r"repository .{0,300} (not found|does not exist)|does not appear to be a git repository|"
-     r"requested url returned error: 40[0134]|remote branch .{0,300} not found|"
+    ("git-missing", P, r"repository (.{0,300} )?(not found|does not exist)|does not appear to be a git repository|"
+     r"repository not exported|requested url returned error: (40[0134]|410)|remote branch .{0,300} not found|"
      r"pathspec .{0,300} did not match|couldn't find remote ref|not our ref|not a git repository|"
      r"unknown revision or path|unable to find remote helper", "there is no such repository or commit"),
     ("git-owner", P, r"detected dubious ownership", "the repository belongs to another user"),
@@ -88,7 +91,8 @@ PROCESSES = _rules(
     ("pip-network", T, rf"retry\(total=0|retrying \(retry.{{0,4000}}no matching distribution found|"
      rf"(?:^|\n)(?![^\n]{{0,20}}retrying )[^\n]{{0,400}}(?:{TRANSPORT})", "the package index could not be read"),
     ("uv-network", T, r"error sending request for url|failed to (?:fetch|download|unzip).{0,500}"
-     r"(?:client error \(connect|timed out|timeout|reading a body|decoding response body)", "the package index could not be read"),
+     r"(?:client error \(connect|timed out|timeout|reading a body|decoding response body)",
+     "the package index could not be read"),
     ("pip-insecure", P, r"is not a trusted or secure host and is being ignored",
      "pip ignores an index that has no https"),
     ("pip-python", P, r"requires? a different python|requires-python|does not satisfy python",
@@ -106,15 +110,15 @@ PROCESSES = _rules(
      r"requires `.{0,200}, but .{0,80} installed", "packages do not fit together any more"),
     ("pip-managed", P, r"externally-managed-environment|is externally managed",
      "this Python belongs to the system, and needs an environment beside it"),
-    ("pip-usage", P, r"no such option: |unexpected argument '|could not open requirements file|file not found: |"
-     r"invalid requirement: ", "pip or uv was called wrongly"),
+    ("pip-usage", P, r"no such option: |unexpected argument '|could not open requirements file|"
+     r"error: file not found: [^\n]{1,200}\.(?:txt|in|toml)|invalid requirement: ", "pip or uv was called wrongly"),
     # venv: it hides why ensurepip failed.
     ("venv-no-pip", P, r"ensurepip is not\s+available|no module named '?ensurepip",
      "this Python has no ensurepip: install python3-venv, or uv"),
     ("venv-killed", L, r"'ensurepip'.{0,200}died with <signals", "what installs pip was killed"),
     ("venv-ensurepip", T, r"'ensurepip'.{0,200}returned non-zero exit status", "pip could not be installed"),
     ("venv-folder", P, r"(?:^|\n)error: (?:\[errno (?:2|17|20|36|40)\]|unable to create directory)|winerror 267",
-     "its folder, or its Python, cannot be used"),
+     "a file or folder that it needs is missing, or in the way"),
     *((rule.name, rule.category, rule.pattern, rule.why) for rule in GPU),
     # Python, and the system under it.
     ("port-taken", E, r"address already in use|errno (98|48)\]|winerror 10048|port [0-9]+ is already in use",

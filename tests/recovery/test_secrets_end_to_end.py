@@ -28,6 +28,7 @@ from recovery.literals import LEAST_PART, MASK, folded, hide, unhide
 from recovery.redact import MAX_READ
 from recovery.service import Recovery
 from recovery.subscribers.evidence_extraction import MAX_TEXT
+from tests.slow import few
 
 ALPHABETS = ("".join(map(chr, range(1, 127))), "".join(map(chr, range(1, 0x250))), string.ascii_letters + string.digits)
 FILLERS = ("", "x ", "fatal: no such file\n", "| 12% \r", "\x1b[31mred\x1b[0m ", "/models/a.bin: ")
@@ -117,7 +118,7 @@ def own_literals() -> Iterator[None]:
     unhide()
 
 
-@pytest.mark.parametrize("raises", [in_message, in_group, in_cause, in_process, in_output])
+@pytest.mark.parametrize("raises", few([in_message, in_group, in_cause, in_process, in_output], in_group, in_process))
 @given(secret=SECRETS, text=TEXTS)
 @settings(max_examples=settings.default.max_examples // 12)
 @example(

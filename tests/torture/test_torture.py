@@ -29,7 +29,7 @@ from tests.torture.torn import tear
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs Linux")
 
-ROUNDS = 15
+ROUNDS = 10
 
 
 @pytest.fixture(scope="module")

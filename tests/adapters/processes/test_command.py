@@ -196,7 +196,7 @@ async def test_the_marks_of_commands_within_commands_add_up(folder: Path, monkey
         ([], {}, "argv must name a program"),
         (["true"], {"silence": 0}, "silence must be greater than 0"),
         (["true"], {"grace": -1}, "grace must be at least 0"),
-        (["true"], {"orphans": "kill"}, "orphans must be one of 'wait', 'end', not 'kill'"),
+        (["true"], {"orphans": "kill"}, "orphans must be one of 'wait', 'end', 'adopt', not 'kill'"),
     ],
 )
 async def test_a_wrong_setting_is_refused(folder: Path, argv: Any, settings: dict[str, Any], message: str) -> None:

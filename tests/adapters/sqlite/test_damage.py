@@ -51,7 +51,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("corruption", [*few(DAMAGED, every=5), *FOREIGN], ids=lambda corruption: corruption.name)
+@pytest.mark.parametrize("corruption", [*few(DAMAGED, every=9), *FOREIGN], ids=lambda corruption: corruption.name)
 def test_d9_a_damaged_file_is_kept_or_refused_and_the_service_works(
     corruption: Corruption, sound: Path, tmp_path: Path
 ) -> None:

@@ -34,6 +34,7 @@ from recovery.testing import Script
 from tests.adapters.sqlite import journals
 from tests.adapters.sqlite.test_kill import eventually
 from tests.recorded_events import events_of, names
+from tests.slow import few
 from tests.small_disk import small_disk
 
 HOLDER = """
@@ -83,7 +84,7 @@ def publish(service: Recovery, first: int, count: int) -> float:
     return slowest
 
 
-@pytest.mark.parametrize("end", ["goes on", "is killed"])
+@pytest.mark.parametrize("end", few(["goes on", "is killed"], "is killed"))
 def test_d8_a_lock_of_another_program_is_waited_out_in_memory(end: str, tmp_path: Path) -> None:
     path = tmp_path / "calls.db"
     assert signature(SQLiteStore).parameters["busy_timeout"].default == 5.0  # as promised

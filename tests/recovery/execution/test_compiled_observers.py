@@ -17,6 +17,7 @@ from events.operation_events import OperationCancelled, Parked
 from events.verdicts import GiveUp, Park, Retry
 from recovery import Recovery
 from recovery.testing.clock import VirtualClock
+from tests.slow import few
 
 ASKED = (OperationFailed, FailureClassified, RetryScheduled)
 RECEIVED = (*ASKED, OperationRecovered)
@@ -137,7 +138,7 @@ def seen(is_compiled: bool, is_async: bool, act: Act, first: type[Event], second
 
 
 @pytest.mark.parametrize("is_async", [False, True], ids=["plain", "async"])
-@pytest.mark.parametrize("turn", [1, 2])
+@pytest.mark.parametrize("turn", few([1, 2], 1))
 @pytest.mark.parametrize("first", ASKED)
 @pytest.mark.parametrize(
     "act",

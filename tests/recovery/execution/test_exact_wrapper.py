@@ -24,6 +24,7 @@ from recovery.call_stack import ROLES
 from recovery.outcome import outcome_of
 from recovery.service import Recovery
 from tests.recovery.execution.runtime import Runtime
+from tests.slow import few
 
 FAST: dict[str, Any] = {"initial_delay": 0.0, "max_retries": 2}
 
@@ -278,7 +279,7 @@ class OwnError(ConnectionError):
     """An error that no other test raises."""
 
 
-@pytest.mark.parametrize("is_on", [True, False])
+@pytest.mark.parametrize("is_on", few([True, False], True))
 @pytest.mark.parametrize("is_async", [True, False])
 def test_a_failed_call_with_arguments_leaves_no_cycle(is_async: bool, is_on: bool) -> None:
     service = Recovery(breaker=None)

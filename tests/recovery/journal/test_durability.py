@@ -25,6 +25,7 @@ from recovery.testing import FaultyStore, Script
 from recovery.waiting.waiters import ThreadWaiter
 from tests.recorded_events import events_of, names
 from tests.recovery.journal.stores import Flapping, Gated, core_of, gave_up, kinds
+from tests.slow import few
 
 FAST: dict[str, Any] = {"initial_delay": 0.0}
 
@@ -201,7 +202,7 @@ def test_d8_the_reason_of_a_failure_contains_no_secrets(caplog: pytest.LogCaptur
 
 @pytest.mark.parametrize("sticky", [False, True], ids=["once", "for ever"])
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after its effect"])
-@pytest.mark.parametrize("fail_at", range(1, 10))
+@pytest.mark.parametrize("fail_at", few(range(1, 10), every=3))
 def test_d11_operations_do_not_notice_a_failing_store_call(fail_at: int, sticky: bool, after: bool) -> None:
     memory = MemoryStore()
     store: Store = FaultyStore(memory, fail_at=fail_at, sticky=sticky, after=after)

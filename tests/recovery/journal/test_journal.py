@@ -27,6 +27,7 @@ from recovery.service import Recovery
 from recovery.testing import FaultyStore, Script
 from tests.recorded_events import events_of, names
 from tests.recovery.journal.stores import Gated, core_of, gave_up, kinds
+from tests.slow import few
 
 FAST = {"initial_delay": 0.0}
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
@@ -224,7 +225,8 @@ except ConnectionError: pass
 
 
 @pytest.mark.parametrize(
-    "end", ["", "sys.exit(0)", "raise SystemExit", "import os, signal; os.kill(os.getpid(), signal.SIGINT)"]
+    "end",
+    few(["", "sys.exit(0)", "raise SystemExit", "import os, signal; os.kill(os.getpid(), signal.SIGINT)"], every=3),
 )
 def test_a_journal_that_is_never_closed_is_written_at_the_exit(end: str, tmp_path: Path) -> None:
     path = tmp_path / "journal.db"

@@ -23,7 +23,8 @@ from recovery.waiting.calls import WaitingCalls
 from recovery.waiting.sleep import Sleep
 from recovery.waiting.wait import Wait, WaitCommand
 from recovery.waiting.waiters import ThreadWaiter
-from tests.recovery.waiting.sleepers import EVERY_LOOP, LONG, Sleepers, run, turns, uvloop
+from tests.recovery.waiting.sleepers import EVERY_LOOP, LONG, LOOPS, Sleepers, run, turns, uvloop
+from tests.slow import few
 
 # How long it sleeps
 
@@ -209,7 +210,7 @@ def test_a_sleep_is_steered_from_a_thread_at_once(loop_factory: Callable[[], Any
     assert min(run(loop_factory, main)) < 0.1
 
 
-@EVERY_LOOP
+@pytest.mark.parametrize("loop_factory", few(LOOPS, asyncio.new_event_loop, uvloop), ids=lambda one: one.__name__)
 def test_a_sleep_that_a_thread_steers_while_it_is_cancelled_or_ends_is_over_once(
     loop_factory: Callable[[], Any],
 ) -> None:
@@ -396,7 +397,7 @@ def test_cancelled_sleeps_leave_no_timer_behind(clock: VirtualClock) -> None:
     clock.run(main)
 
 
-@pytest.mark.parametrize("loop_factory", [asyncio.new_event_loop, uvloop], ids=["asyncio", "uvloop"])
+@pytest.mark.parametrize("loop_factory", few([asyncio.new_event_loop, uvloop], asyncio.new_event_loop))
 def test_a_cancelled_sleep_takes_no_memory(loop_factory: Callable[[], Any]) -> None:
     waiting = WaitingCalls(time.monotonic, lambda: 0.0)
     ids = [str(number) for number in range(1_000)]

@@ -1,0 +1,1 @@
+"""git: repositories that are cloned and updated, by calls that neither ask, nor hang, nor run hooks."""

@@ -1,0 +1,280 @@
+"""The packages of an environment, compared: what changed, what broke, and what puts them back as they were. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from adapters.packages.requirements import Requirements
+from recovery.installation import extra
+
+with extra("launcher"):
+    from packaging.markers import Marker
+    from packaging.requirements import InvalidRequirement, Requirement
+    from packaging.utils import canonicalize_name
+    from packaging.version import InvalidVersion, Version
+
+TOOL = "pip"
+"""The package that installs the others: it is neither frozen nor put back."""
+
+CHECKED = (
+    re.compile(r"(?P<name>\S+) (?P<version>\S+) requires (?P<needs>\S+), which is not installed"),
+    re.compile(r"(?P<name>\S+) (?P<version>\S+) has requirement (?P<needs>.+), but you have "),
+    re.compile(r"The package `(?P<name>[^`]+)` requires `(?P<needs>[^`]+)`, but "),
+)
+"""What ``pip check`` and ``uv pip check`` say of a package that misses another, or has the wrong version of it."""
+
+REASON = re.compile(r"(?P<left>.+) depends on (?P<right>.+)")
+
+
+class Distribution(msgspec.Struct, frozen=True, kw_only=True):
+    """One installed package, as ``probe`` finds it.
+
+    Args:
+        name: Its name.
+        version: Its version.
+        folder: Where its metadata is.
+        is_own: Whether it is in the environment itself, and not in one beneath it.
+        requires: What it needs, of all its extras.
+        direct_url: Where it came from if that was no index: JSON (PEP 610).
+        lacks: What is missing of it: of its metadata, or a file that it has installed; "" for nothing.
+    """
+
+    name: str
+    version: str
+    folder: str = ""
+    is_own: bool = True
+    requires: tuple[str, ...] = ()
+    direct_url: str = ""
+    lacks: str = ""
+
+    @property
+    def key(self) -> str:
+        """Its name, normalized."""
+        return canonicalize_name(self.name)
+
+    @property
+    def has_metadata(self) -> bool:
+        """Whether pip and uv can uninstall it."""
+        return self.lacks not in ("METADATA", "RECORD")
+
+
+class Environment(msgspec.Struct, frozen=True, kw_only=True):
+    """What an interpreter says of its environment.
+
+    Args:
+        executable: The interpreter.
+        prefix: The folder of the environment.
+        has_ensurepip: Whether it can install pip by itself.
+        markers: The values of the variables of markers.
+        distributions: Its packages, in the order in which they are imported.
+        leftovers: Files and folders that a killed pip has moved away (``~orch``).
+    """
+
+    executable: str
+    prefix: str
+    has_ensurepip: bool = False
+    markers: dict[str, str] = {}
+    distributions: tuple[Distribution, ...] = ()
+    leftovers: tuple[str, ...] = ()
+
+    def packages(self) -> dict[str, Distribution]:
+        """What is imported, by normalized names."""
+        return {one.key: one for one in reversed(self.distributions)}
+
+
+class Frozen(msgspec.Struct, frozen=True):
+    """A package that was there before an install.
+
+    Args:
+        version: Its version.
+        text: The requirement that installs it again.
+        is_whole: Whether nothing of it was missing.
+    """
+
+    version: str
+    text: str
+    is_whole: bool = True
+
+
+class Restoration(msgspec.Struct, frozen=True):
+    """What puts packages back as they were, in this order.
+
+    Args:
+        damaged: The names of what is uninstalled first.
+        install: The requirements of what is installed, without what they need.
+        new: The names of what is uninstalled last.
+    """
+
+    damaged: tuple[str, ...] = ()
+    install: tuple[str, ...] = ()
+    new: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        """Whether there is anything to do."""
+        return bool(self.damaged or self.install or self.new)
+
+
+def freeze(environment: Environment) -> dict[str, Frozen]:
+    """The packages of the environment itself, but for pip, by normalized names."""
+    return {
+        name: Frozen(one.version, _text(one), not one.lacks)
+        for name, one in environment.packages().items()
+        if one.is_own and name != TOOL
+    }
+
+
+def restoration(before: Mapping[str, Frozen], now: Mapping[str, Frozen]) -> Restoration:
+    """What makes *before* of *now*. A package that was damaged before is left alone at its version."""
+
+    def is_back(name: str) -> bool:
+        then, after = before[name], now.get(name)
+        return after is not None and after.text == then.text and (after.is_whole or not then.is_whole)
+
+    changed = sorted(name for name in before if not is_back(name))
+    spoilt = damaged(before, now)
+    new = tuple(sorted(now.keys() - before.keys() - set(spoilt)))
+    return Restoration(spoilt, tuple(before[name].text for name in changed), new)
+
+
+def damaged(before: Mapping[str, Frozen], now: Mapping[str, Frozen]) -> tuple[str, ...]:
+    """The names of what is half there now, and was not so before."""
+
+    def was_so(name: str) -> bool:
+        return name in before and before[name] == now[name]
+
+    return tuple(sorted(name for name, one in now.items() if not one.is_whole and not was_so(name)))
+
+
+def changes(before: Mapping[str, Frozen], now: Mapping[str, Frozen]) -> dict[str, tuple[str, str]]:
+    """The versions before and now of what changed, by name; "" for none."""
+    none = Frozen("", "")
+    pairs = {name: (before.get(name, none), now.get(name, none)) for name in sorted({*before, *now})}
+    return {name: (then.version, after.version) for name, (then, after) in pairs.items() if then.text != after.text}
+
+
+def constraints(before: Mapping[str, Frozen], protect: Iterable[str]) -> tuple[str, ...]:
+    """The lines of a constraints file that keeps the versions of those of *protect* that are there."""
+    names = sorted({canonicalize_name(one) for one in protect} & before.keys())
+    return tuple(f"{name}=={before[name].version}" for name in names)
+
+
+def broken(checked: str) -> dict[tuple[str, str], str]:
+    """The lines of ``pip check``, or ``uv pip check``, by the names of a package and of what it misses."""
+    found = dict[tuple[str, str], str]()
+    for line in checked.splitlines():
+        for pattern in CHECKED:
+            if (match := pattern.match(line.strip())) is not None:
+                needs = re.split(r"[^\w.-]", match["needs"], maxsplit=1)[0]
+                found[canonicalize_name(match["name"]), canonicalize_name(needs)] = line.strip().rstrip(".")
+    return found
+
+
+def breakage(
+    before: Mapping[str, Frozen], now: Mapping[str, Frozen], checks: tuple[str, str], protect: Iterable[str]
+) -> list[str]:
+    """What an install broke, in a line each: what was broken before does not count.
+
+    Args:
+        before: The packages before.
+        now: Those after it.
+        checks: What ``pip check`` said before and after.
+        protect: Names of packages that must keep their versions.
+    """
+    earlier = broken(checks[0])
+    lines = [line for key, line in broken(checks[1]).items() if key not in earlier]
+    for name in sorted({canonicalize_name(one) for one in protect} & before.keys()):
+        version = now[name].version if name in now else ""
+        if version != before[name].version:
+            lines.append(f"{name} was {before[name].version}, and is {version or 'gone'}")
+    return lines
+
+
+def are_met(wanted: Requirements, environment: Environment) -> bool:
+    """Whether *wanted*, and all that it needs, is installed whole. False also where that is not certain."""
+    packages = environment.packages()
+    limits = [text for text in _texts(wanted, constraints=True) if _name(text) in packages]
+    queue = [(text, "") for text in (*_texts(wanted), *limits)]
+    seen = set[tuple[str, str]]()
+    while queue:
+        text, extra_name = queue.pop()
+        if (text, extra_name) in seen:
+            continue
+        seen.add((text, extra_name))
+        try:
+            one = Requirement(text)
+            if not _applies(one.marker, environment, extra_name):
+                continue
+            found = packages.get(canonicalize_name(one.name))
+            if found is None or found.lacks or not _fits(one, found):
+                return False
+        except (InvalidRequirement, InvalidVersion):
+            return False
+        queue += [(needed, each) for needed in found.requires for each in ("", *one.extras)]
+    return True
+
+
+def conflict(output: str) -> str:
+    """Which requirements contradict each other, in plain words; "" if *output* of pip or uv does not say."""
+    lines = [line.strip() for line in output.splitlines()]
+    if "The conflict is caused by:" in lines:
+        caused = lines[lines.index("The conflict is caused by:") + 1 :]
+        end = caused.index("") if "" in caused else len(caused)
+        return "; ".join(_in_words(line) for line in caused[:end])
+    because = next((number for number, line in enumerate(lines) if "Because " in line), None)
+    if because is None:
+        return ""
+    text = " ".join(lines[because:]).partition("Because ")[2]
+    return re.split(r",? we can conclude|, hint:", text, maxsplit=1)[0].replace(" depend on ", " need ").replace(
+        " depends on ", " needs "
+    )  # fmt: skip
+
+
+def _texts(wanted: Requirements, *, constraints: bool = False) -> list[str]:
+    """The requirements of *wanted*, without hashes and options that only make an install stricter."""
+    lines = [one.text for one in wanted.lines if one.is_constraint == constraints and not one.text.startswith("--")]
+    return [re.split(r"\s+--hash", line, maxsplit=1)[0] for line in lines]
+
+
+def _name(text: str) -> str:
+    return canonicalize_name(re.split(r"[^\w.-]", text, maxsplit=1)[0])
+
+
+def _in_words(line: str) -> str:
+    """*line* of pip's list of causes."""
+    if line.startswith("The user requested (constraint) "):
+        return f"{line.removeprefix('The user requested (constraint) ')} is to be kept"
+    if line.startswith("The user requested "):
+        return f"{line.removeprefix('The user requested ')} is asked for"
+    return REASON.sub(r"\g<left> needs \g<right>", line)
+
+
+def _applies(marker: Marker | None, environment: Environment, extra_name: str) -> bool:
+    return marker is None or marker.evaluate({**environment.markers, "extra": extra_name})
+
+
+def _fits(wanted: Requirement, found: Distribution) -> bool:
+    if wanted.url is not None:
+        return bool(found.direct_url) and _text(found).partition(" @ ")[2] == wanted.url
+    return wanted.specifier.contains(Version(found.version), prereleases=True)
+
+
+def _text(found: Distribution) -> str:
+    """The requirement that installs *found* again, as ``pip freeze`` writes it. Source: PEP 610."""
+    name = found.key
+    try:
+        origin = msgspec.json.decode(found.direct_url or "{}", type=dict[str, object])
+    except msgspec.MsgspecError:
+        origin = {}
+    url, repository, folder = (origin.get(one) for one in ("url", "vcs_info", "dir_info"))
+    if not isinstance(url, str):
+        return f"{name}=={found.version}"
+    if isinstance(repository, dict):
+        url = f"{repository.get('vcs')}+{url}@{repository.get('commit_id')}"
+    if isinstance(inner := origin.get("subdirectory"), str):
+        url = f"{url}#subdirectory={inner}"
+    if isinstance(folder, dict) and folder.get("editable"):
+        return f"-e {url}"
+    return f"{name} @ {url}"

@@ -1,0 +1,237 @@
+"""Install packages into an environment, by pip or uv: one install at a time, checked, and put back if it breaks others.
+
+The packages that are there are noted on the disk before anything is changed (``notes``). What finds a note at its
+beginning finishes that install, or puts the packages back: of a killed launcher, first its pip is ended.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from adapters.packages.frozen import (
+    TOOL,
+    Restoration,
+    are_met,
+    breakage,
+    changes,
+    constraints,
+    damaged,
+    freeze,
+    restoration,
+)
+from adapters.packages.notes import FOLDER, Note, NoteFile, turn
+from adapters.packages.runs import Request, Runs, check, look_at
+from adapters.packages.tools import Tool, Way, problem_of
+from adapters.processes.command import run_command
+from events.errors import Permanent
+
+ROUNDS = 3
+"""Rounds in which packages are put back: to uninstall one may damage another that has the same files."""
+
+log = logging.getLogger("recovery.launch")
+
+
+class BrokenPackagesError(Permanent):
+    """An install broke packages that were there. They are put back as they were."""
+
+
+class Installed(msgspec.Struct, frozen=True, kw_only=True):
+    """What an install did.
+
+    Args:
+        tool: "pip" or "uv"; "" if everything was there.
+        installed: The versions of the packages that are new, by name.
+        changed: The versions before and now of those that were there.
+    """
+
+    tool: str = ""
+    installed: dict[str, str] = {}
+    changed: dict[str, tuple[str, str]] = {}
+
+
+async def install(request: Request) -> Installed:
+    """Install what *request* says, unless it is there.
+
+    Raises:
+        NoInstallerError: There is no interpreter, or neither pip nor uv.
+        PackageConflictError: The requirements contradict each other, or what is protected.
+        PackageBuildError: A package does not build, and has no wheel.
+        BrokenPackagesError: It broke packages that were there; they are as before.
+        subprocess.CalledProcessError: pip or uv failed for another reason.
+        SilentCommandError: It was silent for too long.
+        OSError: The environment cannot be written.
+    """
+    environment = await look_at(request.python)
+    folder = Path(environment.prefix, FOLDER)
+    folder.mkdir(exist_ok=True)
+    async with turn(folder, request.name, environment.prefix):
+        return await _Install(request, folder).run()
+
+
+class _Install:
+    """One install, while no other changes the environment."""
+
+    def __init__(self, request: Request, folder: Path) -> None:
+        self._request = request
+        self._folder = folder
+        self._file = NoteFile(folder)
+        self._name = request.name
+        self._runs = Runs(request)
+
+    async def run(self) -> Installed:
+        wanted = self._request.requirements
+        note = await self._heal()
+        if note is None:
+            if are_met(wanted, await self._runs.look()):
+                return Installed()
+            frozen = freeze(await self._runs.look(does_verify=True))
+            note = self._file.write(
+                Note(
+                    request=self._request.key,
+                    name=self._name,
+                    frozen=frozen,
+                    logs=str(self._request.logs),
+                    files=self._runs.files,
+                )
+            )
+        tool = await self._runs.tool()
+        if note.checked is None:
+            note = self._file.write(msgspec.structs.replace(note, checked=await check(tool)))
+        assert note.checked is not None
+        try:
+            if not are_met(wanted, await self._runs.look()):  # a killed run may have come so far
+                await self._runs.upgrade(tool)
+                await self._install(tool, note)
+            await self._put_back_lost(tool, note)
+        except Exception as error:
+            await self._undo(tool, note, error)
+            raise
+        now = freeze(await self._runs.look(does_verify=True))
+        changed = changes(note.frozen, now)
+        if broke := breakage(note.frozen, now, (note.checked, await check(tool)), self._request.protect):
+            reason = f"{_shown(changed)} broke other packages: {'; '.join(broke)}"
+            await self._put_back(tool, msgspec.structs.replace(note, broke=reason))
+            raise self._broken(reason)
+        self._file.remove()
+        return Installed(
+            tool=tool.name,
+            installed={name: version for name, (before, version) in changed.items() if not before},
+            changed={name: versions for name, versions in changed.items() if versions[0]},
+        )
+
+    # what an earlier install left
+
+    async def _heal(self) -> Note | None:
+        """The note of this install if it goes on; of any other, the packages are put back first."""
+        note = self._file.read()
+        if note is None:
+            return None
+        log.warning("%s: the install of %s was interrupted; what it left is repaired", self._name, note.name)
+        await run_command(
+            note.name, ["true"], cwd=self._folder, logs=Path(note.logs), orphans="end", files=note.files, is_done=_yes
+        )
+        note = self._file.write(msgspec.structs.replace(note, logs=str(self._request.logs), files=self._runs.files))
+        await self._remove_husks(note)
+        if note.request == self._request.key and not note.is_undone:
+            if spoilt := damaged(note.frozen, freeze(await self._runs.look(does_verify=True))):
+                tool = await self._runs.tool()
+                await self._runs.run(tool.uninstall(spoilt))
+            return note
+        await self._put_back(await self._runs.tool(), note)
+        if note.request == self._request.key and note.broke:
+            raise self._broken(note.broke)
+        return None
+
+    async def _remove_husks(self, note: Note) -> None:
+        """Remove what pip does not know how to uninstall: it would count as installed."""
+        environment = await self._runs.look(does_verify=True)
+        husks = [Path(one) for one in environment.leftovers]
+        for one in environment.distributions:
+            then = note.frozen.get(one.key)
+            was_there = then is not None and then.version == one.version and not then.is_whole
+            if one.is_own and one.lacks and not was_there and (not one.has_metadata or one.key == TOOL):
+                husks.append(Path(one.folder))
+        for husk in husks:
+            log.warning("%s: %s is half of a package, and is removed", self._name, husk)
+            shutil.rmtree(husk) if husk.is_dir() and not husk.is_symlink() else husk.unlink(missing_ok=True)
+
+    async def _undo(self, tool: Tool, note: Note, error: Exception) -> None:
+        """Put the packages back after a failure; what cannot be put back now, the next attempt puts back."""
+        try:
+            await self._put_back(tool, note)
+        except Exception as further:
+            error.add_note(f"the packages of {self._folder.parent} are not put back as they were yet: {further}")
+
+    async def _put_back(self, tool: Tool, note: Note) -> None:
+        """Make the packages those of *note*. Raises as ``Runs.from_indexes``, and BrokenPackagesError."""
+        back = Restoration()
+        for _ in range(ROUNDS):
+            back = restoration(note.frozen, freeze(await self._runs.look(does_verify=True)))
+            if not back:
+                self._file.remove()
+                return
+            self._file.write(msgspec.structs.replace(note, is_undone=True))
+            words = ", ".join((*back.install, *(f"no {one}" for one in (*back.damaged, *back.new))))
+            log.warning("%s: the packages are put back as they were: %s", self._name, words)
+            if back.damaged:
+                await self._runs.run(tool.uninstall(back.damaged))
+            await self._restore(tool, note, back.install)
+            if back.new:
+                await self._runs.run(tool.uninstall(back.new))
+        raise self._not_back(note, back.install)
+
+    async def _put_back_lost(self, tool: Tool, note: Note) -> None:
+        """Install what a killed run has uninstalled, and this one has not installed again."""
+        now = freeze(await self._runs.look())
+        await self._restore(tool, note, tuple(one.text for name, one in note.frozen.items() if name not in now))
+
+    async def _restore(self, tool: Tool, note: Note, texts: tuple[str, ...]) -> None:
+        if not texts:
+            return
+
+        def words(way: Way) -> list[str]:
+            return tool.restore(texts, wheels_only=way.wheels_only)
+
+        try:
+            await self._runs.from_indexes(tool, words, is_exact=True)
+        except subprocess.CalledProcessError as error:
+            if problem_of(str(error.stderr)) == "unreachable":
+                raise  # the next attempt goes on
+            raise self._not_back(note, texts) from error
+
+    def _not_back(self, note: Note, texts: tuple[str, ...]) -> BrokenPackagesError:
+        reason = f"{note.broke}, and " if note.broke else ""
+        cure = f"have an index offer these versions, or remove {self._file.path} to keep the packages as they are"
+        return BrokenPackagesError(f"{self._name}: {reason}{', '.join(texts)} cannot be put back; {cure}")
+
+    def _broken(self, reason: str) -> BrokenPackagesError:
+        cure = "the packages are as before; choose other versions, or give it an environment of its own"
+        return BrokenPackagesError(f"{self._name} is not installed, for {reason}; {cure}")
+
+    # the install
+
+    async def _install(self, tool: Tool, note: Note) -> None:
+        wanted, kept = self._request.requirements, constraints(note.frozen, self._request.protect)
+        words = list[str]()
+        limits = wanted.text(constraints=True) + "".join(f"{line}\n" for line in kept)
+        for option, name, text in (("-r", "requirements.txt", wanted.text()), ("-c", "constraints.txt", limits)):
+            if text:
+                (self._folder / name).write_text(text, encoding="utf-8")
+                words += [option, str(self._folder / name)]
+        await self._runs.from_indexes(tool, lambda way: tool.install(*words, wheels_only=way.wheels_only))
+
+
+async def _yes() -> bool:
+    return True
+
+
+def _shown(changed: Mapping[str, tuple[str, str]]) -> str:
+    """What changed, for a person."""
+    parts = (f"{name} {now or 'none'}" + (f" (was {then})" if then else "") for name, (then, now) in changed.items())
+    return ", ".join(parts) or "the install"

@@ -1,0 +1,125 @@
+"""What pip and uv are run with, and what an install changes after a failure. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from events.evidence import Category
+from recovery.policies.error_messages import match_error_message
+from recovery.serialization.secret import Secret
+
+ToolName: TypeAlias = Literal["pip", "uv"]
+
+Problem: TypeAlias = Literal["refused", "unreachable", "build", "conflict", "missing", "other"]
+"""Why a run of pip or uv failed."""
+
+PROBLEMS: dict[str, Problem] = {
+    "index-refused": "refused",
+    "pip-build": "build",
+    "pip-conflict": "conflict",
+    "pip-missing": "missing",
+}
+"""By the rules that recognize them."""
+
+LEAST_PIP = (25, 2)
+"""The first pip that goes on with a download that broke off."""
+
+VARIABLES = {
+    "PIP_NO_INPUT": "1",
+    "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+    "PIP_USER": "0",  # an environment is meant, also where the user's settings say otherwise
+    "UV_PYTHON_DOWNLOADS": "never",
+}
+"""What the environment of pip and uv has beside the user's own variables."""
+
+
+class Tool(msgspec.Struct, frozen=True):
+    """What installs packages into an environment.
+
+    Args:
+        name: Which it is.
+        python: The interpreter of the environment.
+        program: The path of uv; "" for pip.
+    """
+
+    name: ToolName
+    python: str
+    program: str = ""
+
+    def install(self, *words: str, wheels_only: bool = False) -> list[str]:
+        """The words of an install of *words*."""
+        return self._words("install", *(("--only-binary", ":all:") if wheels_only else ()), *words)
+
+    def restore(self, texts: Iterable[str], *, wheels_only: bool = False) -> list[str]:
+        """The words that install *texts*, without what they need."""
+        return self.install("--no-deps", *(word for one in texts for word in _words_of(one)), wheels_only=wheels_only)
+
+    def uninstall(self, names: Iterable[str]) -> list[str]:
+        """The words that uninstall *names*."""
+        return self._words("uninstall", *(("-y",) if self.name == "pip" else ()), *names)
+
+    def check(self) -> list[str]:
+        """The words that ask whether every package has what it needs."""
+        return self._words("check")
+
+    def index(self, url: str | Secret) -> dict[str, str | Secret]:
+        """The variable by which packages come from the index *url*: no list of processes shows it."""
+        return {"PIP_INDEX_URL" if self.name == "pip" else "UV_DEFAULT_INDEX": url}
+
+    def _words(self, command: str, *words: str) -> list[str]:
+        if self.name == "pip":
+            return [self.python, "-I", "-m", "pip", command, *words]  # -I: no module of the folder it runs in
+        return [self.program, "pip", command, "--python", self.python, *words]
+
+
+class Way(msgspec.Struct, frozen=True):
+    """How an install is tried.
+
+    Args:
+        index: The number of the index that packages come from.
+        wheels_only: Whether nothing is built here.
+    """
+
+    index: int = 0
+    wheels_only: bool = False
+
+
+def next_way(way: Way, problem: Problem, indexes: int) -> Way | None:
+    """What is tried at once after *way* has failed; ``None``: nothing else is worth it now.
+
+    The next index is asked if one refuses or cannot be reached, never because it has no such package: a stranger could
+    offer one of that name there. A package that does not build is looked for as a wheel.
+
+    Args:
+        way: What has failed.
+        problem: Why.
+        indexes: How many indexes there are.
+    """
+    if problem in ("refused", "unreachable") and way.index + 1 < indexes:
+        return msgspec.structs.replace(way, index=way.index + 1)
+    if problem == "build" and not way.wheels_only:
+        return msgspec.structs.replace(way, wheels_only=True)
+    return None
+
+
+def problem_of(output: str) -> Problem:
+    """Why a run of pip or uv failed that printed *output*."""
+    rule = match_error_message(output)
+    if rule is None:
+        return "other"
+    if rule.category in (Category.TRANSIENT, Category.UNREACHABLE, Category.RATE_LIMITED):
+        return "unreachable"
+    return PROBLEMS.get(rule.name, "other")
+
+
+def is_old(version: str) -> bool:
+    """Whether the pip of that *version* cannot go on with a download that broke off."""
+    parts = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
+    return parts < LEAST_PIP
+
+
+def _words_of(text: str) -> list[str]:
+    return ["-e", text.removeprefix("-e ")] if text.startswith("-e ") else [text]

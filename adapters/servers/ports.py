@@ -1,0 +1,91 @@
+"""Ports of servers: whether one is free, which process holds it, and which one a server had the last time."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from adapters.disk import decode_plain, write_whole
+from events.errors import Permanent
+from recovery.installation import extra
+
+with extra("launcher"):
+    import psutil
+
+MOST_BYTES = 64
+
+
+class PortTakenError(Permanent):
+    """The port of a server is held by another process. The message is one line."""
+
+
+def is_free(port: int, host: str) -> bool:
+    """Whether a server could listen on *port*: of each address of *host*, and of all addresses at once."""
+    for family, address in _addresses(host):
+        with socket.socket(family, socket.SOCK_STREAM) as server:
+            if os.name == "posix":  # as servers do, to ignore connections of a former server
+                server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                server.bind((address, port))
+            except OSError as error:
+                if error.errno == errno.EADDRINUSE:
+                    return False
+    return True
+
+
+def free_port(host: str) -> int:
+    """A port on which a server of *host* could listen now."""
+    while True:
+        with socket.socket() as server:
+            server.bind(("127.0.0.1", 0))
+            port: int = server.getsockname()[1]
+        if is_free(port, host):
+            return port
+
+
+def holder_of(port: int) -> str:
+    """Which process listens on *port*, for a message."""
+    try:
+        pids = [
+            one.pid
+            for one in psutil.net_connections("tcp")
+            if one.status == psutil.CONN_LISTEN and one.laddr and one.laddr.port == port and one.pid
+        ]
+        process = psutil.Process(pids[0]) if pids else None
+        if process is not None:
+            return f"process {process.pid} ({process.name()})"
+    except psutil.Error:
+        pass  # it is over, or the system does not tell
+    return "another process, perhaps of another user"
+
+
+class LastPort:
+    """The file with the port that a server had the last time: clients, and a launcher after a kill, find it again."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def read(self) -> int | None:
+        """The port, or ``None`` if there is none yet."""
+        with suppress(OSError, ValueError):
+            port = decode_plain(self._path, int, MOST_BYTES)
+            return port if 0 < port < 65536 else None
+        return None
+
+    def write(self, port: int) -> None:
+        """Note *port*. Where that cannot be written, a killed launcher's server is ended by the next one."""
+        with suppress(OSError):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(self._path, str(port).encode())
+
+
+def _addresses(host: str) -> Iterator[tuple[socket.AddressFamily, str]]:
+    yield socket.AF_INET, "0.0.0.0"  # nothing listens there: it is only asked for
+    with suppress(OSError):
+        for family, _, _, _, address in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM):
+            if family in (socket.AF_INET, socket.AF_INET6):
+                yield family, str(address[0])

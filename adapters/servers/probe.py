@@ -1,0 +1,63 @@
+"""Ask a server whether it is ready: by HTTP, past every proxy."""
+
+from __future__ import annotations
+
+from enum import Enum
+from types import TracebackType
+from typing import NamedTuple, Self
+
+from recovery.installation import extra
+
+with extra("launcher"):
+    import httpx2
+
+TIMEOUT = 5.0
+"""Seconds after which a server that has accepted a connection counts as busy."""
+
+
+class Kind(Enum):
+    """What an answer means."""
+
+    READY = "ready"  # 2xx
+    BUSY = "busy"  # no answer in time, a broken one, or another status: it lives
+    REFUSED = "refused"  # nothing listens
+
+
+class Answer(NamedTuple):
+    """What a server answered. *said* follows "it"."""
+
+    kind: Kind
+    said: str
+
+
+class Probe:
+    """Asks servers whether they are ready. Use it as an async context manager."""
+
+    def __init__(self, timeout: float = TIMEOUT) -> None:
+        # Not a client: that uses the proxies of the environment, and logs each request. Nothing secret is sent.
+        self._transport = httpx2.AsyncHTTPTransport(verify=False)
+        self._timeout = httpx2.Timeout(timeout).as_dict()
+
+    async def __aenter__(self) -> Self:
+        await self._transport.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._transport.__aexit__(kind, error, traceback)
+
+    async def ask(self, url: str) -> Answer:
+        """GET *url*. The body is not read: it may have no end."""
+        request = httpx2.Request("GET", url, extensions={"timeout": self._timeout})
+        try:
+            response = await self._transport.handle_async_request(request)
+            await response.aclose()
+        except (httpx2.ConnectError, httpx2.ConnectTimeout):
+            return Answer(Kind.REFUSED, "refuses connections")
+        except httpx2.TimeoutException:
+            return Answer(Kind.BUSY, "does not answer in time")
+        except httpx2.HTTPError as error:
+            return Answer(Kind.BUSY, f"gives no whole answer ({type(error).__name__})")
+        status = response.status_code
+        return Answer(Kind.READY if 200 <= status < 300 else Kind.BUSY, f"answers {status}")
