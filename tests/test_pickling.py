@@ -30,6 +30,9 @@ from adapters.downloads.watchdog import TrickleError
 from adapters.git.commands import GitMissingError
 from adapters.git.existing import OccupiedError
 from adapters.git.failures import RefMissingError, RepositoryMissingError
+from adapters.git.locks import LockedError
+from adapters.git.repository import RepositoryError
+from adapters.git.update import ChangesError
 from adapters.launcher.arguments import InvalidRequestError, NotDoneError
 from adapters.launcher.asked_again import NotAskedForError
 from adapters.launcher.plan import PlanError
@@ -80,6 +83,7 @@ ERRORS: list[RecoveryError] = [
     AccessError("401", remedy=Remedy("Give a token.", question="token:huggingface"), reason="refused"),
     CallCancelledError("cancelled"),
     CallRejectedError("fetch", "circuit open", 2.0),
+    ChangesError("a.txt was changed", ["a.txt"], Remedy("Decide.", question="changes:x")),
     CodecError("no event"),
     DamagedJournalError("damaged"),
     DestinationBusyError("busy"),
@@ -90,6 +94,7 @@ ERRORS: list[RecoveryError] = [
     JoinedElsewhere("fetch", "7f3a-2", "gave up", "KeyError"),
     JournalBusyError("a.db"),
     JournalError("unusable"),
+    LockedError("in use"),
     MissingSecretError("KEY is needed", remedy=Remedy("Give it.", question="secret:env:KEY")),
     NeedsPerson("401", remedy=Remedy("Log in.")),
     NeverFitsError("no such disk", Room("models", 7)),
@@ -107,6 +112,7 @@ ERRORS: list[RecoveryError] = [
     RefMissingError("no v9"),
     RefusedError("404"),
     RefusedForNowError("403", after=60.0),
+    RepositoryError("bare"),
     RepositoryMissingError("not found"),
     Retryable("later", after=3.0),
     SilentCommandError("silent"),

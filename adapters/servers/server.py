@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 from urllib.parse import urlsplit
 
 import anyio
@@ -13,6 +13,8 @@ import msgspec
 
 from adapters.servers.restarts import History, RestartPolicy
 from events.errors import NeedsPerson
+from recovery import validation
+from recovery.serialization.secret import Secret
 
 OnStuck: TypeAlias = Literal["notify", "restart"]
 State: TypeAlias = Literal["starting", "ready", "busy", "refused", "restarting", "asking", "stopped", "gone"]
@@ -31,15 +33,24 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     argv: Sequence[str]
     ready: str
     port: int | Literal["auto"]
+    env: Mapping[str, str | Secret]
     cwd: Path
     logs: Path
     restarts: RestartPolicy
-    ready_timeout: float
-    on_stuck: OnStuck
-    every: float
-    grace: float
+    ready_timeout: float = 600.0
+    on_stuck: OnStuck = "notify"
     on_output: Callable[[str], object] | None = None
     on_missing_module: Callable[[str], Awaitable[bool]] | None = None
+    every: float = 5.0
+    grace: float = 10.0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.restarts, RestartPolicy):
+            raise TypeError(f"restarts must be a RestartPolicy, not {self.restarts!r}")
+        validation.number("ready_timeout", self.ready_timeout, above=0.0)
+        validation.choice("on_stuck", self.on_stuck, get_args(OnStuck))
+        validation.number("every", self.every, above=0.0)
+        validation.number("grace", self.grace)
 
 
 class Server:
@@ -74,7 +85,7 @@ class Server:
         self._settings = settings
         self._changed = anyio.Event()
         self._history = History()
-        self._scope: anyio.CancelScope | None = None
+        self._run_scope: anyio.CancelScope | None = None
         self._wants_restart = False
 
     def __repr__(self) -> str:
@@ -97,7 +108,7 @@ class Server:
         """Wait until it is ready, also after a restart.
 
         Raises:
-            ServerGoneError: It has ended for good. Before it was ready for the first time, that is the error itself.
+            ServerGoneError: It has ended for good.
         """
         while not self.is_ready:
             if self.error is not None:
@@ -121,17 +132,22 @@ class Server:
         Args:
             why: For the log.
         """
-        if self._scope is not None and not self._wants_restart:
+        if self._run_scope is not None and not self._wants_restart:
             log.warning("%s is ended and started again: %s", self.name, why)
             self._wants_restart = True
             self._set("restarting")
-            self._scope.cancel()
+            self._run_scope.cancel()
 
     def _set(self, state: State) -> None:
         if state != self.state:
             self.state = state
             self._changed.set()
             self._changed = anyio.Event()
+
+
+def restart_question(name: str) -> str:
+    """The question whether the server *name*, whose restarts are used up, is started again."""
+    return f"restart:{name}"
 
 
 def with_port(text: str, port: int) -> str:

@@ -6,7 +6,7 @@ import logging
 import subprocess
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import NoReturn
 from urllib.parse import urlsplit
 
@@ -20,14 +20,14 @@ from adapters.processes.tree import Tree
 from adapters.servers.ports import LastPort, PortTakenError, free_port, holder_of, is_free
 from adapters.servers.probe import Answer, Kind, Probe
 from adapters.servers.restarts import LAST_LINES, Ask, Ended, decide, words_of
-from adapters.servers.server import Server, ServerGoneError, Settings, State, with_port
+from adapters.servers.server import Server, ServerGoneError, Settings, State, restart_question, with_port
 from events.errors import Retryable
 from events.evidence import Remedy
+from recovery.explain import counted
 from recovery.serialization.secret import Secret
 
-FIRST_PROBES = 0.1
-MOST_BETWEEN_FIRST_PROBES = 1.0
-"""Seconds between two probes of a server that starts; they grow by a tenth."""
+FIRST_PAUSE, GROWTH, MOST_PAUSE = 0.05, 1.2, 1.0
+"""Seconds between two probes of a server that starts, and how they grow."""
 
 log = logging.getLogger("recovery.launch")
 
@@ -41,20 +41,22 @@ class Supervisor(Server):
 
     Args:
         settings: How it is started.
-        environment: Finds the values of its variables, at each start.
+        secret: The value of a secret for the variable of that name.
     """
 
-    def __init__(self, settings: Settings, environment: Callable[[], Mapping[str, str | Secret]]) -> None:
+    def __init__(self, settings: Settings, secret: Callable[[str, Secret], str | Secret]) -> None:
         super().__init__(settings)
-        self._environment = environment
+        self._secret = secret
+        self._on_output = settings.on_output
         self._last_port = LastPort(settings.logs / f"{self._files}.port")
         self._tail: deque[str] = deque(maxlen=LAST_LINES)
-        self._tree: Tree | None = None
         self._is_adopted = self._is_taken = self.is_ending = False
+        self._is_first, self._has_been_ready = True, False
         self._watch: SilenceWatch | None = None
         self._ready_since: float | None = None
         self._refreshed: set[str] = set()
         self._stuck = ""
+        self._life = anyio.CancelScope()
         self.call = ""
         """The id of the call that runs it; "" before the first attempt."""
         self.call_over = anyio.Event()
@@ -84,10 +86,10 @@ class Supervisor(Server):
         self._idle = anyio.Event()
         try:
             while not self.is_ending:
-                self._wants_restart = False
-                ended = await self._run()
-                if ended is not None:
-                    await self._decide(ended)
+                with anyio.CancelScope() as self._life:
+                    ended = await self._run()
+                    if ended is not None:
+                        await self._decide(ended)
             self.has_returned = True
         finally:
             self._idle.set()
@@ -95,13 +97,17 @@ class Supervisor(Server):
     async def end(self) -> None:
         """End the server, because its block is over."""
         self.is_ending = True
-        if self._scope is not None:
-            self._scope.cancel()
+        self._life.cancel()
         await self._idle.wait()
-        self._set("stopped")
+        if self.state != "gone":
+            self._set("stopped")
 
     def gone(self, error: BaseException) -> None:
-        """Note that it has ended for good."""
+        """Note that it has ended for good. An error before it was ever ready is that of the whole block."""
+        if self._has_been_ready and not isinstance(error, ServerGoneError):
+            gone = ServerGoneError(f"{self.name} has ended for good: {error}")
+            gone.__cause__ = error
+            error = gone
         self.error = error
         self._set("gone")
 
@@ -110,12 +116,12 @@ class Supervisor(Server):
     async def _run(self) -> Ended | None:
         """Run it until it ends. Returns ``None`` if the launcher ended it, or it is started on another port."""
         self.port = self._choose()
-        self._tree, self._is_adopted, self._is_taken, self._stuck = None, False, False, ""
+        self._watch, self._is_adopted, self._is_taken, self._stuck = None, False, False, ""
         self._tail.clear()
-        self._ready_since = None
+        self._ready_since, self._wants_restart = None, False
         failure: Exception | None = None
         code: int | None = 0
-        with anyio.CancelScope() as self._scope:
+        with anyio.CancelScope() as self._run_scope:
             async with anyio.create_task_group() as group:
                 group.start_soon(self._probe)
                 try:
@@ -125,7 +131,7 @@ class Supervisor(Server):
                 except Exception as error:  # it leaves the group as it is
                     failure = error
                 group.cancel_scope.cancel()
-        self._scope, self.pid = None, None
+        self._run_scope, self.pid = None, None
         if failure is not None:
             raise failure
         if self._is_taken:
@@ -135,7 +141,7 @@ class Supervisor(Server):
                 raise PortTakenError(f"{self.name} was not started: {holder} holds its port {self.port}; {cure}")
             self.port = 0
             return None
-        if self.is_ending or self._wants_restart:
+        if self._wants_restart:
             return None
         return Ended(
             code=None if self._is_adopted or self._stuck else code,
@@ -149,11 +155,9 @@ class Supervisor(Server):
         """The port to try: the last one first, so that a server of a killed launcher is known by its command line."""
         if self._settings.port != "auto":
             return self._settings.port
-        last = self.port or (self._last_port.read() if self._is_first else None)
-        self._is_first = False
-        return last or free_port(self._host)
-
-    _is_first = True
+        if self._is_first:
+            self._is_first, self.port = False, self._last_port.read() or 0
+        return self.port or free_port(self._host)
 
     async def _command(self) -> None:
         one = self._settings
@@ -163,8 +167,8 @@ class Supervisor(Server):
             cwd=one.cwd,
             logs=one.logs,
             env={
-                key: with_port(value, self.port) if isinstance(value, str) else value
-                for key, value in self._environment().items()
+                key: with_port(value, self.port) if isinstance(value, str) else self._secret(key, value)
+                for key, value in one.env.items()
             },
             orphans="adopt",
             grace=one.grace,
@@ -183,7 +187,7 @@ class Supervisor(Server):
         return self._is_adopted or self._is_taken
 
     def _started(self, tree: Tree, is_orphan: bool) -> None:
-        self._tree, self._is_adopted, self.pid = tree, is_orphan, tree.group
+        self._is_adopted, self.pid = is_orphan, tree.group
         self._watch = SilenceWatch(self._settings.ready_timeout, tree)
         self.starts += 1
         self._set("starting")
@@ -194,34 +198,38 @@ class Supervisor(Server):
         self._tail.append(line)
         if self._watch is not None:
             self._watch.start_over()
-        if self._settings.on_output is not None:
-            self._settings.on_output(line)
+        try:
+            if self._on_output is not None:
+                self._on_output(line)
+        except Exception:  # the lines are needed here, too
+            log.exception("the function that is told the output of %s failed, and is not called again", self.name)
+            self._on_output = None
 
     # probes
 
     async def _probe(self) -> None:
         """Ask it again and again how it is, from its start on."""
-        pause, reminder = FIRST_PROBES, Reminder()
+        pause, reminder = FIRST_PAUSE, Reminder()
         async with Probe() as probe:
             while True:
-                if self._tree is not None and self._watch is not None:
+                if self._watch is not None:
                     answer = await probe.ask(with_port(self._settings.ready, self.port))
                     self._take(answer)
                     if answer.kind is not Kind.READY and self._watch.is_over() and reminder.is_due():
                         self._is_stuck(answer)
-                pause = self._settings.every if self.is_ready else min(pause * 1.1, MOST_BETWEEN_FIRST_PROBES)
-                await anyio.sleep(pause)
+                    pause = min(pause * GROWTH, MOST_PAUSE)
+                await anyio.sleep(self._settings.every if self.is_ready else pause)
 
     def _take(self, answer: Answer) -> None:
-        if answer.kind is not Kind.REFUSED and self._watch is not None:
+        if answer.kind is Kind.OTHER and self._watch is not None:
             self._watch.start_over()
         if answer.kind is Kind.READY:
             if self._ready_since is None:
-                self._ready_since = time.monotonic()
+                self._ready_since, self._has_been_ready = time.monotonic(), True
                 log.info("%s is ready at %s", self.name, self.url)
             self._set("ready")
         elif self._ready_since is not None:
-            state: State = "busy" if answer.kind is Kind.BUSY else "refused"
+            state: State = "refused" if answer.kind is Kind.REFUSED else "busy"
             if state != self.state:
                 log.warning("%s %s; it lives, and is not ended for that", self.name, answer.said)
             self._set(state)
@@ -229,11 +237,11 @@ class Supervisor(Server):
     def _is_stuck(self, answer: Answer) -> None:
         seconds = self._settings.ready_timeout
         problem = f"it {answer.said}, and printed nothing and did nothing for {seconds:g} s"
-        if self._settings.on_stuck == "notify" or self._scope is None:
+        if self._settings.on_stuck == "notify" or self._run_scope is None:
             log.warning("%s may be stuck: %s; it is not ended for that", self.name, problem)
             return
         self._stuck = problem
-        self._scope.cancel()
+        self._run_scope.cancel()
 
     # its end
 
@@ -267,12 +275,13 @@ def _gone(settings: Settings, ended: Ended, verdict: Ask, words: str) -> ServerG
         cure = f"Install what {verdict.module} belongs to, then answer yes"
     else:
         most, within = settings.restarts.max_restarts, settings.restarts.within
-        problem = f"{name} {words}, and has used up its {most} restarts within {within:g} s"
-        cure = "Answer yes to start it again"
-    remedy = Remedy(f"{cure}: {problem}.{_said(ended)}", question=f"restart:{name}")
+        used = f"has used up its {counted(most, 'restart')} within {within:g} s" if most else "has no restarts"
+        problem, cure = f"{name} {words}, and {used}", "Answer yes to start it again"
+    remedy = Remedy(f"{cure}. {problem}{_said(ended)}", question=restart_question(name))
     return ServerGoneError(f"{problem}{_said(ended)}", remedy=remedy)
 
 
 def _said(ended: Ended) -> str:
-    """The last lines, for the end of a message."""
-    return "".join(f"\n  {line}" for line in ended.output)
+    """The last lines that it printed, for the end of a message."""
+    lines = "".join(f"\n  {line}" for line in ended.output)
+    return f"; it printed last:{lines}" if lines else ""

@@ -121,7 +121,7 @@ PROCESSES = _rules(
      "a file or folder that it needs is missing, or in the way"),
     *((rule.name, rule.category, rule.pattern, rule.why) for rule in GPU),
     # Python, and the system under it.
-    ("port-taken", E, r"address already in use|errno (98|48)\]|winerror 10048|port [0-9]+ is already in use",
+    ("port-taken", E, r"address already in use|errno (98|48|10048)\]|winerror 10048|port [0-9]+ is already in use",
      "the port is taken"),
     ("module-missing", E, r"modulenotfounderror: |no module named ", "something is not installed here"),
     ("login-expired", T, r"please login first to use this node", "a token has run out, and is renewed"),
