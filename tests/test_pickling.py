@@ -30,12 +30,18 @@ from adapters.downloads.watchdog import TrickleError
 from adapters.git.commands import GitMissingError
 from adapters.git.existing import OccupiedError
 from adapters.git.failures import RefMissingError, RepositoryMissingError
+from adapters.git.locks import LockedError
+from adapters.git.repository import RepositoryError
+from adapters.git.update import ChangesError
 from adapters.launcher.arguments import InvalidRequestError, NotDoneError
 from adapters.launcher.asked_again import NotAskedForError
 from adapters.launcher.plan import PlanError
 from adapters.launcher.variables import MissingSecretError
 from adapters.memory import MemoryStore
 from adapters.processes.command import SilentCommandError
+from adapters.servers.ports import PortTakenError
+from adapters.servers.server import ServerGoneError
+from adapters.servers.supervisor import ServerEndedError
 from events.bus import Bus
 from events.errors import (
     AwaitableResultError,
@@ -80,6 +86,7 @@ ERRORS: list[RecoveryError] = [
     AccessError("401", remedy=Remedy("Give a token.", question="token:huggingface"), reason="refused"),
     CallCancelledError("cancelled"),
     CallRejectedError("fetch", "circuit open", 2.0),
+    ChangesError("a.txt was changed", ["a.txt"], Remedy("Decide.", question="changes:x")),
     CodecError("no event"),
     DamagedJournalError("damaged"),
     DestinationBusyError("busy"),
@@ -90,8 +97,12 @@ ERRORS: list[RecoveryError] = [
     JoinedElsewhere("fetch", "7f3a-2", "gave up", "KeyError"),
     JournalBusyError("a.db"),
     JournalError("unusable"),
+    LockedError("in use"),
     MissingSecretError("KEY is needed", remedy=Remedy("Give it.", question="secret:env:KEY")),
     NeedsPerson("401", remedy=Remedy("Log in.")),
+    PortTakenError("port 8188 is held"),
+    ServerEndedError("crashed", after=1.0),
+    ServerGoneError("crashed often", remedy=Remedy("Answer yes.", question="restart:small")),
     NeverFitsError("no such disk", Room("models", 7)),
     NewerJournalError("a.db", 9),
     NoRoomError("no room", Room("models", 7)),
@@ -107,6 +118,7 @@ ERRORS: list[RecoveryError] = [
     RefMissingError("no v9"),
     RefusedError("404"),
     RefusedForNowError("403", after=60.0),
+    RepositoryError("bare"),
     RepositoryMissingError("not found"),
     Retryable("later", after=3.0),
     SilentCommandError("silent"),

@@ -19,7 +19,6 @@ NO_REF = re.compile(
     re.IGNORECASE,
 )
 DENIED = re.compile(r"requested url returned error: 40[13]", re.IGNORECASE)
-MOVED = re.compile(r"requested url returned error: 30[12378]|unable to update url base from redirection", re.IGNORECASE)
 REFUSALS = ("git-missing", "git-login", "disk-full", "not-allowed")
 ELSEWHERE = ("git-unreachable", "git-server", "network")
 """Names of the rules that read what git prints."""
@@ -46,7 +45,7 @@ def kind_of(error: BaseException, output: str) -> Failure:
         return "broken off"
     rule = match_error_message(output)
     name = "" if rule is None else rule.name
-    if DENIED.search(output) or MOVED.search(output) or name in REFUSALS:
+    if DENIED.search(output) or name in REFUSALS:
         return "refused"
     return "elsewhere" if name in ELSEWHERE else "broken off"
 
@@ -64,8 +63,6 @@ def explained(
         has_token: Whether a token was sent.
     """
     where, line = shown(url), telling_line(output)
-    if MOVED.search(output):
-        return Permanent(f"{where} leads to another address, and a token is not sent on; give the new URL ({line})")
     if OF_SSH.search(output):
         host = where.partition("://")[2].partition("/")[0] or where.partition(":")[0]
         sentence = f"Let ssh reach {host} without a question: add your key to the agent, and the host to known_hosts."
@@ -88,5 +85,7 @@ def _denied(where: str, line: str, family: str, *, has_token: bool) -> AccessErr
         kind="secret",
     )
     if has_token:
-        return AccessError(f"{where} refused the token: {line}", remedy=remedy, reason=f"the token was refused: {line}")
+        return AccessError(
+            f"{where} did not take the token ({line})", remedy=remedy, reason=f"the token was refused: {line}"
+        )
     return AccessError(f"{where} is private, or does not exist: git does not say which ({line})", remedy=remedy)

@@ -12,6 +12,7 @@ import anyio
 
 from adapters.downloads.http import Downloaded
 from adapters.git.existing import Repository
+from adapters.git.update import LocalChanges
 from adapters.launcher.done_checks import Done
 from adapters.launcher.launcher_thread import OUTSIDE, LauncherThread
 from adapters.launcher.packages import PROTECTED, Texts
@@ -91,6 +92,17 @@ class BlockingLauncher(LauncherThread):
     ) -> Repository:
         """As ``Launcher.clone``."""
         return self._call(lambda: self._launcher.clone(url, to, ref, mirrors, depth, name=name))
+
+    def update(
+        self,
+        repo: str | os.PathLike[str],
+        ref: str,
+        on_local_changes: LocalChanges = "ask",
+        *,
+        name: str | None = None,
+    ) -> Repository:
+        """As ``Launcher.update``."""
+        return self._call(lambda: self._launcher.update(repo, ref, on_local_changes, name=name))
 
     def packages(
         self,

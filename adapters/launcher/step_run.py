@@ -30,7 +30,7 @@ UNDO_CHOICES = ("retry", "skip", "give up")
 STEPS_CHOICES = ("go on", "undo", "give up")
 
 Recovered: TypeAlias = Callable[[str, str, Callable[[], Awaitable[Any]]], Awaitable[Any]]
-"""Makes the recoverable call "step" or "undo" of the step of that name."""
+"""Makes the recoverable call "step" or "undo" that is labelled so: what a dead process left of it goes on."""
 
 log = logging.getLogger("recovery.launch")
 
@@ -166,7 +166,7 @@ class StepRun:
     async def _ask(self, name: str) -> None:
         done = self._steps[name].done
         try:
-            found = None if done is None else await self._recovered("step", name, self._call(done))
+            found = None if done is None else await self._recovered("step", f"{name} (done?)", self._call(done))
             result = plain(f"done= of step {name!r}", None if found is True else found) if found else None
         except Exception as error:
             await self._give_up(name, error)

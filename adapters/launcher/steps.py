@@ -11,10 +11,10 @@ import msgspec
 
 from adapters.launcher.asked_again import AskedAgain
 from adapters.launcher.bricks import Bricks
-from adapters.launcher.saga import OnCrash
+from adapters.launcher.saga import OnCrash, RunRecord
 from adapters.launcher.step_functions import StepFunctions, check_arguments
 from adapters.launcher.step_run import StepRun, StepsUndoneError, saved_record
-from events.errors import NeedsPerson
+from events.errors import JoinedElsewhere, NeedsPerson
 from events.evidence import Category
 from recovery import context, validation
 from recovery.policies.retry import RetryPolicy, Strategy
@@ -139,7 +139,13 @@ class Steps:
         check_arguments(what, self._steps, arguments)
         self._is_complete = True
         await self._finish_left(name, arguments)
-        results: dict[str, Any] = await self._call("steps", name, name, arguments)
+        try:
+            results: dict[str, Any] = await self._call("steps", name, name, arguments)
+        except JoinedElsewhere as elsewhere:
+            record = await self._service.calls.afind(elsewhere.call)
+            if elsewhere.ended != "succeeded" or record is None or record.saved is None:
+                raise
+            return msgspec.json.decode(record.saved, type=RunRecord).results
         return results
 
     async def _finish_left(self, name: str, arguments: dict[str, Any]) -> None:
@@ -169,12 +175,24 @@ class Steps:
             needed = f"the steps {', '.join(saved.steps)} of {self.name!r} are not all registered"
             await self._asked_again.until(lambda: self._is_known(saved.steps), what, needed)
 
-        async def recovered(kind: str, step: str, work: Callable[[], Awaitable[Any]]) -> Any:
-            return await self._call(kind, name, f"{what}: {step}", work)
+        async def recovered(kind: str, label: str, work: Callable[[], Awaitable[Any]]) -> Any:
+            labels.add(label)
+            return await self._call(kind, name, f"{what}: {label}", work)
 
-        calls, key = self._service.calls, context.key()
+        labels, calls, key = {*self._steps}, self._service.calls, context.key()
         run = StepRun(what, self._steps, arguments, self._service, recovered, lambda: calls.joining(key) > 0)
-        return await run.run(self._on_crash)
+        try:
+            return await run.run(self._on_crash)
+        finally:
+            self._forget({f"{what}: {label}" for label in labels})
+
+    def _forget(self, keys: set[str]) -> None:
+        """Cancel the calls of single steps that a dead process left in this run, and that it did not go on with."""
+        journal = self._service.journal
+        assert journal is not None  # or it could not be declared
+        for left in () if journal.is_closed else journal.pending(0.0).calls:
+            if left.idempotency_key in keys and left.operation.startswith((f"step {self.name}", f"undo {self.name}")):
+                self._service.calls.cancel(left.call)
 
     def _is_known(self, steps: tuple[str, ...]) -> bool:
         """Whether the program has said all that it says of the steps: it has *steps*, has run them, or has ended."""

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
-import os
-import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal
@@ -17,6 +13,7 @@ import msgspec
 from adapters.packages.frozen import TOOL, Environment, conflict
 from adapters.packages.requirements import Requirements
 from adapters.packages.tools import VARIABLES, Problem, Tool, Way, is_old, next_way, problem_of
+from adapters.packages.venv import uv
 from adapters.processes.command import SilentCommandError, run_command
 from adapters.processes.query import query
 from events.errors import NeedsPerson, Permanent
@@ -107,7 +104,7 @@ class Runs:
         pip = environment.packages().get(TOOL)
         if wanted != "uv" and pip is not None and not pip.lacks:
             return Tool("pip", python)
-        if wanted != "pip" and (program := _uv()):
+        if wanted != "pip" and (program := uv()):
             return Tool("uv", python, program)
         if wanted != "uv" and environment.has_ensurepip:
             await self.run([python, "-I", "-m", "ensurepip", "--upgrade", "--default-pip"])
@@ -190,12 +187,3 @@ async def check(tool: Tool) -> str:
     if answer.code not in (0, 1):
         raise subprocess.CalledProcessError(answer.code, words, stderr=answer.errors)
     return f"{answer.output}\n{answer.errors}"
-
-
-def _uv() -> str:
-    """The path of uv; "" if there is none."""
-    if program := shutil.which("uv"):
-        return program
-    if importlib.util.find_spec("uv") is None:
-        return ""
-    return str(Path(sys.executable).with_name("uv.exe" if os.name == "nt" else "uv"))

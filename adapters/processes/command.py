@@ -85,8 +85,7 @@ async def run_command(
         cwd: The folder it runs in.
         logs: The folder for its output.
         env: Variables that its environment has beside those of this process; ``None`` takes one of those away. Values
-            are never logged; the output is redacted of each ``Secret``, and of each text whose name is that of a secret
-            (``HF_TOKEN``).
+            are never logged; the output is redacted of each ``Secret``, and of each text with a secret's name.
         silence: Seconds without output, processor time, and input and output of all its processes, after which it is
             ended; ``None`` for no limit. What waits for an answer from elsewhere is silent, too.
         orphans: What becomes of the command of a launcher that was killed: it is waited for ("wait"), ended ("end"), or
