@@ -14,5 +14,6 @@ from adapters.servers.server import Server, ServerGoneError
 
 __all__ = [
     "InvalidRequestError", "Launch", "Launcher", "LaunchPlan", "load_plan", "MissingSecretError", "NotDoneError",
-    "Outcome", "PlanError", "Steps", "StepsUndoneError", "StoppedBySignal",
+    "Outcome", "PlanError", "PortTakenError", "RestartPolicy", "Server", "ServerGoneError", "Steps", "StepsUndoneError",
+    "StoppedBySignal",
 ]  # fmt: skip
