@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
 import anyio
@@ -50,6 +51,8 @@ class Server:
         """Why it has ended for good."""
         self.starts = 0
         """How often it was started; that of an adopted server counts."""
+        self.on_state: Callable[[State], object] | None = None
+        """Called with each new state."""
         self._settings = settings
         self._changed = anyio.Event()
         self._history = History()
@@ -109,6 +112,8 @@ class Server:
             self.state = state
             self._changed.set()
             self._changed = anyio.Event()
+            if self.on_state is not None:
+                self.on_state(state)
 
 
 def restart_question(name: str) -> str:
