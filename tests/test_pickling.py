@@ -33,6 +33,7 @@ from adapters.git.failures import RefMissingError, RepositoryMissingError
 from adapters.launcher.arguments import InvalidRequestError, NotDoneError
 from adapters.launcher.asked_again import NotAskedForError
 from adapters.launcher.plan import PlanError
+from adapters.launcher.step_run import StepsUndoneError
 from adapters.launcher.variables import MissingSecretError
 from adapters.memory import MemoryStore
 from adapters.processes.command import SilentCommandError
@@ -113,6 +114,7 @@ ERRORS: list[RecoveryError] = [
     StalePartialFileError("stale"),
     UnusableResponseError("unusable"),
     StaysPendingError("pending"),
+    StepsUndoneError("no wheel", "update comfyui", "install", ("install",), ("move",)),
     UnsafeFileError(Path("a.db"), "is a pipe"),
     TrickleError("slow"),
     UnwantedResult([1]),
