@@ -14,6 +14,7 @@ RecoveryError
 │   ├── ForeignJournalError    the file belongs to another application
 │   ├── JournalBusyError       another process writes this file
 │   └── NewerJournalError      written by a newer release
+├── LockedError            (``adapters.git.locks``) a lock of a repository may be in use
 ├── PlanError              (``adapters.launcher.plan``) a launch plan that cannot be run
 ├── NeedsPerson            raised by user code: a person must do something first
 ├── NotDurable             a receipt: an accepted event is not committed, or not synced

@@ -30,13 +30,24 @@ from adapters.downloads.watchdog import TrickleError
 from adapters.git.commands import GitMissingError
 from adapters.git.existing import OccupiedError
 from adapters.git.failures import RefMissingError, RepositoryMissingError
+from adapters.git.locks import LockedError
+from adapters.git.repository import RepositoryError
+from adapters.git.update import ChangesError
 from adapters.launcher.arguments import InvalidRequestError, NotDoneError
 from adapters.launcher.asked_again import NotAskedForError
 from adapters.launcher.plan import PlanError
 from adapters.launcher.step_run import StepsUndoneError
 from adapters.launcher.variables import MissingSecretError
 from adapters.memory import MemoryStore
+from adapters.packages.consent import RefusedRequirementsError, UnusualRequirementsError
+from adapters.packages.install import BrokenPackagesError
+from adapters.packages.requirements import InvalidRequirementsError
+from adapters.packages.runs import NoInstallerError, PackageBuildError, PackageConflictError
+from adapters.packages.venv import LostPackagesError, VenvError
 from adapters.processes.command import SilentCommandError
+from adapters.servers.ports import PortTakenError
+from adapters.servers.server import ServerGoneError
+from adapters.servers.supervisor import ServerEndedError
 from events.bus import Bus
 from events.errors import (
     AwaitableResultError,
@@ -79,8 +90,22 @@ class OwnError(Retryable):
 
 ERRORS: list[RecoveryError] = [
     AccessError("401", remedy=Remedy("Give a token.", question="token:huggingface"), reason="refused"),
+    BrokenPackagesError("broken"),
+    InvalidRequirementsError("no requirement"),
+    LostPackagesError("lost", remedy=Remedy("Decide.", question="venv:x")),
+    NoInstallerError("no pip"),
+    PackageBuildError("no compiler", remedy=Remedy("Decide.", question="build:x")),
+    PackageConflictError("a conflict"),
+    PortTakenError("8188 is taken"),
+    RefusedRequirementsError("refused"),
+    ServerEndedError("code 1"),
+    ServerGoneError("gone", remedy=Remedy("Decide.", question="restart:x")),
+    StepsUndoneError("undone"),
+    UnusualRequirementsError("-e", remedy=Remedy("Decide.", question="options:x")),
+    VenvError("no venv"),
     CallCancelledError("cancelled"),
     CallRejectedError("fetch", "circuit open", 2.0),
+    ChangesError("a.txt was changed", ["a.txt"], Remedy("Decide.", question="changes:x")),
     CodecError("no event"),
     DamagedJournalError("damaged"),
     DestinationBusyError("busy"),
@@ -91,6 +116,7 @@ ERRORS: list[RecoveryError] = [
     JoinedElsewhere("fetch", "7f3a-2", "gave up", "KeyError"),
     JournalBusyError("a.db"),
     JournalError("unusable"),
+    LockedError("in use"),
     MissingSecretError("KEY is needed", remedy=Remedy("Give it.", question="secret:env:KEY")),
     NeedsPerson("401", remedy=Remedy("Log in.")),
     NeverFitsError("no such disk", Room("models", 7)),
@@ -108,6 +134,7 @@ ERRORS: list[RecoveryError] = [
     RefMissingError("no v9"),
     RefusedError("404"),
     RefusedForNowError("403", after=60.0),
+    RepositoryError("bare"),
     RepositoryMissingError("not found"),
     Retryable("later", after=3.0),
     SilentCommandError("silent"),

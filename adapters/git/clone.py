@@ -33,6 +33,7 @@ from adapters.git.existing import (
 from adapters.git.failures import RefMissingError, explained, kind_of, lacks_ref
 from adapters.processes.command import SilentCommandError
 from events.errors import Retryable
+from recovery.explain import counted
 from recovery.policies.error_output import telling_line
 
 FAILED = (subprocess.CalledProcessError, SilentCommandError)
@@ -98,7 +99,7 @@ async def clone(wish: CloneWish, means: Means) -> Repository:
     """
     async with alone_in(wish.place, means.name, means.logs):
         if (here := await existing(wish.place, wish.to, wish.urls, wish.ref)) is not None:
-            if not (wish.place / ".git" / "index").exists():
+            if (wish.place / ".git").is_dir() and not (wish.place / ".git" / "index").exists():
                 await _complete(wish, means)
             return here
         wish.place.parent.mkdir(parents=True, exist_ok=True)
@@ -112,7 +113,7 @@ async def clone(wish: CloneWish, means: Means) -> Repository:
                 failure = kind_of(error, output)
                 way = next_way(way, failure, wish.urls, wish.depth)
                 means.save(way)
-                if failure != "elsewhere" or way.server in tried:
+                if way.server in tried:
                     if isinstance(error, subprocess.CalledProcessError):
                         family, has_token = means.family(url), bool(means.token(url))
                         better = explained(error, output, url, family=family, has_token=has_token)
@@ -281,9 +282,10 @@ async def _warn_of_pointers(place: Path, to: str) -> None:
     """Warn of files that are pointers to large ones, where git-lfs, which fetches those, is not installed."""
     pointers = await said(["ls-files", "--", ":(attr:filter=lfs)"], cwd=place)
     if pointers and await said(["config", "--get", "filter.lfs.process"], cwd=place) is None:
-        files = pointers.splitlines()
-        text = "%s: %d files, such as %s, are pointers to large files; install git-lfs, then run: git lfs pull"
-        log.warning(text, to, len(files), files[0])
+        first, *others = pointers.splitlines()
+        what = f"{first} is a pointer to a large file" if not others else f"{first} and {counted(len(others), 'other')}"
+        what += "" if not others else " are pointers to large files"
+        log.warning("%s: %s; install git-lfs, then run: git lfs pull", to, what)
 
 
 def _rename(staging: Path, place: Path, to: str) -> None:

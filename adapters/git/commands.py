@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from adapters.git.addresses import is_path, origin_of
-from adapters.git.environment import authorization, variables
+from adapters.git.environment import variables
 from adapters.processes.command import run_command
 from adapters.processes.query import Answer, query
 from adapters.processes.running import Running, alone
@@ -110,8 +110,8 @@ async def run(
         cwd=cwd,
         logs=logs,
         env=await _environment(cwd, url, token, silence, settings),
-        # git itself gives up a silent server of HTTP after that time, and says so; this is for all else.
-        silence=None if silence is None else silence * 1.5 + 1,
+        # git itself gives up a silent server of HTTP, and says so; this is for all else.
+        silence=silence * 1.5 + 1 if silence is not None and origin_of(url) else silence,
         orphans="end",
         files=files_of(place),
         is_done=is_done,
@@ -139,7 +139,6 @@ async def _environment(
 ) -> dict[str, str | None]:
     if len(token) >= LEAST_LITERAL and origin_of(url):
         hide(token)
-        hide(authorization(token, url).rpartition(" ")[2])
     speaks_ssh = bool(url) and not is_path(url) and not url.startswith(("http://", "https://", "git://"))
     return variables(
         os.environ,

@@ -1,15 +1,15 @@
 """The environment of our git calls: nothing asks at a terminal, no hook runs, a silent server is cut off. Pure.
 
-Settings reach git by ``GIT_CONFIG_COUNT`` and not by ``-c``: a token must not stand in a command line, which every user
-of the computer can read. Settings that the user passes in the same way are kept.
+Settings reach git by ``GIT_CONFIG_COUNT``, and those that the user passes in the same way are kept. A token stands in
+a variable, and in no command line, which every user of the computer can read. git gets it from a credential helper that
+is bound to one origin: where a redirect leads elsewhere, git does not ask it.
 """
 
 from __future__ import annotations
 
-import base64
 import os.path
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 
 from adapters.git.addresses import PROTOCOLS, is_path, origin_of
@@ -50,6 +50,12 @@ SSH = "ssh -oBatchMode=yes -oConnectTimeout=30 -oServerAliveInterval=15 -oServer
 LEAST_SPEED = 1
 """Bytes a second: a server that says less is silent. One that counts objects sends some bytes every 5 s."""
 
+TOKEN = "LAUNCHER_RECOVERY_GIT_TOKEN"
+"""The variable with the token of a call."""
+
+HELPER = f'!f() {{ test "$1" != get || printf "username=%s\\npassword=%s\\n" "${{{TOKEN}_USER}}" "${{{TOKEN}}}"; }}; f'
+"""A credential helper that answers with the token, and keeps nothing."""
+
 USERS = {"gitlab.com": "oauth2", "bitbucket.org": "x-token-auth"}
 """The user to whom a token belongs, by host; every other host takes ``x-access-token``, or any name."""
 
@@ -70,8 +76,7 @@ def variables(
         environ: The environment of this process.
         cwd: The folder that git runs in: it does not look for a repository around that.
         url: The repository elsewhere that the call talks to; "" for none.
-        token: A token for the origin of *url*, or "user:password". It is sent to that origin only, and redirects are
-            not followed then, as git would send it on.
+        token: A token for the origin of *url*, or "user:password". That origin gets it once it asks, and no other.
         silence: Seconds after which a server that sends nothing is given up.
         has_ssh_command: The user has chosen a program for ssh in the configuration of git (``core.sshCommand``).
         settings: Further settings of git.
@@ -82,20 +87,23 @@ def variables(
         chosen["GIT_SSH_COMMAND"] = SSH
     if cwd:
         chosen["GIT_CEILING_DIRECTORIES"] = os.path.dirname(cwd)
-    given = {**SETTINGS, **(settings or {})}
+    given = [*SETTINGS.items(), *(settings or {}).items()]
     if silence is not None:
-        given |= {"http.lowSpeedLimit": str(LEAST_SPEED), "http.lowSpeedTime": str(max(1, round(silence)))}
+        given += [("http.lowSpeedLimit", str(LEAST_SPEED)), ("http.lowSpeedTime", str(max(1, round(silence))))]
         chosen |= {"GIT_HTTP_LOW_SPEED_LIMIT": None, "GIT_HTTP_LOW_SPEED_TIME": None}
     if token and (origin := origin_of(url)):
-        given |= {f"http.{origin}/.extraHeader": authorization(token, url), "http.followRedirects": "false"}
+        user, password = user_and_password(token, url)
+        chosen |= {f"{TOKEN}_USER": user, TOKEN: password}
+        # The first one, which is empty, keeps the user's helpers from it: they would store it.
+        given += [(f"credential.{origin}.helper", ""), (f"credential.{origin}.helper", HELPER)]
     return chosen | configuration(given, environ.get("GIT_CONFIG_COUNT", ""))
 
 
-def configuration(settings: Mapping[str, str], count: str) -> dict[str, str | None]:
+def configuration(settings: Sequence[tuple[str, str]], count: str) -> dict[str, str | None]:
     """The variables that pass *settings* to git, after the *count* ones that the user passes in the same way."""
     first = int(count) if re.fullmatch(r"[0-9]{1,4}", count) else 0
     chosen: dict[str, str | None] = {"GIT_CONFIG_COUNT": str(first + len(settings))}
-    for number, (key, value) in enumerate(settings.items(), first):
+    for number, (key, value) in enumerate(settings, first):
         chosen |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
     return chosen
 
@@ -106,7 +114,7 @@ def allowed(url: str, users: str | None) -> str:
     return ":".join(protocols if users is None else [one for one in protocols if one in users.split(":")])
 
 
-def authorization(token: str, url: str) -> str:
-    """The header that has *token* for the repository *url*: hosts of git take it as a password."""
-    pair = token if ":" in token else f"{USERS.get(urlsplit(url).hostname or '', 'x-access-token')}:{token}"
-    return f"Authorization: Basic {base64.b64encode(pair.encode()).decode()}"
+def user_and_password(token: str, url: str) -> tuple[str, str]:
+    """How *token* is given to the host of *url*: hosts of git take it as the password of a user."""
+    user, mark, password = token.partition(":")
+    return (user, password) if mark else (USERS.get(urlsplit(url).hostname or "", "x-access-token"), token)

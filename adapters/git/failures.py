@@ -6,7 +6,7 @@ import re
 import subprocess
 
 from adapters.downloads.refusals import PAGES_OF_TOKENS, AccessError
-from adapters.git.addresses import shown
+from adapters.git.addresses import origin_of, shown
 from adapters.git.attempts import Failure
 from events.errors import NeedsPerson, Permanent
 from events.evidence import Remedy
@@ -19,11 +19,11 @@ NO_REF = re.compile(
     re.IGNORECASE,
 )
 DENIED = re.compile(r"requested url returned error: 40[13]", re.IGNORECASE)
-MOVED = re.compile(r"requested url returned error: 30[12378]|unable to update url base from redirection", re.IGNORECASE)
 REFUSALS = ("git-missing", "git-login", "disk-full", "not-allowed")
 ELSEWHERE = ("git-unreachable", "git-server", "network")
 """Names of the rules that read what git prints."""
 
+ASKED = re.compile(r"(?:could not read \w+|authentication failed) for '(https?://[^']{1,300})'", re.IGNORECASE)
 OF_SSH = re.compile(r"permission denied \(|host key verification failed", re.IGNORECASE)
 
 
@@ -46,7 +46,7 @@ def kind_of(error: BaseException, output: str) -> Failure:
         return "broken off"
     rule = match_error_message(output)
     name = "" if rule is None else rule.name
-    if DENIED.search(output) or MOVED.search(output) or name in REFUSALS:
+    if DENIED.search(output) or name in REFUSALS:
         return "refused"
     return "elsewhere" if name in ELSEWHERE else "broken off"
 
@@ -64,8 +64,8 @@ def explained(
         has_token: Whether a token was sent.
     """
     where, line = shown(url), telling_line(output)
-    if MOVED.search(output):
-        return Permanent(f"{where} leads to another address, and a token is not sent on; give the new URL ({line})")
+    if (asked := ASKED.search(output)) is not None and origin_of(asked[1]) != origin_of(url) != "":
+        return Permanent(f"{where} leads to {origin_of(asked[1])}, which wants a token; give that URL instead ({line})")
     if OF_SSH.search(output):
         host = where.partition("://")[2].partition("/")[0] or where.partition(":")[0]
         sentence = f"Let ssh reach {host} without a question: add your key to the agent, and the host to known_hosts."
@@ -88,5 +88,7 @@ def _denied(where: str, line: str, family: str, *, has_token: bool) -> AccessErr
         kind="secret",
     )
     if has_token:
-        return AccessError(f"{where} refused the token: {line}", remedy=remedy, reason=f"the token was refused: {line}")
+        return AccessError(
+            f"{where} did not take the token ({line})", remedy=remedy, reason=f"the token was refused: {line}"
+        )
     return AccessError(f"{where} is private, or does not exist: git does not say which ({line})", remedy=remedy)

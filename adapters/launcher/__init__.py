@@ -8,7 +8,9 @@ from adapters.launcher.step_run import StepsUndoneError
 from adapters.launcher.steps import Steps
 from adapters.launcher.stopping import StoppedBySignal
 from adapters.launcher.variables import MissingSecretError
-from adapters.servers import PortTakenError, RestartPolicy, Server, ServerGoneError
+from adapters.servers.ports import PortTakenError
+from adapters.servers.restarts import RestartPolicy
+from adapters.servers.server import Server, ServerGoneError
 
 __all__ = [
     "InvalidRequestError", "Launch", "Launcher", "LaunchPlan", "load_plan", "MissingSecretError", "NotDoneError",

@@ -8,8 +8,9 @@ from adapters.launcher.git import GitBrick
 from adapters.launcher.packages import PackagesBrick
 from adapters.launcher.server import ServerBrick
 from adapters.launcher.steps import StepsBrick
+from adapters.launcher.update import UpdateBrick
 from adapters.launcher.venv import VenvBrick
 
 
-class AllBricks(DownloadBrick, CommandBrick, GitBrick, PackagesBrick, ServerBrick, StepsBrick, VenvBrick):
+class AllBricks(DownloadBrick, CommandBrick, GitBrick, PackagesBrick, ServerBrick, StepsBrick, UpdateBrick, VenvBrick):
     """Every brick; a new one is added here."""

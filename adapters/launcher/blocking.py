@@ -6,17 +6,18 @@ import os
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 import anyio
 
 from adapters.downloads.http import Downloaded
 from adapters.git.existing import Repository
+from adapters.git.update import LocalChanges
 from adapters.launcher.done_checks import Done
 from adapters.launcher.launcher_thread import OUTSIDE, LauncherThread
 from adapters.launcher.packages import PROTECTED, Texts
 from adapters.launcher.saga import OnCrash
-from adapters.launcher.server import RESTARTS
+from adapters.launcher.server import RESTARTS, ServerOptions
 from adapters.launcher.steps import Steps
 from adapters.packages.install import Installed
 from adapters.packages.venv import Venv
@@ -92,6 +93,17 @@ class BlockingLauncher(LauncherThread):
         """As ``Launcher.clone``."""
         return self._call(lambda: self._launcher.clone(url, to, ref, mirrors, depth, name=name))
 
+    def update(
+        self,
+        repo: str | os.PathLike[str],
+        ref: str,
+        on_local_changes: LocalChanges = "ask",
+        *,
+        name: str | None = None,
+    ) -> Repository:
+        """As ``Launcher.update``."""
+        return self._call(lambda: self._launcher.update(repo, ref, on_local_changes, name=name))
+
     def packages(
         self,
         python: str | os.PathLike[str],
@@ -112,7 +124,7 @@ class BlockingLauncher(LauncherThread):
         ready: str,
         port: int | Literal["auto"] = "auto",
         restarts: RestartPolicy = RESTARTS,
-        **options: Any,
+        **options: Unpack[ServerOptions],
     ) -> Iterator[BlockingServer]:
         """As ``Launcher.server``. A block that is over although its server is gone raises ServerGoneError."""
         entered, leaving = Future[Server](), anyio.Event()

@@ -6,19 +6,22 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict, Unpack
 from urllib.parse import urlsplit
 
 import anyio
+import msgspec
 
 from adapters.launcher.arguments import InvalidRequestError, check_variables, words_of
 from adapters.launcher.bricks import Bricks
+from adapters.launcher.notes import ServerNote
 from adapters.launcher.variables import value_of
 from adapters.servers.restarts import RestartPolicy
-from adapters.servers.server import OnStuck, Server, Settings
+from adapters.servers.server import Server, restart_question
+from adapters.servers.settings import OnStuck, Settings, State
 from adapters.servers.supervisor import Supervisor
 from events.errors import CallRejectedError, JoinedElsewhere
-from recovery import context, validation
+from recovery import context
 from recovery.policies.backoff import Constant
 from recovery.serialization.secret import Secret
 
@@ -29,6 +32,35 @@ POLICY: Mapping[str, Any] = {
     "max_retries": None, "backoff": Constant(0.0), "jitter": "none", "max_elapsed": None, "attempt_timeout": None,
     "stall_timeout": None, "progress_resets": 0,
 }  # fmt: skip
+
+
+class ServerOptions(TypedDict, total=False):
+    """The options of ``Launcher.server``.
+
+    Args:
+        cwd: The folder that it runs in, below the root; by default the root.
+        env: Variables besides those of this process. A ``Secret`` that has no value is asked for.
+        name: What it is called on the screen, in questions and in its log; by default the program's name. A launcher
+            holds one server of a name at a time.
+        ready_timeout: Seconds without any sign of life (output, processor time, input and output, an answer) after
+            which a server that is not ready counts as stuck; by default 600.
+        on_stuck: What happens then: "notify", the default, warns; "restart" ends it and uses up a restart.
+        on_output: Called with each line of its output, redacted: for lines like ``IMPORT FAILED``.
+        on_missing_module: Called with the name of a Python module that its environment lacks, once for each. It
+            installs the module and returns True, and the server is started again. Without it a person is asked.
+        every: Seconds between two probes of a server that is ready; by default 5.
+        grace: Seconds from SIGTERM to SIGKILL for its processes when the block is over; by default 10.
+    """
+
+    cwd: str | os.PathLike[str] | None
+    env: Mapping[str, str | Secret] | None
+    name: str | None
+    ready_timeout: float
+    on_stuck: OnStuck
+    on_output: Callable[[str], object] | None
+    on_missing_module: Callable[[str], Awaitable[bool]] | None
+    every: float
+    grace: float
 
 
 class ServerBrick(Bricks):
@@ -53,16 +85,7 @@ class ServerBrick(Bricks):
         ready: str,
         port: int | Literal["auto"] = "auto",
         restarts: RestartPolicy = RESTARTS,
-        *,
-        cwd: str | os.PathLike[str] | None = None,
-        env: Mapping[str, str | Secret] | None = None,
-        name: str | None = None,
-        ready_timeout: float = 600.0,
-        on_stuck: OnStuck = "notify",
-        on_output: Callable[[str], object] | None = None,
-        on_missing_module: Callable[[str], Awaitable[bool]] | None = None,
-        every: float = 5.0,
-        grace: float = 10.0,
+        **options: Unpack[ServerOptions],
     ) -> AsyncIterator[Server]:
         """Hold a server while the block runs: it is ready when the block begins, and started again when it crashes.
 
@@ -80,18 +103,7 @@ class ServerBrick(Bricks):
                 answer only mean "not yet". Proxies of the environment are ignored.
             port: Its port, or "auto": the one that it had the last time if that is free, or else any free one.
             restarts: How often it is started again before a person is asked, with the question ``restart:NAME``.
-            cwd: The folder that it runs in, below the root; by default the root.
-            env: Variables besides those of this process. A ``Secret`` that has no value is asked for.
-            name: What it is called on the screen, in questions and in its log; by default the program's name. A
-                launcher holds one server of a name at a time.
-            ready_timeout: Seconds without any sign of life (output, processor time, input and output, an answer) after
-                which a server that is not ready counts as stuck.
-            on_stuck: What happens then: "notify" warns, and "restart" ends it and uses up a restart.
-            on_output: Called with each line of its output, redacted: for lines like ``IMPORT FAILED``.
-            on_missing_module: Called with the name of a module that its environment lacks, once for each: it installs
-                it and returns True, and the server is started again. Without it a person is asked.
-            every: Seconds between two probes of a server that is ready.
-            grace: Seconds from SIGTERM to SIGKILL for its processes when the block is over.
+            options: Those of ``ServerOptions``: cwd, env, name, ...
 
         Raises:
             InvalidRequestError: There is no program, the URL is none, the folder is outside the root.
@@ -100,22 +112,18 @@ class ServerBrick(Bricks):
             ServerGoneError: It has ended for good.
             OSError: It cannot be started.
         """
-        words, folder, variables = words_of(argv), "." if cwd is None else os.fspath(cwd), dict(env or {})
-        name = name or Path(words[0]).name
-        check_variables(variables)
-        _check(ready, port, words, variables)
-        validation.number("ready_timeout", ready_timeout, above=0.0)
-        validation.number("every", every, above=0.0)
-        validation.number("grace", grace)
-        validation.choice("on_stuck", on_stuck, ("notify", "restart"))
+        words, given = words_of(argv), dict[str, Any](options)
+        folder, env = os.fspath(given.pop("cwd", None) or "."), dict(given.pop("env", None) or {})
+        name = given.pop("name", None) or Path(words[0]).name
+        check_variables(env)
+        _check(ready, port, words, env)
         settings = Settings(
-            name=name, argv=words, ready=ready, port=port, cwd=self.place(folder), logs=self.logs, restarts=restarts,
-            ready_timeout=ready_timeout, on_stuck=on_stuck, every=every, grace=grace, on_output=on_output,
-            on_missing_module=on_missing_module,
+            name=name, argv=words, env=env, cwd=self.place(folder), logs=self.logs,
+            ready=ready, port=port, restarts=restarts, **given,
         )  # fmt: skip
         if name in self._servers:
             raise CallRejectedError(f"server {name}", "one of that name is held already; give this one another name=")
-        server = self._servers[name] = Supervisor(settings, lambda: self._values(variables))
+        server = self._servers[name] = Supervisor(settings, self._secret)
         try:
             settings.cwd.mkdir(parents=True, exist_ok=True)
             async with self._held(server, [words, ready, port, folder]):
@@ -167,17 +175,25 @@ class ServerBrick(Bricks):
         await self._asked_again.until(
             lambda: name in self._servers, name, "it belongs to a block of the program, which has not begun yet"
         )
-        server = self._servers[name]
+        server, question = self._servers[name], restart_question(name)
+        if self.service.calls.answered(question) is False:  # a no ended an earlier call
+            self.service.calls.reopen(question, "it is started again")
         attempt = context.current.get()
         assert attempt is not None  # a resumable call has a context
         server.call = attempt.call.id
-        await server.live()
 
-    def _values(self, variables: Mapping[str, str | Secret]) -> dict[str, str | Secret]:
-        return {
-            name: value_of(self.service.calls, name, value.reference) if isinstance(value, Secret) else value
-            for name, value in variables.items()
-        }
+        def note(state: State) -> None:
+            if server.is_ready:
+                attempt.checkpoint(msgspec.json.encode(ServerNote(state, server.url)))
+
+        server.on_state = note
+        try:
+            await server.live()
+        finally:
+            server.on_state = None
+
+    def _secret(self, variable: str, secret: Secret) -> str | Secret:
+        return value_of(self.service.calls, variable, secret.reference)
 
 
 def _check(ready: object, port: object, words: Sequence[str], env: Mapping[str, str | Secret]) -> None:

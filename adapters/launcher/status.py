@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from adapters.launcher.incidents import IncidentLine
-from adapters.launcher.launch import Outcome, name_in_arguments
+from adapters.launcher.launch import Outcome, Progress, name_in_arguments
 from adapters.launcher.progress import Transfer, saved_transfer
 from adapters.sqlite.files import side_files
 from adapters.sqlite.lock import written_files
@@ -308,6 +308,6 @@ def _outcomes(record: CallRecord) -> dict[str, Outcome]:
     if record.operation != "launch" or record.saved is None:
         return {}
     try:
-        return msgspec.json.decode(record.saved, type=dict[str, Outcome])
+        return msgspec.json.decode(record.saved, type=Progress).outcomes
     except (msgspec.DecodeError, UnicodeError, RecursionError):  # an operation of another program
         return {}

@@ -233,9 +233,10 @@ def conflict(output: str) -> str:
 
 
 def _texts(wanted: Requirements, *, constraints: bool = False) -> list[str]:
-    """The requirements of *wanted*, without hashes and options that only make an install stricter."""
-    lines = [one.text for one in wanted.lines if one.is_constraint == constraints and not one.text.startswith("--")]
-    return [re.split(r"\s+--hash", line, maxsplit=1)[0] for line in lines]
+    """The requirements of *wanted*, without hashes, and without options that say how a package is looked for."""
+    lines = [one.text for one in wanted.lines if one.is_constraint == constraints]
+    named = [line for line in lines if not line.startswith("--") or line.startswith("--editable")]
+    return [re.split(r"\s+--hash", line, maxsplit=1)[0] for line in named]
 
 
 def _name(text: str) -> str:

@@ -19,7 +19,8 @@ class Kind(Enum):
     """What an answer means."""
 
     READY = "ready"  # 2xx
-    BUSY = "busy"  # no answer in time, a broken one, or another status: it lives
+    OTHER = "other"  # another status: it lives
+    NONE = "none"  # no answer in time, or a broken one: it is busy, or stuck
     REFUSED = "refused"  # nothing listens
 
 
@@ -56,8 +57,8 @@ class Probe:
         except (httpx2.ConnectError, httpx2.ConnectTimeout):
             return Answer(Kind.REFUSED, "refuses connections")
         except httpx2.TimeoutException:
-            return Answer(Kind.BUSY, "does not answer in time")
+            return Answer(Kind.NONE, "does not answer in time")
         except httpx2.HTTPError as error:
-            return Answer(Kind.BUSY, f"gives no whole answer ({type(error).__name__})")
+            return Answer(Kind.NONE, f"gives no whole answer ({type(error).__name__})")
         status = response.status_code
-        return Answer(Kind.READY if 200 <= status < 300 else Kind.BUSY, f"answers {status}")
+        return Answer(Kind.READY if 200 <= status < 300 else Kind.OTHER, f"answers {status}")

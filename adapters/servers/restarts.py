@@ -19,7 +19,7 @@ MOST_MOVES = 5
 """Starts in a row that a taken port may end without using up a restart."""
 
 MOVE_DELAY = 0.5
-"""Seconds before the start that follows a taken port: it may be that of the run before, which is closing."""
+"""Seconds before the start after a port that was taken and is free again: an earlier run was closing."""
 
 MOST_DELAY = 30.0
 """Seconds before a restart, at most."""
@@ -116,7 +116,7 @@ def decide(policy: RestartPolicy, history: History, ended: Ended) -> tuple[Resta
     if module := missing_module(ended):
         return Ask(module), History()
     if port_was_taken(ended) and moves < MOST_MOVES:
-        return Restart(MOVE_DELAY, 0), History(ready_for, counted, moves + 1)
+        return Restart(0.0 if ended.is_port_held else MOVE_DELAY, 0), History(ready_for, counted, moves + 1)
     if len(counted) >= policy.max_restarts:
         return Ask(), History()  # a yes begins the budget again
     delay = min(policy.delay * 2 ** len(counted), MOST_DELAY)

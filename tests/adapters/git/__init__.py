@@ -1,0 +1,1 @@
+"""Tests of clones and updates, with real git."""

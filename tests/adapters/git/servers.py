@@ -8,7 +8,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -29,7 +29,8 @@ class Fault:
         cut: Bytes of the body after which the connection is closed.
         silent: Seconds for which nothing more is sent after *cut* bytes, or from the beginning.
         rate: Bytes a second that are sent.
-        only_full: Only transfers of the full history are concerned.
+        has: What the body of the request must hold: ``b"deepen"`` for a transfer with a depth.
+        lacks: What it must not hold.
         times: Requests that are concerned.
     """
 
@@ -39,7 +40,8 @@ class Fault:
     cut: int | None = None
     silent: float = 0.0
     rate: float | None = None
-    only_full: bool = False
+    has: bytes = b""
+    lacks: bytes = b"no such thing"
     times: int = 1_000_000
 
 
@@ -119,8 +121,8 @@ class _Handler(BaseHTTPRequestHandler):
         return self._send(status, headers, content, fault)
 
     def _concerns(self, fault: Fault, body: bytes) -> bool:
-        is_transfer = not fault.on.endswith("upload-pack") or b"command=ls-refs" not in body
-        return fault.times > 0 and fault.on in self.path and is_transfer and not (fault.only_full and b"deepen" in body)
+        is_of_kind = fault.on in self.path and fault.has in body and fault.lacks not in body
+        return fault.times > 0 and is_of_kind and not (fault.on == "/git-upload-pack" and b"command=ls-refs" in body)
 
     def _send(self, status: int, headers: dict[str, str], body: bytes, fault: Fault | None = None) -> None:
         fault = fault or Fault()
@@ -191,7 +193,9 @@ def git(folder: Path, *words: str) -> str:
     return done.stdout.strip()
 
 
-def make_repository(folder: Path, name: str = "plugin", *, commits: int = 3, size: int = 20_000) -> dict[str, str]:
+def make_repository(
+    folder: Path, name: str = "plugin", *, commits: int = 3, size: int = 20_000, files: dict[str, str] | None = None
+) -> dict[str, str]:
     """A bare repository *name* in *folder*: its commits by name.
 
     ``main`` has *commits* commits, of which ``first`` is the oldest; the branch ``dev`` and the tag ``v1`` are at other
@@ -227,8 +231,3 @@ def _bare(folder: Path, name: str) -> Path:
     bare.mkdir()
     git(bare, "init", "--bare", "--quiet")
     return bare
-
-
-def refs_of(repository: Path) -> Sequence[str]:
-    """The names of all refs of *repository*."""
-    return git(repository, "for-each-ref", "--format=%(refname)").splitlines()

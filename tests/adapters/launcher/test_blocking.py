@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -15,8 +16,10 @@ import pytest
 
 from adapters.launcher import Launcher
 from adapters.memory import MemoryStore
+from adapters.servers import RestartPolicy, ServerGoneError
 from events.operation_events import GaveUp
-from recovery import presets
+from recovery import RetryPolicy, presets
+from tests.adapters.servers.small_servers import READY, small_server, starts
 from tests.recorded_events import events_of
 
 WORK = "import os, time; open('began', 'a').write(os.environ.get('KEY', 'x')); time.sleep(0.3); open('made', 'w')"
@@ -134,3 +137,30 @@ def test_a_signal_that_the_program_handles_stays_its_own(backend: str, tmp_path:
     finally:
         signal.signal(signal.SIGTERM, earlier)
     assert (received, after) == ([signal.SIGTERM] * 2, before)
+
+
+def test_a_server_of_plain_code_is_ended_with_its_block(tmp_path: Path) -> None:
+    service = presets.launcher(store=MemoryStore())
+    with (
+        Launcher.blocking(service, tmp_path) as launcher,
+        launcher.server(small_server(tmp_path), READY) as server,
+    ):
+        server.restart("for the test")
+        server.until_ready()
+        assert (server.starts, [(server.pid, server.port)]) == (2, starts(tmp_path)[1:])
+    assert (server.state, server.error) == ("stopped", None)
+
+
+def test_a_block_of_plain_code_whose_server_is_gone_says_so_at_its_end(tmp_path: Path) -> None:
+    argv, never = small_server(tmp_path), RestartPolicy(max_restarts=0)
+    with Launcher.blocking(presets.launcher(store=MemoryStore()), tmp_path, policy=RetryPolicy()) as launcher:
+        with (
+            pytest.raises(ServerGoneError, match="has no restarts") as raised,
+            launcher.server(argv, READY, restarts=never) as server,
+        ):
+            os.kill(server.pid or 0, signal.SIGKILL)
+            server.until_gone()
+            assert (server.state, server.is_ready) == ("gone", False)
+        assert server.error is raised.value
+        with pytest.raises(FileNotFoundError), launcher.server(["no such program", "{port}"], READY):
+            pass

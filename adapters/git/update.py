@@ -1,0 +1,260 @@
+"""Update a repository to another version: fetch what is missing, then check it out.
+
+What is to be checked out is noted in ``.git`` before. So the next update can tell what a killed one has written from
+what a person has changed, and finishes it. Changes of a person are put aside, dropped or kept as that person chooses.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import subprocess
+import time
+from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal, NamedTuple, TypeAlias
+
+import msgspec
+
+from adapters.git.calls import Calls
+from adapters.git.changes import Status, in_the_way, shown
+from adapters.git.commands import alone_in, ask, output_of, said
+from adapters.git.existing import Repository
+from adapters.git.locks import free_locks
+from adapters.git.repository import parts_of, status_at, url_of
+from adapters.git.unfinished import Note, Notes, changed_since
+from adapters.git.versions import Version, Versions
+from events.errors import NeedsPerson
+from events.evidence import Remedy
+
+Choice: TypeAlias = Literal["stash", "reset", "keep"]
+LocalChanges: TypeAlias = Literal["ask", "stash", "reset", "keep"]
+
+CHOICES: Mapping[Choice, str] = {
+    "stash": "puts them aside (`git stash`; commits as a branch) and updates",
+    "reset": "deletes them and updates",
+    "keep": "leaves all as it is, without the update",
+}
+
+log = logging.getLogger("recovery.launch")
+
+
+class ChangesError(NeedsPerson):
+    """Something was changed in a repository that the update would overwrite.
+
+    Args:
+        message: What was changed, and what can be done.
+        items: The files or commits.
+        remedy: The question ``changes:NAME``.
+    """
+
+    def __init__(self, message: str, items: Collection[str], remedy: Remedy) -> None:
+        super().__init__(message, remedy=remedy)
+        self.items = tuple(items)
+
+
+class Answered(NamedTuple):
+    """What a person has answered, and of which files and commits."""
+
+    choice: Choice | None = None
+    items: Collection[str] = ()
+
+
+NOTHING_ANSWERED = Answered()
+
+
+class UpdateWish(msgspec.Struct, frozen=True):
+    """What is to be updated.
+
+    Args:
+        to: The repository, as messages call it.
+        ref: A branch, a tag, or a commit. A branch is moved forward to where the server has it, and checked out; of
+            the others HEAD is detached.
+        on_local_changes: What becomes of local changes that are in the way.
+        answered: The answer to an earlier ChangesError; it counts for what that error named.
+    """
+
+    to: str
+    ref: str
+    on_local_changes: LocalChanges = "ask"
+    answered: Answered = NOTHING_ANSWERED
+
+
+async def update(wish: UpdateWish, calls: Calls) -> Repository:
+    """Update the repository of *calls*. One launcher works on it at a time.
+
+    Raises:
+        ChangesError: Local changes are in the way, and a person must decide.
+        RepositoryError: The repository cannot be updated to that version.
+        LockedError: Another process of git works there.
+        AccessError, RepositoryMissingError: The server wants a token, or has no such repository.
+        subprocess.CalledProcessError, SilentCommandError, TimeoutError: git failed, or was silent for too long.
+        OSError: git cannot be started, or a file cannot be written.
+    """
+    async with alone_in(calls.place, calls.name, calls.logs):
+        return await _Update(wish, calls).run()
+
+
+class _Update:
+    """One attempt of an update."""
+
+    def __init__(self, wish: UpdateWish, calls: Calls) -> None:
+        self._wish = wish
+        self._calls = calls
+        self._name = calls.name
+        self._ref = wish.ref
+        self._place: Path = calls.place
+
+    async def run(self) -> Repository:
+        """Finish what an earlier update left, then update. Raises as ``update``."""
+        await self._calls.end_orphan()
+        began = time.time()
+        self._parts = await parts_of(self._name, self._place)
+        self._notes = Notes(self._parts.git_dir)
+        note = self._notes.read()
+        await free_locks(self._name, *self._parts[:3], before=began if note is None else math.inf)
+        if note is None or await self._finish(note):
+            await self._update()
+        parts, status = await parts_of(self._name, self._place), await status_at(self._place)
+        return Repository(self._wish.to, status.commit, parts.is_shallow)
+
+    async def _update(self) -> None:
+        versions = Versions(self._parts, self._calls)
+        version = await versions.find(self._ref)
+        status = await status_at(self._place)
+        mine = tuple(dict.fromkeys((*status.changed, *status.unmerged)))
+        is_busy = bool(status.unmerged or self._parts.under_way)
+        if status.commit == version.commit and version.branch in ("", status.branch) and not is_busy:
+            await self._clean(version, status, mine)
+            return
+        does_force = False
+        if mine or is_busy:
+            choice = self._choose(mine, self._state(status))
+            if choice == "keep":
+                return
+            does_force = await self._clear(choice)
+        if version.own_commits:
+            choice = self._choose(version.own_commits, f"has commits on {version.branch} that the server has not")
+            if choice == "keep":
+                return
+            does_force = await self._leave_commits(choice, version) or does_force
+        if not (found := await self._check_out(version, status, does_force=does_force)):
+            return
+        choice = self._choose(found, "has files that git does not track, in the way of new ones")
+        if choice == "keep":
+            return
+        await self._clear(choice)
+        await self._check_out(version, status, does_force=True)  # what was put aside cannot be lost
+
+    async def _clean(self, version: Version, status: Status, mine: Collection[str]) -> None:
+        """HEAD is there already: drop or put aside what was changed, if that was asked for in advance."""
+        if not mine:
+            return
+        if self._wish.on_local_changes == "stash":
+            await self._clear("stash")
+        elif self._wish.on_local_changes == "reset":
+            await self._check_out(version._replace(branch=status.branch), status, does_force=True)
+        else:
+            log.info("%s is at %s already, with local changes: %s", self._name, self._ref, shown(mine))
+
+    # what a person has changed
+
+    def _state(self, status: Status) -> str:
+        if self._parts.under_way:
+            return f"has a {self._parts.under_way} under way"
+        return "has conflicts that are not resolved" if status.unmerged else "has local changes"
+
+    def _choose(self, items: Collection[str], state: str, choices: Sequence[Choice] = ()) -> Choice:
+        """What becomes of *items*. Raises ChangesError if a person must decide."""
+        can_stash = not self._parts.under_way and "conflicts" not in state
+        choices = choices or [one for one in CHOICES if one != "stash" or can_stash]
+        named = set(items) or {state}
+        is_answered = self._wish.answered.choice is not None and named <= set(self._wish.answered.items)
+        choice = self._wish.answered.choice if is_answered else self._wish.on_local_changes
+        for one in choices:
+            if one == choice:
+                if one == "keep":
+                    text = "%s %s (%s), and is not updated to %s: they are kept"
+                    log.warning(text, self._name, state, shown(named), self._ref)
+                return one
+        listed = f" ({shown(items)})" if items else ""
+        problem = f"{self._name} {state}{listed}, so it was not updated to {self._ref}"
+        means = "; ".join(f"{one} {CHOICES[one]}" for one in choices)
+        remedy = Remedy(f"{problem}. {means}.", question=f"changes:{self._name}", kind="choice", choices=tuple(choices))
+        raise ChangesError(f"{problem}: answer changes:{self._name}: {means}", sorted(named), remedy)
+
+    async def _clear(self, choice: Choice, paths: Collection[str] = ()) -> bool:
+        """Put local changes aside, of *paths* or all. Returns whether the checkout has to overwrite them instead."""
+        if choice == "reset":
+            if command := self._parts.under_way:
+                is_am = (self._parts.git_dir / "rebase-apply" / "applying").exists()
+                await self._calls.run(["am" if is_am else command, "--quit"])
+            return True
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        message = f"launcher-recovery: before the update of {self._name} to {self._ref}, {now}"
+        only = [f":(top,literal){path}" for path in paths]
+        await self._calls.run(["stash", "push", "--include-untracked", "--message", message, "--", *only])
+        stash = await said(["rev-parse", "--short", "refs/stash"], cwd=self._place)
+        text = "%s: local changes were put aside as the stash %s; to have them back: git -C '%s' stash pop"
+        log.warning(text, self._name, stash, self._place)
+        return False
+
+    async def _leave_commits(self, choice: Choice, version: Version) -> bool:
+        """Keep own commits by a branch, or not. Returns whether changed files are to be overwritten: never."""
+        if choice == "stash":
+            aside = f"before-update/{version.branch}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+            await self._calls.run(["branch", aside, f"refs/heads/{version.branch}"])
+            log.warning("%s: commits that the server has not are on the branch %s now", self._name, aside)
+        else:
+            text = "%s: these commits on %s are dropped: %s"
+            log.warning(text, self._name, version.branch, shown(version.own_commits))
+        return False
+
+    # the checkout, and what is left of a killed one
+
+    async def _check_out(self, version: Version, status: Status, *, does_force: bool) -> tuple[str, ...]:
+        """Check *version* out. Returns the files in the way, where git has changed nothing."""
+        self._notes.write(Note(status.commit, version.commit, version.branch))
+        way = ["-B", version.branch, "--no-track"] if version.branch else ["--detach"]
+        force = ["--force"] if does_force else []
+        words = ["checkout", "--progress", "--no-recurse-submodules", *force, *way, version.commit, "--"]
+        try:
+            await self._calls.run(words, url=await url_of(self._place))  # large files, and those of a partial clone
+        except subprocess.CalledProcessError as error:
+            if does_force or not (found := in_the_way(output_of(error))):
+                raise
+            self._notes.remove()
+            return found
+        if version.remote:
+            await self._follow(version.branch, version.remote)
+        self._notes.remove()
+        log.info("%s is at %s now (%.10s), before at %.10s", self._name, self._ref, version.commit, status.commit)
+        if (self._place / ".gitmodules").exists():
+            text = "%s has submodules, which are left as they are: git -C '%s' submodule update --init --recursive"
+            log.warning(text, self._name, self._place)
+        return ()
+
+    async def _follow(self, branch: str, remote: str) -> None:
+        """Have ``git pull`` of a person know where *branch* comes from, unless it has been told."""
+        settings = {f"branch.{branch}.remote": remote, f"branch.{branch}.merge": f"refs/heads/{branch}"}
+        if await said(["config", f"branch.{branch}.merge"], cwd=self._place) is None:
+            for key, value in settings.items():
+                await self._calls.run(["config", key, value])
+
+    async def _finish(self, note: Note) -> bool:
+        """Finish the checkout that a killed update has begun. Returns False if changes in its way are kept."""
+        status = await status_at(self._place)
+        is_here = (await ask(["cat-file", "-e", f"{note.new}^{{commit}}"], cwd=self._place)).code == 0
+        if not is_here or status.commit not in (note.old, note.new) or self._parts.under_way:
+            self._notes.remove()  # a person has gone on with it
+            return True
+        mine = await changed_since(note, status, self._calls)
+        if mine:
+            choice = self._choose(mine, "was changed since an update to another version was killed in it")
+            if choice == "keep":
+                return False
+            await self._clear(choice, mine)
+        log.warning("%s: an update was killed in its checkout; it is finished", self._name)
+        await self._check_out(Version(note.new, note.branch), status, does_force=True)
+        return True
