@@ -144,6 +144,7 @@ ERRORS: list[RecoveryError] = [
     StalePartialFileError("stale"),
     UnusableResponseError("unusable"),
     StaysPendingError("pending"),
+    StepsUndoneError("no wheel", "update comfyui", "install", ("install",), ("move",)),
     UnsafeFileError(Path("a.db"), "is a pipe"),
     TrickleError("slow"),
     UnwantedResult([1]),
