@@ -16,8 +16,15 @@ RECIPES = [
     for example, printed in re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", text, re.DOTALL)
 ]
 
+SLOW = "launcher.md, Environments and packages"
+"""An environment with pip takes three seconds."""
 
-@pytest.mark.parametrize(("title", "example", "printed"), RECIPES, ids=[title for title, _, _ in RECIPES])
+
+@pytest.mark.parametrize(
+    ("title", "example", "printed"),
+    [pytest.param(*one, marks=pytest.mark.slow if one[0] == SLOW else ()) for one in RECIPES],
+    ids=[title for title, _, _ in RECIPES],
+)
 def test_a_recipe_prints_what_its_page_shows(
     title: str, example: str, printed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:

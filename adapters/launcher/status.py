@@ -284,7 +284,7 @@ def _status(record: CallRecord, run: Run | None, living: set[str], *, is_readabl
         waits_for=record.waits_for or (PERSON if record.asks_person else ""),
         deadline=wall(record.deadline),
         pid=0 if run is None else run.pid,
-        is_resumable=record.is_resumable,
+        is_resumable=record.is_resumable or bool(record.idempotency_key),
         outcomes=outcomes,
         transfer=saved_transfer(record.saved) if record.operation.partition(" ")[0] == "download" else None,
     )

@@ -21,6 +21,7 @@ from tests.torture.exits import exit_matrix
 from tests.torture.faults import fault_sweep
 from tests.torture.figures import Figure, Row
 from tests.torture.fork_server import ForkServer
+from tests.torture.installs import installs, launches
 from tests.torture.io_errors import io_errors
 from tests.torture.kills import kill_loop
 from tests.torture.leaks import leaks
@@ -50,6 +51,8 @@ ROWS = (
     Row("processes", two_processes),
     Row("takeover", takeover),
     Row("downloads", downloads),
+    Row("installs", installs),
+    Row("launches", launches),
 )
 
 

@@ -17,6 +17,8 @@ from tests.torture.exits import Case, cases, run_cases
 from tests.torture.faults import sweep
 from tests.torture.figures import MEMORY_FOLDER, percentile
 from tests.torture.fork_server import ForkServer
+from tests.torture.installers import QUICK
+from tests.torture.installs import kill_at
 from tests.torture.io_errors import FOR_EVER, can_inject, failing_reads
 from tests.torture.kills import Tally, kill_processes
 from tests.torture.leaks import leaks
@@ -167,3 +169,36 @@ def test_a_download_that_is_killed_goes_on_from_its_last_byte(fork_server: ForkS
     outcome = kill(fork_server, SLOW_AND_SIGNED, random.Random(1).randbytes(12_000_000), kills=5)
     assert outcome.found == outcome.wanted
     assert outcome.ratio < 1.5  # from the beginning each time: 3.1
+
+
+@pytest.mark.parametrize(
+    ("installer", "moments", "backend"),
+    few(
+        [(QUICK[at % 4], [at, 24 - at], BACKENDS[at % 2 + 1]) for at in range(2, 24)] + [(QUICK[1], [25], "trio")],
+        (QUICK[0], [8, 16], "asyncio"),
+        (QUICK[1], [25], "trio"),
+        (QUICK[2], [18, 6], "asyncio"),
+        (QUICK[3], [23, 1], "trio"),
+    ),
+)
+def test_an_installer_killed_at_a_write_is_finished_and_repeats_nothing(
+    installer: str, moments: list[int], backend: str, fork_server: ForkServer
+):
+    tally = kill_at(fork_server, installer, moments, backend)
+    assert tally.kills > 0
+    assert tally.problems == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("installer", "moments"), [("application", [1.5, 2.5]), ("application without pip", [0.3, 0.6, 0.9])]
+)
+def test_a_launch_killed_at_any_moment_ends_with_all_that_it_installs(
+    installer: str, moments: list[float], fork_server: ForkServer
+):
+    assert kill_at(fork_server, installer, moments).problems == []
+
+
+def test_an_installer_that_repeats_what_is_done_is_noticed(fork_server: ForkServer):
+    tally = kill_at(fork_server, "forgetful", [16])
+    assert any("is done after 1, and began 2 times" in problem for problem in tally.problems)
