@@ -11,8 +11,8 @@ from typing import Any
 import msgspec
 
 from adapters.downloads.sources import url_of
-from adapters.launcher.document import Document, Download
-from adapters.launcher.launch import Launch, call_of
+from adapters.launcher.document import Document
+from adapters.launcher.launch import Launch
 from adapters.launcher.plan import LaunchPlan, load_plan
 from adapters.launcher.plan_lint import lint_steps
 from adapters.memory import MemoryStore
@@ -127,8 +127,9 @@ def _of_plan(plan: LaunchPlan) -> Iterator[Group]:
     configs = {owner.operation.name: owner.config for owner in _owners(service)}
     steps: dict[tuple[str, str], list[str]] = {}
     for step in plan.steps:
-        key = host_of(url_of(step.url)) if isinstance(step, Download) else ""
-        steps.setdefault((call_of(step)[0], key), []).append(step.name)
+        key = "" if step.url_of_circuit is None else host_of(url_of(step.url_of_circuit))
+        for call in step.calls:
+            steps.setdefault((call, key), []).append(step.name)
     lines = Lines(plan.path, {"policy": "retry", "breaker": "circuit"})
     for (operation, key), names in steps.items():
         number = len(names) if key else None

@@ -16,7 +16,9 @@ from typing import Any, get_args, get_type_hints
 
 import msgspec
 
-from adapters.launcher.document import Command, Document, Download, DownloadTable, LaunchTable, Operation, WaitTable
+from adapters.launcher.document import KINDS, Document, DownloadTable, LaunchTable, WaitTable
+from adapters.launcher.kinds.operation import Operation
+from adapters.launcher.kinds.steps import CommandWithUndo
 from recovery.tables import described
 
 PAGE = Path(__file__).parent.parent / "docs" / "plans.md"
@@ -27,8 +29,8 @@ STRUCTS: tuple[type[msgspec.Struct], ...] = (
     WaitTable,
     LaunchTable,
     Operation,
-    Download,
-    Command,
+    *KINDS.values(),
+    CommandWithUndo,
 )
 
 

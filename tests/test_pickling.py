@@ -36,9 +36,18 @@ from adapters.git.update import ChangesError
 from adapters.launcher.arguments import InvalidRequestError, NotDoneError
 from adapters.launcher.asked_again import NotAskedForError
 from adapters.launcher.plan import PlanError
+from adapters.launcher.step_run import StepsUndoneError
 from adapters.launcher.variables import MissingSecretError
 from adapters.memory import MemoryStore
+from adapters.packages.consent import RefusedRequirementsError, UnusualRequirementsError
+from adapters.packages.install import BrokenPackagesError
+from adapters.packages.requirements import InvalidRequirementsError
+from adapters.packages.runs import NoInstallerError, PackageBuildError, PackageConflictError
+from adapters.packages.venv import LostPackagesError, VenvError
 from adapters.processes.command import SilentCommandError
+from adapters.servers.ports import PortTakenError
+from adapters.servers.server import ServerGoneError
+from adapters.servers.supervisor import ServerEndedError
 from events.bus import Bus
 from events.errors import (
     AwaitableResultError,
@@ -81,6 +90,19 @@ class OwnError(Retryable):
 
 ERRORS: list[RecoveryError] = [
     AccessError("401", remedy=Remedy("Give a token.", question="token:huggingface"), reason="refused"),
+    BrokenPackagesError("broken"),
+    InvalidRequirementsError("no requirement"),
+    LostPackagesError("lost", remedy=Remedy("Decide.", question="venv:x")),
+    NoInstallerError("no pip"),
+    PackageBuildError("no compiler", remedy=Remedy("Decide.", question="build:x")),
+    PackageConflictError("a conflict"),
+    PortTakenError("8188 is taken"),
+    RefusedRequirementsError("refused"),
+    ServerEndedError("code 1"),
+    ServerGoneError("gone", remedy=Remedy("Decide.", question="restart:x")),
+    StepsUndoneError("undone"),
+    UnusualRequirementsError("-e", remedy=Remedy("Decide.", question="options:x")),
+    VenvError("no venv"),
     CallCancelledError("cancelled"),
     CallRejectedError("fetch", "circuit open", 2.0),
     ChangesError("a.txt was changed", ["a.txt"], Remedy("Decide.", question="changes:x")),

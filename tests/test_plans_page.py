@@ -10,7 +10,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from adapters.launcher.document import Command, Document, Download, DownloadTable, LaunchTable, WaitTable
+from adapters.launcher.document import KINDS, TABLES, Document
+from adapters.launcher.kinds.download import Download
 from adapters.launcher.plan import load_plan
 from tests.plans_page import BEGIN, PAGE, STRUCTS, meanings, own_fields, tables
 
@@ -30,19 +31,18 @@ def test_the_docstring_of_a_table_describes_every_key(struct: type[msgspec.Struc
 def test_the_example_of_the_page_is_a_plan_that_uses_every_key(tmp_path: Path):
     path = tmp_path / "launch.toml"
     path.write_text(EXAMPLE, encoding="utf-8")
-    assert [step.name for step in load_plan(path).steps] == ["checkpoint", "preview", "comfyui", "requirements"]
     document = tomllib.loads(EXAMPLE)
+    assert [step.name for step in load_plan(path).steps] == [step["name"] for step in document["operation"]]
     used: dict[type[msgspec.Struct], set[str]] = {
         Document: set(document),
-        DownloadTable: set(document["download"]),
-        LaunchTable: set(document["launch"]),
-        WaitTable: set(document["wait"]),
-        Download: keys_of(document, "download"),
-        Command: keys_of(document, "command"),
+        **{kind: set(document[key]) for key, kind in TABLES.items() if key in document},
+        **{struct: keys_of(document, kind) for kind, struct in KINDS.items()},
     }
+    general = {"optional", "retry", "needs"}
     for struct, keys in used.items():
-        general = {"optional", "retry"} if struct is Command else set[str]()
-        assert set(struct.__struct_fields__) - keys <= general | {"needs"}, struct
+        assert set(struct.__struct_fields__) - keys <= (
+            general - {"optional", "retry"} if struct is Download else general
+        ), struct
 
 
 def keys_of(document: dict[str, Any], kind: str) -> set[str]:

@@ -10,6 +10,8 @@ with extra("launcher"):
 HOSTS: dict[str, tuple[str, ...]] = {
     "huggingface": ("huggingface.co", "www.huggingface.co", "hf.co"),
     "civitai": ("civitai.com", "www.civitai.com", "civitai.red", "www.civitai.red"),
+    "github": ("github.com", "www.github.com"),
+    "gitlab": ("gitlab.com",),
 }
 """The hosts of each family. Other names below them are not of it: those of the storage take presigned URLs."""
 

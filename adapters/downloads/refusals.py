@@ -43,6 +43,8 @@ NO_DOWNLOADS = re.compile(r"disabled downloads|downloads?[ -](?:is |are |has bee
 PAGES_OF_TOKENS = {
     "huggingface": "https://huggingface.co/settings/tokens",
     "civitai": "https://civitai.com/user/account",
+    "github": "https://github.com/settings/tokens",
+    "gitlab": "https://gitlab.com/-/user_settings/personal_access_tokens",
 }
 """Where a person makes a token."""
 

@@ -41,8 +41,8 @@ class Tokens:
 
     Args:
         service: Its questions ask for tokens.
-        tokens: Where each token is. Keys are "huggingface" (with the host of ``HF_ENDPOINT``), "civitai", or a host,
-            with its port if that is not 443.
+        tokens: Where each token is. Keys are "huggingface" (with the host of ``HF_ENDPOINT``), "civitai", "github",
+            "gitlab", or a host, with its port if that is not 443.
 
     Raises:
         TypeError: A token that is no ``Secret``.

@@ -113,7 +113,7 @@ async def clone(wish: CloneWish, means: Means) -> Repository:
                 failure = kind_of(error, output)
                 way = next_way(way, failure, wish.urls, wish.depth)
                 means.save(way)
-                if failure != "elsewhere" or way.server in tried:
+                if way.server in tried:
                     if isinstance(error, subprocess.CalledProcessError):
                         family, has_token = means.family(url), bool(means.token(url))
                         better = explained(error, output, url, family=family, has_token=has_token)

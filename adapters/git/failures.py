@@ -6,7 +6,7 @@ import re
 import subprocess
 
 from adapters.downloads.refusals import PAGES_OF_TOKENS, AccessError
-from adapters.git.addresses import shown
+from adapters.git.addresses import origin_of, shown
 from adapters.git.attempts import Failure
 from events.errors import NeedsPerson, Permanent
 from events.evidence import Remedy
@@ -23,6 +23,7 @@ REFUSALS = ("git-missing", "git-login", "disk-full", "not-allowed")
 ELSEWHERE = ("git-unreachable", "git-server", "network")
 """Names of the rules that read what git prints."""
 
+ASKED = re.compile(r"(?:could not read \w+|authentication failed) for '(https?://[^']{1,300})'", re.IGNORECASE)
 OF_SSH = re.compile(r"permission denied \(|host key verification failed", re.IGNORECASE)
 
 
@@ -63,6 +64,8 @@ def explained(
         has_token: Whether a token was sent.
     """
     where, line = shown(url), telling_line(output)
+    if (asked := ASKED.search(output)) is not None and origin_of(asked[1]) != origin_of(url) != "":
+        return Permanent(f"{where} leads to {origin_of(asked[1])}, which wants a token; give that URL instead ({line})")
     if OF_SSH.search(output):
         host = where.partition("://")[2].partition("/")[0] or where.partition(":")[0]
         sentence = f"Let ssh reach {host} without a question: add your key to the agent, and the host to known_hosts."

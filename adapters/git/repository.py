@@ -92,6 +92,14 @@ async def remote_of(name: str, place: Path) -> tuple[str, str]:
     return remote, (await answer_of(("remote", "get-url", remote), place)).strip()
 
 
+async def url_of(place: Path) -> str:
+    """The URL of the repository that *place* is updated from; "" if that is not clear."""
+    try:
+        return (await remote_of("", place))[1]
+    except RepositoryError:
+        return ""
+
+
 async def answer_of(words: Sequence[str], place: Path) -> str:
     """What ``git WORDS`` prints in *place*. Raises CalledProcessError if it fails, and as ``ask``."""
     answer = await ask(words, cwd=place)

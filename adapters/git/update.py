@@ -22,7 +22,7 @@ from adapters.git.changes import Status, in_the_way, shown
 from adapters.git.commands import alone_in, ask, output_of, said
 from adapters.git.existing import Repository
 from adapters.git.locks import free_locks
-from adapters.git.repository import parts_of, status_at
+from adapters.git.repository import parts_of, status_at, url_of
 from adapters.git.unfinished import Note, Notes, changed_since
 from adapters.git.versions import Version, Versions
 from events.errors import NeedsPerson
@@ -144,9 +144,8 @@ class _Update:
         choice = self._choose(found, "has files that git does not track, in the way of new ones")
         if choice == "keep":
             return
-        does_force = await self._clear(choice)
-        if found := await self._check_out(version, status, does_force=does_force):
-            self._choose(found, "has files in the way again", ("keep",))
+        await self._clear(choice)
+        await self._check_out(version, status, does_force=True)  # what was put aside cannot be lost
 
     async def _clean(self, version: Version, status: Status, mine: Collection[str]) -> None:
         """HEAD is there already: drop or put aside what was changed, if that was asked for in advance."""
@@ -219,28 +218,29 @@ class _Update:
         self._notes.write(Note(status.commit, version.commit, version.branch))
         way = ["-B", version.branch, "--no-track"] if version.branch else ["--detach"]
         force = ["--force"] if does_force else []
+        words = ["checkout", "--progress", "--no-recurse-submodules", *force, *way, version.commit, "--"]
         try:
-            await self._calls.run(
-                ["checkout", "--progress", "--no-recurse-submodules", *force, *way, version.commit, "--"]
-            )
+            await self._calls.run(words, url=await url_of(self._place))  # large files, and those of a partial clone
         except subprocess.CalledProcessError as error:
-            if not (found := in_the_way(output_of(error))):
+            if does_force or not (found := in_the_way(output_of(error))):
                 raise
             self._notes.remove()
             return found
-        if (
-            version.branch
-            and version.remote
-            and not await said(["config", f"branch.{version.branch}.merge"], cwd=self._place)
-        ):
-            await self._calls.run(["config", f"branch.{version.branch}.remote", version.remote])
-            await self._calls.run(["config", f"branch.{version.branch}.merge", f"refs/heads/{version.branch}"])
+        if version.remote:
+            await self._follow(version.branch, version.remote)
         self._notes.remove()
         log.info("%s is at %s now (%.10s), before at %.10s", self._name, self._ref, version.commit, status.commit)
         if (self._place / ".gitmodules").exists():
             text = "%s has submodules, which are left as they are: git -C '%s' submodule update --init --recursive"
             log.warning(text, self._name, self._place)
         return ()
+
+    async def _follow(self, branch: str, remote: str) -> None:
+        """Have ``git pull`` of a person know where *branch* comes from, unless it has been told."""
+        settings = {f"branch.{branch}.remote": remote, f"branch.{branch}.merge": f"refs/heads/{branch}"}
+        if await said(["config", f"branch.{branch}.merge"], cwd=self._place) is None:
+            for key, value in settings.items():
+                await self._calls.run(["config", key, value])
 
     async def _finish(self, note: Note) -> bool:
         """Finish the checkout that a killed update has begun. Returns False if changes in its way are kept."""

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 import msgspec
 
+from adapters.launcher.kinds.command import Command
+from adapters.launcher.kinds.download import Download
+from adapters.launcher.kinds.git import Git
+from adapters.launcher.kinds.operation import Operation
+from adapters.launcher.kinds.packages import Packages
+from adapters.launcher.kinds.server import Server
+from adapters.launcher.kinds.steps import CommandWithUndo, Steps
+from adapters.launcher.kinds.venv import Venv
 from recovery import validation
-from recovery.serialization.secret import Secret
-
-REFERENCE = "env:"
-"""How a value begins that names an environment variable."""
 
 
 class DownloadTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -62,84 +66,14 @@ class WaitTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             validation.number(name, getattr(self, name), least=0.0)
 
 
-class Operation(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", forbid_unknown_fields=True):
-    """``[[operation]]``: what every operation has.
-
-    Args:
-        name: Its name on the screen and for the other verbs; at most 200 characters.
-        needs: The names of the operations that must be done before it begins.
-        optional: Whether it may fail: the launch then succeeds all the same, and what needs it begins all the same.
-        retry: Fields of `RetryPolicy` for this operation alone, over those of `[retry]`.
-    """
-
-    name: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
-    needs: tuple[str, ...] = ()
-    optional: bool = False
-    retry: dict[str, Any] = {}
-
-
-class Download(Operation, frozen=True, kw_only=True, tag="download"):
-    """``kind = "download"``: a file. One that is there and fits is not fetched again.
-
-    Args:
-        url: Where the file is: `http://`, `https://`, or `hf://org/repo@revision/file`.
-        destination: Where it goes, below the root.
-        mirrors: Further places of the same file, asked in this order where the first cannot be reached.
-        sha256: Its SHA-256, in 64 hex digits. It is verified, and tells whether a file that is there fits.
-        size: Its bytes. They are verified.
-    """
-
-    url: str
-    destination: str
-    mirrors: tuple[str, ...] = ()
-    sha256: str | None = None
-    size: Annotated[int, msgspec.Meta(ge=0)] | None = None
-
-    @property
-    def urls(self) -> tuple[str, ...]:
-        """All places of the file; the first comes first."""
-        return (self.url, *self.mirrors)
-
-
-class Command(Operation, frozen=True, kw_only=True, tag="command"):
-    """``kind = "command"``: a program, run without a shell.
-
-    Args:
-        run: The program and its arguments.
-        cwd: The folder in which it runs, below the root.
-        creates: A file or folder below the root that the command makes. Where it is there, the command is done and is
-            not run. Where it is still not there after the command ended with 0, the command has failed. Without it,
-            each launch runs the command. Name what is made last, as half of a folder is a folder too.
-        env: Variables that are set for it besides those of the launcher. `"env:NAME"` takes the value of the
-            launcher's variable `NAME` when the command begins; a secret is given in this way alone.
-        silence: Seconds without output, processor time, and input and output of all its processes, after which the
-            command counts as stalled: it is ended, and retried. Unset, it may be silent.
-    """
-
-    run: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
-    cwd: str = "."
-    creates: str | None = None
-    env: dict[str, str] = {}
-    silence: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.silence is not None:
-            validation.number("silence", self.silence, above=0.0)
-
-    @property
-    def environment(self) -> dict[str, str | Secret]:
-        """What ``env`` says: a text, or the reference to a variable."""
-        return {name: Secret(value) if value.startswith(REFERENCE) else value for name, value in self.env.items()}
-
-
-Step: TypeAlias = Download | Command
+Step: TypeAlias = Download | Command | Git | Venv | Packages | Server | Steps
 
 
 class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The keys and tables of a plan.
 
     Args:
-        operation: What is to be done: one `[[operation]]` for each file and command.
+        operation: What is to be done: one `[[operation]]` for each.
         root: The folder of destinations and commands; relative to the plan's own folder.
         retry: Fields of `RetryPolicy`, for every operation. Unset, an operation has 5 retries, the first after 0.5 s.
         circuit: Fields of `BreakerPolicy`, for every host of downloads. It counts attempts that do not reach the host.
@@ -162,11 +96,13 @@ class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rule: tuple[dict[str, Any], ...] = ()
 
 
-KINDS: Mapping[str, type[Download | Command]] = {"download": Download, "command": Command}
+KINDS: Mapping[str, type[Operation]] = {str(kind.__struct_config__.tag): kind for kind in get_args(Step)}
+"""The kinds of operations, by their names."""
 TABLES: Mapping[str, type[msgspec.Struct]] = {
     "": Document,
     "download": DownloadTable,
     "launch": LaunchTable,
     "wait": WaitTable,
+    "operation.steps": CommandWithUndo,
 }
 """The types of a plan's tables, by their keys."""

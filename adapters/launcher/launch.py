@@ -6,8 +6,8 @@ the launch, and with it the downloads and commands that were under way, with the
 
 from __future__ import annotations
 
-import hashlib
 import logging
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -18,9 +18,9 @@ import msgspec
 
 from adapters.downloads.client import check_environment
 from adapters.downloads.space import when_full
-from adapters.launcher.arguments import command_arguments, download_arguments
-from adapters.launcher.document import Download, Step
-from adapters.launcher.done_checks import path_of
+from adapters.launcher.document import KINDS, Step
+from adapters.launcher.kinds.download import Download
+from adapters.launcher.kinds.servers import Servers
 from adapters.launcher.launcher import Launcher
 from adapters.launcher.plan import LaunchPlan
 from events.errors import JoinedElsewhere
@@ -36,6 +36,9 @@ from recovery.subscribers.evidence_extraction import extract_evidence
 
 MOST_DEATHS = 1_000_000
 """Deaths of its process after which a launch is quarantined."""
+
+CALLS = {call for kind in KINDS.values() for call in kind.CALLS}
+"""The recoverable operations that execute those of plans."""
 
 State: TypeAlias = Literal["done", "failed", "skipped"]
 
@@ -57,6 +60,13 @@ class Outcome(msgspec.Struct, frozen=True):
     def is_fine(self) -> bool:
         """Whether the launch goes on as if the operation was done."""
         return self.state == "done" or self.optional
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """The checkpoint of a launch: the *outcomes* of its operations, and the *wordings* in its plan, by name."""
+
+    outcomes: dict[str, Outcome] = {}
+    wordings: dict[str, str] = {}
 
 
 class Launch:
@@ -91,6 +101,7 @@ class Launch:
             breaker=plan.breaker,
             classifier=plan.rules,
         )
+        self._executes = {step.name: step.declare(self._launcher) for step in plan.steps}
         self.on_stop = self._launcher.on_stop
         """Called when a signal has stopped the launch, before what runs is cancelled."""
         self.outcomes: dict[str, Outcome] = {}
@@ -125,60 +136,68 @@ class Launch:
                 else:
                     return self.outcomes
 
-    def _cancel_outdated(self) -> None:
-        """Cancel what an earlier run left and the plan does not have any more; the bytes that it fetched are kept."""
+    def _cancel_outdated(self, wordings: Mapping[str, str]) -> None:
+        """Cancel what an earlier run left and the plan does not have any more; the bytes that it fetched are kept.
+
+        *wordings* are those of the operations in that run's plan, by name.
+        """
         journal = self._service.journal
         assert journal is not None
-        wanted = [[kind, [arguments, {}]] for kind, arguments in map(call_of, self._plan.steps)]
+        steps = {step.name: step for step in self._plan.steps}
         for record in journal.pending(0.0).calls:
             name = name_in_arguments(record.operation, record.arguments)
-            if (
-                name is None
-                or record.operation.startswith("steps ")
-                or [record.operation, msgspec.json.decode(record.arguments or b"")] in wanted
-            ):
+            if name is None:
+                continue
+            if name in steps and steps[name].goes_on(record.operation, wordings.get(name)):
                 continue
             if self._service.calls.cancel(record.call):
                 text = "%s: %s is changed or gone since the last run; its call %s is cancelled"
                 log.warning(text, self._plan.path, brief(name), record.call)
 
     async def _run_steps(self, _path: str) -> None:
-        self._cancel_outdated()  # before what is left resumes
-        self._service.resume()
-        saved = msgspec.convert(context.saved(default={}), dict[str, Outcome])
+        saved = msgspec.convert(context.saved(default=Progress()), Progress, from_attributes=True)
+        self._cancel_outdated(saved.wordings)  # before what is left resumes
         self.outcomes = {
             step.name: msgspec.structs.replace(outcome, optional=step.optional)
             for step in self._plan.steps
-            if (outcome := saved.get(step.name)) is not None and outcome.version == version_of(step)
+            if (outcome := saved.outcomes.get(step.name)) is not None and outcome.version == step.version
         }
-        ended = {step.name: anyio.Event() for step in self._plan.steps}
+        self._save()  # before a call begins
+        self._service.resume()
+        may_begin = {step.name: anyio.Event() for step in self._plan.steps}
+        servers = Servers(on_ready=lambda name: may_begin[name].set())
+        others = {step.name for step in self._plan.steps if not step.LASTS}
 
         async def run(step: Step) -> None:
             for need in step.needs:
-                await ended[need].wait()
+                await may_begin[need].wait()
             if step.name not in self.outcomes:
-                outcome = await self._outcome_of(step)
+                outcome = await self._outcome_of(step, servers)
                 self.outcomes[step.name] = msgspec.structs.replace(outcome, optional=step.optional)
-                context.checkpoint(self.outcomes)
-            ended[step.name].set()
+                self._save()
+            may_begin[step.name].set()
+            if others <= self.outcomes.keys():
+                servers.others_are_over.set()
 
+        if not others:
+            servers.others_are_over.set()
         async with anyio.create_task_group() as group:
             for step in self._plan.steps:
                 group.start_soon(run, step)
 
-    async def _outcome_of(self, step: Step) -> Outcome:
-        missing = [need for need in step.needs if not self.outcomes[need].is_fine]
+    def _save(self) -> None:
+        context.checkpoint(Progress(self.outcomes, {step.name: step.wording for step in self._plan.steps}))
+
+    async def _outcome_of(self, step: Step, servers: Servers) -> Outcome:
+        fine = {name for name, outcome in self.outcomes.items() if outcome.is_fine}
+        missing = [need for need in step.needs if need not in fine and (need in self.outcomes or need not in servers)]
         if missing:
-            return Outcome("skipped", f"needs {', '.join(missing)}", version_of(step))
+            return Outcome("skipped", f"needs {', '.join(missing)}", step.version)
         try:
-            if isinstance(step, Download):
-                await self._launcher.download(step.urls, step.destination, step.sha256, step.size, name=step.name)
-            else:
-                done, env = step.creates, step.environment
-                await self._launcher.run(step.run, step.cwd, env, step.silence, done, name=step.name)
+            await self._executes[step.name](servers)
         except Exception as error:  # its retries are exhausted; the other operations go on
-            return Outcome("failed", _cause_of(error), version_of(step))
-        return Outcome("done", version=version_of(step))
+            return Outcome("failed", _cause_of(error), step.version)
+        return Outcome("done", version=step.version)
 
 
 def _never(_: Exception) -> bool:
@@ -200,30 +219,9 @@ def _cause_of(error: Exception) -> str:
     return explain(failure).short
 
 
-def call_of(step: Step) -> tuple[str, list[Any]]:
-    """The recoverable operation that executes *step*, and its arguments."""
-    of = f" {step.name}" if step.retry else ""
-    if isinstance(step, Download):
-        return f"download{of}", [step.name, *download_arguments(step.urls, step.destination, step.sha256, step.size)]
-    words = command_arguments(
-        step.run, step.cwd, step.environment, step.silence, step.creates and path_of(step.creates)
-    )
-    return f"command{of}", [step.name, *words]
-
-
-def version_of(step: Step) -> str:
-    """Twelve hex digits that change with what the plan says that *step* makes."""
-    what = (
-        [step.urls, step.destination, step.sha256, step.size]
-        if isinstance(step, Download)
-        else [step.run, step.cwd, step.creates, step.env]
-    )
-    return hashlib.sha256(msgspec.json.encode([step.name, what])).hexdigest()[:12]
-
-
 def name_in_arguments(operation: str, arguments: bytes | None) -> str | None:
     """The name in the plan of a call of *operation*: the first of its *arguments*, in JSON."""
-    if operation.partition(" ")[0] not in ("download", "command", "steps") or not arguments:
+    if operation.partition(" ")[0] not in CALLS or not arguments:
         return None
     args, _ = msgspec.json.decode(arguments, type=tuple[list[Any], dict[str, Any]])
     return args[0] if args and isinstance(args[0], str) else None

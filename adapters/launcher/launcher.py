@@ -32,7 +32,7 @@ class Launcher(AllBricks):
     Args:
         service: Runs the calls; it must have a store.
         root: The folder for destinations and commands.
-        tokens: A token for a family of hosts ("huggingface", "civitai") or for one host.
+        tokens: A token for a family of hosts ("huggingface", "civitai", "github", "gitlab") or for one host.
         parallel: How many downloads run at a time.
         stall_timeout: Seconds without a byte after which a download has stalled; it is retried, and goes on from there.
         follow_links: Whether destinations may go through links that lead outside the root.

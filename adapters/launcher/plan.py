@@ -5,18 +5,16 @@ from __future__ import annotations
 import codecs
 import re
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
-from graphlib import CycleError, TopologicalSorter
-from itertools import chain
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, get_args, get_type_hints
+from typing import Literal, get_type_hints
 
 import msgspec
 
 from adapters.disk import read_plain
-from adapters.launcher.document import KINDS, REFERENCE, TABLES, Command, Document, Download, Step, WaitTable
-from adapters.launcher.limits import wrong_family, wrong_reference, wrong_url, wrong_variable
-from adapters.launcher.places import JOURNALS, wrong_places
+from adapters.launcher.document import KINDS, TABLES, Document, Step, WaitTable
+from adapters.launcher.places import JOURNALS
+from adapters.launcher.plan_checks import problems
 from events.errors import Permanent
 from recovery.configuration import breaker_of, policy_of, rules_of
 from recovery.policies.backoff import Exponential
@@ -24,13 +22,15 @@ from recovery.policies.breaker_policy import BreakerPolicy
 from recovery.policies.hosts import HOST_BREAKER
 from recovery.policies.retry import RetryPolicy
 from recovery.policies.rules import Rule
-from recovery.redact import redact
 from recovery.serialization.secret import Secret
 from recovery.suggestions import hint
-from recovery.tables import TableError
+from recovery.tables import TableError, described
 
 MOST_BYTES = 16 * 1024 * 1024
 """Bytes of a plan that are read."""
+
+OPERATION = r"operation\[(\d+)\]"
+"""The path of the table of an operation."""
 
 RETRY = RetryPolicy(max_retries=5, backoff=Exponential(0.5))
 """What ``[retry]`` changes: for every operation of the plan, with the patience of a launch."""
@@ -97,14 +97,7 @@ def load_plan(path: Path) -> LaunchPlan:
         root = (path.parent / document.root).resolve()
     except (OSError, ValueError, RuntimeError) as error:
         raise PlanError(path, "root", f"{document.root!r} is no place: {error}") from error
-    ours, follow_links = (path.resolve(), (path.parent / JOURNALS).resolve()), document.download.follow_links
-    for key, reason in chain(
-        _wrong_tokens(document.tokens),
-        _wrong_needs(document.operation),
-        _equal_commands(document.operation),
-        wrong_places(root, document.operation, ours, follow_links=follow_links),
-        _wrong_values(document.operation),
-    ):
+    for key, reason in problems(document, root, (path.resolve(), (path.parent / JOURNALS).resolve())):
         raise PlanError(path, key, reason)
     return LaunchPlan(
         path=path,
@@ -118,7 +111,7 @@ def load_plan(path: Path) -> LaunchPlan:
         tokens={family: Secret(reference) for family, reference in document.tokens.items()},
         parallel=document.download.parallel,
         stall_timeout=document.download.stall_timeout,
-        follow_links=follow_links,
+        follow_links=document.download.follow_links,
         orphans=document.launch.orphans,
     )
 
@@ -143,99 +136,36 @@ def _where(message: str, text: bytes) -> tuple[str, str]:
     if match := re.match(r"Object contains unknown field `(.+)`", reason):
         return f"{key}.{match[1]}".lstrip("."), _unknown(match[1], key, text)
     if match := re.match(r"Invalid value '(.*)'", reason):
-        return key, f"unknown kind {match[1]!r}; 'download' or 'command'"
+        meant = hint(match[1], tuple(KINDS))
+        return key, f"there is no kind {match[1]!r}; {meant.replace('it has', 'a plan has')}"
     if match := re.match(r"Invalid enum value '(.*)'", reason):
         table, _, field = key.rpartition(".")
-        choices = get_args(get_type_hints(TABLES[table])[field])
-        return key, f"must be {' or '.join(map(repr, choices))}, not {match[1]!r}"
+        value = get_type_hints(_table_at(table, text))[field]
+        return key, f"must be {described(value)}, not {match[1]!r}"
     if match := re.match(r"(\w+) (must be .+)", reason):  # of a table's own checks
         return f"{key}.{match[1]}", match[2]
     return key, reason[:1].lower() + reason[1:]
 
 
+def _table_at(table: str, text: bytes) -> type[msgspec.Struct]:
+    """The type of the *table* at that path in *text*."""
+    if match := re.fullmatch(OPERATION, table):
+        return KINDS[tomllib.loads(text.decode())["operation"][int(match[1])]["kind"]]
+    return TABLES[re.sub(r"\[\d+\]", "", table)]
+
+
 def _unknown(name: str, table: str, text: bytes) -> str:
     """Why the key *name* is not in the *table* at that path in *text*, and which key or table was meant."""
-    if number := re.fullmatch(r"operation\[(\d+)\]", table):
-        kind = tomllib.loads(text.decode())["operation"][int(number[1])]["kind"]
-        known = ("kind", *KINDS[kind].__struct_fields__)
-    else:
-        known = TABLES[table].__struct_fields__
+    known = _table_at(table, text).__struct_fields__
+    if re.fullmatch(OPERATION, table):
+        known = ("kind", *known)
     suggestion = hint(name, known)
     if suggestion.startswith("it has "):
-        homes = [f"[{key}] has it" for key, one in TABLES.items() if key and name in one.__struct_fields__]
+        homes = [
+            f"[{key}] has it" for key, one in TABLES.items() if key.isidentifier() and name in one.__struct_fields__
+        ]
         homes += [
             f"operations of kind {kind!r} have it" for kind, one in KINDS.items() if name in one.__struct_fields__
         ]
         suggestion = homes[0] if homes else suggestion
     return f"there is no such key; {suggestion}"
-
-
-# These checks yield each problem as its key and reason. Only the first is reported, and may be the cause of the others.
-
-
-def _wrong_tokens(tokens: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    for family, reference in tokens.items():
-        if (reason := wrong_family(family) or wrong_reference(reference)) is not None:
-            yield f"tokens.{family}", reason
-
-
-def _wrong_needs(steps: Sequence[Step]) -> Iterator[tuple[str, str]]:
-    numbers: dict[str, int] = {}
-    for number, step in enumerate(steps):
-        first = numbers.setdefault(step.name, number)
-        if first != number:
-            yield f"operation[{number}].name", f"{step.name!r} is operation[{first}] already"
-    for number, step in enumerate(steps):
-        for need in step.needs:
-            if need not in numbers:
-                meant = hint(need, tuple(numbers))
-                near = f"; {meant}" if meant.startswith("did you mean") else ""
-                yield f"operation[{number}].needs", f"there is no operation {need!r}{near}"
-    try:
-        TopologicalSorter({step.name: step.needs for step in steps}).prepare()
-    except CycleError as error:
-        cycle: list[str] = error.args[1]
-        first = min(numbers[name] for name in cycle)
-        yield f"operation[{first}].needs", f"a cycle: {' -> '.join(reversed(cycle))}"
-
-
-def _equal_commands(steps: Sequence[Step]) -> Iterator[tuple[str, str]]:
-    """Commands that are the same and may run at once, of which a launcher rejects the second."""
-    needs, before = {step.name: step.needs for step in steps}, dict[str, set[str]]()
-    for name in TopologicalSorter(needs).static_order():
-        before[name] = {*needs[name], *chain.from_iterable(before[need] for need in needs[name])}
-    equal: dict[tuple[tuple[str, ...], Path], list[int]] = {}
-    for number, step in enumerate(steps):
-        if isinstance(step, Command):
-            others = equal.setdefault((step.run, Path(step.cwd)), [])
-            for other in others:
-                if steps[other].name not in before[step.name] and step.name not in before[steps[other].name]:
-                    reason = f"is the command of operation[{other}], in the same folder; let one of them need the other"
-                    yield f"operation[{number}].run", reason
-            others.append(number)
-
-
-def _wrong_values(steps: Sequence[Step]) -> Iterator[tuple[str, str]]:
-    for number, step in enumerate(steps):
-        for field, reason in _wrong_source(step) if isinstance(step, Download) else _wrong_command(step):
-            yield f"operation[{number}].{field}", reason
-
-
-def _wrong_source(step: Download) -> Iterator[tuple[str, str]]:
-    for number, url in enumerate(step.urls):
-        field = f"mirrors[{number - 1}]" if number else "url"
-        if (reason := wrong_url(url)) is not None:
-            yield field, f"{redact(url)!r} {reason}"
-        if url in step.urls[:number]:
-            yield field, f"{redact(url)!r} is named twice"
-    if step.sha256 is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", step.sha256):
-        yield "sha256", "must be 64 hex digits"
-
-
-def _wrong_command(step: Command) -> Iterator[tuple[str, str]]:
-    if not step.run[0] or any("\0" in word for word in step.run):
-        yield "run", "names no program, or has a null character, which no system passes on"
-    for name, value in step.env.items():
-        reason = wrong_reference(value) if value.startswith(REFERENCE) else wrong_variable(name, value)
-        if reason is not None:
-            yield f"env.{name}", reason

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import monotonic
 
+from adapters.launcher.notes import note_words, saved_note
 from adapters.launcher.screen import detail, named, progress, running, wait
 from adapters.launcher.view import LaunchView, Line
 from events.circuit_events import CircuitClosed, CircuitHalfOpened
@@ -137,7 +138,7 @@ class ProgressLines:
         """How *line* stands; "" for what has not begun, is over, or waits for an incident, which is one thing."""
         match line.state:
             case "running":
-                return progress(line, now) or running(line, now) or "running"
+                return progress(line, now) or note_words(line.note) or running(line, now) or "running"
             case "waiting" if not line.incident:
                 return wait(line, now)
             case "paused" if not line.incident:
@@ -153,7 +154,9 @@ def _of_the_plan(event: Event, line: Line | None) -> str:
         case OperationSucceeded():
             far = detail(line, event.at, set()) if line is not None else ""
             return f"done, {far}" if far else "done"
-        case FailureClassified() | CheckpointSaved() | OperationRecovered() | OperationInterrupted():
+        case CheckpointSaved(data=data):
+            return note_words(saved_note(data))
+        case FailureClassified() | OperationRecovered() | OperationInterrupted():
             return ""  # the outcome follows, the heartbeat says how far it is, and the last line that it was stopped
         case CallEvent():
             explained = explain(event)

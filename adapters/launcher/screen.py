@@ -10,6 +10,7 @@ from time import monotonic
 from msgspec.structs import replace
 
 from adapters.launcher.incidents import IncidentLine
+from adapters.launcher.notes import ServerNote, note_words
 from adapters.launcher.progress import progress_words
 from adapters.launcher.view import LaunchView, Line
 from events.event import FOREVER
@@ -35,6 +36,12 @@ STYLES = {
     "skipped": "magenta",
     "cancelled": "magenta",
     "left": "yellow",
+    "starting": "cyan",
+    "ready": "green",
+    "busy": "cyan",
+    "refused": "yellow",
+    "restarting": "yellow",
+    "parked": "yellow",
 }
 SIGNS = {"queued": "·", "running": "▶", "waiting": "…", "paused": "‖", "done": "✓", "failed": "✗"}
 
@@ -52,10 +59,10 @@ def launch_table(view: LaunchView, now: float, console: Console, *, is_cut: bool
     or gave up with it, one is shown and the others are counted.
     """
     is_wide = console.width >= WIDE
-    done = {line.name for line in view.lines.values() if line.state == "done"}
+    done = {line.name for line in view.lines.values() if line.state == "done" or line.is_serving}
     table = Table(
         Column("operation", no_wrap=True, overflow="ellipsis", min_width=12, max_width=24 if is_wide else 20),
-        Column("state", no_wrap=True, width=11),
+        Column("state", no_wrap=True, width=12),
         Column("tries", no_wrap=True, justify="right"),
         *([Column("progress", no_wrap=True, width=12)] if is_wide else ()),
         Column("how it stands", no_wrap=is_cut, overflow="ellipsis" if is_cut else "fold", ratio=1),
@@ -113,10 +120,11 @@ def _folded(lines: Iterable[Line]) -> list[Line]:
 
 def _cells(line: Line, now: float, done: set[str], *, is_short: bool) -> tuple[RenderableType, ...]:
     resumed = f" (+{counted(line.resumed, 'restart')})" if line.resumed else ""
-    style = STYLES["skipped" if line.optional and line.state == "failed" else line.state]
+    word = state_word(line)
+    style = STYLES["skipped" if line.optional and line.state == "failed" else word]
     return (
         Text(brief(line.name)),
-        Text(f"{SIGNS.get(line.state, ' ')} {line.state}", style=style),
+        Text(f"{SIGNS.get(line.state, ' ')} {word}", style=style),
         Text(str(line.attempts or "")),
         _bar(line),
         Text(
@@ -124,6 +132,15 @@ def _cells(line: Line, now: float, done: set[str], *, is_short: bool) -> tuple[R
             style="dim" if line.state in ("done", "queued") else "",
         ),
     )
+
+
+def state_word(line: Line) -> str:
+    """The state of *line* in a word; a server starts, is ready, restarts, or is parked until a person answers."""
+    if line.lasts and line.state == "running":
+        return line.note.server if isinstance(line.note, ServerNote) else "starting"
+    if line.lasts and line.state == "waiting":
+        return "restarting" if line.bound == "in" else "parked"
+    return line.state
 
 
 def _bar(line: Line) -> RenderableType:
@@ -140,7 +157,7 @@ def detail(line: Line, now: float, done: set[str], *, is_short: bool = False) ->
             missing = [need for need in line.needs if need not in done]
             return f"needs {', '.join(missing)}" if missing else ""
         case "running":
-            return progress(line, now, is_short=is_short) or running(line, now)
+            return progress(line, now, is_short=is_short) or note_words(line.note) or running(line, now)
         case "waiting" | "paused" if line.incident:
             return f"waits for incident {line.incident}"
         case "waiting":

@@ -10,12 +10,15 @@ from typing import Any, Literal, TypedDict, Unpack
 from urllib.parse import urlsplit
 
 import anyio
+import msgspec
 
 from adapters.launcher.arguments import InvalidRequestError, check_variables, words_of
 from adapters.launcher.bricks import Bricks
+from adapters.launcher.notes import ServerNote
 from adapters.launcher.variables import value_of
 from adapters.servers.restarts import RestartPolicy
-from adapters.servers.server import OnStuck, Server, Settings, restart_question
+from adapters.servers.server import Server, restart_question
+from adapters.servers.settings import OnStuck, Settings, State
 from adapters.servers.supervisor import Supervisor
 from events.errors import CallRejectedError, JoinedElsewhere
 from recovery import context
@@ -178,7 +181,16 @@ class ServerBrick(Bricks):
         attempt = context.current.get()
         assert attempt is not None  # a resumable call has a context
         server.call = attempt.call.id
-        await server.live()
+
+        def note(state: State) -> None:
+            if server.is_ready:
+                attempt.checkpoint(msgspec.json.encode(ServerNote(state, server.url)))
+
+        server.on_state = note
+        try:
+            await server.live()
+        finally:
+            server.on_state = None
 
     def _secret(self, variable: str, secret: Secret) -> str | Secret:
         return value_of(self.service.calls, variable, secret.reference)

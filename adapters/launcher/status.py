@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from adapters.launcher.incidents import IncidentLine
-from adapters.launcher.launch import Outcome, name_in_arguments
+from adapters.launcher.launch import Outcome, Progress, name_in_arguments
 from adapters.launcher.progress import Transfer, saved_transfer
 from adapters.sqlite.files import side_files
 from adapters.sqlite.lock import written_files
@@ -284,7 +284,7 @@ def _status(record: CallRecord, run: Run | None, living: set[str], *, is_readabl
         waits_for=record.waits_for or (PERSON if record.asks_person else ""),
         deadline=wall(record.deadline),
         pid=0 if run is None else run.pid,
-        is_resumable=record.is_resumable,
+        is_resumable=record.is_resumable or bool(record.idempotency_key),
         outcomes=outcomes,
         transfer=saved_transfer(record.saved) if record.operation.partition(" ")[0] == "download" else None,
     )
@@ -308,6 +308,6 @@ def _outcomes(record: CallRecord) -> dict[str, Outcome]:
     if record.operation != "launch" or record.saved is None:
         return {}
     try:
-        return msgspec.json.decode(record.saved, type=dict[str, Outcome])
+        return msgspec.json.decode(record.saved, type=Progress).outcomes
     except (msgspec.DecodeError, UnicodeError, RecursionError):  # an operation of another program
         return {}

@@ -157,7 +157,8 @@ class StepRun:
         before, needed = self._steps[name].before, None
         if before is not None:
             try:
-                needed = plain(f"before= of step {name!r}", await self._recovered("step", name, self._call(before)))
+                found = await self._recovered("step", f"{name} (before)", self._call(before))
+                needed = plain(f"before= of step {name!r}", found)
             except Exception as error:
                 await self._give_up(name, error)
                 return
@@ -232,7 +233,8 @@ class StepRun:
     async def _ask_person(self, asked: saga.Asked, sentence: str, choices: tuple[str, ...], why: str) -> None:
         """Raise the question; the launcher parks the call until it is answered, and then makes another attempt."""
         question = f"{asked}:{self._what}"
-        self._calls.reopen(question, brief(why))  # an answer of earlier does not count
+        if self._calls.is_answered(question):  # of an earlier run: it must not count
+            self._calls.reopen(question, brief(why))
         await self._commit(msgspec.structs.replace(self._record, asked=asked))
         remedy = Remedy(brief(sentence), question=question, kind="choice", choices=choices)
         raise NeedsPerson(brief(sentence), remedy=remedy) from None

@@ -7,9 +7,10 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from adapters.launcher.document import Download, Step
+from adapters.launcher.document import Step
 from adapters.launcher.incidents import OF_CIRCUITS, IncidentLine
 from adapters.launcher.launch import Outcome, name_in_arguments
+from adapters.launcher.notes import Note, ServerNote, saved_note
 from adapters.launcher.progress import Samples, Transfer, rate, saved_transfer, with_sample
 from events.event import FOREVER, CallEvent, Event
 from events.operation_events import (
@@ -46,7 +47,8 @@ class Line(msgspec.Struct):
     Its attempt began at *began*, with *start* bytes that earlier ones had received, and has the *samples* since. Its
     wait began at *since*, its delay ends at *until*, which means what *bound* says, and its wait ends at *deadline* at
     the latest, all on the clock of the events. *left* is the rest of the delay in seconds while it is paused.
-    *incident* is the host, or the operation, of the incident that it waits for, or that it gave up with.
+    *incident* is the host, or the operation, of the incident that it waits for, or that it gave up with. A server
+    *lasts*; *note* is what its latest attempt, or that of steps, has saved.
     """
 
     name: str
@@ -69,6 +71,13 @@ class Line(msgspec.Struct):
     samples: Samples = ()
     why: str = ""
     incident: str = ""
+    lasts: bool = False
+    note: Note | None = None
+
+    @property
+    def is_serving(self) -> bool:
+        """Whether it is a server that is ready."""
+        return self.state == "running" and isinstance(self.note, ServerNote)
 
     @property
     def is_over(self) -> bool:
@@ -85,12 +94,12 @@ class Line(msgspec.Struct):
             case OperationStarted():
                 self._end_wait("running")
                 self.attempts = max(self.attempts, event.attempt)
-                self.began, self.start = event.at, self.offset
+                self.began, self.start, self.note = event.at, self.offset, None
                 self.samples = ((event.at, self.offset),) if self.offset else ()
             case FailureClassified():
                 self.failures.append(explain(event).sentence)
             case RetryScheduled(after=after, retry=retry):
-                self._wait(event.at, after, f"retry {retry}", "in")
+                self._wait(event.at, after, f"{'restart' if self.lasts else 'retry'} {retry}", "in")
                 self.why = explain(event).short
             case Parked(asks_person=True, why=why):
                 self._wait(event.at, 0.0, why, "causes")
@@ -109,6 +118,8 @@ class Line(msgspec.Struct):
             case CheckpointSaved(data=data):
                 if (transfer := saved_transfer(data)) is not None:
                     self._advance(event.at, transfer)
+                else:
+                    self.note = saved_note(data)
             case OperationResumed(after=after):
                 self.resumed += 1
                 self._wait(event.at, after, "what is left of its delay", "in")
@@ -150,7 +161,8 @@ class LaunchView:
                 name=step.name,
                 needs=step.needs,
                 optional=step.optional,
-                size=step.size if isinstance(step, Download) else None,
+                size=step.size_in_bytes,
+                lasts=step.LASTS,
             )
             for step in steps
         }

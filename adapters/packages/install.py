@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from adapters.packages.frozen import (
-    TOOL,
+    Environment,
     Restoration,
     are_met,
     breakage,
@@ -26,7 +26,7 @@ from adapters.packages.frozen import (
     restoration,
 )
 from adapters.packages.notes import FOLDER, Note, NoteFile, turn
-from adapters.packages.runs import Request, Runs, check, look_at
+from adapters.packages.runs import NoInstallerError, Request, Runs, check, look_at
 from adapters.packages.tools import Tool, Way, problem_of
 from adapters.processes.command import run_command
 from events.errors import Permanent
@@ -69,6 +69,8 @@ async def install(request: Request) -> Installed:
     """
     environment = await look_at(request.python)
     folder = Path(environment.prefix, FOLDER)
+    if not NoteFile(folder).path.exists() and are_met(request.requirements, environment):
+        return Installed()
     folder.mkdir(exist_ok=True)
     async with turn(folder, request.name, environment.prefix):
         return await _Install(request, folder).run()
@@ -82,39 +84,37 @@ class _Install:
         self._folder = folder
         self._file = NoteFile(folder)
         self._name = request.name
-        self._runs = Runs(request)
+        self._runs = Runs(request, folder)
 
     async def run(self) -> Installed:
-        wanted = self._request.requirements
-        note = await self._heal()
+        note, wanted = await self._heal(), self._request.requirements
+        before = await self._runs.look(does_verify=True)
         if note is None:
-            if are_met(wanted, await self._runs.look()):
+            if are_met(wanted, before):
                 return Installed()
-            frozen = freeze(await self._runs.look(does_verify=True))
-            note = self._file.write(
-                Note(
-                    request=self._request.key,
-                    name=self._name,
-                    frozen=frozen,
-                    logs=str(self._request.logs),
-                    files=self._runs.files,
-                )
-            )
-        tool = await self._runs.tool()
-        if note.checked is None:
-            note = self._file.write(msgspec.structs.replace(note, checked=await check(tool)))
-        assert note.checked is not None
+            note = self._file.write(self._note(before))
         try:
-            if not are_met(wanted, await self._runs.look()):  # a killed run may have come so far
-                await self._runs.upgrade(tool)
+            tool = await self._runs.tool(before)
+        except NoInstallerError:
+            if note.checked is None:  # nothing is installed
+                self._file.remove()
+            raise
+        if (checked := note.checked) is None:
+            checked = await check(tool)
+            note = self._file.write(msgspec.structs.replace(note, checked=checked))
+        try:
+            if not are_met(wanted, before):  # a killed run may have come so far
+                await self._runs.upgrade(tool, before)
                 await self._install(tool, note)
-            await self._put_back_lost(tool, note)
+            now = await self._runs.look(does_verify=True)
+            if lost := tuple(one.text for name, one in note.frozen.items() if name not in freeze(now)):
+                await self._restore(tool, note, lost)  # a killed run has uninstalled it
+                now = await self._runs.look(does_verify=True)
         except Exception as error:
             await self._undo(tool, note, error)
             raise
-        now = freeze(await self._runs.look(does_verify=True))
-        changed = changes(note.frozen, now)
-        if broke := breakage(note.frozen, now, (note.checked, await check(tool)), self._request.protect):
+        changed = changes(note.frozen, freeze(now))
+        if broke := breakage(note.frozen, freeze(now), (checked, await check(tool)), self._request.protect):
             reason = f"{_shown(changed)} broke other packages: {'; '.join(broke)}"
             await self._put_back(tool, msgspec.structs.replace(note, broke=reason))
             raise self._broken(reason)
@@ -124,6 +124,11 @@ class _Install:
             installed={name: version for name, (before, version) in changed.items() if not before},
             changed={name: versions for name, versions in changed.items() if versions[0]},
         )
+
+    def _note(self, before: Environment) -> Note:
+        request = self._request
+        logs, files = str(request.logs), self._runs.files
+        return Note(request=request.key, name=request.name, logs=logs, files=files, frozen=freeze(before))
 
     # what an earlier install left
 
@@ -136,26 +141,27 @@ class _Install:
         await run_command(
             note.name, ["true"], cwd=self._folder, logs=Path(note.logs), orphans="end", files=note.files, is_done=_yes
         )
-        note = self._file.write(msgspec.structs.replace(note, logs=str(self._request.logs), files=self._runs.files))
-        await self._remove_husks(note)
+        note = msgspec.structs.replace(note, logs=str(self._request.logs), files=self._runs.files)
+        self._file.write(note)
+        self._remove_husks(note, await self._runs.look(does_verify=True))
+        now = await self._runs.look(does_verify=True)
         if note.request == self._request.key and not note.is_undone:
-            if spoilt := damaged(note.frozen, freeze(await self._runs.look(does_verify=True))):
-                tool = await self._runs.tool()
+            if spoilt := damaged(note.frozen, freeze(now)):
+                tool = await self._runs.tool(now)
                 await self._runs.run(tool.uninstall(spoilt))
             return note
-        await self._put_back(await self._runs.tool(), note)
+        await self._put_back(await self._runs.tool(now), note)
         if note.request == self._request.key and note.broke:
             raise self._broken(note.broke)
         return None
 
-    async def _remove_husks(self, note: Note) -> None:
+    def _remove_husks(self, note: Note, environment: Environment) -> None:
         """Remove what pip does not know how to uninstall: it would count as installed."""
-        environment = await self._runs.look(does_verify=True)
         husks = [Path(one) for one in environment.leftovers]
         for one in environment.distributions:
             then = note.frozen.get(one.key)
             was_there = then is not None and then.version == one.version and not then.is_whole
-            if one.is_own and one.lacks and not was_there and (not one.has_metadata or one.key == TOOL):
+            if one.is_own and one.lacks and not was_there and not one.has_metadata:
                 husks.append(Path(one.folder))
         for husk in husks:
             log.warning("%s: %s is half of a package, and is removed", self._name, husk)
@@ -185,11 +191,6 @@ class _Install:
             if back.new:
                 await self._runs.run(tool.uninstall(back.new))
         raise self._not_back(note, back.install)
-
-    async def _put_back_lost(self, tool: Tool, note: Note) -> None:
-        """Install what a killed run has uninstalled, and this one has not installed again."""
-        now = freeze(await self._runs.look())
-        await self._restore(tool, note, tuple(one.text for name, one in note.frozen.items() if name not in now))
 
     async def _restore(self, tool: Tool, note: Note, texts: tuple[str, ...]) -> None:
         if not texts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,7 +13,7 @@ import msgspec
 
 from adapters.packages.frozen import TOOL, Environment, conflict
 from adapters.packages.requirements import Requirements
-from adapters.packages.tools import VARIABLES, Problem, Tool, Way, is_old, next_way, problem_of
+from adapters.packages.tools import VARIABLES, Problem, Tool, Way, is_old, next_way, problem_of, refusals
 from adapters.packages.venv import uv
 from adapters.processes.command import SilentCommandError, run_command
 from adapters.processes.query import query
@@ -91,19 +92,26 @@ async def look_at(python: Path, *, does_verify: bool = False) -> Environment:
 
 
 class Runs:
-    """The runs of pip or uv for one request. Only one may be under way."""
+    """The runs of pip or uv for one request. Only one may be under way.
 
-    def __init__(self, request: Request) -> None:
+    Args:
+        request: What is to be installed.
+        folder: For a file of pip.
+    """
+
+    def __init__(self, request: Request, folder: Path) -> None:
         self._request = request
+        self._log = folder / "pip.log"
         self.files = f"packages-{request.key[-16:]}"
 
-    async def tool(self) -> Tool:
-        """What installs. Raises NoInstallerError if there is nothing."""
-        environment = await self.look()
+    async def tool(self, environment: Environment) -> Tool:
+        """What installs into *environment*. Raises NoInstallerError if there is nothing."""
         python, wanted = str(self._request.python), self._request.tool
         pip = environment.packages().get(TOOL)
-        if wanted != "uv" and pip is not None and not pip.lacks:
-            return Tool("pip", python)
+        if wanted != "uv" and pip is not None:
+            if (await query([python, "-I", "-m", "pip", "--version"], timeout=ANSWER_TIMEOUT)).code == 0:
+                return Tool("pip", python)
+            shutil.rmtree(pip.folder)  # a killed upgrade left it; ensurepip would take it for one that works
         if wanted != "pip" and (program := uv()):
             return Tool("uv", python, program)
         if wanted != "uv" and environment.has_ensurepip:
@@ -116,16 +124,24 @@ class Runs:
     async def run(self, argv: list[str], env: Mapping[str, str | Secret] | None = None) -> None:
         """Run a command that changes the environment."""
         request = self._request
-        await run_command(
-            request.name,
-            argv,
-            cwd=request.cwd,
-            logs=request.logs,
-            env={**VARIABLES, **(env or {})},
-            silence=SILENCE,
-            orphans="end",
-            files=self.files,
-        )
+        try:
+            await run_command(
+                request.name,
+                argv,
+                cwd=request.cwd,
+                logs=request.logs,
+                env={**VARIABLES, "PIP_LOG": str(self._log), **(env or {})},
+                silence=SILENCE,
+                orphans="end",
+                files=self.files,
+            )
+        except subprocess.CalledProcessError as error:
+            if self._log.exists():
+                with self._log.open(encoding="utf-8", errors="replace") as lines:
+                    error.stderr = refusals(lines) + error.stderr
+            raise
+        finally:
+            self._log.unlink(missing_ok=True)
 
     async def look(self, *, does_verify: bool = False) -> Environment:
         """The environment as it is now."""
@@ -148,9 +164,10 @@ class Runs:
             except (subprocess.CalledProcessError, SilentCommandError) as error:
                 said = "" if isinstance(error, SilentCommandError) else str(error.stderr)
                 problem = problem_of(said) if said else "unreachable"
-                problem = "refused" if is_exact and problem == "missing" else problem
+                problem = "refused" if is_exact and problem in ("missing", "conflict") else problem
                 if (following := next_way(way, problem, len(indexes))) is None:
-                    self._explain(error, said, problem, way)
+                    if not is_exact:
+                        self._explain(error, said, problem, way)
                     raise
                 other = f"index {following.index + 1}" if following.index != way.index else "wheels alone"
                 log.warning("%s: %s; %s is tried", self._request.name, WHY[problem], other)
@@ -168,9 +185,9 @@ class Runs:
             cure = "change the requirements, or what is protected (protect=)"
             raise PackageConflictError(f"{name} cannot be installed: {reason}; {cure}") from error
 
-    async def upgrade(self, tool: Tool) -> None:
+    async def upgrade(self, tool: Tool, environment: Environment) -> None:
         """Upgrade a pip that cannot go on with a download that broke off; a failure does not matter much."""
-        found = (await self.look()).packages().get(TOOL)
+        found = environment.packages().get(TOOL)
         if tool.name != "pip" or not self._request.may_upgrade_pip or found is None or not is_old(found.version):
             return
         try:

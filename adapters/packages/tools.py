@@ -18,11 +18,17 @@ Problem: TypeAlias = Literal["refused", "unreachable", "build", "conflict", "mis
 
 PROBLEMS: dict[str, Problem] = {
     "index-refused": "refused",
+    "index-login": "refused",
     "pip-build": "build",
     "pip-conflict": "conflict",
     "pip-missing": "missing",
+    "pip-python": "missing",
 }
 """By the rules that recognize them."""
+
+FETCH = "Could not fetch URL "
+
+MOST_REFUSALS = 20
 
 LEAST_PIP = (25, 2)
 """The first pip that goes on with a download that broke off."""
@@ -113,6 +119,12 @@ def problem_of(output: str) -> Problem:
     if rule.category in (Category.TRANSIENT, Category.UNREACHABLE, Category.RATE_LIMITED):
         return "unreachable"
     return PROBLEMS.get(rule.name, "other")
+
+
+def refusals(log: Iterable[str]) -> str:
+    """Why pip could not read pages of an index: lines of its log. It prints them only with ``-vv``."""
+    found = dict.fromkeys(FETCH + line.partition(FETCH)[2].strip() for line in log if FETCH in line)
+    return "".join(f"{line}\n" for line in list(found)[-MOST_REFUSALS:] if ": 404 " not in line)
 
 
 def is_old(version: str) -> bool:

@@ -84,17 +84,15 @@ async def run_command(
         argv: The program and its arguments.
         cwd: The folder it runs in.
         logs: The folder for its output.
-        env: Variables that its environment has beside those of this process; ``None`` takes one of those away. Values
-            are never logged; the output is redacted of each ``Secret``, and of each text whose name is that of a secret
-            (``HF_TOKEN``).
+        env: Variables that its environment has beside those of this process, without those that are ``None``. They are
+            never logged: the output is redacted of each ``Secret``, and of texts named as secrets are (``HF_TOKEN``).
         silence: Seconds without output, processor time, and input and output of all its processes, after which it is
             ended; ``None`` for no limit. What waits for an answer from elsewhere is silent, too.
         orphans: What becomes of the command of a launcher that was killed: it is waited for ("wait"), ended ("end"), or
             waited for if it has the same *argv*, and else ended ("adopt").
         grace: Seconds from SIGTERM to SIGKILL for its processes, once it must end.
         on_output: Called with each line of its output, redacted.
-        files: Names its files in *logs*, by default *name*. Of two commands with the same one, the second waits for the
-            first.
+        files: Names its files in *logs*, by default *name*. Commands with the same one wait for each other.
         is_done: Asked just before the command is started, once no other launcher and no orphan runs it: if it is done
             by then, it is not run.
         hold: For a server, of which nothing stays when it ends. Called with its processes once it runs, and with

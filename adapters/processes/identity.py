@@ -56,6 +56,14 @@ def is_alive(process: psutil.Process) -> bool:
         return False
 
 
+def is_living(pid: int) -> bool:
+    """Whether the process *pid* runs, as ``is_alive``."""
+    try:
+        return is_alive(psutil.Process(pid))
+    except psutil.Error:
+        return False
+
+
 def age_of(process: psutil.Process) -> str:
     """How long *process* has been running, for a message: "42 s", "7 min", "3 h"."""
     try:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from anyio.from_thread import BlockingPortal
 
-from adapters.servers.server import Server, State
+from adapters.servers.server import Server
+from adapters.servers.settings import State
 
 
 class BlockingServer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import random
 import socket
 from collections.abc import Iterator
 from contextlib import suppress
@@ -15,6 +16,9 @@ from recovery.installation import extra
 
 with extra("launcher"):
     import psutil
+
+PORTS = range(10_000, 32_768)
+"""The ports to choose from: below those that systems give to outgoing connections, which come and go."""
 
 MOST_BYTES = 64
 
@@ -38,29 +42,32 @@ def is_free(port: int, host: str) -> bool:
 
 
 def free_port(host: str) -> int:
-    """A port on which a server of *host* could listen now."""
-    while True:
-        with socket.socket() as server:
-            server.bind(("127.0.0.1", 0))
-            port: int = server.getsockname()[1]
-        if is_free(port, host):
+    """A port on which a server of *host* could listen now. Raises OSError if there is none."""
+    for _ in range(len(PORTS)):
+        if is_free(port := random.choice(PORTS), host):  # no secret
             return port
+    raise OSError(errno.EADDRINUSE, f"no port of {PORTS.start} to {PORTS.stop - 1} is free")
+
+
+def listeners(port: int) -> list[int]:
+    """The ids of the processes that listen on *port*, as far as the system tells: not those of other users."""
+    try:
+        found = psutil.net_connections("tcp")
+    except psutil.Error:  # macOS tells them to root alone
+        return []
+    return [
+        one.pid
+        for one in found
+        if one.status == psutil.CONN_LISTEN and one.laddr and one.laddr.port == port and one.pid
+    ]
 
 
 def holder_of(port: int) -> str:
     """Which process listens on *port*, for a message."""
-    try:
-        pids = [
-            one.pid
-            for one in psutil.net_connections("tcp")
-            if one.status == psutil.CONN_LISTEN and one.laddr and one.laddr.port == port and one.pid
-        ]
-        process = psutil.Process(pids[0]) if pids else None
-        if process is not None:
-            return f"process {process.pid} ({process.name()})"
-    except psutil.Error:
-        pass  # it is over, or the system does not tell
-    return "another process, perhaps of another user"
+    with suppress(psutil.Error):  # it is over
+        for pid in listeners(port):
+            return f"process {pid} ({psutil.Process(pid).name()})"
+    return "another process, perhaps of another user,"
 
 
 class LastPort:

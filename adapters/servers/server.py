@@ -3,54 +3,23 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Literal, TypeAlias, get_args
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
 import anyio
 import msgspec
 
-from adapters.servers.restarts import History, RestartPolicy
+from adapters.processes.identity import is_living
+from adapters.servers.restarts import History
+from adapters.servers.run import Run
+from adapters.servers.settings import Settings, State, with_port
 from events.errors import NeedsPerson
-from recovery import validation
-from recovery.serialization.secret import Secret
-
-OnStuck: TypeAlias = Literal["notify", "restart"]
-State: TypeAlias = Literal["starting", "ready", "busy", "refused", "restarting", "asking", "stopped", "gone"]
 
 log = logging.getLogger("recovery.launch")
 
 
 class ServerGoneError(NeedsPerson):
     """A server has ended, and is not started again unless a person says so. The message has its last lines."""
-
-
-class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """What a server is started with; ``Launcher.server`` says what the fields mean."""
-
-    name: str
-    argv: Sequence[str]
-    ready: str
-    port: int | Literal["auto"]
-    env: Mapping[str, str | Secret]
-    cwd: Path
-    logs: Path
-    restarts: RestartPolicy
-    ready_timeout: float = 600.0
-    on_stuck: OnStuck = "notify"
-    on_output: Callable[[str], object] | None = None
-    on_missing_module: Callable[[str], Awaitable[bool]] | None = None
-    every: float = 5.0
-    grace: float = 10.0
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.restarts, RestartPolicy):
-            raise TypeError(f"restarts must be a RestartPolicy, not {self.restarts!r}")
-        validation.number("ready_timeout", self.ready_timeout, above=0.0)
-        validation.choice("on_stuck", self.on_stuck, get_args(OnStuck))
-        validation.number("every", self.every, above=0.0)
-        validation.number("grace", self.grace)
 
 
 class Server:
@@ -82,11 +51,12 @@ class Server:
         """Why it has ended for good."""
         self.starts = 0
         """How often it was started; that of an adopted server counts."""
+        self.on_state: Callable[[State], object] | None = None
+        """Called with each new state."""
         self._settings = settings
         self._changed = anyio.Event()
         self._history = History()
-        self._run_scope: anyio.CancelScope | None = None
-        self._wants_restart = False
+        self._run: Run | None = None
 
     def __repr__(self) -> str:
         return f"<Server {self.name}: {self.state}, {self.url or 'not started'}>"
@@ -101,8 +71,8 @@ class Server:
 
     @property
     def is_ready(self) -> bool:
-        """Whether it has been ready since its latest start, and lives."""
-        return self.state in ("ready", "busy", "refused")
+        """Whether it has been ready since its latest start, lives, and does not refuse connections."""
+        return self.state in ("ready", "busy") and self.pid is not None and is_living(self.pid)
 
     async def until_ready(self) -> None:
         """Wait until it is ready, also after a restart.
@@ -132,24 +102,20 @@ class Server:
         Args:
             why: For the log.
         """
-        if self._run_scope is not None and not self._wants_restart:
+        if self._run is not None and not self._run.wants_restart:
             log.warning("%s is ended and started again: %s", self.name, why)
-            self._wants_restart = True
             self._set("restarting")
-            self._run_scope.cancel()
+            self._run.restart()
 
     def _set(self, state: State) -> None:
         if state != self.state:
             self.state = state
             self._changed.set()
             self._changed = anyio.Event()
+            if self.on_state is not None:
+                self.on_state(state)
 
 
 def restart_question(name: str) -> str:
     """The question whether the server *name*, whose restarts are used up, is started again."""
     return f"restart:{name}"
-
-
-def with_port(text: str, port: int) -> str:
-    """*text* with the port in the place of ``{port}``."""
-    return text.replace("{port}", str(port))

@@ -1,33 +1,27 @@
-"""Run a server: find a port, start it, probe it until it ends, and decide what follows."""
+"""Keep a server running for a block: choose its port, run it, and decide what follows when it has ended."""
 
 from __future__ import annotations
 
 import logging
-import subprocess
-import time
-from collections import deque
 from collections.abc import Callable
 from typing import NoReturn
-from urllib.parse import urlsplit
 
 import anyio
-import anyio.to_thread
 
-from adapters.processes.command import run_command
-from adapters.processes.running import Reminder, file_name
-from adapters.processes.silence import SilenceWatch
-from adapters.processes.tree import Tree
-from adapters.servers.ports import LastPort, PortTakenError, free_port, holder_of, is_free
-from adapters.servers.probe import Answer, Kind, Probe
-from adapters.servers.restarts import LAST_LINES, Ask, Ended, decide, words_of
-from adapters.servers.server import Server, ServerGoneError, Settings, State, restart_question, with_port
+from adapters.processes.running import file_name
+from adapters.servers.ports import LastPort, PortTakenError, free_port
+from adapters.servers.probe import Answer, Kind
+from adapters.servers.restarts import Ask, Ended, decide, words_of
+from adapters.servers.run import Run, files_of
+from adapters.servers.server import Server, ServerGoneError, restart_question
+from adapters.servers.settings import Settings, State
 from events.errors import Retryable
 from events.evidence import Remedy
 from recovery.explain import counted
 from recovery.serialization.secret import Secret
 
-FIRST_PAUSE, GROWTH, MOST_PAUSE = 0.05, 1.2, 1.0
-"""Seconds between two probes of a server that starts, and how they grow."""
+FAILED_PAUSE, MOST_FAILED_PAUSE = 1.0, 60.0
+"""Seconds of the pause once two starts in a row have failed (for want of processes, say); each further doubles them."""
 
 log = logging.getLogger("recovery.launch")
 
@@ -47,15 +41,10 @@ class Supervisor(Server):
     def __init__(self, settings: Settings, secret: Callable[[str, Secret], str | Secret]) -> None:
         super().__init__(settings)
         self._secret = secret
-        self._on_output = settings.on_output
-        self._last_port = LastPort(settings.logs / f"{self._files}.port")
-        self._tail: deque[str] = deque(maxlen=LAST_LINES)
-        self._is_adopted = self._is_taken = self.is_ending = False
-        self._is_first, self._has_been_ready = True, False
-        self._watch: SilenceWatch | None = None
-        self._ready_since: float | None = None
+        self._last_port = LastPort(settings.logs / f"{file_name(files_of(self.name))}.port")
         self._refreshed: set[str] = set()
-        self._stuck = ""
+        self._failures = 0
+        self._has_run = self._has_been_ready = self.is_ending = False
         self._life = anyio.CancelScope()
         self.call = ""
         """The id of the call that runs it; "" before the first attempt."""
@@ -65,14 +54,6 @@ class Supervisor(Server):
         """Whether ``live`` has returned: the call succeeds."""
         self._idle = anyio.Event()
         self._idle.set()
-
-    @property
-    def _files(self) -> str:
-        return file_name(f"server-{self.name}")
-
-    @property
-    def _host(self) -> str:
-        return urlsplit(with_port(self._settings.ready, 1)).hostname or "127.0.0.1"
 
     async def live(self) -> None:
         """Start the server, or adopt the one that a killed launcher left, and return once it is ended on purpose.
@@ -87,7 +68,7 @@ class Supervisor(Server):
         try:
             while not self.is_ending:
                 with anyio.CancelScope() as self._life:
-                    ended = await self._run()
+                    ended = await self._run_once()
                     if ended is not None:
                         await self._decide(ended)
             self.has_returned = True
@@ -111,137 +92,53 @@ class Supervisor(Server):
         self.error = error
         self._set("gone")
 
-    # one run
+    # its runs
 
-    async def _run(self) -> Ended | None:
-        """Run it until it ends. Returns ``None`` if the launcher ended it, or it is started on another port."""
+    async def _run_once(self) -> Ended | None:
+        """Run it until it ends. Returns ``None`` if it is to be run again at once, and that is no restart."""
         self.port = self._choose()
-        self._watch, self._is_adopted, self._is_taken, self._stuck = None, False, False, ""
-        self._tail.clear()
-        self._ready_since, self._wants_restart = None, False
-        failure: Exception | None = None
-        code: int | None = 0
-        with anyio.CancelScope() as self._run_scope:
-            async with anyio.create_task_group() as group:
-                group.start_soon(self._probe)
-                try:
-                    await self._command()
-                except subprocess.CalledProcessError as error:
-                    code = error.returncode
-                except Exception as error:  # it leaves the group as it is
-                    failure = error
-                group.cancel_scope.cancel()
-        self._run_scope, self.pid = None, None
-        if failure is not None:
-            raise failure
-        if self._is_taken:
+        self._run = Run(self._settings, self.port, self._secret, self._last_port, self._starts, self._stands)
+        try:
+            return await self._run.go()
+        except PortTakenError:
             if self._settings.port != "auto":
-                holder = await anyio.to_thread.run_sync(holder_of, self.port)
-                cure = "end that, or give another port"
-                raise PortTakenError(f"{self.name} was not started: {holder} holds its port {self.port}; {cure}")
+                raise
             self.port = 0
             return None
-        if self._wants_restart:
-            return None
-        return Ended(
-            code=None if self._is_adopted or self._stuck else code,
-            output=tuple(self._tail),
-            ready_for=0.0 if self._ready_since is None else time.monotonic() - self._ready_since,
-            is_port_held=not is_free(self.port, self._host),
-            stuck=self._stuck,
-        )
+        except Exception:
+            if self._failures:
+                await anyio.sleep(min(FAILED_PAUSE * 2 ** (self._failures - 1), MOST_FAILED_PAUSE))
+            self._failures += 1
+            raise
+        finally:
+            self._run, self.pid = None, None
 
     def _choose(self) -> int:
         """The port to try: the last one first, so that a server of a killed launcher is known by its command line."""
         if self._settings.port != "auto":
             return self._settings.port
-        if self._is_first:
-            self._is_first, self.port = False, self._last_port.read() or 0
-        return self.port or free_port(self._host)
+        if not self._has_run:
+            self._has_run, self.port = True, self._last_port.read() or 0
+        return self.port or free_port(self._settings.host)
 
-    async def _command(self) -> None:
-        one = self._settings
-        await run_command(
-            self.name,
-            [with_port(word, self.port) for word in one.argv],
-            cwd=one.cwd,
-            logs=one.logs,
-            env={
-                key: with_port(value, self.port) if isinstance(value, str) else self._secret(key, value)
-                for key, value in one.env.items()
-            },
-            orphans="adopt",
-            grace=one.grace,
-            on_output=self._printed,
-            files=f"server-{self.name}",
-            is_done=self._must_not_start,
-            hold=self._started,
-        )
-
-    async def _must_not_start(self) -> bool:
-        """Asked before the start: the server of a killed launcher has just ended, or the port is not free."""
-        if not self._is_adopted:
-            self._is_taken = not is_free(self.port, self._host)
-            if not self._is_taken:
-                self._last_port.write(self.port)
-        return self._is_adopted or self._is_taken
-
-    def _started(self, tree: Tree, is_orphan: bool) -> None:
-        self._is_adopted, self.pid = is_orphan, tree.group
-        self._watch = SilenceWatch(self._settings.ready_timeout, tree)
+    def _starts(self, pid: int | None, is_orphan: bool) -> None:
+        self.pid = pid
         self.starts += 1
+        self._failures = 0
         self._set("starting")
         if is_orphan:
-            log.warning("%s still runs as process %s, and is adopted: its launcher was killed", self.name, self.pid)
+            log.warning("%s still runs as process %s, and is adopted: its launcher was killed", self.name, pid)
 
-    def _printed(self, line: str) -> None:
-        self._tail.append(line)
-        if self._watch is not None:
-            self._watch.start_over()
-        try:
-            if self._on_output is not None:
-                self._on_output(line)
-        except Exception:  # the lines are needed here, too
-            log.exception("the function that is told the output of %s failed, and is not called again", self.name)
-            self._on_output = None
-
-    # probes
-
-    async def _probe(self) -> None:
-        """Ask it again and again how it is, from its start on."""
-        pause, reminder = FIRST_PAUSE, Reminder()
-        async with Probe() as probe:
-            while True:
-                if self._watch is not None:
-                    answer = await probe.ask(with_port(self._settings.ready, self.port))
-                    self._take(answer)
-                    if answer.kind is not Kind.READY and self._watch.is_over() and reminder.is_due():
-                        self._is_stuck(answer)
-                    pause = min(pause * GROWTH, MOST_PAUSE)
-                await anyio.sleep(self._settings.every if self.is_ready else pause)
-
-    def _take(self, answer: Answer) -> None:
-        if answer.kind is Kind.OTHER and self._watch is not None:
-            self._watch.start_over()
-        if answer.kind is Kind.READY:
-            if self._ready_since is None:
-                self._ready_since, self._has_been_ready = time.monotonic(), True
-                log.info("%s is ready at %s", self.name, self.url)
-            self._set("ready")
-        elif self._ready_since is not None:
-            state: State = "refused" if answer.kind is Kind.REFUSED else "busy"
-            if state != self.state:
-                log.warning("%s %s; it lives, and is not ended for that", self.name, answer.said)
-            self._set(state)
-
-    def _is_stuck(self, answer: Answer) -> None:
-        seconds = self._settings.ready_timeout
-        problem = f"it {answer.said}, and printed nothing and did nothing for {seconds:g} s"
-        if self._settings.on_stuck == "notify" or self._run_scope is None:
-            log.warning("%s may be stuck: %s; it is not ended for that", self.name, problem)
-            return
-        self._stuck = problem
-        self._run_scope.cancel()
+    def _stands(self, answer: Answer, *, is_first: bool) -> None:
+        """Note how it answered, once it has been ready."""
+        if is_first:
+            self._has_been_ready = True
+            log.info("%s is ready at %s", self.name, self.url)
+        states: dict[Kind, State] = {Kind.READY: "ready", Kind.REFUSED: "refused"}
+        state = states.get(answer.kind, "busy")
+        if state not in ("ready", self.state):
+            log.warning("%s %s; it lives, and is not ended for that", self.name, answer.said)
+        self._set(state)
 
     # its end
 

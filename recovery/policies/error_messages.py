@@ -1,4 +1,4 @@
-"""What the error messages of git, pip, uv, Python and CUDA mean: ordered patterns, of which the first match decides.
+"""What the error messages of git, pip, uv, venv and CUDA mean: ordered patterns, of which the first match decides.
 
 An exit code says little (git exits with 128 for a lost network and for a missing repository alike); the message says
 more. Each pattern was taken from real output; ``tests/golden/failures.toml`` holds examples.
@@ -46,6 +46,18 @@ GPU = _rules(
      "the GPU's context is poisoned: the process must be restarted"),
 )  # fmt: skip
 
+STATUS = r"(?:http error |could not fetch url .{0,400}: |status client error \(|returned a )"
+"""What pip and uv print before the status of an index. pip tells that of a page in its log (``--log``) alone."""
+
+ILL = r"(?:408|425|429|5[0-9]{2})"
+"""The statuses of a server that is ill or busy."""
+
+TRANSPORT = (
+    r"incompleteread|readtimeouterror|connectionreseterror|newconnectionerror|max retries exceeded|"
+    r"error: (?:incomplete-download|connection-timeout|connection-failed|proxy-connection-failed)"
+)
+"""What pip prints where the network failed. In a line ``Retrying``, the next try may have been better."""
+
 PROCESSES = _rules(
     # What fills the disk breaks off transfers, too.
     ("disk-full", E, r"no space left on device|disk quota exceeded|errno 28\]|winerror 112", "the disk is full"),
@@ -63,22 +75,50 @@ PROCESSES = _rules(
      r"repository not exported|requested url returned error: (40[0134]|410)|remote branch .{0,300} not found|"
      r"pathspec .{0,300} did not match|couldn't find remote ref|not our ref|not a git repository|"
      r"unknown revision or path|unable to find remote helper", "there is no such repository or commit"),
+    ("git-owner", P, r"detected dubious ownership", "the repository belongs to another user"),
     ("git-lock", E, r"index\.lock.{0,80}file exists|another git process seems to be running", "a lock was left behind"),
     ("git-husk", E, r"destination path .{0,300} already exists and is not an empty", "a killed clone was left behind"),
     ("git-local-changes", A, r"would be overwritten by|not possible to fast-forward|divergent branches",
      "files were changed here: a person must decide which to keep"),
-    # pip and uv: a lost network can look like a missing package, so its lines are looked for first.
-    ("pip-network", T, r"retrying \(retry\(total=|after connection broken by|readtimeouterror|connectionreseterror|"
-     r"incompleteread|newconnectionerror", "the package index could not be read"),
-    ("uv-network", T, r"failed to (fetch|download).{0,500}(client error|connect|timed out|timeout)",
+    ("certificate", P, r"certificate_verify_failed|ssl certificate problem|invalid peer certificate|"
+     r"server certificate verification failed|ssl-verification-failed", "the server's certificate is not trusted here"),
+    # pip and uv: a refusal or a lost network can look like a missing package, so these are looked for first.
+    ("index-refused", A, rf"{STATUS}403", "the package index refuses access"),
+    ("index-login", A, rf"{STATUS}(?:401|407)|lack of valid authentication credentials|"
+     r"user for .{0,200}: error: exception.{0,4000}eoferror", "the package index wants a login"),
+    ("index-server", T, rf"{STATUS}{ILL}|too many {ILL} error responses|status server error \(5",
+     "the package index is ill or busy"),
+    ("pip-network", T, rf"retry\(total=0|retrying \(retry.{{0,4000}}no matching distribution found|"
+     rf"(?:^|\n)(?![^\n]{{0,20}}retrying )[^\n]{{0,400}}(?:{TRANSPORT})", "the package index could not be read"),
+    ("uv-network", T, r"error sending request for url|failed to (?:fetch|download|unzip).{0,500}"
+     r"(?:client error \(connect|timed out|timeout|reading a body|decoding response body)",
      "the package index could not be read"),
+    ("pip-insecure", P, r"is not a trusted or secure host and is being ignored",
+     "pip ignores an index that has no https"),
+    ("pip-python", P, r"requires? a different python|requires-python|does not satisfy python",
+     "it is not for this version of Python"),
+    ("pip-missing", P, r"no matching distribution found|could not find a version that satisfies|"
+     r"not found in the package registry|there is no version of|no usable wheels|"
+     r"(?:http error |status client error \()(?:404|410)", "there is no such package for this Python"),
     ("pip-conflict", P, r"resolutionimpossible|conflicting dependencies|no solution found when resolving",
      "these requirements cannot be met together"),
-    ("pip-missing", P, r"no matching distribution found|could not find a version that satisfies|"
-     r"requires a different python|requires-python", "there is no such package for this Python"),
-    ("pip-hash", P, r"do not match the hashes", "the package is not the one that was promised"),
-    ("pip-build", P, r"subprocess-exited-with-error|failed building wheel|metadata-generation-failed",
-     "it does not build here"),
+    ("pip-hash", P, r"do not match the hashes|hash mismatch for", "the package is not the one that was promised"),
+    ("pip-build", P, r"subprocess-exited-with-error|failed building wheel|metadata-generation-failed|"
+     r"build backend returned an error|failed-wheel-build|backend-unavailable", "it does not build here"),
+    ("pip-broke", P, r"dependency resolver does not currently take into account|"
+     r"requires? .{0,200}, (?:but you have |which is not installed)|has requirement .{0,200}, but you have |"
+     r"requires `.{0,200}, but .{0,80} installed", "packages do not fit together any more"),
+    ("pip-managed", P, r"externally-managed-environment|is externally managed",
+     "this Python belongs to the system, and needs an environment beside it"),
+    ("pip-usage", P, r"no such option: |unexpected argument '|could not open requirements file|file not found: |"
+     r"invalid requirement: ", "pip or uv was called wrongly"),
+    # venv: it hides why ensurepip failed.
+    ("venv-no-pip", P, r"ensurepip is not\s+available|no module named '?ensurepip",
+     "this Python has no ensurepip: install python3-venv, or uv"),
+    ("venv-killed", L, r"'ensurepip'.{0,200}died with <signals", "what installs pip was killed"),
+    ("venv-ensurepip", T, r"'ensurepip'.{0,200}returned non-zero exit status", "pip could not be installed"),
+    ("venv-folder", P, r"(?:^|\n)error: (?:\[errno (?:2|17|20|36|40)\]|unable to create directory)|winerror 267",
+     "its folder, or its Python, cannot be used"),
     *((rule.name, rule.category, rule.pattern, rule.why) for rule in GPU),
     # Python, and the system under it.
     ("port-taken", E, r"address already in use|errno (98|48|10048)\]|winerror 10048|port [0-9]+ is already in use",
@@ -91,7 +131,7 @@ PROCESSES = _rules(
 )  # fmt: skip
 
 
-IN_MESSAGES = tuple(one for one in PROCESSES if one.name.partition("-")[0] in ("git", "pip", "uv", "gpu"))
+IN_MESSAGES = tuple(one for one in PROCESSES if one.name.partition("-")[0] in ("git", "index", "pip", "uv", "gpu"))
 """The messages that are also looked for in what an unknown exception says: programs put an error output there."""
 
 

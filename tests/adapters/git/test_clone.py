@@ -14,6 +14,7 @@ from adapters.git.failures import RefMissingError, RepositoryMissingError
 from adapters.launcher.arguments import InvalidRequestError
 from adapters.launcher.launcher import Launcher
 from adapters.memory import MemoryStore
+from events.errors import Permanent
 from events.operation_events import FailureClassified
 from recovery.presets import PATIENT
 from recovery.serialization.secret import Secret
@@ -21,6 +22,7 @@ from recovery.service import Recovery
 from tests.adapters.git.conftest import MakeLauncher, Served
 from tests.adapters.git.servers import Fault, GitServer, git, git_daemon
 from tests.recorded_events import events_of
+from tests.slow import few
 
 pytestmark = pytest.mark.anyio
 
@@ -34,7 +36,7 @@ def commands_of(failures: list[Any]) -> list[str]:
     return [one.evidence.message.split("returned")[0] for one in failures if one.evidence is not None]
 
 
-@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@pytest.mark.parametrize("backend", few(["asyncio", "trio"], "trio"))
 def test_the_whole_repository_comes_and_is_checked_out(
     backend: str, served: Served, tmp_path: Path, make_launcher: MakeLauncher
 ) -> None:
@@ -54,12 +56,16 @@ def test_the_whole_repository_comes_and_is_checked_out(
 
 @pytest.mark.parametrize(
     ("ref", "depth", "commit", "branch"),
-    [
+    few(
+        [
+            ("dev", None, "dev", "dev"),
+            ("v1", 1, "first", "HEAD"),
+            ("FIRST", None, "first", "HEAD"),
+            ("PART", 1, "first", "HEAD"),
+        ],
         ("dev", None, "dev", "dev"),
-        ("v1", 1, "first", "HEAD"),
-        ("FIRST", None, "first", "HEAD"),
         ("PART", 1, "first", "HEAD"),
-    ],
+    ),
 )
 async def test_a_branch_a_tag_and_a_commit_can_be_asked_for(
     ref: str, depth: int | None, commit: str, branch: str, served: Served, tmp_path: Path, make_launcher: MakeLauncher
@@ -98,25 +104,15 @@ async def test_a_path_is_cloned_and_its_files_are_not_linked_to(
 
 
 async def test_each_retry_after_a_broken_transfer_is_made_another_way(
-    served: Served, make_launcher: MakeLauncher, caplog: pytest.LogCaptureFixture
+    served: Served, tmp_path: Path, make_launcher: MakeLauncher
 ) -> None:
     launcher = make_launcher()
     failures = events_of(launcher.service, FailureClassified)
-    with GitServer(served.folder, Fault(cut=5000)) as bad, GitServer(served.folder) as good:
-        made = await launcher.clone(bad.url(), "x", mirrors=[good.url()])
-    commands = commands_of(failures)
-    assert made.commit == served.commits["main"]
-    assert len(set(commands)) == len(commands) == 3
-    assert ["HTTP/1.1" in one for one in commands] == [False, True, True]
-    assert ["--depth=1" in one for one in commands] == [False, False, True]
-
-
-async def test_the_history_of_a_shallow_attempt_is_fetched_afterwards(
-    served: Served, tmp_path: Path, make_launcher: MakeLauncher
-) -> None:
     with GitServer(served.folder, Fault(cut=5000, lacks=FULL)) as server:
-        made = await make_launcher().clone(server.url(), "x")
-    assert not made.is_shallow
+        made = await launcher.clone(server.url(), "x")
+    commands = commands_of(failures)
+    assert ["HTTP/1.1" in one for one in commands] == [False, True]
+    assert (made.commit, made.is_shallow) == (served.commits["main"], False)  # the third was shallow, and then deepened
     assert git(tmp_path / "root/x", "rev-list", "--count", "HEAD") == "3"
     assert git(tmp_path / "root/x", "config", "remote.origin.fetch") == "+refs/heads/*:refs/remotes/origin/*"
 
@@ -154,6 +150,7 @@ async def test_a_server_that_is_ill_for_a_while_is_asked_again(served: Served, m
     assert [one.times for one in faults] == [0, 0, 0]
 
 
+@pytest.mark.slow
 async def test_a_silent_server_is_given_up(served: Served, make_launcher: MakeLauncher) -> None:
     with GitServer(served.folder, Fault("info/refs", cut=0, silent=30, times=1)) as server:
         with anyio.fail_after(10):
@@ -265,6 +262,9 @@ async def test_a_token_goes_to_no_mirror_and_to_no_other_address(
         await make_launcher(tokens=tokens).clone(first.url(), "y", mirrors=[other.url()])
         first.faults = [Fault("info/refs", 302, {"Location": f"{other.url()}/info/refs?service=git-upload-pack"})]
         await make_launcher(tokens=tokens).clone(first.url(), "z")
+        first.password, other.password = "", "another"
+        with pytest.raises(Permanent, match=rf"leads to http://127\.0\.0\.1:{other.port}, which wants a token"):
+            await make_launcher(tokens=tokens).clone(first.url(), "q")
     assert {authorization for _, authorization in other.requests} == {""}
 
 

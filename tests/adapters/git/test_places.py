@@ -192,8 +192,11 @@ async def test_a_broken_transfer_of_a_killed_launcher_is_made_again(
     server: GitServer, place: Path, make_launcher: MakeLauncher
 ) -> None:
     git(place.parent, "clone", "-q", "--no-checkout", server.url(), str(staging := staging_of(place)))
-    for one in (staging / ".git/objects/pack").iterdir():
-        one.unlink()
+    objects = staging / ".git/objects"
+    [pack] = [one.rename(place.parent / "pack") for one in (objects / "pack").glob("*.pack")]
+    subprocess.run(["git", "unpack-objects", "-q"], cwd=staging, input=pack.read_bytes(), check=True)
+    blob = git(staging, "rev-parse", "HEAD:data.bin")
+    (objects / blob[:2] / blob[2:]).unlink()
     await make_launcher().clone(server.url(), "x")
     assert git(place, "fsck") == ""
 

@@ -8,9 +8,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from adapters.git.calls import Calls
+from adapters.git.commands import alone_in
 from adapters.git.existing import Repository
 from adapters.git.failures import RepositoryMissingError
 from adapters.git.repository import RepositoryError
@@ -287,6 +289,44 @@ async def test_a_sparse_working_tree_stays_sparse(upstream: Upstream) -> None:
     await to(upstream, "main")
     assert sorted(one.name for one in upstream.here.glob("*.txt")) == ["b.txt", "new.txt"]
     assert upstream.changes() == ""
+
+
+async def test_a_partial_clone_gets_the_files_of_the_version_it_moves_to(tmp_path: Path) -> None:
+    upstream = Upstream(tmp_path)
+    git(upstream.server, "config", "uploadpack.allowFilter", "true")
+    shutil.rmtree(upstream.here)
+    git(tmp_path, "clone", "--quiet", "--filter=blob:none", "--branch=v1", upstream.server.as_uri(), "here")
+    await to(upstream, upstream.second)
+    assert (upstream.at(), upstream.changes()) == (("", upstream.second), "")
+
+
+async def test_a_repository_without_a_commit_is_moved_to_one(upstream: Upstream) -> None:
+    shutil.rmtree(upstream.here)
+    git(upstream.server.parent, "init", "--quiet", "--initial-branch=main", "here")
+    git(upstream.here, "remote", "add", "origin", upstream.server.as_uri())
+    await to(upstream, "main")
+    assert (upstream.at(), upstream.changes()) == (("main", upstream.second), "")
+
+
+async def test_an_update_waits_for_another_one_or_a_clone_of_the_same_folder(
+    upstream: Upstream, caplog: pytest.LogCaptureFixture
+) -> None:
+    calls = calls_in(upstream.here)
+    async with anyio.create_task_group() as group, alone_in(upstream.here, "a clone", calls.logs):
+        group.start_soon(to, upstream, "main")
+        with anyio.fail_after(10):
+            while "plug-in waits for another launch" not in caplog.text:
+                await anyio.sleep(0.005)
+        assert upstream.at() == ("main", upstream.first)
+    assert upstream.at() == ("main", upstream.second)
+
+
+async def test_a_file_that_git_always_takes_for_changed_is_put_aside_and_overwritten(upstream: Upstream) -> None:
+    (upstream.here / ".git/info/attributes").write_text("*.txt filter=changing\n")
+    git(upstream.here, "config", "filter.changing.clean", "cat; date +%N")
+    edit(upstream)
+    await to(upstream, "main", on_local_changes="stash")
+    assert upstream.at() == ("main", upstream.second)
 
 
 async def test_submodules_are_left_and_said_to_be(upstream: Upstream, caplog: pytest.LogCaptureFixture) -> None:

@@ -10,7 +10,8 @@ import pytest
 from adapters.downloads.names import files_of
 from adapters.launcher.arguments import InvalidRequestError
 from adapters.launcher.bricks import Bricks
-from adapters.launcher.document import Command, Download
+from adapters.launcher.kinds.command import Command
+from adapters.launcher.kinds.download import Download
 from adapters.launcher.plan import MOST_BYTES, LaunchPlan, PlanError, load_plan
 from adapters.memory import MemoryStore
 from events.errors import RecoveryError
@@ -135,7 +136,8 @@ def test_a_link_may_lead_to_where_the_root_is(tmp_path: Path) -> None:
         (("[circuit]\nflavor = 1", download()), "circuit.flavor", ""),
         (("[download]\nflavor = 1", download()), "download.flavor", ""),
         # kinds, names and needs
-        ((download(kind='"upload"'),), "operation[0].kind", "unknown kind 'upload'; 'download' or 'command'"),
+        ((download(kind='"upload"'),), "operation[0].kind", "there is no kind 'upload'; a plan has download, command, "
+         "git, venv, packages, server, steps"),
         ((download(name='""'),), "operation[0].name", ""),
         ((download(name=f'"{"x" * 201}"'),), "operation[0].name", ""),
         ((download(), command("model")), "operation[1].name", "'model' is operation[0] already"),

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from adapters.launcher.arguments import InvalidRequestError
-from adapters.launcher.document import Command, Download
+from adapters.launcher.kinds.command import Command
+from adapters.launcher.kinds.download import Download
 from adapters.launcher.plan import PlanError, load_plan
 from recovery.policies.backoff import Exponential
 from recovery.serialization.secret import Secret
@@ -29,7 +30,7 @@ def test_every_key_of_an_operation_is_what_the_plan_says(tmp_path: Path) -> None
     assert model.urls == ("https://example.org/model", "https://mirror.example/model")
     assert (model.optional, install.optional) == (True, False)
     assert (install.creates, install.silence) == ("venv/bin/python", 60.0)
-    assert install.environment == {"A": "1", "B": Secret("env:SECRET_B")}
+    assert install.env == {"A": "1", "B": "env:SECRET_B"}
     assert (plan.orphans, plan.tokens) == ("end", {"huggingface": Secret("env:HF_TOKEN")})
 
 

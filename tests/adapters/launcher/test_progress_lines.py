@@ -6,7 +6,7 @@ import threading
 
 import msgspec
 
-from adapters.launcher.document import Command
+from adapters.launcher.kinds.command import Command
 from adapters.launcher.progress_lines import ProgressLines
 from adapters.launcher.view import LaunchView
 from events.circuit_events import CircuitClosed, CircuitHalfOpened, CircuitOpened

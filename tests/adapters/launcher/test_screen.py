@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from adapters.launcher.document import Command, Download, Step
+from adapters.launcher.document import Step
 from adapters.launcher.incidents import IncidentLine
+from adapters.launcher.kinds.command import Command
+from adapters.launcher.kinds.download import Download
 from adapters.launcher.screen import last_words, launch_table, live_table, make_console
 from adapters.launcher.view import LaunchView
 from events.circuit_events import CircuitOpened

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -20,6 +21,7 @@ from events.errors import CallRejectedError
 from events.operation_events import GaveUp, OperationCancelled, OperationSucceeded
 from events.question_events import QuestionAsked
 from recovery import presets
+from recovery.serialization.secret import Secret
 from tests.adapters.processes.test_command import is_alive
 from tests.adapters.servers.small_servers import READY, get, small_server, starts
 from tests.recorded_events import events_of
@@ -28,6 +30,7 @@ from tests.slow import few
 pytestmark = pytest.mark.anyio
 
 on_asyncio = pytest.mark.parametrize("anyio_backend", ["asyncio"])
+on_trio = pytest.mark.parametrize("anyio_backend", ["trio"])
 QUICK = RestartPolicy(delay=0.01)
 OFTEN: dict[str, Any] = {"every": 0.02, "restarts": QUICK}
 
@@ -65,6 +68,7 @@ async def test_a_block_begins_when_the_server_is_ready_and_ends_it(tmp_path: Pat
         await get(server.url)
 
 
+@on_trio
 async def test_a_server_that_crashes_is_started_again_while_the_block_goes_on(tmp_path: Path) -> None:
     argv = small_server(tmp_path, crashes=1, exit=0, code="os._exit(3)")
     async with launcher_at(tmp_path) as launcher, launcher.server(argv, READY, **OFTEN) as server:
@@ -116,8 +120,12 @@ async def test_a_no_ends_the_block_and_says_why(tmp_path: Path) -> None:
                 launcher.service.calls.answer("restart:small", False)
                 await anyio.sleep(10)
         assert (server.state, server.error) == ("gone", raised.value)
-        async with launcher.server(argv, READY, name="small"):  # the no was for that time
-            pass
+        async with launcher.server(argv, READY, restarts=RestartPolicy(max_restarts=0), name="small") as server:
+            with suppress(OSError):
+                await get(f"{server.url}/code")
+            await until(launcher.service.calls.questions)  # the no was for that time
+            assert server.state == "asking"
+        assert server.state == "stopped"
 
 
 @pytest.mark.slow
@@ -186,6 +194,7 @@ async def test_a_port_that_another_process_holds_is_named_before_anything_starts
     assert starts(tmp_path) == []
 
 
+@pytest.mark.slow
 @on_asyncio
 async def test_a_server_has_the_port_of_the_last_time_unless_that_is_taken(tmp_path: Path) -> None:
     async with launcher_at(tmp_path) as launcher:
@@ -226,26 +235,18 @@ async def test_a_server_is_ready_once_it_says_so_and_not_when_its_port_is_bound(
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     (tmp_path / "status").write_text("503")
     async with launcher_at(tmp_path) as launcher, anyio.create_task_group() as group:
-        states = []
+        entered: list[bool] = []
 
         async def recover() -> None:
-            await until(lambda: starts(tmp_path))
-            port = starts(tmp_path)[0][1]
-            await until(lambda: is_bound(port))
-            states.append(is_bound(port))
-            (tmp_path / "status").write_text("204")
+            asked = tmp_path / "asked"
+            await until(lambda: asked.exists() and len(asked.read_text().splitlines()) >= 2)
+            (tmp_path / "status").write_text("500" if entered else "204")
 
         group.start_soon(recover)
         async with launcher.server(small_server(tmp_path), READY):
-            assert states == [True]
-            assert (tmp_path / "status").read_text() == "204"
-
-
-def is_bound(port: int) -> bool:
-    with suppress(OSError), socket.create_connection(("127.0.0.1", port)) as client:
-        client.sendall(b"GET / HTTP/1.1\r\n\r\n")
-        return client.recv(100).startswith(b"HTTP/1.1 503")
-    return False
+            entered.append(True)
+            await until(lambda: (tmp_path / "status").read_text() != "503")
+    assert (tmp_path / "status").read_text() == "204"
 
 
 @on_asyncio
@@ -284,6 +285,7 @@ async def test_a_stuck_server_is_ended_only_if_that_is_wanted(
     assert "it refuses connections, and printed nothing and did nothing for 0.1 s" in caplog.text
 
 
+@pytest.mark.slow
 @on_asyncio
 async def test_lines_of_a_degraded_server_are_told_and_are_no_failure(tmp_path: Path) -> None:
     lines: list[str] = []
@@ -315,6 +317,7 @@ async def test_a_restart_by_the_program_uses_up_no_restart(tmp_path: Path) -> No
         assert server.starts == 2
 
 
+@pytest.mark.slow
 @on_asyncio
 async def test_what_a_crashed_server_left_running_is_ended(tmp_path: Path) -> None:
     worker = "number > 1 or open('worker', 'w').write(str(os.spawnvp(os.P_NOWAIT, 'sleep', ['sleep', '40'])))"
@@ -370,9 +373,46 @@ async def test_a_server_that_cannot_be_started_is_refused(options: dict[str, Any
             pass
 
 
+@pytest.mark.slow
 @on_asyncio
 async def test_a_second_server_of_a_name_is_refused(tmp_path: Path) -> None:
     async with launcher_at(tmp_path) as launcher, launcher.server(small_server(tmp_path), READY, name="small"):
         with pytest.raises(CallRejectedError, match="give this one another name="):
             async with launcher.server(small_server(tmp_path), READY, name="small"):
                 pass
+
+
+@pytest.mark.slow
+@on_asyncio
+async def test_the_answer_of_a_stranger_on_its_port_does_not_make_it_ready(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    argv = small_server(tmp_path, before="while number == 1 and not os.path.exists('go'): time.sleep(0.01)")
+    async with launcher_at(tmp_path) as launcher, anyio.create_task_group() as group:
+
+        async def take() -> None:
+            await until(lambda: starts(tmp_path))
+            other = [word.replace("{port}", str(starts(tmp_path)[0][1])) for word in small_server(tmp_path / "other")]
+            with subprocess.Popen(other, cwd=tmp_path / "other") as stranger:
+                try:
+                    await anyio.sleep(0.3)
+                    (tmp_path / "go").touch()
+                    await until(lambda: len(starts(tmp_path)) == 2)
+                finally:
+                    stranger.kill()
+
+        group.start_soon(take)
+        async with launcher.server(argv, READY, restarts=RestartPolicy(max_restarts=0)) as server:
+            assert (server.starts, server.port) == (2, starts(tmp_path)[1][1])
+
+
+@pytest.mark.slow
+@on_asyncio
+async def test_secrets_of_a_server_are_asked_for_and_its_port_goes_into_its_variables(tmp_path: Path) -> None:
+    argv = small_server(tmp_path, before="open('env', 'w').write(os.environ['MY_PORT'] + os.environ['MY_KEY'])")
+    async with launcher_at(tmp_path) as launcher:
+        launcher.service.calls.answer("secret:env:NO_SUCH_KEY", "hunter2")
+        env = {"MY_PORT": "{port}:", "MY_KEY": Secret("env:NO_SUCH_KEY")}
+        async with launcher.server(argv, READY, env=env) as server:
+            assert (tmp_path / "env").read_text() == f"{server.port}:hunter2"
+            [call] = launcher.service.calls.running()
+            assert b"hunter2" not in (call.arguments or b"")

@@ -32,6 +32,7 @@ from tests.adapters.processes.test_orphans import has_begun
 from tests.adapters.servers.small_servers import READY, get, small_server, starts
 from tests.adapters.sqlite.test_kill import eventually
 from tests.recorded_events import events_of
+from tests.slow import few
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", ["asyncio"])]
 
@@ -40,13 +41,15 @@ import sys
 from pathlib import Path
 import anyio
 from adapters.launcher import Launcher
+from adapters.servers import RestartPolicy
 from adapters.sqlite import SQLiteStore
 from recovery import presets
 folder = Path(sys.argv[1])
 async def main():
     async with Launcher(presets.launcher(store=SQLiteStore(folder / "journal.db")), folder) as launcher:
         launcher.resume()
-        async with launcher.server(sys.argv[3:], sys.argv[2], name="small"):
+        policy = RestartPolicy(max_restarts=0)
+        async with launcher.server(sys.argv[3:], sys.argv[2], restarts=policy, name="small"):
             (folder / "held").touch()
             await anyio.sleep(60)
 anyio.run(main)
@@ -94,8 +97,7 @@ def orphan(folder: Path, argv: Sequence[str], **changes: Any) -> Iterator[int]:
 
 @pytest.mark.parametrize(
     ("faults", "changes"),
-    [({"other": "--lowvram"}, {}), ({}, {"ending": "cancelled"})],
-    ids=["of another command line", "that was being ended"],
+    few([({"other": "--lowvram"}, {}), ({}, {"ending": "cancelled"})], ({"other": "--lowvram"}, {})),
 )
 async def test_a_server_is_ended_before_another_starts(
     faults: dict[str, str], changes: dict[str, str], tmp_path: Path
@@ -106,6 +108,7 @@ async def test_a_server_is_ended_before_another_starts(
             assert (server.pid, len(starts(tmp_path))) == (starts(tmp_path)[1][0], 2)
 
 
+@pytest.mark.slow
 async def test_an_adopted_server_that_crashes_is_started_again(tmp_path: Path) -> None:
     with orphan(tmp_path, small_server(tmp_path)) as pid:
         async with Launcher(presets.launcher(store=MemoryStore()), tmp_path) as launcher:
@@ -146,3 +149,22 @@ async def test_no_server_is_started_that_the_program_does_not_ask_for_again(tmp_
     async with Launcher(service, tmp_path) as launcher:
         launcher.resume()
     assert ([one.operation for one in gave_up], len(starts(tmp_path))) == (["server"], 1)
+
+
+@pytest.mark.slow
+async def test_a_crash_loop_that_asked_is_tried_again_by_the_next_run(tmp_path: Path) -> None:
+    argv = small_server(tmp_path, before="os.path.exists('repaired') or sys.exit(1)")
+    killed = subprocess.Popen([sys.executable, "-c", LAUNCHER, str(tmp_path), READY, *argv], stderr=subprocess.PIPE)
+    assert killed.stderr is not None
+    with killed.stderr as said:
+        try:
+            eventually(lambda: b"waits for an answer" in said.readline())
+        finally:
+            killed.kill()
+            killed.wait(10)
+    (tmp_path / "repaired").touch()
+    service = presets.launcher(store=SQLiteStore(tmp_path / "journal.db"))
+    async with Launcher(service, tmp_path) as launcher:
+        launcher.resume()
+        async with launcher.server(argv, READY, name="small") as server:
+            assert (server.starts, len(starts(tmp_path))) == (1, 2)

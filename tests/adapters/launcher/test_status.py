@@ -146,7 +146,7 @@ async def test_a_call_of_a_dead_process_is_left_while_another_process_writes(tmp
 async def test_a_launch_has_failed_if_an_operation_of_it_is_not_done(
     tmp_path: Path, outcomes: dict[str, Outcome], state: str
 ) -> None:
-    saved = of_call(CheckpointSaved, operation="launch", data=msgspec.Raw(msgspec.json.encode(outcomes)))
+    saved = of_call(CheckpointSaved, operation="launch", data=msgspec.Raw(msgspec.json.encode({"outcomes": outcomes})))
     found = await status_of(tmp_path, saved, of_call(OperationSucceeded, operation="launch"))
     assert [(call.state, call.outcomes) for call in found.calls] == [(state, outcomes)]
 

@@ -179,6 +179,23 @@ async def test_an_undo_that_fails_waits_for_a_person(
     assert site.log == then
 
 
+async def test_an_answer_outlasts_its_process(store: MemoryStore, site: Site, tmp_path: Path) -> None:
+    site.on = {"install": refuse, "undo install": refuse}
+    async with process(store, tmp_path) as (launcher, die), anyio.create_task_group() as group:
+        update = site.declare(launcher)
+        group.start_soon(lambda: update.run("comfyui", ref="v1"))
+        while not launcher.service.calls.questions():
+            await anyio.sleep(0.001)
+        launcher.service.calls.answer("undo:update comfyui", "skip")
+        die().close()  # before the call has gone on
+    site.log = []
+    async with process(store, tmp_path) as (launcher, _):
+        site.declare(launcher)
+        (resumed,) = (await launcher.resume()).calls
+    assert site.log == ["undo move"]
+    assert "undone: move; not undone: install" in str(resumed.error)
+
+
 @pytest.mark.parametrize(("answer", "then"), [("go on", ["other"]), ("undo", ["undo move"]), ("give up", [])])
 async def test_a_program_with_other_steps_asks_how_to_go_on(
     answer: str, then: list[str], store: MemoryStore, site: Site, tmp_path: Path

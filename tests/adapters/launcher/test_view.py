@@ -5,7 +5,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from adapters.launcher.document import Command, Download
+from adapters.launcher.kinds.command import Command
+from adapters.launcher.kinds.download import Download
 from adapters.launcher.launch import Outcome
 from adapters.launcher.view import SEEN, LaunchView, Line
 from events.bus import Bus

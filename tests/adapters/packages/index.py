@@ -79,7 +79,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
         cut: The body ends after so many bytes.
         is_reset: Where it ends, the connection is reset; otherwise it is closed.
         rate: Bytes a second.
-        is_silent: There is no answer at all, until the client goes away.
+        is_silent: There is no answer, or with *cut* nothing after these bytes, until the client goes away.
         times: So many requests have the fault; None for all.
     """
 
@@ -192,7 +192,7 @@ class Index:
         with self._lock:
             self.requests.append(handler.path)
             fault = self._fault(last)
-        if fault.is_silent:
+        if fault.is_silent and fault.cut is None:
             handler.close_connection = True
             self._is_over.wait()
             return
@@ -261,6 +261,9 @@ class Index:
                 break
         if fault.cut is not None:
             handler.close_connection = True
+            if fault.is_silent:
+                handler.wfile.flush()
+                self._is_over.wait()
             if fault.is_reset:
                 handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 handler.connection.close()

@@ -115,13 +115,15 @@ async def test_a_protected_package_keeps_its_version_and_the_error_says_what_wan
         assert installed(env)["torch"] == "2.0"
 
 
+@both
 async def test_an_index_that_refuses_or_is_not_reached_is_followed_by_the_next(
-    env: Path, index: Index, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tool: Any, index: Index, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    make_environment(tmp_path / "env", has_pip=tool == "pip")
     launcher = make_launcher(tmp_path)
     with Index() as refusing:
         refusing.faults["*"] = Fault(status=403)
-        found = await launcher.packages("env", "alib", indexes=[refusing.url, refused_url(), index.url])
+        found = await launcher.packages("env", "alib", indexes=[refusing.url, refused_url(), index.url], tool=tool)
     assert found.installed == {"alib": "2.0"}
     assert refusing.asked("alib") > 0
     assert "the index refused it; index 2 is tried" in caplog.text

@@ -27,6 +27,8 @@ server.listen()
 while True:
     client = server.accept()[0]
     path = client.recv(65536).split()[1].decode()
+    with open("asked", "a") as file:
+        print(path, file=file)
     status = open("status").read() if os.path.exists("status") else "200"
     if path == "/code":
         exec(faults["code"])
@@ -41,7 +43,7 @@ def small_server(folder: Path, **faults: object) -> list[str]:
     """The command line of a server that notes its starts in *folder*.
 
     Args:
-        folder: Where it runs; a file ``status`` there has the status of its answers.
+        folder: Where it runs. It notes the paths of requests in ``asked``, and answers the status in ``status``.
         faults: ``before``: code that it runs before it listens. ``crashes``: how many starts end with exit code
             ``exit``. ``code``: code that a request to ``/code`` runs.
     """

@@ -1,0 +1,135 @@
+"""``kind = "steps"``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Annotated, Any, Literal, TypeAlias
+
+import msgspec
+
+from adapters.launcher.arguments import NotDoneError
+from adapters.launcher.kinds.command import REFERENCE, wrong_variables, wrong_words
+from adapters.launcher.kinds.operation import Execute, Operation, Place, Problem
+from adapters.launcher.kinds.servers import PLACE, Servers
+from adapters.launcher.launcher import Launcher
+from adapters.launcher.steps import Steps as Group
+from adapters.launcher.variables import value_of
+from adapters.processes.command import run_command
+
+Commands: TypeAlias = dict[str, Any]
+"""The steps by their names, as they are journalled."""
+
+
+class CommandWithUndo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``steps`` of a plan: each a command, and the command that undoes it.
+
+    Args:
+        name: Its name in messages.
+        run: The program and its arguments.
+        undo: The command that takes the effect away, also a part of it. Without one, the effect stays.
+        creates: A file or folder below the root that the step makes. Where it is there, the step is not run, and not
+            undone either. Without it, a step in which the launcher was killed is run again.
+    """
+
+    name: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+    run: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
+    undo: tuple[str, ...] = ()
+    creates: str | None = None
+
+
+class Steps(Operation, frozen=True, kw_only=True, tag="steps"):
+    """``kind = "steps"``: commands that have their effect all together, or are undone, the last one first.
+
+    Each step is retried. If one fails for good, it and those before it are undone, and the operation has failed.
+
+    Args:
+        steps: The commands, in their order: `{ name = "move", run = ["mv", "a", "b"], undo = ["mv", "b", "a"] }`.
+        on_crash: What the next run does with steps that a killed launch left half done: "finish" or "undo" them.
+        cwd: The folder in which they run, below the root.
+        env: As that of a command, without the addresses of servers.
+    """
+
+    steps: Annotated[tuple[CommandWithUndo, ...], msgspec.Meta(min_length=1)]
+    on_crash: Literal["finish", "undo"] = "finish"
+    cwd: str = "."
+    env: dict[str, str] = msgspec.field(default_factory=dict)
+
+    CALLS = ("steps",)
+    HOW = ("on_crash",)
+
+    @property
+    def calls(self) -> tuple[str, ...]:
+        """Its runs, which have a name of their own."""
+        return (f"steps {self.name}",)
+
+    def goes_on(self, operation: str, wording: str | None) -> bool:
+        """Also a run of other steps: it is finished, or undone, with the commands that it began with."""
+        return operation in self.calls
+
+    def places(self) -> Iterator[Place]:
+        """Their folder, and what they create."""
+        yield Place("cwd", self.cwd, "read")
+        for number, step in enumerate(self.steps):
+            if step.creates is not None:
+                yield Place(f"steps[{number}].creates", step.creates, "made")
+
+    def problems(self) -> Iterator[Problem]:
+        """Names that are there twice, words and variables that no system passes on, and secrets."""
+        names = [step.name for step in self.steps]
+        for number, step in enumerate(self.steps):
+            if step.name in names[:number]:
+                yield f"steps[{number}].name", f"{step.name!r} is steps[{names.index(step.name)}] already"
+            yield from wrong_words(f"steps[{number}].run", step.run)
+            if step.undo:
+                yield from wrong_words(f"steps[{number}].undo", step.undo)
+        yield from wrong_variables(self.env)
+        for name, value in self.env.items():
+            if PLACE.search(value):
+                yield f"env.{name}", 'names a server, whose address steps do not get; use kind = "command" for that'
+
+    def declare(self, launcher: Launcher) -> Execute:
+        """Declare the functions of the steps: a run that was left is finished, or undone, with them."""
+        group = launcher.steps(self.name, on_crash=self.on_crash)
+        for step in self.steps:
+            self._add(step, group, launcher)
+        return partial(self._execute, group)
+
+    def _add(self, step: CommandWithUndo, group: Group, launcher: Launcher) -> None:
+        what = f"{self.name}: {step.name}"
+
+        def is_there(commands: Commands) -> bool:
+            creates = _of(commands, step.name).creates
+            return creates is not None and launcher.place(creates).exists()
+
+        async def do(commands: Commands, before: bool) -> None:
+            command = _of(commands, step.name)
+            if not before:
+                await self._run_command(what, command.run, launcher)
+                if command.creates is not None and not launcher.place(command.creates).exists():
+                    raise NotDoneError(f"{what} ended well, and {command.creates} is not there")
+
+        async def undo(commands: Commands, before: bool) -> None:
+            if not before:
+                await self._run_command(what, _of(commands, step.name).undo, launcher)
+
+        undone = {"undo": undo} if step.undo else {}
+        group.step(name=step.name, before=is_there, done=is_there, **undone)(do)
+
+    async def _execute(self, group: Group, _servers: Servers) -> None:
+        commands = {step.name: msgspec.to_builtins(step, str_keys=True) for step in self.steps}
+        await group.run(self.name, commands=msgspec.json.decode(msgspec.json.encode(commands)))
+
+    async def _run_command(self, what: str, argv: Sequence[str], launcher: Launcher) -> None:
+        folder, calls = launcher.place(self.cwd), launcher.service.calls
+        folder.mkdir(parents=True, exist_ok=True)
+        env = {
+            name: value_of(calls, name, value) if value.startswith(REFERENCE) else value
+            for name, value in self.env.items()
+        }
+        await run_command(what, argv, cwd=folder, logs=launcher.logs, env=env, files=self.name)
+
+
+def _of(commands: Commands, name: str) -> CommandWithUndo:
+    """The step of that *name*, as it is journalled."""
+    return msgspec.convert(commands[name], CommandWithUndo)

@@ -1,0 +1,212 @@
+"""One run of a server: started, or adopted from a killed launcher, and probed until it ends."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+import anyio
+import anyio.to_thread
+
+from adapters.processes.command import run_command
+from adapters.processes.running import Reminder
+from adapters.processes.silence import SilenceWatch
+from adapters.processes.tree import Tree
+from adapters.servers.ports import LastPort, PortTakenError, holder_of, is_free, listeners
+from adapters.servers.probe import Answer, Kind, Probe
+from adapters.servers.restarts import LAST_LINES, Ended
+from adapters.servers.settings import Settings, with_port
+from recovery.serialization.secret import Secret
+
+FIRST_PAUSE, GROWTH, MOST_PAUSE = 0.05, 1.2, 1.0
+"""Seconds between two probes of a server that starts, and how they grow."""
+
+DOUBT = 120.0
+"""Seconds from the start after which an answer counts that comes from a process which is none of the server's."""
+
+log = logging.getLogger("recovery.launch")
+
+
+class Stands(Protocol):
+    """Is told how a server answers, from the first time that it is ready on."""
+
+    def __call__(self, answer: Answer, /, *, is_first: bool) -> None:
+        """*is_first* is true for the first answer of the run."""
+
+
+class Run:
+    """One run of a server.
+
+    Args:
+        settings: How it is started.
+        port: Its port.
+        secret: The value of a secret for the variable of that name.
+        last_port: Where the port is noted before the start.
+        starts: Called with its process id once it runs, and with whether a killed launcher had started it.
+        stands: Called with its answers.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        port: int,
+        secret: Callable[[str, Secret], str | Secret],
+        last_port: LastPort,
+        starts: Callable[[int | None, bool], None],
+        stands: Stands,
+    ) -> None:
+        self._settings = settings
+        self._port = port
+        self._secret = secret
+        self._last_port = last_port
+        self._starts = starts
+        self._stands = stands
+        self._on_output = settings.on_output
+        self._tail: deque[str] = deque(maxlen=LAST_LINES)
+        self._scope = anyio.CancelScope()
+        self._watch: SilenceWatch | None = None
+        self._tree: Tree | None = None
+        self._began = 0.0
+        self._ready_since: float | None = None
+        self._stuck = ""
+        self._is_adopted = self._is_taken = False
+        self.wants_restart = False
+        """Whether it is ended to be started again."""
+
+    async def go(self) -> Ended | None:
+        """Run it until it ends. Returns ``None`` if it was ended by ``restart``.
+
+        Raises:
+            PortTakenError: Another process holds its port; nothing was started.
+            Exception: As ``run_command``: it could not be started.
+        """
+        code: int | None = 0
+        failure: Exception | None = None
+        with self._scope:
+            async with anyio.create_task_group() as group:
+                group.start_soon(self._probe)
+                try:
+                    await self._command()
+                except subprocess.CalledProcessError as error:
+                    code = error.returncode
+                except Exception as error:  # it leaves the group as it is
+                    failure = error
+                group.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+        if self._is_taken:
+            holder = await anyio.to_thread.run_sync(holder_of, self._port)
+            cure = "end that, or give another port"
+            raise PortTakenError(f"{self._settings.name} was not started: {holder} holds its port {self._port}; {cure}")
+        if self.wants_restart:
+            return None
+        return Ended(
+            code=None if self._is_adopted or self._stuck else code,
+            output=tuple(self._tail),
+            ready_for=0.0 if self._ready_since is None else time.monotonic() - self._ready_since,
+            is_port_held=not is_free(self._port, self._settings.host),
+            stuck=self._stuck,
+        )
+
+    def restart(self) -> None:
+        """End it, to be started again."""
+        self.wants_restart = True
+        self._scope.cancel()
+
+    # its command
+
+    async def _command(self) -> None:
+        one = self._settings
+        await run_command(
+            one.name,
+            [with_port(word, self._port) for word in one.argv],
+            cwd=one.cwd,
+            logs=one.logs,
+            env={
+                key: with_port(value, self._port) if isinstance(value, str) else self._secret(key, value)
+                for key, value in one.env.items()
+            },
+            orphans="adopt",
+            grace=one.grace,
+            on_output=self._printed,
+            files=files_of(one.name),
+            is_done=self._must_not_start,
+            hold=self._started,
+        )
+
+    async def _must_not_start(self) -> bool:
+        """Asked before the start: the server of a killed launcher has just ended, or the port is not free."""
+        if not self._is_adopted:
+            self._is_taken = not is_free(self._port, self._settings.host)
+            if not self._is_taken:
+                self._last_port.write(self._port)
+        return self._is_adopted or self._is_taken
+
+    def _started(self, tree: Tree, is_orphan: bool) -> None:
+        self._tree, self._is_adopted, self._began = tree, is_orphan, time.monotonic()
+        self._watch = SilenceWatch(self._settings.ready_timeout, tree)
+        self._starts(tree.group, is_orphan)
+
+    def _printed(self, line: str) -> None:
+        self._tail.append(line)
+        if self._watch is not None:
+            self._watch.start_over()
+        try:
+            if self._on_output is not None:
+                self._on_output(line)
+        except Exception:  # the lines are needed here, too
+            name = self._settings.name
+            log.exception("the function that is told the output of %s failed, and is not called again", name)
+            self._on_output = None
+
+    # probes
+
+    async def _probe(self) -> None:
+        """Ask it again and again how it is, from its start on."""
+        url, pause, reminder = with_port(self._settings.ready, self._port), FIRST_PAUSE, Reminder()
+        async with Probe() as probe:
+            while True:
+                if self._watch is not None:
+                    answer = await probe.ask(url)
+                    if answer.kind is Kind.READY and self._ready_since is None and await self._is_a_strangers():
+                        answer = Answer(Kind.NONE, "does not listen on its port, but another process does")
+                    self._take(answer, self._watch)
+                    if answer.kind is not Kind.READY and self._watch.is_over() and reminder.is_due():
+                        self._is_stuck(answer)
+                    pause = min(pause * GROWTH, MOST_PAUSE)
+                await anyio.sleep(pause if self._ready_since is None else self._settings.every)
+
+    async def _is_a_strangers(self) -> bool:
+        """Whether another process has taken the port during the start: the server itself says so late, if at all."""
+        pids = await anyio.to_thread.run_sync(listeners, self._port)
+        if not pids or self._tree is None or time.monotonic() > self._began + DOUBT:
+            return False
+        own = await anyio.to_thread.run_sync(self._tree.members)
+        return {one.pid for one in own}.isdisjoint(pids)
+
+    def _take(self, answer: Answer, watch: SilenceWatch) -> None:
+        if answer.kind is Kind.OTHER:
+            watch.start_over()
+        is_first = self._ready_since is None
+        if is_first and answer.kind is Kind.READY:
+            self._ready_since = time.monotonic()
+        if self._ready_since is not None:
+            self._stands(answer, is_first=is_first)
+
+    def _is_stuck(self, answer: Answer) -> None:
+        seconds = self._settings.ready_timeout
+        problem = f"it {answer.said}, and printed nothing and did nothing for {seconds:g} s"
+        if self._settings.on_stuck == "notify":
+            log.warning("%s may be stuck: %s; it is not ended for that", self._settings.name, problem)
+            return
+        self._stuck = problem
+        self._scope.cancel()
+
+
+def files_of(name: str) -> str:
+    """What names the files of the server *name* in the folder of logs."""
+    return f"server-{name}"
