@@ -10,6 +10,7 @@ from adapters.launcher.step_run import StepsUndoneError
 from adapters.launcher.steps import Steps
 from adapters.launcher.stopping import StoppedBySignal
 from adapters.launcher.variables import MissingSecretError
+from adapters.packages.venv import Venv, VenvError
 from adapters.servers.ports import PortTakenError
 from adapters.servers.restarts import RestartPolicy
 from adapters.servers.server import Server, ServerGoneError
@@ -18,5 +19,5 @@ __all__ = [
     "InvalidRequestError", "Launch", "Launcher", "LaunchPlan", "load_plan", "MissingSecretError", "NotDoneError",
     "OccupiedError", "Outcome", "PlanError", "PortTakenError", "RefMissingError", "Repository",
     "RepositoryMissingError", "RestartPolicy", "Server", "ServerGoneError", "Steps", "StepsUndoneError",
-    "StoppedBySignal",
+    "StoppedBySignal", "Venv", "VenvError",
 ]  # fmt: skip
