@@ -127,6 +127,8 @@ def touch(name: str, **more: Any) -> str:
 def toml(value: object) -> str:
     if isinstance(value, dict):
         return f"{{ {', '.join(f'{key} = {toml(one)}' for key, one in value.items())} }}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(toml, value))}]"
     return msgspec.json.encode(value).decode()
 
 

@@ -1,0 +1,166 @@
+"""Plans with repositories, packages, servers and steps: what runs, what needs what, and what a killed launch leaves."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.adapters.git.servers import make_repository
+from tests.adapters.packages.environments import installed, make_environment
+from tests.adapters.packages.index import ALONE, Index
+from tests.adapters.servers.small_servers import READY, small_server, starts
+from tests.adapters.sqlite.test_kill import eventually
+from tests.adapters.test_cli import command, operation, recovery, touch, write_plan
+from tests.adapters.test_cli_signals import running, stopped
+
+NEVER = {"max_retries": 0}
+ASKS = (
+    "import os, urllib.request; urllib.request.urlopen(os.environ['SERVER'], timeout=5); open('asked', 'a').write('x')"
+)
+
+
+@pytest.fixture(autouse=True)
+def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {**ALONE, "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_NOSYSTEM": "1"}.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> Path:
+    (tmp_path / "models").mkdir()
+    return tmp_path / "models"
+
+
+def serve(folder: Path, name: str = "server", **more: Any) -> str:
+    run = small_server(folder)
+    return operation(name=name, kind="server", run=run, ready=READY, **more)
+
+
+def asking(name: str = "prompts", **more: Any) -> str:
+    run = (sys.executable, "-S", "-c", ASKS)
+    return command(name, *run, env={"SERVER": "{server.url}"}, needs=["server"], **more)
+
+
+def test_a_launch_of_a_repository_packages_and_a_server_is_done_however_often_it_runs(
+    tmp_path: Path, models: Path
+) -> None:
+    make_repository(tmp_path / "served")
+    make_environment(models / "env", has_pip=True)
+    with Index() as index:
+        index.add("alib", "1.0")
+        plan = write_plan(
+            tmp_path,
+            operation(name="node", kind="git", url=str(tmp_path / "served" / "plugin"), destination="node", ref="main"),
+            operation(name="env", kind="venv", destination="env"),
+            operation(name="libs", kind="packages", environment="env", requirements=["alib"], indexes=[index.url],
+                      tool="uv", needs=["env"]),
+            serve(models, hold=False, needs=["node", "libs"]),
+            asking(),
+        )  # fmt: skip
+        ended, wheels = [], list[int]()
+        for _ in range(2):
+            ended.append(recovery("run", plan, "--json"))
+            wheels.append(sum(".whl" in path for path in index.requests))
+    assert [(one.code, set(one.outcomes.values())) for one in ended] == [(0, {"done"})] * 2
+    assert (models / "node" / "node.py").read_text() == "commit 2\n"
+    assert installed(models / "env") == {"alib": "1.0"}
+    assert wheels[0] == wheels[1] > 0  # the second launch found it there
+    assert ((models / "asked").read_text(), len(starts(models))) == ("xx", 2)
+    assert not any(is_running(pid) for pid, _ in starts(models))
+
+
+def is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_a_repository_that_is_there_is_brought_to_the_version_of_the_plan(tmp_path: Path) -> None:
+    make_repository(tmp_path / "served")
+    for ref, said in (("v1", "first\n"), ("main", "commit 2\n")):
+        clone = operation(name="node", kind="git", url=str(tmp_path / "served" / "plugin"), destination="n", ref=ref)
+        ended = recovery("run", write_plan(tmp_path, clone))
+        assert (ended.code, (tmp_path / "models" / "n" / "node.py").read_text()) == (0, said), ended.out
+    other = operation(name="node", kind="git", url=str(tmp_path / "other"), destination="n", ref="main", retry=NEVER)
+    ended = recovery("run", write_plan(tmp_path, other))
+    assert (ended.code, "move it away" in ended.out) == (1, True)
+
+
+def test_a_launch_with_a_server_lasts_until_it_is_stopped_and_the_server_ends_with_it(
+    tmp_path: Path, models: Path
+) -> None:
+    plan = write_plan(tmp_path, serve(models), asking())
+    with running("run", plan) as process:
+        eventually(lambda: (models / "asked").exists())
+        ended = stopped(process, signal.SIGTERM)
+    [(pid, port)] = starts(models)
+    assert (ended.code, is_running(pid)) == (143, False)
+    assert f"server: ready at http://127.0.0.1:{port}" in ended.out.splitlines()
+
+
+def test_a_killed_launch_takes_its_server_over_and_does_nothing_twice(tmp_path: Path, models: Path) -> None:
+    waits = command("waits", "sh", "-c", "[ -e go ] || sleep 40", needs=["prompts"], silence=1.0)
+    parts = (serve(models, hold=False), asking(creates="asked"), waits)
+    plan = write_plan(tmp_path, '[launch]\norphans = "end"', *parts)
+    with running("run", plan) as process:
+        eventually(lambda: (tmp_path / ".recovery" / "logs" / "waits.log").exists())
+        process.send_signal(signal.SIGKILL)
+        process.wait(10)
+    [(pid, _)] = starts(models)
+    assert is_running(pid)
+    (models / "go").touch()
+    ended = recovery("run", plan, "--json")
+    assert (ended.code, set(ended.outcomes.values())) == (0, {"done"})
+    assert (len(starts(models)), (models / "asked").read_text()) == (1, "x")
+    eventually(lambda: not is_running(pid))
+
+
+def test_what_needs_a_server_that_has_gone_is_skipped(tmp_path: Path, models: Path) -> None:
+    (models / "status").write_text("503")  # it is never ready
+    crashes = operation(name="server", kind="server", run=small_server(models, crashes=9), ready=READY, max_restarts=0)
+    plan = write_plan(tmp_path, "[wait]\nanswer = 0.2", crashes, asking(), touch("other"))
+    ended = recovery("run", plan)
+    assert (ended.code, ended.out.splitlines()[-1]) == (1, "1 of 3 operations done; failed: server; skipped: prompts")
+    assert f"answer it with: recovery answer {plan} restart:server yes" in ended.out
+
+
+def test_steps_that_fail_are_undone_and_a_second_launch_does_them(tmp_path: Path, models: Path) -> None:
+    (models / "settings").write_text("old")
+    steps = [
+        {"name": "move", "run": ["mv", "settings", "kept"], "undo": ["mv", "kept", "settings"], "creates": "kept"},
+        {"name": "write", "run": ["cp", "new", "settings"], "undo": ["rm", "-f", "settings"]},
+    ]
+    plan = write_plan(tmp_path, operation(name="update", kind="steps", steps=steps, retry=NEVER), touch("after"))
+    ended = recovery("run", plan, "--json")
+    assert (ended.code, ended.outcomes) == (1, {"update": "failed", "after": "done"})
+    assert {path.name for path in models.iterdir()} == {"settings", "after"}
+    (models / "new").write_text("new")
+    assert recovery("run", plan).code == 0
+    assert [(models / name).read_text() for name in ("settings", "kept")] == ["new", "old"]
+
+
+@pytest.mark.parametrize(("on_crash", "left"), [("finish", {"a", "b"}), ("undo", set[str]())])
+def test_steps_of_a_killed_launch_are_finished_or_undone(
+    tmp_path: Path, models: Path, on_crash: str, left: set[str]
+) -> None:
+    slow = "touch begun; [ -e go ] || exec sleep 0.3; touch b"
+    steps = [
+        {"name": "a", "run": ["touch", "a"], "undo": ["rm", "a"]},
+        {"name": "b", "run": ["sh", "-c", slow], "undo": ["rm", "-f", "b"]},
+    ]
+    plan = write_plan(tmp_path, operation(name="ab", kind="steps", steps=steps, on_crash=on_crash))
+    with running("run", plan) as process:
+        eventually(lambda: (models / "begun").exists())
+        process.send_signal(signal.SIGKILL)
+        process.wait(10)
+    (models / "go").touch()
+    ended = recovery("run", plan, "--json")
+    assert ended.outcomes == {"ab": "done" if left else "failed"}
+    assert {path.name for path in models.iterdir()} - {"go", "begun"} == left
