@@ -17,8 +17,8 @@ from adapters.launcher.bricks import Bricks
 from adapters.launcher.notes import ServerNote
 from adapters.launcher.variables import value_of
 from adapters.servers.restarts import RestartPolicy
-from adapters.servers.server import Server, State, restart_question
-from adapters.servers.settings import OnStuck, Settings
+from adapters.servers.server import Server, restart_question
+from adapters.servers.settings import OnStuck, Settings, State
 from adapters.servers.supervisor import Supervisor
 from events.errors import CallRejectedError, JoinedElsewhere
 from recovery import context
