@@ -10,7 +10,7 @@ import logging
 import math
 import subprocess
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
@@ -129,16 +129,15 @@ class _Update:
             await self._clean(version, status, mine)
             return
         does_force = False
-        if mine or is_busy:
-            choice = self._choose(mine, self._state(status))
+        if mine or is_busy or version.own_commits:
+            items, state = (*mine, *version.own_commits), self._state(status, version)
+            choice = self._choose(items, state, can_stash=not is_busy)
             if choice == "keep":
                 return
-            does_force = await self._clear(choice)
-        if version.own_commits:
-            choice = self._choose(version.own_commits, f"has commits on {version.branch} that the server has not")
-            if choice == "keep":
-                return
-            does_force = await self._leave_commits(choice, version) or does_force
+            if mine or is_busy:
+                does_force = await self._clear(choice)
+            if version.own_commits:
+                await self._leave_commits(choice, version)
         if not (found := await self._check_out(version, status, does_force=does_force)):
             return
         choice = self._choose(found, "has files that git does not track, in the way of new ones")
@@ -160,15 +159,19 @@ class _Update:
 
     # what a person has changed
 
-    def _state(self, status: Status) -> str:
+    def _state(self, status: Status, version: Version) -> str:
         if self._parts.under_way:
             return f"has a {self._parts.under_way} under way"
-        return "has conflicts that are not resolved" if status.unmerged else "has local changes"
+        if status.unmerged:
+            return "has conflicts that are not resolved"
+        commits = f"commits on {version.branch} that the server has not"
+        return " and ".join(
+            ["has local changes"] * bool(status.changed) + [f"has {commits}"] * bool(version.own_commits)
+        )
 
-    def _choose(self, items: Collection[str], state: str, choices: Sequence[Choice] = ()) -> Choice:
+    def _choose(self, items: Collection[str], state: str, *, can_stash: bool = True) -> Choice:
         """What becomes of *items*. Raises ChangesError if a person must decide."""
-        can_stash = not self._parts.under_way and "conflicts" not in state
-        choices = choices or [one for one in CHOICES if one != "stash" or can_stash]
+        choices: list[Choice] = [one for one in CHOICES if one != "stash" or can_stash]
         named = set(items) or {state}
         is_answered = self._wish.answered.choice is not None and named <= set(self._wish.answered.items)
         choice = self._wish.answered.choice if is_answered else self._wish.on_local_changes
@@ -200,16 +203,16 @@ class _Update:
         log.warning(text, self._name, stash, self._place)
         return False
 
-    async def _leave_commits(self, choice: Choice, version: Version) -> bool:
-        """Keep own commits by a branch, or not. Returns whether changed files are to be overwritten: never."""
+    async def _leave_commits(self, choice: Choice, version: Version) -> None:
+        """Keep own commits by a branch, or say which ones are dropped."""
         if choice == "stash":
-            aside = f"before-update/{version.branch}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
-            await self._calls.run(["branch", aside, f"refs/heads/{version.branch}"])
+            newest = version.own_commits[0].partition(" ")[0]  # a kill and another try make no second branch
+            aside = f"before-update/{version.branch}-{newest}"
+            await self._calls.run(["branch", "--force", aside, f"refs/heads/{version.branch}"])
             log.warning("%s: commits that the server has not are on the branch %s now", self._name, aside)
         else:
             text = "%s: these commits on %s are dropped: %s"
             log.warning(text, self._name, version.branch, shown(version.own_commits))
-        return False
 
     # the checkout, and what is left of a killed one
 

@@ -178,4 +178,4 @@ def _interpreter(place: Path) -> Path:
 def _name_of(texts: Sequence[str]) -> str:
     first = texts[0].removeprefix(FILE)
     more = f" and {len(texts) - 1} more" if len(texts) > 1 else ""
-    return f"packages {first[:60]}{more}"
+    return f"{first[:60]}{more}"

@@ -91,7 +91,8 @@ PROCESSES = _rules(
     ("pip-network", T, rf"retry\(total=0|retrying \(retry.{{0,4000}}no matching distribution found|"
      rf"(?:^|\n)(?![^\n]{{0,20}}retrying )[^\n]{{0,400}}(?:{TRANSPORT})", "the package index could not be read"),
     ("uv-network", T, r"error sending request for url|failed to (?:fetch|download|unzip).{0,500}"
-     r"(?:client error \(connect|timed out|timeout|reading a body|decoding response body)", "the package index could not be read"),
+     r"(?:client error \(connect|timed out|timeout|reading a body|decoding response body)",
+     "the package index could not be read"),
     ("pip-insecure", P, r"is not a trusted or secure host and is being ignored",
      "pip ignores an index that has no https"),
     ("pip-python", P, r"requires? a different python|requires-python|does not satisfy python",
@@ -109,15 +110,15 @@ PROCESSES = _rules(
      r"requires `.{0,200}, but .{0,80} installed", "packages do not fit together any more"),
     ("pip-managed", P, r"externally-managed-environment|is externally managed",
      "this Python belongs to the system, and needs an environment beside it"),
-    ("pip-usage", P, r"no such option: |unexpected argument '|could not open requirements file|file not found: |"
-     r"invalid requirement: ", "pip or uv was called wrongly"),
+    ("pip-usage", P, r"no such option: |unexpected argument '|could not open requirements file|"
+     r"error: file not found: [^\n]{1,200}\.(?:txt|in|toml)|invalid requirement: ", "pip or uv was called wrongly"),
     # venv: it hides why ensurepip failed.
     ("venv-no-pip", P, r"ensurepip is not\s+available|no module named '?ensurepip",
      "this Python has no ensurepip: install python3-venv, or uv"),
     ("venv-killed", L, r"'ensurepip'.{0,200}died with <signals", "what installs pip was killed"),
     ("venv-ensurepip", T, r"'ensurepip'.{0,200}returned non-zero exit status", "pip could not be installed"),
     ("venv-folder", P, r"(?:^|\n)error: (?:\[errno (?:2|17|20|36|40)\]|unable to create directory)|winerror 267",
-     "its folder, or its Python, cannot be used"),
+     "a file or folder that it needs is missing, or in the way"),
     *((rule.name, rule.category, rule.pattern, rule.why) for rule in GPU),
     # Python, and the system under it.
     ("port-taken", E, r"address already in use|errno (98|48|10048)\]|winerror 10048|port [0-9]+ is already in use",

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -65,7 +65,8 @@ def kill_gits(upstream: Upstream) -> bool:
     """Kill what runs in the clone. Returns whether anything did: it may have started something in that moment."""
     found = gits_in(upstream)
     for one in found:
-        one.kill()
+        with suppress(psutil.Error):  # it is over
+            one.kill()
     return bool(found)
 
 

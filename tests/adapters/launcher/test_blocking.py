@@ -14,9 +14,8 @@ from typing import Any
 import anyio
 import pytest
 
-from adapters.launcher import Launcher
+from adapters.launcher import Launcher, RestartPolicy, ServerGoneError
 from adapters.memory import MemoryStore
-from adapters.servers import RestartPolicy, ServerGoneError
 from events.operation_events import GaveUp
 from recovery import RetryPolicy, presets
 from tests.adapters.servers.small_servers import READY, small_server, starts

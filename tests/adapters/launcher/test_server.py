@@ -14,9 +14,8 @@ from typing import Any
 import anyio
 import pytest
 
-from adapters.launcher import Launcher
+from adapters.launcher import Launcher, PortTakenError, RestartPolicy, Server, ServerGoneError
 from adapters.memory import MemoryStore
-from adapters.servers import PortTakenError, RestartPolicy, Server, ServerGoneError
 from events.errors import CallRejectedError
 from events.operation_events import GaveUp, OperationCancelled, OperationSucceeded
 from events.question_events import QuestionAsked

@@ -16,12 +16,11 @@ import pytest
 from msgspec import structs
 from msgspec.json import encode
 
-from adapters.launcher import Launcher, StoppedBySignal
+from adapters.launcher import Launcher, RestartPolicy, StoppedBySignal
 from adapters.memory import MemoryStore
 from adapters.processes.identity import identity_of
 from adapters.processes.running import Running, hash_of
 from adapters.processes.tree import VARIABLE
-from adapters.servers import RestartPolicy
 from adapters.servers.ports import free_port
 from adapters.sqlite import SQLiteStore
 from events.operation_events import GaveUp, OperationStarted
@@ -41,7 +40,7 @@ import sys
 from pathlib import Path
 import anyio
 from adapters.launcher import Launcher
-from adapters.servers import RestartPolicy
+from adapters.launcher import RestartPolicy
 from adapters.sqlite import SQLiteStore
 from recovery import presets
 folder = Path(sys.argv[1])

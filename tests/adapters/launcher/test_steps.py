@@ -225,16 +225,23 @@ async def test_a_program_with_other_steps_asks_how_to_go_on(
 
 
 async def test_a_run_that_is_cancelled_is_undone(store: MemoryStore, site: Site, tmp_path: Path) -> None:
-    async with process(store, tmp_path) as (launcher, _):
+    async with process(store, tmp_path) as (launcher, _), anyio.create_task_group() as group:
+        update, calls = site.declare(launcher), launcher.service.calls
 
-        def cancel() -> Any:
-            (run,) = [one for one in launcher.service.calls.running() if one.operation == "steps update"]
-            launcher.service.calls.cancel(run.call)
-            return anyio.sleep_forever()
+        async def ask() -> None:
+            with pytest.raises(CallCancelledError):
+                await update.run("comfyui", ref="v1")
+
+        async def cancel() -> None:
+            while not calls.joining():
+                await anyio.sleep(0.001)
+            (run,) = [one for one in calls.running() if one.operation == "steps update"]
+            calls.cancel(run.call)
+            await anyio.sleep_forever()
 
         site.on = {"install": cancel}
-        with pytest.raises(CallCancelledError):
-            await site.declare(launcher).run("comfyui", ref="v1")
+        group.start_soon(ask)
+        group.start_soon(ask)
     assert site.log == ["move", "install", "undo install", "undo move"]
 
 

@@ -17,7 +17,7 @@ from tests.slow import few
 
 PIP = (sys.executable, "-m", "pip", "install")
 UV = (sys.executable, "-m", "uv", "pip", "install")
-tools = pytest.mark.parametrize("tool", [PIP, UV], ids=["pip", "uv"])
+tools = pytest.mark.parametrize("tool", [pytest.param(PIP, marks=pytest.mark.slow), UV], ids=["pip", "uv"])
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ FAULTS: dict[str, tuple[str, dict[str, Any], Fault | None, str, str]] = {
 CASES = [(tool, fault) for fault in FAULTS for tool in ("pip", "uv")]
 
 
-@pytest.mark.parametrize(("tool", "fault"), few(CASES, ("uv", "403"), ("uv", "hash"), ("uv", "build"), ("pip", "403")))
+@pytest.mark.parametrize(("tool", "fault"), few(CASES, ("uv", "403"), ("uv", "hash"), ("uv", "build")))
 def test_what_a_tool_prints_about_a_fault_has_its_rule(tool: str, fault: str, index: Index, tmp_path: Path):
     wanted, package, of_file, *rules = FAULTS[fault]
     index.add("library", "2.0")

@@ -107,7 +107,7 @@ async def test_a_protected_package_keeps_its_version_and_the_error_says_what_wan
     (tmp_path / "plugin" / "requirements.txt").write_text("torch\nalib  # any\n")
     await launcher.packages("env", "torch<2", indexes=[index.url], tool=tool)
     await launcher.packages("env", "plugin/requirements.txt", indexes=[index.url], tool=tool)
-    with pytest.raises(PackageConflictError, match=r"packages eapp cannot be installed: .*torch>=2.*protect="):
+    with pytest.raises(PackageConflictError, match=r"eapp cannot be installed: .*torch>=2.*protect="):
         await launcher.packages("env", "eapp", indexes=[index.url], tool=tool)
     assert installed(env).items() >= {"torch": "1.0", "alib": "2.0"}.items()
     if tool == "uv":
@@ -160,7 +160,7 @@ async def test_what_does_not_build_is_looked_for_as_a_wheel_and_then_a_person_is
         async def answer() -> None:
             while not (questions := launcher.service.calls.questions()):
                 await anyio.sleep(0.01)
-            assert questions[0].name == "build:packages dapp"
+            assert questions[0].name == "build:dapp"
             index.add("dapp", "1.1")
             launcher.service.calls.answer(questions[0].name)
 

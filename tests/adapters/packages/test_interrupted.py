@@ -81,7 +81,7 @@ async def test_an_install_that_was_interrupted_is_finished_by_the_same_one(
     (folder / "alib-1.0.dist-info" / "RECORD").unlink()
     found = await make_launcher(tmp_path).packages("env", "alib>=2", indexes=[index.url])
     assert installed(env) == {"alib": found.changed["alib"][1], "torch": "1.0"} == {"alib": "2.0", "torch": "1.0"}
-    assert "the install of packages alib>=2 was interrupted" in caplog.text
+    assert "the install of alib>=2 was interrupted" in caplog.text
     assert not (env / ".launcher-recovery" / "frozen.json").exists()
 
 

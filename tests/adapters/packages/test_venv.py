@@ -116,6 +116,13 @@ async def test_what_a_launcher_left_half_made_is_deleted_and_made_again(tmp_path
     assert not folder.packages()
 
 
+async def test_what_works_but_was_not_finished_is_made_again(tmp_path: Path) -> None:
+    folder = by_hand(tmp_path, "setuptools-half")
+    (folder.path / MARKER).write_text('{"is_complete": false}')
+    await make(tmp_path, quick(tmp_path))
+    assert len(made_by(tmp_path)) == 1
+
+
 async def test_a_broken_environment_without_packages_is_made_again(tmp_path: Path) -> None:
     folder = by_hand(tmp_path)
     folder.python.unlink()
@@ -268,6 +275,7 @@ async def test_two_launchers_at_once_make_one_environment(tmp_path: Path) -> Non
     python = quick(tmp_path, before="sleep 0.2")
     argv = [sys.executable, "-c", LAUNCHER, str(tmp_path / "env"), python]
     other = subprocess.Popen(argv)
+    wait_until(lambda: made_by(tmp_path))
     await make(tmp_path, python)
     assert (other.wait(20), len(made_by(tmp_path))) == (0, 1)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from adapters.servers import RestartPolicy
+from adapters.launcher import RestartPolicy
 from adapters.servers.restarts import Ask, Ended, History, Restart, decide, missing_module, port_was_taken, words_of
 
 POLICY = RestartPolicy(max_restarts=3, within=600.0, delay=1.0)
