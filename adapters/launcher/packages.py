@@ -13,6 +13,7 @@ import msgspec
 
 from adapters.launcher.arguments import InvalidRequestError
 from adapters.launcher.bricks import Bricks
+from adapters.launcher.limits import wrong_package
 from adapters.packages.consent import agreed
 from adapters.packages.install import Installed, install
 from adapters.packages.requirements import Requirements, read_requirements, requirement_lines
@@ -78,6 +79,9 @@ class PackagesBrick(Bricks):
         if not texts:
             raise InvalidRequestError("packages needs a requirement, as 'numpy>=2', or a requirements file")
         protected = [str(one) for one in _listed("protect", protect)]
+        for one in protected:
+            if (reason := wrong_package(one)) is not None:
+                raise InvalidRequestError(f"protect: {reason}")
         sources = [_index(one) for one in _listed("indexes", indexes)]
         interpreter = str(_interpreter(self.root / os.fspath(python)))
         while True:

@@ -376,7 +376,7 @@ async def test_a_run_has_a_name_that_the_journal_gives_back(store: MemoryStore, 
         await update.run(5, ref="v1")  # type: ignore[arg-type]  # what is tested
 
 
-async def test_what_a_plain_function_returns_is_awaited(store: MemoryStore, site: Site, tmp_path: Path) -> None:
+async def test_a_coroutine_that_a_plain_function_returns_runs(store: MemoryStore, site: Site, tmp_path: Path) -> None:
     async with process(store, tmp_path) as (launcher, _):
         update = launcher.steps("update")
         update.step(name="one", undo=lambda: site.does("undo one"))(lambda: site.does("one"))
