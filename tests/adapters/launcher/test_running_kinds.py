@@ -17,6 +17,7 @@ from tests.adapters.servers.small_servers import READY, small_server, starts
 from tests.adapters.sqlite.test_kill import eventually
 from tests.adapters.test_cli import command, operation, recovery, touch, write_plan
 from tests.adapters.test_cli_signals import running, stopped
+from tests.slow import few
 
 NEVER = {"max_retries": 0}
 ASKS = """
@@ -148,9 +149,13 @@ def test_steps_that_fail_are_undone_and_a_second_launch_does_them(tmp_path: Path
     assert [(models / name).read_text() for name in ("settings", "kept")] == ["new", "old"]
 
 
-@pytest.mark.parametrize(("on_crash", "left"), [("finish", {"a", "b"}), ("undo", set[str]())])
-def test_steps_of_a_killed_launch_are_finished_or_undone(
-    tmp_path: Path, models: Path, on_crash: str, left: set[str]
+@pytest.mark.parametrize(
+    ("on_crash", "then", "left"),
+    few([("finish", "", {"a", "b"}), ("undo", "", set[str]()), ("finish", "c", {"a", "b", "c"}), ("undo", "c", {"c"})],
+        ("undo", "", set[str]()), ("finish", "c", {"a", "b", "c"})),
+)  # fmt: skip
+def test_steps_of_a_killed_launch_are_finished_or_undone_with_the_commands_that_they_began_with(
+    tmp_path: Path, models: Path, on_crash: str, then: str, left: set[str]
 ) -> None:
     slow = "touch begun; [ -e go ] || exec sleep 0.3; touch b"
     steps = [
@@ -163,6 +168,9 @@ def test_steps_of_a_killed_launch_are_finished_or_undone(
         process.send_signal(signal.SIGKILL)
         process.wait(10)
     (models / "go").touch()
+    if then:
+        other = [{"name": then, "run": ["touch", then]}]
+        write_plan(tmp_path, operation(name="ab", kind="steps", steps=other, on_crash=on_crash))
     ended = recovery("run", plan, "--json")
     assert ended.outcomes == {"ab": "done" if left else "failed"}
     assert {path.name for path in models.iterdir()} - {"go", "begun"} == left
