@@ -215,6 +215,9 @@ class Steps:
 class StepsBrick(Bricks):
     """Steps."""
 
+    answer_timeout: float = ANSWER_TIMEOUT
+    """Seconds that the runs of steps wait for an answer, of those that are declared from now on; 0 does not wait."""
+
     def steps(self, name: str, *, on_crash: OnCrash = "finish") -> Steps:
         """A list of steps that have their effect all together, or are undone. Declare it before ``resume``.
 
@@ -245,10 +248,13 @@ class StepsBrick(Bricks):
         made = Steps(name, on_crash, self.service, self._asked_again, call)
         for kind in ("step", "undo"):
             self._recoverable(f"{kind} {name}", _work, _label, resumable=False)
-        asks = Strategy(wait_for=(self.service.calls.question_of,), wait_timeout=ANSWER_TIMEOUT)
+        waits = {}
+        if self.answer_timeout:
+            asks = (self.service.calls.question_of,)
+            waits[Category.AUTH] = Strategy(wait_for=asks, wait_timeout=self.answer_timeout)
         self._functions[f"steps {name}", ""] = self.service.recoverable(
             f"steps {name}",
-            policy=RetryPolicy(max_retries=MOST_DEATHS, per_category={Category.AUTH: asks}),
+            policy=RetryPolicy(max_retries=MOST_DEATHS, per_category=waits),
             breaker=None,
             idempotency_key=lambda run, _arguments: f"{name} {run}",
             resumable=True,

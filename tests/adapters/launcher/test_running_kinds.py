@@ -149,6 +149,13 @@ def test_steps_that_fail_are_undone_and_a_second_launch_does_them(tmp_path: Path
     assert [(models / name).read_text() for name in ("settings", "kept")] == ["new", "old"]
 
 
+def test_steps_that_cannot_be_undone_wait_for_an_answer_as_long_as_the_plan_says(tmp_path: Path, models: Path) -> None:
+    steps = [{"name": "a", "run": ["touch", "a"], "undo": ["false"]}, {"name": "b", "run": ["false"]}]
+    ab = operation(name="ab", kind="steps", steps=steps, retry=NEVER)
+    ended = recovery("run", write_plan(tmp_path, "[wait]\nanswer = 0", ab))
+    assert (ended.code, "undoing step 'a' failed" in ended.out) == (1, True)
+
+
 @pytest.mark.parametrize(
     ("on_crash", "then", "left"),
     few([("finish", "", {"a", "b"}), ("undo", "", set[str]()), ("finish", "c", {"a", "b", "c"}), ("undo", "c", {"c"})],
