@@ -19,9 +19,7 @@ from tests.adapters.test_cli import command, operation, recovery, touch, write_p
 from tests.adapters.test_cli_signals import running, stopped
 
 NEVER = {"max_retries": 0}
-ASKS = (
-    "import os, urllib.request; urllib.request.urlopen(os.environ['SERVER'], timeout=5); open('asked', 'a').write('x')"
-)
+ASKS = "import os, urllib.request; urllib.request.urlopen(os.environ['SERVER'], timeout=5); open('prompted', 'a').write('x')"
 
 
 @pytest.fixture(autouse=True)
@@ -70,7 +68,7 @@ def test_a_launch_of_a_repository_packages_and_a_server_is_done_however_often_it
     assert (models / "node" / "node.py").read_text() == "commit 2\n"
     assert installed(models / "env") == {"alib": "1.0"}
     assert wheels[0] == wheels[1] > 0  # the second launch found it there
-    assert ((models / "asked").read_text(), len(starts(models))) == ("xx", 2)
+    assert ((models / "prompted").read_text(), len(starts(models))) == ("xx", 2)
     assert not any(is_running(pid) for pid, _ in starts(models))
 
 
@@ -98,7 +96,7 @@ def test_a_launch_with_a_server_lasts_until_it_is_stopped_and_the_server_ends_wi
 ) -> None:
     plan = write_plan(tmp_path, serve(models), asking())
     with running("run", plan) as process:
-        eventually(lambda: (models / "asked").exists())
+        eventually(lambda: (models / "prompted").exists())
         ended = stopped(process, signal.SIGTERM)
     [(pid, port)] = starts(models)
     assert (ended.code, is_running(pid)) == (143, False)
@@ -107,7 +105,7 @@ def test_a_launch_with_a_server_lasts_until_it_is_stopped_and_the_server_ends_wi
 
 def test_a_killed_launch_takes_its_server_over_and_does_nothing_twice(tmp_path: Path, models: Path) -> None:
     waits = command("waits", "sh", "-c", "[ -e go ] || sleep 40", needs=["prompts"], silence=1.0)
-    parts = (serve(models, hold=False), asking(creates="asked"), waits)
+    parts = (serve(models, hold=False), asking(creates="prompted"), waits)
     plan = write_plan(tmp_path, '[launch]\norphans = "end"', *parts)
     with running("run", plan) as process:
         eventually(lambda: (tmp_path / ".recovery" / "logs" / "waits.log").exists())
@@ -118,7 +116,7 @@ def test_a_killed_launch_takes_its_server_over_and_does_nothing_twice(tmp_path: 
     (models / "go").touch()
     ended = recovery("run", plan, "--json")
     assert (ended.code, set(ended.outcomes.values())) == (0, {"done"})
-    assert (len(starts(models)), (models / "asked").read_text()) == (1, "x")
+    assert (len(starts(models)), (models / "prompted").read_text()) == (1, "x")
     eventually(lambda: not is_running(pid))
 
 
