@@ -30,7 +30,7 @@ $(EVIDENCE): $(READY)
 	$(BIN)/python -m pip install --quiet --group evidence
 	@touch $(EVIDENCE)
 
-demo: $(READY) ## show a launch that fails in seven ways, is killed, and still succeeds (half a minute)
+demo: $(READY) ## show a launch that fails in eleven ways, is killed twice, and still succeeds (half a minute)
 	$(BIN)/recovery demo
 
 test: $(READY) ## run the tests, of very many cases a few of each kind (three minutes)

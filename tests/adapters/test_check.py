@@ -33,7 +33,7 @@ destination = "clip.safetensors"
 [[operation]]
 name = "requirements"
 kind = "command"
-run = ["pip", "install"]
+run = ["pip", "list"]
 """
 SLOW = '[retry]\nmax_retries = 40\njitter = "none"\n\n[circuit]\nmax_break = 3600\n'
 SHOP = """
@@ -116,33 +116,43 @@ def steps(*runs: str, more: str = "") -> str:
 
 
 @pytest.mark.parametrize(
-    ("run", "made"),
+    ("run", "kind"),
     [
-        ("git clone https://example.org/a/ComfyUI.git", "ComfyUI"),
-        ("git clone --depth 1 https://example.org/a/ComfyUI/", "ComfyUI"),
-        ("git clone git@example.org:a/ComfyUI.git", "ComfyUI"),
-        ("git clone https://example.org/a/b custom/nodes", "custom/nodes"),
-        ("mkdir models", "models"),
-        ("mkdir -p models", None),
+        ("git clone --depth 1 https://example.org/a/ComfyUI.git", "git"),
+        ("/usr/bin/git clone git@example.org:a/ComfyUI.git", "git"),
+        ("pip install -r requirements.txt", "packages"),
+        ("env/bin/python -I -m pip install torch", "packages"),
+        ("uv pip install torch", "packages"),
+        ("python3.12 -m venv env", "venv"),
+        ("uv venv env", "venv"),
         ("git pull", None),
-        ("pip install -r requirements.txt", None),
+        ("pip list", None),
+        ("python main.py -m pip", None),
+        ("mkdir -p models", None),
     ],
 )
-def test_a_command_that_fails_when_run_again_is_named_with_what_it_creates(
-    plan: Path, run: str, made: str | None
+def test_a_command_that_another_kind_does_better_is_named_with_that_kind(
+    plan: Path, run: str, kind: str | None
 ) -> None:
     plan.write_text(steps("true", run))
     found = [(one.rule, one.where, one.cure) for one in inspect(str(plan)).findings]
-    cure = f'set creates = "{made}", or a file in it that is made last'
-    assert found == ([("no-creates", f"{plan}:7", cure)] if made else [])
-    plan.write_text(steps(run, more='creates = "somewhere"'))
+    assert found == ([("own-kind", f"{plan}:7", f'use kind = "{kind}"')] if kind else [])
+
+
+def test_a_folder_that_is_made_again_is_named_with_what_it_creates(plan: Path) -> None:
+    plan.write_text(steps("mkdir models/"))
+    [found] = inspect(str(plan)).findings
+    assert (found.rule, found.cure) == ("no-creates", 'set creates = "models", or a file in it that is made last')
+    plan.write_text(steps("mkdir models", more='creates = "models"'))
     assert inspect(str(plan)).findings == ()
 
 
 def test_a_secret_in_a_plan_is_named_and_not_shown(plan: Path) -> None:
-    plan.write_text(steps("curl -u me:hunter22 x") + DOWNLOADS.replace("/0", "/0?token=hunter22abc"))
+    undone = '[{ name = "a", run = ["true"], undo = ["curl", "-u", "me:hunter22", "x"] }]'
+    more = f'[[operation]]\nname = "s"\nkind = "steps"\nsteps = {undone}\n'
+    plan.write_text(steps("curl -u me:hunter22 x") + DOWNLOADS.replace("/0", "/0?token=hunter22abc") + more)
     result = check(plan)
-    assert (result.exit_code, result.output.count("[secret-in-plan]")) == (1, 2)
+    assert (result.exit_code, result.output.count("[secret-in-plan]")) == (1, 3)
     assert "hunter22" not in result.output
 
 
