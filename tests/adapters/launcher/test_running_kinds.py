@@ -19,7 +19,11 @@ from tests.adapters.test_cli import command, operation, recovery, touch, write_p
 from tests.adapters.test_cli_signals import running, stopped
 
 NEVER = {"max_retries": 0}
-ASKS = "import os, urllib.request; urllib.request.urlopen(os.environ['SERVER'], timeout=5); open('prompted', 'a').write('x')"
+ASKS = """
+import os, urllib.request
+urllib.request.urlopen(os.environ["SERVER"], timeout=5)
+open("prompted", "a").write("x")
+"""
 
 
 @pytest.fixture(autouse=True)

@@ -23,9 +23,10 @@ from recovery.service import Recovery
 from tests.adapters.packages.environments import _alone as _alone
 from tests.adapters.packages.environments import installed, make_environment, packages_of
 from tests.adapters.packages.index import Fault, Index, refused_url
+from tests.slow import few
 
 pytestmark = pytest.mark.anyio
-both = pytest.mark.parametrize("tool", ["pip", "uv"])
+both = pytest.mark.parametrize("tool", few(["pip", "uv"], "uv"))
 QUICK = RetryPolicy(max_retries=2, backoff=Constant(0.0))
 
 
@@ -141,6 +142,7 @@ async def test_a_package_that_the_first_index_lacks_is_not_taken_from_the_next(
         assert strange.requests == []
 
 
+@pytest.mark.slow
 async def test_a_network_failure_in_the_disguise_of_a_missing_package_is_retried(index: Index, tmp_path: Path) -> None:
     env = make_environment(tmp_path / "env", has_pip=True)
     index.faults["alib"] = Fault(cut=0, is_reset=True, times=2)
