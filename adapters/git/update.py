@@ -10,7 +10,7 @@ import logging
 import math
 import subprocess
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
@@ -146,7 +146,7 @@ class _Update:
         await self._clear(choice)
         await self._check_out(version, status, does_force=True)  # what was put aside cannot be lost
 
-    async def _clean(self, version: Version, status: Status, mine: Collection[str]) -> None:
+    async def _clean(self, version: Version, status: Status, mine: Sequence[str]) -> None:
         """HEAD is there already: drop or put aside what was changed, if that was asked for in advance."""
         if not mine:
             return
@@ -169,11 +169,11 @@ class _Update:
             ["has local changes"] * bool(status.changed) + [f"has {commits}"] * bool(version.own_commits)
         )
 
-    def _choose(self, items: Collection[str], state: str, *, can_stash: bool = True) -> Choice:
+    def _choose(self, items: Sequence[str], state: str, *, can_stash: bool = True) -> Choice:
         """What becomes of *items*. Raises ChangesError if a person must decide."""
         choices: list[Choice] = [one for one in CHOICES if one != "stash" or can_stash]
-        named = set(items) or {state}
-        is_answered = self._wish.answered.choice is not None and named <= set(self._wish.answered.items)
+        named = items or (state,)
+        is_answered = self._wish.answered.choice is not None and set(named) <= set(self._wish.answered.items)
         choice = self._wish.answered.choice if is_answered else self._wish.on_local_changes
         for one in choices:
             if one == choice:
@@ -185,7 +185,7 @@ class _Update:
         problem = f"{self._name} {state}{listed}, so it was not updated to {self._ref}"
         means = "; ".join(f"{one} {CHOICES[one]}" for one in choices)
         remedy = Remedy(f"{problem}. {means}.", question=f"changes:{self._name}", kind="choice", choices=tuple(choices))
-        raise ChangesError(f"{problem}: answer changes:{self._name}: {means}", sorted(named), remedy)
+        raise ChangesError(f"{problem}: answer changes:{self._name}: {means}", named, remedy)
 
     async def _clear(self, choice: Choice, paths: Collection[str] = ()) -> bool:
         """Put local changes aside, of *paths* or all. Returns whether the checkout has to overwrite them instead."""
