@@ -84,6 +84,7 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
     where: WhereOf
     calls: int | None = None
     key: str = ""
+    is_linted: bool = True
 
 
 def inspect(target: str) -> Inspection:
@@ -128,13 +129,15 @@ def _of_plan(plan: LaunchPlan) -> Iterator[Group]:
     steps: dict[tuple[str, str], list[str]] = {}
     for step in plan.steps:
         key = "" if step.url_of_circuit is None else host_of(url_of(step.url_of_circuit))
-        for call in step.calls:
-            steps.setdefault((call, key), []).append(step.name)
+        steps.setdefault((step.examined, key), []).append(step.name)
     lines = Lines(plan.path, {"policy": "retry", "breaker": "circuit"})
     for (operation, key), names in steps.items():
         number = len(names) if key else None
         what = operation.partition(" ")[0]
-        yield Group(names=tuple(names), what=what, config=configs[operation], where=lines, calls=number, key=key)
+        config, is_linted = configs[operation], what != "server"  # whose budget of restarts ends it
+        yield Group(
+            names=tuple(names), what=what, config=config, where=lines, calls=number, key=key, is_linted=is_linted
+        )
 
 
 def _of_steps(plan: LaunchPlan) -> Iterator[Found]:
@@ -200,6 +203,8 @@ def _inspected(groups: Iterable[Group], more: Iterable[Found] = ()) -> Inspectio
     rows, findings, most = [], dict[tuple[str, str], Found](), dict[tuple[str, str], int]()
     for group in groups:
         rows.append(_in_force(group))
+        if not group.is_linted:
+            continue
         for one in lint(group.what, group.config, calls=group.calls, key=group.key if group.calls else ""):
             where = group.where(one.table, one.field)
             found = Found(**msgspec.structs.asdict(one), operation=group.what, where=where)
