@@ -48,7 +48,15 @@ async def alone_in(place: Path, name: str, logs: Path) -> AsyncIterator[None]:
         yield
 
 
-async def ask(words: Sequence[str], *, cwd: Path, url: str = "", token: str = "", timeout: float = 60.0) -> Answer:
+async def ask(
+    words: Sequence[str],
+    *,
+    cwd: Path,
+    url: str = "",
+    token: str = "",
+    timeout: float = 60.0,
+    settings: Mapping[str, str] | None = None,
+) -> Answer:
     """What ``git WORDS`` answers, which changes nothing. An exit code that is not 0 is an answer, too.
 
     Args:
@@ -57,6 +65,7 @@ async def ask(words: Sequence[str], *, cwd: Path, url: str = "", token: str = ""
         url: The repository elsewhere that it asks; "" for none.
         token: A token for the origin of *url*.
         timeout: Seconds that it may take.
+        settings: Further settings of git.
 
     Raises:
         GitMissingError: There is no git.
@@ -64,7 +73,7 @@ async def ask(words: Sequence[str], *, cwd: Path, url: str = "", token: str = ""
         TimeoutError: It takes too long.
         OSError: It cannot be started.
     """
-    env = await _environment(cwd, url, token, None)
+    env = await _environment(cwd, url, token, None, settings)
     return await query([program(), *words], cwd=cwd, env=env, timeout=timeout)
 
 
