@@ -214,6 +214,8 @@ async def test_a_repository_without_commits_is_named(tmp_path: Path, make_launch
         ({"url": "ssh://-oProxyCommand=x/y"}, "has a host that begins with -"),
         ({"url": "github.com/o/r"}, "is a relative path"),
         ({"url": "ftp://example.org/r"}, "has the scheme ftp"),
+        ({"url": "https://me:sesame@example.org/r"}, r"'https://\*\*\*@example.org/r' holds a password or token"),
+        ({"mirrors": [f"https://ghp_{'a1B2' * 9}@github.com/o/r"]}, "holds a password or token"),
         ({"url": 5}, "is no text"),
         ({"mirrors": "http://a/b"}, "mirrors must be a list of URLs"),
         ({"ref": "--force"}, "ref must be the name"),
