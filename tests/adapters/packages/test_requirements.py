@@ -67,6 +67,9 @@ def test_included_files_count_from_the_file_that_includes_them(tmp_path: Path):
         ("y @ file:///srv/y.whl", "of this computer"),
         ("y --config-settings=a=b", "is built"),
         ("--only-binary :all: --index-url https://x.example", "how packages are installed"),
+        ("--prefer-binary --index-url https://x.example", "how packages are installed"),
+        ("--only-binary=:all:\t--index-url=https://x.example/\\y", "how packages are installed"),
+        ("--require-hashes \\ # and the next line", "how packages are installed"),
         ("--frobnicate", "how packages are installed"),
     ],
 )
