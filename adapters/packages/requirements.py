@@ -188,8 +188,10 @@ class _Reader:
             yield msgspec.structs.replace(line, text=f"{name} {value}".strip())
         else:
             if name in ("--editable", "--find-links"):
-                place = _absolute(value, path)
-                value = shlex.quote(place) if " " in place else place
+                value = _absolute(value, path)
+                if " " in value:  # uv knows no quotes
+                    place, bracket, extras = value.partition("[")
+                    value = Path(place).as_uri() + bracket + extras
             text = f"{name} {value}".strip()
             yield msgspec.structs.replace(line, text=text, asks=ASKED.get(name, "changes how packages are installed"))
 

@@ -88,6 +88,11 @@ def test_paths_are_asked_about_and_absolute(tmp_path: Path, place: str):
     assert ("-e" not in place) or asked.text == f"--editable {tmp_path}[all]"
 
 
+def test_a_folder_with_spaces_is_an_url_which_needs_no_quotes(tmp_path: Path):
+    (asked,) = read(tmp_path, "-e './a b[all]'\n").asked
+    assert asked.text == f"--editable {tmp_path.as_uri()}/a%20b[all]"
+
+
 def test_a_password_is_not_shown(tmp_path: Path):
     (asked,) = read(tmp_path, "-i https://user:geheim123@x.example/simple\n").asked
     assert "geheim123" in asked.text
