@@ -356,6 +356,10 @@ async def test_a_server_that_is_cancelled_by_its_id_ends_the_block(tmp_path: Pat
     ("options", "said"),
     [
         ({"ready": "127.0.0.1:{port}"}, "ready must be an http or https URL"),
+        ({"ready": "http://256.1.1.1:{port}/"}, "Invalid IPv4 address"),
+        ({"ready": "http://[::1:{port}/"}, "is no URL"),
+        ({"ready": "http://127.0.0.1:99{port}/"}, "ports are 1 to 65535"),
+        ({"ready": "http://me:123@127.0.0.1:{port}/"}, "has a user name or a password"),
         ({"ready": "http://127.0.0.1:80/"}, "the URL must have {port} in it"),
         ({"argv": ["true"]}, "the server must be told its port"),
         ({"port": 70000}, 'port must be "auto" or 1 to 65535'),
