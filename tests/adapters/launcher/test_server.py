@@ -284,6 +284,22 @@ async def test_a_stuck_server_is_ended_only_if_that_is_wanted(
     assert "it refuses connections, and printed nothing and did nothing for 0.1 s" in caplog.text
 
 
+@on_asyncio
+async def test_a_server_that_answers_another_status_is_waited_for_aloud(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "status").write_text("404")
+    async with anyio.create_task_group() as group:
+
+        async def mend() -> None:
+            await until(lambda: "/health is asked, and it answers 404; it is waited for; only 2xx" in caplog.text)
+            (tmp_path / "status").unlink()
+
+        group.start_soon(mend)
+        async with held(tmp_path, small_server(tmp_path), ready_timeout=0.1):
+            pass
+
+
 @pytest.mark.slow
 @on_asyncio
 async def test_lines_of_a_degraded_server_are_told_and_are_no_failure(tmp_path: Path) -> None:
