@@ -28,6 +28,9 @@ from recovery.serialization.secret import Secret
 
 RESTARTS = RestartPolicy()
 
+FOLDER = "servers"
+"""The folder for the output of servers, in that of commands: a command may have the name of a server."""
+
 # The budget of restarts decides alone (``adapters.servers.restarts``), and its delays.
 POLICY: Mapping[str, Any] = {
     "max_retries": None, "backoff": Constant(0.0), "jitter": "none", "max_elapsed": None, "attempt_timeout": None,
@@ -119,7 +122,7 @@ class ServerBrick(Bricks):
         check_variables(env)
         _check(ready, port, words, env)
         settings = Settings(
-            name=name, argv=words, env=env, cwd=self.place(folder), logs=self.logs,
+            name=name, argv=words, env=env, cwd=self.place(folder), logs=self.logs / FOLDER,
             ready=ready, port=port, restarts=restarts, **given,
         )  # fmt: skip
         if name in self._servers:

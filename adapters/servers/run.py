@@ -138,7 +138,6 @@ class Run:
             orphans="adopt",
             grace=one.grace,
             on_output=self._printed,
-            files=files_of(one.name),
             is_done=self._must_not_start,
             hold=self._started,
         )
@@ -222,8 +221,3 @@ class Run:
             return
         self._stuck = problem
         self._scope.cancel()
-
-
-def files_of(name: str) -> str:
-    """What names the files of the server *name* in the folder of logs."""
-    return f"server-{name}"

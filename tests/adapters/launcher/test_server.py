@@ -315,11 +315,19 @@ async def test_lines_of_a_degraded_server_are_told_and_are_no_failure(tmp_path: 
 
 @on_asyncio
 async def test_that_the_launcher_ends_it_is_noted_before_the_signal(tmp_path: Path) -> None:
-    note = "open('noted', 'w').write(open('.recovery/logs/server-small.running').read())"
+    note = "open('noted', 'w').write(open('.recovery/logs/servers/small.running').read())"
     argv = small_server(tmp_path, before=f"signal.signal(signal.SIGTERM, lambda *_: ({note}, os._exit(0)))")
     async with launcher_at(tmp_path) as launcher, launcher.server(argv, READY, name="small"):
         pass
     assert '"ending":"cancelled"' in (tmp_path / "noted").read_text()
+
+
+@on_asyncio
+@pytest.mark.parametrize("name", few(["small", "server-small", "small.server"], "small"))
+async def test_a_command_of_any_name_runs_beside_a_server(name: str, tmp_path: Path) -> None:
+    async with launcher_at(tmp_path) as launcher, launcher.server(small_server(tmp_path), READY, name="small"):
+        with anyio.fail_after(5):
+            await launcher.run(["true"], name=name)
 
 
 @pytest.mark.slow
