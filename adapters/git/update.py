@@ -214,7 +214,9 @@ class _Update:
         if stash == before and not paths:
             return
         if stash == before:
-            raise RepositoryError(f"{self._name}: git stash has put nothing aside of {shown(paths)}; move it away")
+            raise RepositoryError(
+                f"{self._name}: git stash has put nothing aside of {shown(list(paths))}; move it away"
+            )
         text = "%s: local changes were put aside as the stash %s; to have them back: git -C '%s' stash pop"
         log.warning(text, self._name, stash, self._place)
 
