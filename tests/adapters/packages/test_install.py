@@ -69,6 +69,7 @@ async def test_uv_installs_what_is_missing_and_asks_no_index_for_what_is_there(
     assert installed(env) == {"alib": "1.0", "bapp": "1.0"}
 
 
+@pytest.mark.slow
 async def test_pip_that_ends_well_and_broke_another_package_has_failed(
     index: Index, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -150,6 +151,7 @@ async def test_a_network_failure_in_the_disguise_of_a_missing_package_is_retried
     assert installed(env)["alib"] == "2.0"
 
 
+@pytest.mark.slow
 async def test_what_does_not_build_is_looked_for_as_a_wheel_and_then_a_person_is_asked(
     env: Path, index: Index, tmp_path: Path
 ) -> None:
