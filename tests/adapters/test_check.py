@@ -84,6 +84,19 @@ def test_a_plan_that_is_well_set_has_exit_code_0(plan: Path) -> None:
     assert result.stdout.endswith("\nnothing is wrong\n")
 
 
+def test_a_server_needs_no_limit_and_steps_show_the_retries_of_a_step(plan: Path) -> None:
+    """A server lasts as long as the launch; a run of steps is not retried, its steps are."""
+    plan.write_text(
+        '[[operation]]\nname = "web"\nkind = "server"\nrun = ["serve", "{port}"]\nready = "http://127.0.0.1:{port}/"\n'
+        '[[operation]]\nname = "up"\nkind = "steps"\nsteps = [{ name = "a", run = ["a"] }]\n'
+        "retry = { max_retries = 2 }\n"
+        '[[operation]]\nname = "app"\nkind = "git"\nurl = "https://example.org/app"\ndestination = "app"\n'
+    )
+    found = inspect(str(plan))
+    assert [(row.names, row.retries) for row in found.operations] == [(("web",), None), (("up",), 2), (("app",), 5)]
+    assert found.findings == ()
+
+
 def test_calls_that_share_a_key_share_a_row(plan: Path) -> None:
     rows = {row.key: row for row in inspect(str(plan)).operations}
     assert {key: len(row.names) for key, row in rows.items()} == {"huggingface.co:443": 30, "example.org:443": 1, "": 1}

@@ -69,9 +69,9 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", for
         return tuple(f"{call} {self.name}" if self.retry else call for call in self.CALLS)
 
     @property
-    def examined(self) -> str:
-        """That of its calls, or of the calls inside, whose settings tell how it is retried."""
-        return self.calls[0]
+    def retried(self) -> tuple[str, ...]:
+        """The names of the calls that are retried as ``[retry]`` says."""
+        return self.calls
 
     @property
     def version(self) -> str:

@@ -64,9 +64,9 @@ class Steps(Operation, frozen=True, kw_only=True, tag="steps"):
         return (f"steps {self.name}",)
 
     @property
-    def examined(self) -> str:
-        """The calls of single steps: a run of them has no retries of its own."""
-        return f"step {self.name} {self.name}" if self.retry else f"step {self.name}"
+    def retried(self) -> tuple[str, ...]:
+        """Its steps, not its runs."""
+        return (f"step {self.name} {self.name}" if self.retry else f"step {self.name}",)
 
     def goes_on(self, operation: str, wording: str | None) -> bool:
         """Also a run of other steps: it is finished, or undone, with the commands that it began with."""
