@@ -23,6 +23,7 @@ from adapters.launcher.kinds.download import Download
 from adapters.launcher.kinds.servers import Servers
 from adapters.launcher.launcher import Launcher
 from adapters.launcher.plan import LaunchPlan
+from adapters.launcher.server import FOLDER
 from adapters.servers.orphans import end_orphan
 from events.errors import JoinedElsewhere
 from events.operation_events import FailureClassified
@@ -155,7 +156,7 @@ class Launch:
                 text = "%s: %s is changed or gone since the last run; its call %s is cancelled"
                 log.warning(text, self._plan.path, brief(name), record.call)
             if record.operation.partition(" ")[0] == "server" and name not in steps:
-                await end_orphan(name, self._launcher.logs)
+                await end_orphan(name, self._launcher.logs / FOLDER)
 
     async def _run_steps(self, _path: str) -> None:
         saved = msgspec.convert(context.saved(default=Progress()), Progress, from_attributes=True)

@@ -17,11 +17,11 @@ async def end_orphan(name: str, logs: Path) -> None:
 
     Args:
         name: As of ``Launcher.server``.
-        logs: The folder of the launcher for the output of commands.
+        logs: The folder for the output of servers.
     """
 
     async def is_done() -> bool:
         return True  # nothing is started in its place
 
     with anyio.move_on_after(HELD_FOR):
-        await run_command(name, [name], cwd=logs, logs=logs, orphans="end", files=f"server-{name}", is_done=is_done)
+        await run_command(name, [name], cwd=logs, logs=logs, orphans="end", is_done=is_done)
