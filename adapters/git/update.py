@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
+import anyio.to_thread
 import msgspec
 
 from adapters.git.calls import Calls
@@ -24,7 +25,7 @@ from adapters.git.commands import alone_in, ask, output_of, said
 from adapters.git.existing import Repository
 from adapters.git.locks import free_locks
 from adapters.git.repository import RepositoryError, parts_of, status_at, url_of
-from adapters.git.unfinished import Note, Notes, changed_since
+from adapters.git.unfinished import Note, Notes, changed_since, in_the_way_of, repository_at
 from adapters.git.versions import Version, Versions
 from events.errors import NeedsPerson
 from events.evidence import Remedy
@@ -61,6 +62,9 @@ class Answered(NamedTuple):
     choice: Choice | None = None
     items: Collection[str] = ()
 
+
+MOST_AT_ONCE = 2000
+"""Files that one stash puts aside: a command line is bounded."""
 
 NOTHING_ANSWERED = Answered()
 
@@ -142,15 +146,21 @@ class _Update:
                 if commits:
                     await self._leave_commits(choice, branch, commits)
         cleared = set[str]()
-        while found := await self._check_out(version, status):
+        while (found := await self._check_out(version, status)) is not None:
+            found = tuple(dict.fromkeys((*found, *await in_the_way_of(status.commit, version.commit, self._calls))))
             choice = self._choose(found, "has files that would be overwritten")
             if choice == "keep":
                 return
+            inner = await anyio.to_thread.run_sync(repository_at, self._place, found)
+            if inner or not found:
+                what = f"the repository {self._place / inner} is" if inner else "files that git does not name are"
+                raise RepositoryError(f"{self._name} cannot be updated to {self._ref}: {what} in the way; move it away")
             if choice == "reset" or cleared.issuperset(found):  # git takes these for changed whatever they hold
                 await self._check_out(version, status, does_force=True)
                 return
-            await self._clear(choice, found)
-            cleared.update(found)
+            some = found[:MOST_AT_ONCE]
+            await self._clear(choice, some)
+            cleared.update(some)
 
     async def _clean(self, version: Version, status: Status, mine: Collection[str]) -> None:
         """HEAD is there already: drop or put aside what was changed, if that was asked for in advance."""
@@ -206,6 +216,8 @@ class _Update:
             return
         now = datetime.now(UTC).isoformat(timespec="seconds")
         message = f"launcher-recovery: before the update of {self._name} to {self._ref}, {now}"
+        if added := (await self._calls.answer(["diff", "--name-only", "--diff-filter=A", "-z"])).split("\0")[:-1]:
+            await self._calls.run(["reset", "--quiet", "--", *added])  # git stash fails at "git add --intent-to-add"
         only = [f":(top,literal){path}" for path in paths]
         await self._show(only)
         before = await said(["rev-parse", "--short", "refs/stash"], cwd=self._place)
@@ -241,8 +253,8 @@ class _Update:
 
     # the checkout, and what is left of a killed one
 
-    async def _check_out(self, version: Version, status: Status, *, does_force: bool = False) -> tuple[str, ...]:
-        """Check *version* out. Returns the files in the way, where git has changed nothing."""
+    async def _check_out(self, version: Version, status: Status, *, does_force: bool = False) -> tuple[str, ...] | None:
+        """Check *version* out. Returns files in the way, where git has changed nothing; None if it is done."""
         self._notes.write(Note(status.commit, version.commit, version.branch))
         way = ["-B", version.branch, "--no-track"] if version.branch else ["--detach"]
         force = ["--force"] if does_force else ["--no-overwrite-ignore"]
@@ -250,9 +262,10 @@ class _Update:
         try:
             await self._calls.run(words, url=await url_of(self._place))  # large files, and those of a partial clone
         except subprocess.CalledProcessError as error:
-            found = tuple(one for one in in_the_way(output_of(error)) if os.path.lexists(self._place / one))
-            if does_force or not found:
+            output = output_of(error)
+            if does_force or not in_the_way(output):
                 raise
+            found = tuple(one for one in in_the_way(output) if os.path.lexists(self._place / one))
             self._notes.remove()
             return found
         if version.remote:
@@ -262,7 +275,7 @@ class _Update:
         if (self._place / ".gitmodules").exists():
             text = "%s has submodules, which are left as they are: git -C '%s' submodule update --init --recursive"
             log.warning(text, self._name, self._place)
-        return ()
+        return None
 
     async def _follow(self, branch: str, remote: str) -> None:
         """Have ``git pull`` of a person know where *branch* comes from, unless it has been told."""
