@@ -162,7 +162,7 @@ class _Update:
             await self._clear(choice, some)
             cleared.update(some)
 
-    async def _clean(self, version: Version, status: Status, mine: Collection[str]) -> None:
+    async def _clean(self, version: Version, status: Status, mine: Sequence[str]) -> None:
         """HEAD is there already: drop or put aside what was changed, if that was asked for in advance."""
         if not mine:
             return
@@ -187,11 +187,11 @@ class _Update:
         ]
         return " and ".join(["has local changes"] * bool(status.changed) + commits)
 
-    def _choose(self, items: Collection[str], state: str, *, can_stash: bool = True) -> Choice:
+    def _choose(self, items: Sequence[str], state: str, *, can_stash: bool = True) -> Choice:
         """What becomes of *items*. Raises ChangesError if a person must decide."""
         choices: list[Choice] = [one for one in CHOICES if one != "stash" or can_stash]
-        named = set(items) or {state}
-        is_answered = self._wish.answered.choice is not None and named <= set(self._wish.answered.items)
+        named = items or (state,)
+        is_answered = self._wish.answered.choice is not None and set(named) <= set(self._wish.answered.items)
         choice = self._wish.answered.choice if is_answered else self._wish.on_local_changes
         for one in choices:
             if one == choice:
@@ -203,7 +203,7 @@ class _Update:
         problem = f"{self._name} {state}{listed}, so it was not updated to {self._ref}"
         means = "; ".join(f"{one} {CHOICES[one]}" for one in choices)
         remedy = Remedy(f"{problem}. {means}.", question=f"changes:{self._name}", kind="choice", choices=tuple(choices))
-        raise ChangesError(f"{problem}: answer changes:{self._name}: {means}", sorted(named), remedy)
+        raise ChangesError(f"{problem}: answer changes:{self._name}: {means}", named, remedy)
 
     async def _clear(self, choice: Choice, paths: Collection[str] = ()) -> None:
         """Put local changes aside, or drop them: of *paths*, tracked or not, or of all tracked files."""
@@ -226,7 +226,9 @@ class _Update:
         if stash == before and not paths:
             return
         if stash == before:
-            raise RepositoryError(f"{self._name}: git stash has put nothing aside of {shown(paths)}; move it away")
+            raise RepositoryError(
+                f"{self._name}: git stash has put nothing aside of {shown(list(paths))}; move it away"
+            )
         text = "%s: local changes were put aside as the stash %s; to have them back: git -C '%s' stash pop"
         log.warning(text, self._name, stash, self._place)
 
