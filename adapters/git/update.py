@@ -14,6 +14,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from shlex import quote
 from typing import Literal, NamedTuple, TypeAlias
 
 import anyio.to_thread
@@ -229,8 +230,8 @@ class _Update:
             raise RepositoryError(
                 f"{self._name}: git stash has put nothing aside of {shown(list(paths))}; move it away"
             )
-        text = "%s: local changes were put aside as the stash %s; to have them back: git -C '%s' stash pop"
-        log.warning(text, self._name, stash, self._place)
+        text = "%s: local changes were put aside as the stash %s; to have them back: git -C %s stash pop"
+        log.warning(text, self._name, stash, quote(str(self._place)))
 
     async def _show(self, only: Collection[str]) -> None:
         """Have git see changes of the files *only* that a person has hidden from it; else they are not put aside."""
@@ -275,8 +276,8 @@ class _Update:
         self._notes.remove()
         log.info("%s is at %s now (%.10s), before at %.10s", self._name, self._ref, version.commit, status.commit)
         if (self._place / ".gitmodules").exists():
-            text = "%s has submodules, which are left as they are: git -C '%s' submodule update --init --recursive"
-            log.warning(text, self._name, self._place)
+            text = "%s has submodules, which are left as they are: git -C %s submodule update --init --recursive"
+            log.warning(text, self._name, quote(str(self._place)))
         return None
 
     async def _follow(self, branch: str, remote: str) -> None:

@@ -369,7 +369,7 @@ async def test_each_repository_that_cannot_be_updated_gets_one_clear_sentence(up
 async def test_a_repository_of_another_user_is_named_with_the_cure(upstream: Upstream) -> None:
     for one in (upstream.here, *upstream.here.iterdir()):
         os.chown(one, 12345, 12345)
-    with pytest.raises(RepositoryError, match=r"belongs to another user.*--add safe.directory '/"):
+    with pytest.raises(RepositoryError, match=r"belongs to another user.*--add safe.directory /"):
         await to(upstream, "main")
 
 
