@@ -12,9 +12,9 @@ from typing import Literal
 
 import msgspec
 
-from adapters.packages.frozen import TOOL, Environment, conflict
+from adapters.packages.frozen import TOOL, Environment
 from adapters.packages.requirements import Requirements
-from adapters.packages.tools import VARIABLES, Problem, Tool, Way, is_old, next_way, problem_of, refusals
+from adapters.packages.tools import VARIABLES, Problem, Tool, Way, conflict, is_old, next_way, problem_of, refusals
 from adapters.packages.venv import uv
 from adapters.processes.command import SilentCommandError, run_command
 from adapters.processes.query import query

@@ -102,7 +102,9 @@ async def make_venv(
         subprocess.CalledProcessError, OSError: It failed.
     """
     if os.pathsep in str(folder):
-        raise VenvError(f"{name} cannot be made in {folder}: {os.pathsep!r} divides the paths of PATH; choose another path")
+        raise VenvError(
+            f"{name} cannot be made in {folder}: {os.pathsep!r} divides the paths of PATH; choose another path"
+        )
     if folder.is_file():
         raise VenvError(f"{name} cannot be made: {folder} is a file; choose another path, or move it away")
     making = _Making(name, VenvFolder(folder), python, answer)

@@ -249,7 +249,9 @@ async def test_pip_that_ends_well_and_installed_nothing_has_failed(
     make_environment(tmp_path / "env", has_pip=True)
     (tmp_path / "pip.conf").write_text("[install]\ndry-run = true\n")
     monkeypatch.setenv("PIP_CONFIG_FILE", str(tmp_path / "pip.conf"))
-    with pytest.raises(NotInstalledError, match=r"pip ended well, and alib is not in .*/env; .*: see `pip config list`"):
+    with pytest.raises(
+        NotInstalledError, match=r"pip ended well, and alib is not in .*/env; .*: see `pip config list`"
+    ):
         await make_launcher(tmp_path).packages("env", "alib", indexes=[index.url])
 
 
