@@ -23,9 +23,10 @@ from recovery.service import Recovery
 from tests.adapters.packages.environments import _alone as _alone
 from tests.adapters.packages.environments import installed, make_environment, packages_of
 from tests.adapters.packages.index import Fault, Index, refused_url
+from tests.slow import few
 
 pytestmark = pytest.mark.anyio
-both = pytest.mark.parametrize("tool", ["pip", "uv"])
+both = pytest.mark.parametrize("tool", few(["pip", "uv"], "uv"))
 QUICK = RetryPolicy(max_retries=2, backoff=Constant(0.0))
 
 
@@ -68,6 +69,7 @@ async def test_uv_installs_what_is_missing_and_asks_no_index_for_what_is_there(
     assert installed(env) == {"alib": "1.0", "bapp": "1.0"}
 
 
+@pytest.mark.slow
 async def test_pip_that_ends_well_and_broke_another_package_has_failed(
     index: Index, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -141,6 +143,7 @@ async def test_a_package_that_the_first_index_lacks_is_not_taken_from_the_next(
         assert strange.requests == []
 
 
+@pytest.mark.slow
 async def test_a_network_failure_in_the_disguise_of_a_missing_package_is_retried(index: Index, tmp_path: Path) -> None:
     env = make_environment(tmp_path / "env", has_pip=True)
     index.faults["alib"] = Fault(cut=0, is_reset=True, times=2)
@@ -148,6 +151,7 @@ async def test_a_network_failure_in_the_disguise_of_a_missing_package_is_retried
     assert installed(env)["alib"] == "2.0"
 
 
+@pytest.mark.slow
 async def test_what_does_not_build_is_looked_for_as_a_wheel_and_then_a_person_is_asked(
     env: Path, index: Index, tmp_path: Path
 ) -> None:
