@@ -15,9 +15,10 @@ import anyio
 import pytest
 
 from adapters.launcher import Launcher, PortTakenError, RestartPolicy, Server, ServerGoneError
+from adapters.launcher.notes import note_words, saved_note
 from adapters.memory import MemoryStore
 from events.errors import CallRejectedError
-from events.operation_events import GaveUp, OperationCancelled, OperationSucceeded
+from events.operation_events import CheckpointSaved, GaveUp, OperationCancelled, OperationSucceeded
 from events.question_events import QuestionAsked
 from recovery import presets
 from recovery.serialization.secret import Secret
@@ -251,7 +252,9 @@ async def test_a_server_is_ready_once_it_says_so_and_not_when_its_port_is_bound(
 @on_asyncio
 async def test_a_busy_server_and_one_that_refuses_are_told_and_not_ended(tmp_path: Path) -> None:
     argv = small_server(tmp_path, code="server.close(); time.sleep(0.2); server = again()", before=AGAIN)
-    async with launcher_at(tmp_path) as launcher, launcher.server(argv, READY, **OFTEN) as server:
+    launcher = launcher_at(tmp_path)
+    saved = events_of(launcher.service, CheckpointSaved)
+    async with launcher, launcher.server(argv, READY, **OFTEN) as server:
         (tmp_path / "status").write_text("503")
         await until(lambda: server.state == "busy")
         (tmp_path / "status").unlink()
@@ -261,6 +264,8 @@ async def test_a_busy_server_and_one_that_refuses_are_told_and_not_ended(tmp_pat
             await until(lambda: server.state == "refused")
         await until(lambda: server.state == "ready")
         assert server.starts == 1
+        words = [note_words(saved_note(one.data)) for one in saved if isinstance(one, CheckpointSaved)]
+        assert words == [f"{one} at {server.url}" for one in ("ready", "busy", "ready", "takes no connections", "ready")]
 
 
 AGAIN = """
