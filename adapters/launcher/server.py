@@ -132,6 +132,8 @@ class ServerBrick(Bricks):
             raise CallRejectedError(f"server {name}", "one of that name is held already; give this one another name=")
         server = self._servers[name] = Supervisor(settings, self._secret)
         try:
+            if settings.cwd.exists() and not settings.cwd.is_dir():
+                raise InvalidRequestError(f"{name} cannot run in {folder}, which is no folder")
             settings.cwd.mkdir(parents=True, exist_ok=True)
             async with self._held(server, [words, ready, port, folder]):
                 yield server

@@ -141,13 +141,15 @@ async def test_work_that_is_done_gives_the_restarts_back(tmp_path: Path) -> None
 
 
 @on_asyncio
-async def test_a_missing_module_is_named_and_no_restart_is_tried(tmp_path: Path) -> None:
+async def test_a_missing_module_is_named_and_no_restart_is_tried(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     argv = small_server(tmp_path, before="os.path.exists('installed') or __import__('torchsde')")
     installed: list[str] = []
 
     async def install(module: str) -> bool:
         installed.append(module)
-        return len(installed) > 1  # the first time it does not help
+        raise OSError("pip cannot be started")
 
     async with launcher_at(tmp_path) as launcher:
         asked = events_of(launcher.service, QuestionAsked)
@@ -161,6 +163,7 @@ async def test_a_missing_module_is_named_and_no_restart_is_tried(tmp_path: Path)
             group.start_soon(repair)
             async with launcher.server(argv, READY, name="small", on_missing_module=install) as server:
                 assert (server.starts, installed) == (2, ["torchsde"])
+    assert "on_missing_module failed: OSError: pip cannot be started" in caplog.text
     assert isinstance(asked[0], QuestionAsked)
     assert "small needs the Python module torchsde, which is not installed" in asked[0].text
 
@@ -394,11 +397,13 @@ async def test_a_server_that_is_cancelled_by_its_id_ends_the_block(tmp_path: Pat
         ({"port": 70000}, 'port must be "auto" or 1 to 65535'),
         ({"argv": []}, "needs a program"),
         ({"cwd": "../x"}, "outside"),
+        ({"cwd": "file"}, "true cannot run in file, which is no folder"),
         ({"on_stuck": "kill"}, "on_stuck must be one of"),
         ({"ready_timeout": 0}, "ready_timeout must be greater than 0"),
     ],
 )
 async def test_a_server_that_cannot_be_started_is_refused(options: dict[str, Any], said: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
     wanted = {"argv": ["true", "{port}"], "ready": READY, **options}
     with pytest.raises(ValueError, match=said):
         async with launcher_at(tmp_path).server(**wanted):
