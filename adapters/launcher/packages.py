@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -14,6 +13,7 @@ import msgspec
 
 from adapters.launcher.arguments import InvalidRequestError
 from adapters.launcher.bricks import Bricks
+from adapters.launcher.limits import wrong_package
 from adapters.packages.consent import agreed
 from adapters.packages.install import Installed, install
 from adapters.packages.requirements import Requirements, read_requirements, requirement_lines
@@ -25,8 +25,6 @@ from recovery.serialization.secret import Secret
 
 PROTECTED = ("torch", "torchvision", "torchaudio")
 """Packages that fit a GPU's driver, and take gigabytes."""
-
-NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
 
 Texts: TypeAlias = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
@@ -81,7 +79,10 @@ class PackagesBrick(Bricks):
         texts = [_requirement(one) for one in _listed("requirements", requirements)]
         if not texts:
             raise InvalidRequestError("packages needs a requirement, as 'numpy>=2', or a requirements file")
-        protected = [_protected(one) for one in _listed("protect", protect)]
+        protected = [str(one) for one in _listed("protect", protect)]
+        for one in protected:
+            if (reason := wrong_package(one)) is not None:
+                raise InvalidRequestError(f"protect: {reason}")
         sources = [_index(one) for one in _listed("indexes", indexes)]
         interpreter = str(_interpreter(self.root / os.fspath(python)))
         while True:
@@ -155,13 +156,6 @@ def _requirement(one: object) -> str:
     place = _url(one.partition("@")[2].partition(";")[0].strip()) if "://" in one else None
     if place is not None and _has_secret(place) and (place.password or "ssh" not in place.scheme):
         raise InvalidRequestError(f"the requirement {redact(one)} holds a password, which would be journalled")
-    return one
-
-
-def _protected(one: object) -> str:
-    """*one* as it is journalled."""
-    if not isinstance(one, str) or not NAME.fullmatch(one):
-        raise InvalidRequestError(f"protect takes names of packages, without versions, not {one!r}")
     return one
 
 

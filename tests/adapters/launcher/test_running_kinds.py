@@ -149,19 +149,6 @@ def test_what_a_stopped_launch_left_waits_again_for_the_server_that_it_needs(tmp
     assert (ended.code, set(ended.outcomes.values())) == (0, {"done"})
 
 
-def test_a_server_that_is_taken_out_of_the_plan_is_ended(tmp_path: Path, models: Path) -> None:
-    plan = write_plan(tmp_path, serve(models))
-    with running("run", plan) as process:
-        eventually(lambda: (models / "asked").exists())
-        process.send_signal(signal.SIGKILL)
-        process.wait(10)
-    [(pid, _)] = starts(models)
-    assert is_running(pid)
-    ended = recovery("run", write_plan(tmp_path, touch("other")))
-    assert ended.code == 0
-    eventually(lambda: not is_running(pid))
-
-
 def test_what_needs_a_server_that_has_gone_is_skipped(tmp_path: Path, models: Path) -> None:
     (models / "status").write_text("503")  # it is never ready
     crashes = operation(name="server", kind="server", run=small_server(models, crashes=9), ready=READY, max_restarts=0)
