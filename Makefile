@@ -65,7 +65,7 @@ plans: $(READY) ## write the tables of docs/plans.md from the types of plans
 mutants: $(READY) ## plant each known bug, and check that its test fails (four minutes)
 	$(BIN)/python -m tests.mutants
 
-torture: $(READY) ## kill, stall and flood the journal, and print what was lost (a quarter of an hour; SHARE=0.05: one minute)
+torture: $(READY) ## kill, stall and flood the journal, and print what was lost (twenty-five minutes; SHARE=0.05: two)
 	$(BIN)/python -m tests.torture $(ROWS) --share $(SHARE)
 
 bench: $(PEERS) ## measure and print all figures, beside other libraries (six minutes)

@@ -68,6 +68,7 @@ def kill_when(program: subprocess.Popen[str], is_so: Callable[[], bool]) -> None
             program.kill()
 
 
+@pytest.mark.slow
 def test_the_first_step_prints_what_the_page_shows(app: Application, folder: Path) -> None:
     [console] = re.findall(r"```console\n(.*?)```", PAGE, re.DOTALL)
     shown = ""

@@ -107,7 +107,7 @@ def status_of(output: str) -> Status:
 
 def in_the_way(errors: str) -> tuple[str, ...]:
     """The files that ``git checkout`` names as those that it would overwrite; none for another failure."""
-    found = [line.strip() for block in IN_THE_WAY.findall(errors) for line in block.splitlines()]
+    found = [line.removeprefix("\t") for block in IN_THE_WAY.findall(errors) for line in block.splitlines()]
     return tuple(dict.fromkeys(found))
 
 

@@ -23,6 +23,7 @@ from adapters.launcher.kinds.download import Download
 from adapters.launcher.kinds.servers import Servers
 from adapters.launcher.launcher import Launcher
 from adapters.launcher.plan import LaunchPlan
+from adapters.servers.orphans import end_orphan
 from events.errors import JoinedElsewhere
 from events.operation_events import FailureClassified
 from recovery import context
@@ -136,7 +137,7 @@ class Launch:
                 else:
                     return self.outcomes
 
-    def _cancel_outdated(self, wordings: Mapping[str, str]) -> None:
+    async def _cancel_outdated(self, wordings: Mapping[str, str]) -> None:
         """Cancel what an earlier run left and the plan does not have any more; the bytes that it fetched are kept.
 
         *wordings* are those of the operations in that run's plan, by name.
@@ -153,10 +154,12 @@ class Launch:
             if self._service.calls.cancel(record.call):
                 text = "%s: %s is changed or gone since the last run; its call %s is cancelled"
                 log.warning(text, self._plan.path, brief(name), record.call)
+            if record.operation.partition(" ")[0] == "server" and name not in steps:
+                await end_orphan(name, self._launcher.logs)
 
     async def _run_steps(self, _path: str) -> None:
         saved = msgspec.convert(context.saved(default=Progress()), Progress, from_attributes=True)
-        self._cancel_outdated(saved.wordings)  # before what is left resumes
+        await self._cancel_outdated(saved.wordings)  # before what is left resumes
         self.outcomes = {
             step.name: msgspec.structs.replace(outcome, optional=step.optional)
             for step in self._plan.steps

@@ -12,6 +12,7 @@ import msgspec
 
 from adapters.launcher.incidents import IncidentLine
 from adapters.launcher.launch import Outcome, Progress, name_in_arguments
+from adapters.launcher.notes import note_words, saved_note
 from adapters.launcher.progress import Transfer, saved_transfer
 from adapters.sqlite.files import side_files
 from adapters.sqlite.lock import written_files
@@ -50,7 +51,7 @@ class CallStatus(msgspec.Struct, frozen=True, kw_only=True):
     the argument, or the idempotency key, that tells it from others. *cause* is its latest failure in plain words.
     *seen* is the Unix time of its latest event, *due* that of its next attempt, *deadline* that of the end of its wait
     for causes. *pid* is the process that wrote the latest event. *outcomes* are those of the operations of a launch, by
-    name. *transfer* is how far a download is.
+    name. *transfer* is how far a download is, *note* what a server or steps have saved, in words.
     """
 
     call: str
@@ -73,6 +74,7 @@ class CallStatus(msgspec.Struct, frozen=True, kw_only=True):
     is_resumable: bool = True
     outcomes: dict[str, Outcome] = {}
     transfer: Transfer | None = None
+    note: str = ""
 
     @property
     def is_over(self) -> bool:
@@ -287,6 +289,7 @@ def _status(record: CallRecord, run: Run | None, living: set[str], *, is_readabl
         is_resumable=record.is_resumable or bool(record.idempotency_key),
         outcomes=outcomes,
         transfer=saved_transfer(record.saved) if record.operation.partition(" ")[0] == "download" else None,
+        note=note_words(saved_note(record.saved or b"")) if record.operation.startswith(("server", "steps ")) else "",
     )
 
 

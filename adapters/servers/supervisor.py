@@ -12,7 +12,7 @@ from adapters.processes.running import file_name
 from adapters.servers.ports import LastPort, PortTakenError, free_port
 from adapters.servers.probe import Answer, Kind
 from adapters.servers.restarts import Ask, Ended, decide, words_of
-from adapters.servers.run import Run, files_of
+from adapters.servers.run import Run
 from adapters.servers.server import Server, ServerGoneError, restart_question
 from adapters.servers.settings import Settings, State
 from events.errors import Retryable
@@ -41,7 +41,7 @@ class Supervisor(Server):
     def __init__(self, settings: Settings, secret: Callable[[str, Secret], str | Secret]) -> None:
         super().__init__(settings)
         self._secret = secret
-        self._last_port = LastPort(settings.logs / f"{file_name(files_of(self.name))}.port")
+        self._last_port = LastPort(settings.logs / f"{file_name(self.name)}.port")
         self._refreshed: set[str] = set()
         self._failures = 0
         self._has_run = self._has_been_ready = self.is_ending = False

@@ -54,6 +54,8 @@ def save(): ...
 service.operation("by hand", max_retries=1)
 """
 
+DOCS = Path(__file__).parent.parent.parent / "docs"
+
 
 @pytest.fixture
 def plan(tmp_path: Path) -> Path:
@@ -86,7 +88,8 @@ def test_a_server_needs_no_limit_and_steps_show_the_retries_of_a_step(plan: Path
     """A server lasts as long as the launch; a run of steps is not retried, its steps are."""
     plan.write_text(
         '[[operation]]\nname = "web"\nkind = "server"\nrun = ["serve", "{port}"]\nready = "http://127.0.0.1:{port}/"\n'
-        '[[operation]]\nname = "up"\nkind = "steps"\nsteps = [{ name = "a", run = ["a"] }]\nretry = { max_retries = 2 }\n'
+        '[[operation]]\nname = "up"\nkind = "steps"\nsteps = [{ name = "a", run = ["a"] }]\n'
+        "retry = { max_retries = 2 }\n"
         '[[operation]]\nname = "app"\nkind = "git"\nurl = "https://example.org/app"\ndestination = "app"\n'
     )
     found = inspect(str(plan))
@@ -149,6 +152,14 @@ def test_a_command_that_another_kind_does_better_is_named_with_that_kind(
     plan.write_text(steps("true", run))
     found = [(one.rule, one.where, one.cure) for one in inspect(str(plan)).findings]
     assert found == ([("own-kind", f"{plan}:7", f'use kind = "{kind}"')] if kind else [])
+
+
+def test_a_plan_of_each_kind_is_well_set(plan: Path) -> None:
+    [example] = re.findall(r"```toml\n(.*?)```", (DOCS / "plans.md").read_text(encoding="utf-8"), re.DOTALL)
+    plan.write_text(example)
+    found = inspect(str(plan))
+    assert [name for row in found.operations for name in row.names] == re.findall(r'^name = "(.*)"', example, re.M)
+    assert found.findings == ()
 
 
 def test_a_folder_that_is_made_again_is_named_with_what_it_creates(plan: Path) -> None:
@@ -287,8 +298,7 @@ def test_what_a_program_prints_while_it_is_imported_is_no_part_of_the_json(shop:
 
 
 def test_the_page_lists_every_rule() -> None:
-    folder = Path(__file__).parent.parent.parent
-    page = (folder / "docs" / "configuration.md").read_text(encoding="utf-8")
+    page, folder = (DOCS / "configuration.md").read_text(encoding="utf-8"), DOCS.parent
     files = ("recovery/lint.py", "adapters/inspection.py", "adapters/launcher/plan_lint.py")
     sources = [(folder / name).read_text(encoding="utf-8") for name in files]
     rules = {rule for text in sources for rule in re.findall(r'(?:rule=|_of_policy\(\s*)"([a-z-]+)"', text)}

@@ -284,6 +284,22 @@ async def test_a_stuck_server_is_ended_only_if_that_is_wanted(
     assert "it refuses connections, and printed nothing and did nothing for 0.1 s" in caplog.text
 
 
+@on_asyncio
+async def test_a_server_that_answers_another_status_is_waited_for_aloud(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "status").write_text("404")
+    async with anyio.create_task_group() as group:
+
+        async def mend() -> None:
+            await until(lambda: "/health is asked, and it answers 404; it is waited for; only 2xx" in caplog.text)
+            (tmp_path / "status").unlink()
+
+        group.start_soon(mend)
+        async with held(tmp_path, small_server(tmp_path), ready_timeout=0.1):
+            pass
+
+
 @pytest.mark.slow
 @on_asyncio
 async def test_lines_of_a_degraded_server_are_told_and_are_no_failure(tmp_path: Path) -> None:
@@ -299,11 +315,19 @@ async def test_lines_of_a_degraded_server_are_told_and_are_no_failure(tmp_path: 
 
 @on_asyncio
 async def test_that_the_launcher_ends_it_is_noted_before_the_signal(tmp_path: Path) -> None:
-    note = "open('noted', 'w').write(open('.recovery/logs/server-small.running').read())"
+    note = "open('noted', 'w').write(open('.recovery/logs/servers/small.running').read())"
     argv = small_server(tmp_path, before=f"signal.signal(signal.SIGTERM, lambda *_: ({note}, os._exit(0)))")
     async with launcher_at(tmp_path) as launcher, launcher.server(argv, READY, name="small"):
         pass
     assert '"ending":"cancelled"' in (tmp_path / "noted").read_text()
+
+
+@on_asyncio
+@pytest.mark.parametrize("name", few(["small", "server-small", "small.server"], "small"))
+async def test_a_command_of_any_name_runs_beside_a_server(name: str, tmp_path: Path) -> None:
+    async with launcher_at(tmp_path) as launcher, launcher.server(small_server(tmp_path), READY, name="small"):
+        with anyio.fail_after(5):
+            await launcher.run(["true"], name=name)
 
 
 @pytest.mark.slow
@@ -356,6 +380,10 @@ async def test_a_server_that_is_cancelled_by_its_id_ends_the_block(tmp_path: Pat
     ("options", "said"),
     [
         ({"ready": "127.0.0.1:{port}"}, "ready must be an http or https URL"),
+        ({"ready": "http://256.1.1.1:{port}/"}, "Invalid IPv4 address"),
+        ({"ready": "http://[::1:{port}/"}, "is no URL"),
+        ({"ready": "http://127.0.0.1:99{port}/"}, "ports are 1 to 65535"),
+        ({"ready": "http://me:123@127.0.0.1:{port}/"}, "has a user name or a password"),
         ({"ready": "http://127.0.0.1:80/"}, "the URL must have {port} in it"),
         ({"argv": ["true"]}, "the server must be told its port"),
         ({"port": 70000}, 'port must be "auto" or 1 to 65535'),
