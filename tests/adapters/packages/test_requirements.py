@@ -157,7 +157,9 @@ def test_requirements_of_the_program_itself_need_no_question():
 
 def test_the_path_of_a_wheel_is_a_requirement_if_the_wheel_is_there(tmp_path: Path):
     wheel = "wheels/my_node-1.0-py3-none-any.whl"
-    with pytest.raises(InvalidRequirementsError, match=f"the wheel {tmp_path}/{wheel} does not exist: correct the path"):
+    with pytest.raises(
+        InvalidRequirementsError, match=f"the wheel {tmp_path}/{wheel} does not exist: correct the path"
+    ):
         requirement_lines((f"./{wheel}",), tmp_path)
     (tmp_path / "wheels").mkdir()
     (tmp_path / wheel).touch()
