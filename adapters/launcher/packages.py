@@ -59,8 +59,9 @@ class PackagesBrick(Bricks):
 
         Args:
             python: The environment: its folder or its interpreter, below the root or absolute.
-            requirements: One or more of ``numpy>=2``, or paths of requirements files, which end with ``.txt`` or are
-                paths by type. They are journalled. Where a file does more than name packages, a person is asked.
+            requirements: One or more of ``numpy>=2``, paths of wheels, and paths of requirements files, which end with
+                ``.txt`` or are paths by type. They are journalled. Where a file does more than name packages, a person
+                is asked.
             protect: Packages that keep the version they have, if they are there.
             indexes: URLs of indexes; a ``Secret`` for one with a password. By default as the settings of pip or uv say.
             tool: "pip"; "uv"; or "auto" for pip if the environment has it, else uv, else pip by ``ensurepip``.
@@ -123,7 +124,7 @@ class PackagesBrick(Bricks):
     def _wanted(self, name: str, texts: Iterable[str]) -> Requirements:
         """What the requirements and files say; a person agrees to what is unusual in a file."""
         named = [one for one in texts if not one.startswith(FILE)]
-        found = [requirement_lines(tuple(named))]
+        found = [requirement_lines(tuple(named), self.root)]
         for text in texts:
             if text.startswith(FILE):
                 found.append(agreed(self.service.calls, name, read_requirements(self.root / text.removeprefix(FILE))))
@@ -134,7 +135,7 @@ class PackagesBrick(Bricks):
     ) -> str:
         places = [one.reference if isinstance(one, Secret) else one for one in indexes]
         words = [python, str(self.root), requirements, protect, places, tool]
-        return f"packages {hashlib.sha256(msgspec.json.encode(words)).hexdigest()[:32]}"
+        return f"packages {_name_of(requirements)} {hashlib.sha256(msgspec.json.encode(words)).hexdigest()[:16]}"
 
 
 def _listed(name: str, given: object) -> list[Any]:
@@ -148,6 +149,8 @@ def _listed(name: str, given: object) -> list[Any]:
 
 def _requirement(one: object) -> str:
     """*one* as it is journalled."""
+    if isinstance(one, os.PathLike) and os.fspath(one).endswith(".whl"):
+        one = os.fspath(one)
     if isinstance(one, os.PathLike) or (isinstance(one, str) and one.endswith(".txt")):
         return f"{FILE}{os.fspath(one)}"
     if not isinstance(one, str):
