@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import signal
+import sys
 import tempfile
 from collections import Counter
 from contextlib import ExitStack, suppress
