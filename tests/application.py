@@ -1,13 +1,18 @@
 """What launchers of tests install and run: models, an application in a git repository, a package, and its server.
 
+``python -m tests.application`` serves them until Ctrl-C, and prints their three URLs: for docs/tutorial.md.
+
 The server paints a picture for each prompt, ``PUT /ID``: once, however often it is asked. It needs the package.
 """
 
 from __future__ import annotations
 
 import json
+import signal
+import sys
+import tempfile
 from collections import Counter
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from adapters.demo.server import FileServer, Hosted
@@ -55,7 +60,10 @@ def note(line):
 
 Path("../pictures").mkdir(exist_ok=True)
 note("starts")
-ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Painter).serve_forever()
+server = ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Painter)
+server.timeout = 0.5
+while Path("../pictures").exists():  # or its test is over
+    server.handle_request()
 """
 BRUSH = 'def paint(text):\n    return f"a picture of {text}"\n'
 MODELS = ("base.safetensors", "vae.safetensors", "lora.safetensors")
@@ -86,12 +94,24 @@ class Application:
         self.repository = self.git.url("painter")
 
     def begun(self) -> Counter[str]:
-        """How often each thing was asked for: a model, the repository ("program"), the package ("packages")."""
-        models = Counter(f"models{request.path}" for request in self.files.requests)
-        return models + Counter(program=self.git.asked_for("info/refs"), packages=self.index.asked(".whl"))
+        """How often each thing was asked for, by the name of its call."""
+        begun = Counter(f"models{request.path}" for request in self.files.requests)
+        begun["program"] = self.git.asked_for("info/refs")
+        begun["packages program/requirements.txt"] = self.index.asked(".whl")
+        return begun
 
 
 def safetensors(number: int, size: int = 2_000_000) -> bytes:
     """A model of *size* bytes that are all *number*."""
     head = json.dumps({"weights": {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}}).encode()
     return len(head).to_bytes(8, "little") + head + bytes([number]) * size
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as place, ExitStack() as ends:
+        application = Application(Path(place, "hosted"), ends, seconds=2.0)
+        application.models[MODELS[2]].rate = 500_000.0
+        sys.stdout.write(f"{application.files.url} {application.repository} {application.index.url}\n")
+        sys.stdout.flush()
+        with suppress(KeyboardInterrupt):
+            signal.pause()

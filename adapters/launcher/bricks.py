@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
@@ -81,6 +81,8 @@ class Bricks:
         self._functions: dict[tuple[str, str], Callable[..., Awaitable[Any]]] = {}
         self._keys: dict[str, Callable[..., str]] = {}
         self._declare()
+        self.may_begin: Callable[[str], bool] = lambda _: True
+        """Whether what a call needs is there, by its name: one that an earlier run left waits for it."""
         self.on_stop: list[Callable[[], object]] = []
         """Called after a stop, before what runs is cancelled."""
         _roots[service] = self.root
@@ -115,6 +117,13 @@ class Bricks:
             settings: Those of ``service.recoverable``.
         """
         self._keys[operation] = idempotency_key
+
+        @wraps(body)
+        async def when_it_may(shown: str, *arguments: Any) -> Any:
+            if not self.may_begin(shown):
+                await self._asked_again.until(lambda: self.may_begin(shown), shown, "what it needs is not there yet")
+            return await body(shown, *arguments)
+
         for name, one in self._policies.items():
             self._functions[operation, name] = self.service.recoverable(
                 f"{operation} {name}" if name else operation,
@@ -125,7 +134,7 @@ class Bricks:
                 classifier=self._classifier,
                 on_conflict="reject",
                 **settings,
-            )(body)
+            )(when_it_may)
 
     async def _call(self, operation: str, name: str, *arguments: Any) -> Any:
         """Make the call *operation* that is shown as *name*. Raises as its body does, and JoinedElsewhere."""

@@ -54,6 +54,15 @@ def wrong_url(text: str) -> str | None:
     return None
 
 
+def wrong_ready_url(text: str) -> str | None:
+    """Why no server can be asked at *text*, with ``{port}`` for its port, whether it is ready."""
+    if not text.lower().startswith(("http://", "https://")):
+        return "is no http or https URL"
+    if (reason := wrong_url(url := text.replace("{port}", "65535"))) is not None:
+        return reason
+    return "has a user name or a password, which would be shown, and is not sent" if httpx2.URL(url).userinfo else None
+
+
 def wrong_family(key: str) -> str | None:
     """Why *key* stands for no hosts that take a token."""
     found = family_of(f"https://{key}")

@@ -7,13 +7,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack
-from urllib.parse import urlsplit
 
 import anyio
 import msgspec
 
 from adapters.launcher.arguments import InvalidRequestError, check_variables, words_of
 from adapters.launcher.bricks import Bricks
+from adapters.launcher.limits import wrong_ready_url
 from adapters.launcher.notes import ServerNote
 from adapters.launcher.variables import value_of
 from adapters.servers.restarts import RestartPolicy
@@ -23,9 +23,16 @@ from adapters.servers.supervisor import Supervisor
 from events.errors import CallRejectedError, JoinedElsewhere
 from recovery import context
 from recovery.policies.backoff import Constant
+from recovery.redact import brief
 from recovery.serialization.secret import Secret
 
 RESTARTS = RestartPolicy()
+
+FOLDER = "servers"
+"""The folder for the output of servers, in that of commands: a command may have the name of a server."""
+
+RUNS: frozenset[State] = frozenset({"starting", "ready", "busy", "refused"})
+"""The states in which it runs. The call tells the others."""
 
 # The budget of restarts decides alone (``adapters.servers.restarts``), and its delays.
 POLICY: Mapping[str, Any] = {
@@ -118,13 +125,15 @@ class ServerBrick(Bricks):
         check_variables(env)
         _check(ready, port, words, env)
         settings = Settings(
-            name=name, argv=words, env=env, cwd=self.place(folder), logs=self.logs,
+            name=name, argv=words, env=env, cwd=self.place(folder), logs=self.logs / FOLDER,
             ready=ready, port=port, restarts=restarts, **given,
         )  # fmt: skip
         if name in self._servers:
             raise CallRejectedError(f"server {name}", "one of that name is held already; give this one another name=")
         server = self._servers[name] = Supervisor(settings, self._secret)
         try:
+            if settings.cwd.exists() and not settings.cwd.is_dir():
+                raise InvalidRequestError(f"{name} cannot run in {folder}, which is no folder")
             settings.cwd.mkdir(parents=True, exist_ok=True)
             async with self._held(server, [words, ready, port, folder]):
                 yield server
@@ -172,18 +181,20 @@ class ServerBrick(Bricks):
             server.call_over.set()
 
     async def _server(self, name: str, *_shown: Any) -> None:
+        attempt = context.current.get()
+        assert attempt is not None  # a resumable call has a context
+        if attempt.call.saved is not None:  # what an earlier attempt noted is over
+            attempt.checkpoint(msgspec.json.encode(ServerNote("starting", "")))
         await self._asked_again.until(
             lambda: name in self._servers, name, "it belongs to a block of the program, which has not begun yet"
         )
         server, question = self._servers[name], restart_question(name)
         if self.service.calls.answered(question) is False:  # a no ended an earlier call
             self.service.calls.reopen(question, "it is started again")
-        attempt = context.current.get()
-        assert attempt is not None  # a resumable call has a context
         server.call = attempt.call.id
 
         def note(state: State) -> None:
-            if server.is_ready:
+            if state in RUNS:
                 attempt.checkpoint(msgspec.json.encode(ServerNote(state, server.url)))
 
         server.on_state = note
@@ -198,8 +209,10 @@ class ServerBrick(Bricks):
 
 def _check(ready: object, port: object, words: Sequence[str], env: Mapping[str, str | Secret]) -> None:
     """Raise InvalidRequestError for a port or a URL that no server can have."""
-    if not isinstance(ready, str) or urlsplit(ready.replace("{port}", "1")).scheme not in ("http", "https"):
+    if not isinstance(ready, str):
         raise InvalidRequestError(f"ready must be an http or https URL, not {ready!r}")
+    if (reason := wrong_ready_url(ready)) is not None:
+        raise InvalidRequestError(f"ready must be an http or https URL, and {brief(ready)} {reason}")
     if port != "auto":
         if type(port) is not int or not 0 < port < 65536:
             raise InvalidRequestError(f'port must be "auto" or 1 to 65535, not {port!r}')

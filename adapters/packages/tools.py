@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Literal, TypeAlias
 
@@ -13,7 +14,7 @@ from recovery.serialization.secret import Secret
 
 ToolName: TypeAlias = Literal["pip", "uv"]
 
-Problem: TypeAlias = Literal["refused", "unreachable", "build", "conflict", "missing", "other"]
+Problem: TypeAlias = Literal["refused", "unreachable", "build", "conflict", "missing", "altered", "other"]
 """Why a run of pip or uv failed."""
 
 PROBLEMS: dict[str, Problem] = {
@@ -21,6 +22,7 @@ PROBLEMS: dict[str, Problem] = {
     "index-login": "refused",
     "pip-build": "build",
     "pip-conflict": "conflict",
+    "pip-hash": "altered",
     "pip-missing": "missing",
     "pip-python": "missing",
 }
@@ -30,16 +32,20 @@ FETCH = "Could not fetch URL "
 
 MOST_REFUSALS = 20
 
+REASON = re.compile(r"(?P<left>.+) depends on (?P<right>.+)")
+
 LEAST_PIP = (25, 2)
 """The first pip that goes on with a download that broke off."""
 
-VARIABLES = {
+VARIABLES: dict[str, str | None] = {
     "PIP_NO_INPUT": "1",
     "PIP_DISABLE_PIP_VERSION_CHECK": "1",
     "PIP_USER": "0",  # an environment is meant, also where the user's settings say otherwise
     "UV_PYTHON_DOWNLOADS": "never",
+    **dict.fromkeys(("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_PYTHON", "PIP_DRY_RUN")),  # another place, or none
+    **dict.fromkeys(("PYTHONPATH", "PYTHONHOME")),  # what builds a package inherits them
 }
-"""What the environment of pip and uv has beside the user's own variables."""
+"""What the environment of pip and uv has beside the user's own variables; ``None`` takes one of those away."""
 
 
 class Tool(msgspec.Struct, frozen=True):
@@ -49,11 +55,14 @@ class Tool(msgspec.Struct, frozen=True):
         name: Which it is.
         python: The interpreter of the environment.
         program: The path of uv; "" for pip.
+        resumes: Whether it goes on with a download that broke off. A pip that does not takes half a file for a whole
+            one, and finds that it is not the one that was promised.
     """
 
     name: ToolName
     python: str
     program: str = ""
+    resumes: bool = True
 
     def install(self, *words: str, wheels_only: bool = False) -> list[str]:
         """The words of an install of *words*."""
@@ -70,6 +79,11 @@ class Tool(msgspec.Struct, frozen=True):
     def check(self) -> list[str]:
         """The words that ask whether every package has what it needs."""
         return self._words("check")
+
+    def problem_of(self, output: str) -> Problem:
+        """Why a run of it failed that printed *output*."""
+        problem = problem_of(output)
+        return "unreachable" if problem == "altered" and not self.resumes else problem
 
     def index(self, url: str | Secret) -> dict[str, str | Secret]:
         """The variable by which packages come from the index *url*: no list of processes shows it."""
@@ -121,6 +135,22 @@ def problem_of(output: str) -> Problem:
     return PROBLEMS.get(rule.name, "other")
 
 
+def conflict(output: str) -> str:
+    """Which requirements contradict each other, in plain words; "" if *output* of pip or uv does not say."""
+    lines = [line.strip() for line in output.splitlines()]
+    if "The conflict is caused by:" in lines:
+        caused = lines[lines.index("The conflict is caused by:") + 1 :]
+        end = caused.index("") if "" in caused else len(caused)
+        return "; ".join(_in_words(line) for line in caused[:end])
+    because = next((number for number, line in enumerate(lines) if "Because " in line), None)
+    if because is None:
+        return ""
+    text = " ".join(lines[because:]).partition("Because ")[2]
+    return re.split(r",? we can conclude|, hint:", text, maxsplit=1)[0].replace(" depend on ", " need ").replace(
+        " depends on ", " needs "
+    )  # fmt: skip
+
+
 def refusals(log: Iterable[str]) -> str:
     """Why pip could not read pages of an index: lines of its log. It prints them only with ``-vv``."""
     found = dict.fromkeys(FETCH + line.partition(FETCH)[2].strip() for line in log if FETCH in line)
@@ -135,3 +165,12 @@ def is_old(version: str) -> bool:
 
 def _words_of(text: str) -> list[str]:
     return ["-e", text.removeprefix("-e ")] if text.startswith("-e ") else [text]
+
+
+def _in_words(line: str) -> str:
+    """*line* of pip's list of causes."""
+    if line.startswith("The user requested (constraint) "):
+        return f"{line.removeprefix('The user requested (constraint) ')} is to be kept"
+    if line.startswith("The user requested "):
+        return f"{line.removeprefix('The user requested ')} is asked for"
+    return REASON.sub(r"\g<left> needs \g<right>", line)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ssl
 from enum import Enum
 from types import TracebackType
 from typing import NamedTuple, Self
+
+import anyio
 
 from recovery.installation import extra
 
@@ -37,7 +40,7 @@ class Probe:
     def __init__(self, timeout: float = TIMEOUT) -> None:
         # Not a client: that uses the proxies of the environment, and logs each request. Nothing secret is sent.
         self._transport = httpx2.AsyncHTTPTransport(verify=False)
-        self._timeout = httpx2.Timeout(timeout).as_dict()
+        self._seconds = timeout
 
     async def __aenter__(self) -> Self:
         await self._transport.__aenter__()
@@ -50,15 +53,26 @@ class Probe:
 
     async def ask(self, url: str) -> Answer:
         """GET *url*. The body is not read: it may have no end."""
-        request = httpx2.Request("GET", url, extensions={"timeout": self._timeout})
+        # In all, not for each read: an answer may come byte by byte.
+        with anyio.move_on_after(self._seconds):
+            return await self._answer_of(httpx2.Request("GET", url))
+        return Answer(Kind.NONE, "does not answer in time")
+
+    async def _answer_of(self, request: httpx2.Request) -> Answer:
         try:
             response = await self._transport.handle_async_request(request)
             await response.aclose()
-        except (httpx2.ConnectError, httpx2.ConnectTimeout):
+        except httpx2.ConnectError as error:
+            if _is_of_tls(error):
+                return Answer(Kind.NONE, "accepts connections, and does not speak TLS: it may serve http, not https")
             return Answer(Kind.REFUSED, "refuses connections")
-        except httpx2.TimeoutException:
-            return Answer(Kind.NONE, "does not answer in time")
         except httpx2.HTTPError as error:
             return Answer(Kind.NONE, f"gives no whole answer ({type(error).__name__})")
         status = response.status_code
         return Answer(Kind.READY if 200 <= status < 300 else Kind.OTHER, f"answers {status}")
+
+
+def _is_of_tls(error: BaseException | None) -> bool:
+    while error is not None and not isinstance(error, ssl.SSLError):
+        error = error.__cause__ or error.__context__
+    return error is not None

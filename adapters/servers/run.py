@@ -20,6 +20,7 @@ from adapters.servers.ports import LastPort, PortTakenError, holder_of, is_free,
 from adapters.servers.probe import Answer, Kind, Probe
 from adapters.servers.restarts import LAST_LINES, Ended
 from adapters.servers.settings import Settings, with_port
+from recovery.redact import redact
 from recovery.serialization.secret import Secret
 
 FIRST_PAUSE, GROWTH, MOST_PAUSE = 0.05, 1.2, 1.0
@@ -27,6 +28,9 @@ FIRST_PAUSE, GROWTH, MOST_PAUSE = 0.05, 1.2, 1.0
 
 DOUBT = 120.0
 """Seconds from the start after which an answer counts that comes from a process which is none of the server's."""
+
+NOTICE, LATE_NOTICE = 10.0, 60.0
+"""Seconds from the start to a warning that it is not ready: that it answers another status, and that it does not."""
 
 log = logging.getLogger("recovery.launch")
 
@@ -73,6 +77,7 @@ class Run:
         self._began = 0.0
         self._ready_since: float | None = None
         self._stuck = ""
+        self._reminder = Reminder()
         self._is_adopted = self._is_taken = False
         self.wants_restart = False
         """Whether it is ended to be started again."""
@@ -133,7 +138,6 @@ class Run:
             orphans="adopt",
             grace=one.grace,
             on_output=self._printed,
-            files=files_of(one.name),
             is_done=self._must_not_start,
             hold=self._started,
         )
@@ -196,6 +200,18 @@ class Run:
             self._ready_since = time.monotonic()
         if self._ready_since is not None:
             self._stands(answer, is_first=is_first)
+        else:
+            self._remind(answer)
+
+    def _remind(self, answer: Answer) -> None:
+        """Say now and then why it is not ready yet. One that answers another status may do so for ever."""
+        is_status, seconds = answer.kind is Kind.OTHER, time.monotonic() - self._began
+        due = min(NOTICE, self._settings.ready_timeout) if is_status else LATE_NOTICE
+        if seconds >= due and self._reminder.is_due():
+            url = redact(with_port(self._settings.ready, self._port))
+            cure = "; only 2xx means ready: is the path of ready= right?" if is_status else ""
+            text = "%s is not ready after %.0f s: %s is asked, and it %s; it is waited for%s"
+            log.warning(text, self._settings.name, seconds, url, answer.said, cure)
 
     def _is_stuck(self, answer: Answer) -> None:
         seconds = self._settings.ready_timeout
@@ -205,8 +221,3 @@ class Run:
             return
         self._stuck = problem
         self._scope.cancel()
-
-
-def files_of(name: str) -> str:
-    """What names the files of the server *name* in the folder of logs."""
-    return f"server-{name}"

@@ -12,7 +12,7 @@ from adapters.processes.running import file_name
 from adapters.servers.ports import LastPort, PortTakenError, free_port
 from adapters.servers.probe import Answer, Kind
 from adapters.servers.restarts import Ask, Ended, decide, words_of
-from adapters.servers.run import Run, files_of
+from adapters.servers.run import Run
 from adapters.servers.server import Server, ServerGoneError, restart_question
 from adapters.servers.settings import Settings, State
 from events.errors import Retryable
@@ -41,7 +41,7 @@ class Supervisor(Server):
     def __init__(self, settings: Settings, secret: Callable[[str, Secret], str | Secret]) -> None:
         super().__init__(settings)
         self._secret = secret
-        self._last_port = LastPort(settings.logs / f"{file_name(files_of(self.name))}.port")
+        self._last_port = LastPort(settings.logs / f"{file_name(self.name)}.port")
         self._refreshed: set[str] = set()
         self._failures = 0
         self._has_run = self._has_been_ready = self.is_ending = False
@@ -162,7 +162,12 @@ class Supervisor(Server):
         if hook is None or module in self._refreshed:
             return False
         self._refreshed.add(module)
-        return await hook(module)
+        try:
+            return await hook(module)
+        except Exception as error:  # a person is asked, as if there was no hook
+            text = "%s needs the Python module %s, and on_missing_module failed: %s: %s"
+            log.warning(text, self.name, module, type(error).__name__, error)
+            return False
 
 
 def _gone(settings: Settings, ended: Ended, verdict: Ask, words: str) -> ServerGoneError:
@@ -174,8 +179,8 @@ def _gone(settings: Settings, ended: Ended, verdict: Ask, words: str) -> ServerG
         most, within = settings.restarts.max_restarts, settings.restarts.within
         used = f"has used up its {counted(most, 'restart')} within {within:g} s" if most else "has no restarts"
         problem, cure = f"{name} {words}, and {used}", "Answer yes to start it again"
-    remedy = Remedy(f"{cure}. {problem}{_said(ended)}", question=restart_question(name))
-    return ServerGoneError(f"{problem}{_said(ended)}", remedy=remedy)
+    problem = f"{problem}{_said(ended)}\n  (all output: {settings.logs / file_name(name)}.log)"
+    return ServerGoneError(problem, remedy=Remedy(f"{cure}. {problem}", question=restart_question(name)))
 
 
 def _said(ended: Ended) -> str:

@@ -12,7 +12,7 @@ from adapters.launcher.kinds.command import variables_of, wrong_variables, wrong
 from adapters.launcher.kinds.operation import Operation, Place, Problem
 from adapters.launcher.kinds.servers import Servers
 from adapters.launcher.launcher import Launcher
-from adapters.launcher.limits import wrong_url
+from adapters.launcher.limits import wrong_ready_url
 from adapters.servers.restarts import RestartPolicy
 from recovery import validation
 
@@ -71,7 +71,7 @@ class Server(Operation, frozen=True, kw_only=True, tag="server"):
         """Words, variables and URLs that no server can have."""
         yield from wrong_words("run", self.run)
         yield from wrong_variables(self.env)
-        if (reason := wrong_url(self.ready.replace(PORT, "1"))) is not None:
+        if (reason := wrong_ready_url(self.ready)) is not None:
             yield "ready", f"{self.ready!r} {reason}"
         if self.port != "auto":
             return

@@ -82,10 +82,10 @@ def orphan(folder: Path, argv: Sequence[str], **changes: Any) -> Iterator[int]:
     process = subprocess.Popen(words, cwd=folder, start_new_session=True, env={**os.environ, VARIABLE: mark})
     eventually(lambda: has_begun(process.pid) and starts(folder))
     named = Running(mark=mark, argv=hash_of(words), launcher=1, process=identity_of(process.pid))
-    logs = folder / ".recovery/logs"
+    logs = folder / ".recovery/logs/servers"
     logs.mkdir(parents=True)
-    (logs / "server-small.running").write_bytes(encode(structs.replace(named, **changes)) + b"\n")
-    (logs / "server-small.port").write_text(str(port))
+    (logs / "small.running").write_bytes(encode(structs.replace(named, **changes)) + b"\n")
+    (logs / "small.port").write_text(str(port))
     try:
         yield process.pid
     finally:

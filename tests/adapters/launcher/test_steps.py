@@ -106,6 +106,9 @@ async def test_the_next_process_finishes_or_undoes_what_a_dead_one_left(
                 await update.run("comfyui", ref="v1")
     assert site.log[before:] == then
     assert site.there == there
+    async with process(store, tmp_path) as (launcher, _):
+        assert launcher.service.journal is not None
+        assert not launcher.service.journal.pending(10.0).calls
 
 
 async def test_an_undo_that_its_process_dies_in_is_made_again(store: MemoryStore, site: Site, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 from adapters.launcher.arguments import InvalidRequestError
 from adapters.launcher.launcher import Launcher
 from adapters.memory import MemoryStore
-from adapters.packages.install import BrokenPackagesError, Installed
+from adapters.packages.install import BrokenPackagesError, Installed, NotInstalledError
 from adapters.packages.requirements import InvalidRequirementsError
 from adapters.packages.runs import NoInstallerError, PackageConflictError
 from recovery import Constant, RetryPolicy, presets
@@ -69,6 +69,7 @@ async def test_uv_installs_what_is_missing_and_asks_no_index_for_what_is_there(
     assert installed(env) == {"alib": "1.0", "bapp": "1.0"}
 
 
+@pytest.mark.slow
 async def test_pip_that_ends_well_and_broke_another_package_has_failed(
     index: Index, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -150,6 +151,7 @@ async def test_a_network_failure_in_the_disguise_of_a_missing_package_is_retried
     assert installed(env)["alib"] == "2.0"
 
 
+@pytest.mark.slow
 async def test_what_does_not_build_is_looked_for_as_a_wheel_and_then_a_person_is_asked(
     env: Path, index: Index, tmp_path: Path
 ) -> None:
@@ -206,7 +208,12 @@ async def test_an_index_with_a_password_is_a_secret(
         ([5], {}, "a requirement is a text or the path of a file, not 5"),
         ("--index-url=x", {}, "'--index-url=x' is no requirement"),
         ("a @ https://me:secret@x.example/a.whl", {}, "holds a password"),
+        ("a @ https://x.example/a.whl?token=geheim1234", {}, "holds a password"),
+        ("a @ http://[", {}, "is no URL"),
         ("alib", {"tool": "conda"}, "tool must be"),
+        ("alib", {"protect": "torch>=2"}, "'torch>=2' is no name of a package: give the name alone, without a version"),
+        ("alib", {"indexes": ["http://"]}, "the index 'http://' names no server"),
+        ("alib", {"indexes": ["https://x.example/simple?token=geheim1234"]}, "holds a password"),
         ("alib", {"indexes": ["ftp://x"]}, "an index is an http, https or file URL, not 'ftp://x'"),
     ],
 )
@@ -226,3 +233,39 @@ async def test_an_environment_that_is_missing_or_has_no_installer_is_named(env: 
     (env / "bin" / "python").chmod(0o755)
     with pytest.raises(NoInstallerError, match="does not tell its packages"):
         await launcher.packages("env", "alib")
+    with pytest.raises(NoInstallerError, match="/bin/true is no Python: it answers ''"):
+        await launcher.packages("/bin/true", "alib")
+
+
+async def test_variables_of_the_user_break_no_build(
+    env: Path, index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index.add("dapp", "1.0", kind="sdist")
+    monkeypatch.setenv("PYTHONHOME", "/nowhere")
+    await make_launcher(tmp_path).packages("env", "dapp", indexes=[index.url])
+    assert installed(env)["dapp"] == "1.0"
+
+
+@pytest.mark.slow
+async def test_pip_that_ends_well_and_installed_nothing_has_failed(
+    index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_environment(tmp_path / "env", has_pip=True)
+    (tmp_path / "pip.conf").write_text("[install]\ndry-run = true\n")
+    monkeypatch.setenv("PIP_CONFIG_FILE", str(tmp_path / "pip.conf"))
+    with pytest.raises(
+        NotInstalledError, match=r"pip ended well, and alib is not in .*/env; .*: see `pip config list`"
+    ):
+        await make_launcher(tmp_path).packages("env", "alib", indexes=[index.url])
+
+
+async def test_a_protected_package_beneath_the_environment_is_not_covered_by_another(
+    env: Path, index: Index, tmp_path: Path
+) -> None:
+    launcher = make_launcher(tmp_path)
+    await launcher.packages("env", "torch<2", indexes=[index.url])
+    above = make_environment(tmp_path / "above")
+    (packages_of(above) / "beneath.pth").write_text(f"{packages_of(env)}\n")
+    with pytest.raises(PackageConflictError, match=r"eapp cannot be installed: .*torch>=2"):
+        await launcher.packages("above", "eapp", indexes=[index.url])
+    assert installed(above) == {}

@@ -87,6 +87,7 @@ async def test_an_install_that_was_interrupted_is_finished_by_the_same_one(
     assert not (env / ".launcher-recovery" / "frozen.json").exists()
 
 
+@pytest.mark.slow
 async def test_packages_that_cannot_be_put_back_are_named_and_come_back_later(
     env: Path, index: Index, tmp_path: Path
 ) -> None:

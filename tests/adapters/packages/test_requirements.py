@@ -67,6 +67,9 @@ def test_included_files_count_from_the_file_that_includes_them(tmp_path: Path):
         ("y @ file:///srv/y.whl", "of this computer"),
         ("y --config-settings=a=b", "is built"),
         ("--only-binary :all: --index-url https://x.example", "how packages are installed"),
+        ("--prefer-binary --index-url https://x.example", "how packages are installed"),
+        ("--only-binary=:all:\t--index-url=https://x.example/\\y", "how packages are installed"),
+        ("--require-hashes \\ # and the next line", "how packages are installed"),
         ("--frobnicate", "how packages are installed"),
     ],
 )
@@ -83,6 +86,11 @@ def test_paths_are_asked_about_and_absolute(tmp_path: Path, place: str):
     (asked,) = read(tmp_path, f"{place}\n").asked
     assert str(tmp_path) in asked.text
     assert ("-e" not in place) or asked.text == f"--editable {tmp_path}[all]"
+
+
+def test_a_folder_with_spaces_is_an_url_which_needs_no_quotes(tmp_path: Path):
+    (asked,) = read(tmp_path, "-e './a b[all]'\n").asked
+    assert asked.text == f"--editable {tmp_path.as_uri()}/a%20b[all]"
 
 
 def test_a_password_is_not_shown(tmp_path: Path):
@@ -145,6 +153,23 @@ def test_requirements_of_the_program_itself_need_no_question():
     assert (found.text(), found.asked) == ("numpy>=2\ny @ https://x.example/y.whl\n", ())
     with pytest.raises(InvalidRequirementsError, match="'--pre' is no requirement"):
         requirement_lines(("--pre",))
+
+
+def test_the_path_of_a_wheel_is_a_requirement_if_the_wheel_is_there(tmp_path: Path):
+    wheel = "wheels/my_node-1.0-py3-none-any.whl"
+    with pytest.raises(
+        InvalidRequirementsError, match=f"the wheel {tmp_path}/{wheel} does not exist: correct the path"
+    ):
+        requirement_lines((f"./{wheel}",), tmp_path)
+    (tmp_path / "wheels").mkdir()
+    (tmp_path / wheel).touch()
+    asked = f"my-node @ file://{tmp_path}/{wheel}\n"
+    assert requirement_lines((f"./{wheel}",), tmp_path).text() == asked
+    assert requirement_lines((f"{tmp_path}/{wheel}",), tmp_path).text() == asked
+    with pytest.raises(InvalidRequirementsError, match=r"'a\.whl' is no wheel: "):
+        requirement_lines(("a.whl",))
+    with pytest.raises(InvalidRequirementsError, match=r"'\./node' is no requirement: .*; write 'NAME @ file:///PATH'"):
+        requirement_lines(("./node",))
 
 
 @pytest.mark.parametrize(("answer", "left"), [("allow", "a\n--pre\n"), ("without", "a\n"), ("refuse", None)])

@@ -19,6 +19,7 @@ import pytest
 from adapters.launcher.arguments import InvalidRequestError
 from adapters.launcher.launcher import Launcher
 from adapters.memory import MemoryStore
+from adapters.packages.notes import FOLDER
 from adapters.packages.venv import LostPackagesError, Venv, VenvError, make_venv
 from adapters.packages.venv_folder import MARKER, VenvFolder
 from recovery import RetryPolicy, presets
@@ -160,6 +161,7 @@ async def test_a_broken_environment_with_files_of_the_user_is_never_touched(tmp_
 @pytest.mark.parametrize("reason", ["gone", "version"])
 async def test_packages_are_not_lost_without_a_question(tmp_path: Path, reason: str) -> None:
     folder = by_hand(tmp_path, "torch")
+    (folder.path / FOLDER).mkdir()  # of an install
     if reason == "gone":
         for one in folder.path.glob("bin/python*"):
             one.unlink()
@@ -304,3 +306,11 @@ async def test_the_brick_refuses_the_root_and_what_is_outside(tmp_path: Path) ->
     for path in (".", "../env", os.fspath(tmp_path)):
         with pytest.raises(InvalidRequestError):
             await launcher.venv(path)
+
+
+async def test_a_path_that_no_environment_can_have_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for path, said in (("file", r"file is a file; choose another path"), ("a:b", "divides the paths of PATH")):
+        with pytest.raises(VenvError, match=said):
+            await make_venv("env", tmp_path / path, quick(tmp_path), logs=tmp_path / "logs", files="env")
+    assert not (tmp_path / "a:b").exists()
