@@ -29,6 +29,9 @@ FIRST_KILL, SECOND_KILL = 25.0, 25.0
 
 TIMEOUT = 90.0
 
+FAST = 4_000_000.0
+"""Bytes a second of the large file after the first kill."""
+
 
 def run_demo(keep: Path | None, *, console: Console) -> Report:
     """Run the demonstration in *keep* (else in a temporary folder), show it on *console*, and judge it."""
@@ -65,6 +68,7 @@ def _run(stage: Stage, console: Console) -> Report:
                 say(f"started again as process {child.pid}")
             child.kill(is_time, timeout)
             at_kills.append(at_kill(stage, view))
+            stage.checkpoint.rate = FAST
             files = f"{len(stage.whole())} files are whole, {len(at_kills[-1].broken)} broken"
             say(f"kill -9 {child.pid} while {what}: {files}")
         last = children.enter_context(Child(stage.plan, take, note))

@@ -71,7 +71,7 @@ class Stage:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         hosted = {
-            "checkpoint": _hosted("checkpoint", 26, rate=1.5),
+            "checkpoint": _hosted("checkpoint", 26, rate=1.0),  # at the first kill it is under way
             "lora": _hosted("lora", 8, Reset(0.4), Reset(0.4)),
             "vae": _hosted("vae", 6, Answer(503, {"Retry-After": "2"})),
             "upscaler": _hosted("upscaler", 6, Answer(429, {"Retry-After": "2"}), Answer(429, {"Retry-After": "1"})),
@@ -80,6 +80,7 @@ class Stage:
         self.mirrored = {name: _hosted(name, 4) for name in ("mirror-a", "mirror-b", "mirror-c")}
         self.expected = hosted | self.mirrored
         self.plugin = folder / "models" / "plugin"
+        self.checkpoint = hosted["checkpoint"]
         self.looks = 0
         self.too_short = 0
         self.server = FileServer({f"/{name}.bin": one for name, one in hosted.items()} | dict(index_files()))

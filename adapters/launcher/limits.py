@@ -27,7 +27,11 @@ TAKEN = "has a name as the partial files of downloads have it; choose another on
 
 def too_long(place: Path, files: Sequence[Path]) -> str | None:
     """Why the system cannot make *place*, or those *files* beside it that a download makes first."""
-    if max(len(os.fsencode(part)) for part in place.parts) > LONGEST_NAME:
+    longest = max(len(os.fsencode(part)) for part in place.parts)
+    beside = max(len(os.fsencode(file.name)) for file in files) - len(os.fsencode(place.name))
+    if longest <= LONGEST_NAME < len(os.fsencode(place.name)) + beside:
+        return f"has a name that is too long: at most {LONGEST_NAME - beside} bytes, for what is made beside it first"
+    if longest > LONGEST_NAME:
         return f"has a name that is too long: a file or folder has at most {LONGEST_NAME} bytes"
     added = max(len(os.fsencode(file)) for file in files) - len(os.fsencode(place))
     if len(os.fsencode(place)) + added > LONGEST_PATH:

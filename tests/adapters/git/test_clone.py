@@ -224,6 +224,7 @@ async def test_a_repository_without_commits_is_named(tmp_path: Path, make_launch
         ({"depth": 0}, "depth must be a number of commits"),
         ({"to": "."}, "is the root itself"),
         ({"to": "../x"}, "outside"),
+        ({"to": "x" * 239}, "has a name that is too long: at most 238 bytes"),
     ],
 )
 async def test_what_git_must_not_be_given_is_refused(
