@@ -22,6 +22,7 @@ from events.errors import Retryable
 from recovery import RetryPolicy
 from tests.adapters.git.conftest import MakeLauncher, Served
 from tests.adapters.git.servers import Fault, GitServer, git
+from tests.slow import few
 from tests.until import wait_until
 
 pytestmark = pytest.mark.anyio
@@ -221,7 +222,7 @@ async def test_a_broken_transfer_of_a_killed_launcher_is_made_again(
     assert git(place, "fsck") == ""
 
 
-@pytest.mark.parametrize("change", ["url", "ref"])
+@pytest.mark.parametrize("change", few(["url", "ref"], "url"))
 async def test_what_another_wish_has_left_is_not_taken(
     change: str, served: Served, server: GitServer, place: Path, make_launcher: MakeLauncher
 ) -> None:
