@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -14,6 +13,7 @@ import msgspec
 
 from adapters.launcher.arguments import InvalidRequestError
 from adapters.launcher.bricks import Bricks
+from adapters.launcher.limits import wrong_package
 from adapters.packages.consent import agreed
 from adapters.packages.install import Installed, install
 from adapters.packages.requirements import Requirements, read_requirements, requirement_lines
@@ -25,8 +25,6 @@ from recovery.serialization.secret import Secret
 
 PROTECTED = ("torch", "torchvision", "torchaudio")
 """Packages that fit a GPU's driver, and take gigabytes."""
-
-NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
 
 Texts: TypeAlias = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
@@ -61,8 +59,9 @@ class PackagesBrick(Bricks):
 
         Args:
             python: The environment: its folder or its interpreter, below the root or absolute.
-            requirements: One or more of ``numpy>=2``, or paths of requirements files, which end with ``.txt`` or are
-                paths by type. They are journalled. Where a file does more than name packages, a person is asked.
+            requirements: One or more of ``numpy>=2``, paths of wheels, and paths of requirements files, which end with
+                ``.txt`` or are paths by type. They are journalled. Where a file does more than name packages, a person
+                is asked.
             protect: Packages that keep the version they have, if they are there.
             indexes: URLs of indexes; a ``Secret`` for one with a password. By default as the settings of pip or uv say.
             tool: "pip"; "uv"; or "auto" for pip if the environment has it, else uv, else pip by ``ensurepip``.
@@ -81,7 +80,10 @@ class PackagesBrick(Bricks):
         texts = [_requirement(one) for one in _listed("requirements", requirements)]
         if not texts:
             raise InvalidRequestError("packages needs a requirement, as 'numpy>=2', or a requirements file")
-        protected = [_protected(one) for one in _listed("protect", protect)]
+        protected = [str(one) for one in _listed("protect", protect)]
+        for one in protected:
+            if (reason := wrong_package(one)) is not None:
+                raise InvalidRequestError(f"protect: {reason}")
         sources = [_index(one) for one in _listed("indexes", indexes)]
         interpreter = str(_interpreter(self.root / os.fspath(python)))
         while True:
@@ -122,7 +124,7 @@ class PackagesBrick(Bricks):
     def _wanted(self, name: str, texts: Iterable[str]) -> Requirements:
         """What the requirements and files say; a person agrees to what is unusual in a file."""
         named = [one for one in texts if not one.startswith(FILE)]
-        found = [requirement_lines(tuple(named))]
+        found = [requirement_lines(tuple(named), self.root)]
         for text in texts:
             if text.startswith(FILE):
                 found.append(agreed(self.service.calls, name, read_requirements(self.root / text.removeprefix(FILE))))
@@ -133,7 +135,7 @@ class PackagesBrick(Bricks):
     ) -> str:
         places = [one.reference if isinstance(one, Secret) else one for one in indexes]
         words = [python, str(self.root), requirements, protect, places, tool]
-        return f"packages {hashlib.sha256(msgspec.json.encode(words)).hexdigest()[:32]}"
+        return f"packages {_name_of(requirements)} {hashlib.sha256(msgspec.json.encode(words)).hexdigest()[:16]}"
 
 
 def _listed(name: str, given: object) -> list[Any]:
@@ -147,6 +149,8 @@ def _listed(name: str, given: object) -> list[Any]:
 
 def _requirement(one: object) -> str:
     """*one* as it is journalled."""
+    if isinstance(one, os.PathLike) and os.fspath(one).endswith(".whl"):
+        one = os.fspath(one)
     if isinstance(one, os.PathLike) or (isinstance(one, str) and one.endswith(".txt")):
         return f"{FILE}{os.fspath(one)}"
     if not isinstance(one, str):
@@ -155,13 +159,6 @@ def _requirement(one: object) -> str:
     place = _url(one.partition("@")[2].partition(";")[0].strip()) if "://" in one else None
     if place is not None and _has_secret(place) and (place.password or "ssh" not in place.scheme):
         raise InvalidRequestError(f"the requirement {redact(one)} holds a password, which would be journalled")
-    return one
-
-
-def _protected(one: object) -> str:
-    """*one* as it is journalled."""
-    if not isinstance(one, str) or not NAME.fullmatch(one):
-        raise InvalidRequestError(f"protect takes names of packages, without versions, not {one!r}")
     return one
 
 

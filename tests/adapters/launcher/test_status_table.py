@@ -46,6 +46,11 @@ def drawn(
     return console.export_text()
 
 
+def test_a_server_that_runs_says_where_it_is():
+    server = call(state="running", operation="server", name="app", note="ready at http://127.0.0.1:8188")
+    assert "ready at http://127.0.0.1:8188" in drawn(server)
+
+
 def test_a_call_that_asks_says_how_it_is_answered():
     shown = drawn(call(state="waiting", waits_for="a person to say retry or give up"))
     for said in (
@@ -87,6 +92,8 @@ def test_state_operation_id_and_the_whole_cause_are_seen_at_any_width(width: int
          "waits for: disk space, since 11:59:55, until 12:01:00 at the latest"),
         ({"state": "waiting", "waits_for": "rate limit", "due": NOW + 60.0},
          "waits for: rate limit, since 11:59:55, until 12:01:00 at least"),
+        ({"state": "waiting", "waits_for": "an answer: token:civitai"}, "waits for: an answer: token:civitai, since "
+         "11:59:55 `recovery answer launch.toml` shows the question, and how to answer it"),
         ({"state": "paused"}, "its clock is stopped; `recovery unpause launch.toml 1a2b3c4d-17` continues it"),
         ({"state": "left"}, "process 123 left it; `recovery run launch.toml` resumes it, "
          "`recovery give-up launch.toml 1a2b3c4d-17` ends it"),

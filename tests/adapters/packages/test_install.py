@@ -211,7 +211,7 @@ async def test_an_index_with_a_password_is_a_secret(
         ("a @ https://x.example/a.whl?token=geheim1234", {}, "holds a password"),
         ("a @ http://[", {}, "is no URL"),
         ("alib", {"tool": "conda"}, "tool must be"),
-        ("alib", {"protect": "torch>=2"}, "protect takes names of packages, without versions, not 'torch>=2'"),
+        ("alib", {"protect": "torch>=2"}, "'torch>=2' is no name of a package: give the name alone, without a version"),
         ("alib", {"indexes": ["http://"]}, "the index 'http://' names no server"),
         ("alib", {"indexes": ["https://x.example/simple?token=geheim1234"]}, "holds a password"),
         ("alib", {"indexes": ["ftp://x"]}, "an index is an http, https or file URL, not 'ftp://x'"),
