@@ -30,7 +30,7 @@ $(EVIDENCE): $(READY)
 	$(BIN)/python -m pip install --quiet --group evidence
 	@touch $(EVIDENCE)
 
-demo: $(READY) ## show a launch that fails in seven ways, is killed, and still succeeds (half a minute)
+demo: $(READY) ## show a launch that fails in eleven ways, is killed twice, and still succeeds (half a minute)
 	$(BIN)/recovery demo
 
 test: $(READY) ## run the tests, of very many cases a few of each kind (three minutes)
@@ -65,7 +65,7 @@ plans: $(READY) ## write the tables of docs/plans.md from the types of plans
 mutants: $(READY) ## plant each known bug, and check that its test fails (four minutes)
 	$(BIN)/python -m tests.mutants
 
-torture: $(READY) ## kill, stall and flood the journal, and print what was lost (a quarter of an hour; SHARE=0.05: one minute)
+torture: $(READY) ## kill, stall and flood the journal, and print what was lost (twenty-five minutes; SHARE=0.05: two)
 	$(BIN)/python -m tests.torture $(ROWS) --share $(SHARE)
 
 bench: $(PEERS) ## measure and print all figures, beside other libraries (six minutes)

@@ -76,7 +76,7 @@ class Inspection(msgspec.Struct, frozen=True):
 
 
 class Group(msgspec.Struct, frozen=True, kw_only=True):
-    """Calls that share a circuit: what to examine."""
+    """Calls that share a circuit: what to examine. Those of a server last as long as the launch, and need no limit."""
 
     names: tuple[str, ...]
     what: str
@@ -84,6 +84,7 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
     where: WhereOf
     calls: int | None = None
     key: str = ""
+    needs_limit: bool = True
 
 
 def inspect(target: str) -> Inspection:
@@ -128,13 +129,20 @@ def _of_plan(plan: LaunchPlan) -> Iterator[Group]:
     steps: dict[tuple[str, str], list[str]] = {}
     for step in plan.steps:
         key = "" if step.url_of_circuit is None else host_of(url_of(step.url_of_circuit))
-        for call in step.calls:
+        for call in step.retried:
             steps.setdefault((call, key), []).append(step.name)
     lines = Lines(plan.path, {"policy": "retry", "breaker": "circuit"})
+    held = {call for step in plan.steps if step.LASTS for call in step.retried}
     for (operation, key), names in steps.items():
-        number = len(names) if key else None
-        what = operation.partition(" ")[0]
-        yield Group(names=tuple(names), what=what, config=configs[operation], where=lines, calls=number, key=key)
+        yield Group(
+            names=tuple(names),
+            what=operation.partition(" ")[0],
+            config=configs[operation],
+            where=lines,
+            calls=len(names) if key else None,
+            key=key,
+            needs_limit=operation not in held,
+        )
 
 
 def _of_steps(plan: LaunchPlan) -> Iterator[Found]:
@@ -197,10 +205,15 @@ def _unknown(service: Recovery) -> Iterator[Found]:
 
 
 def _inspected(groups: Iterable[Group], more: Iterable[Found] = ()) -> Inspection:
-    rows, findings, most = [], dict[tuple[str, str], Found](), dict[tuple[str, str], int]()
+    shown, findings, most = dict[str, InForce](), dict[tuple[str, str], Found](), dict[tuple[str, str], int]()
     for group in groups:
-        rows.append(_in_force(group))
+        row = _in_force(group)
+        shown.setdefault(
+            str(msgspec.structs.replace(row, settings={})), row
+        )  # one for clone and update of a repository
         for one in lint(group.what, group.config, calls=group.calls, key=group.key if group.calls else ""):
+            if one.rule == "no-limit" and not group.needs_limit:
+                continue
             where = group.where(one.table, one.field)
             found = Found(**msgspec.structs.asdict(one), operation=group.what, where=where)
             # Where one place sets it for several circuits, that of most calls tells for the others.
@@ -211,7 +224,7 @@ def _inspected(groups: Iterable[Group], more: Iterable[Found] = ()) -> Inspectio
                 findings[place] = msgspec.structs.replace(same, operation=also)
             elif (group.calls or 0) > most.setdefault(place, group.calls or 0):
                 findings[place], most[place] = found, group.calls or 0
-    return Inspection(tuple(rows), (*findings.values(), *more))
+    return Inspection(tuple(shown.values()), (*findings.values(), *more))
 
 
 def _in_force(group: Group) -> InForce:

@@ -27,7 +27,7 @@ from adapters.downloads.partial_file import (
 from adapters.downloads.refusals import AccessError, RefusedError, RefusedForNowError
 from adapters.downloads.space import NeverFitsError, NoRoomError
 from adapters.downloads.watchdog import TrickleError
-from adapters.git.commands import GitMissingError
+from adapters.git.commands import GitMissingError, UnusablePlaceError
 from adapters.git.existing import OccupiedError
 from adapters.git.failures import RefMissingError, RepositoryMissingError
 from adapters.git.locks import LockedError
@@ -40,9 +40,9 @@ from adapters.launcher.step_run import StepsUndoneError
 from adapters.launcher.variables import MissingSecretError
 from adapters.memory import MemoryStore
 from adapters.packages.consent import RefusedRequirementsError, UnusualRequirementsError
-from adapters.packages.install import BrokenPackagesError
+from adapters.packages.install import BrokenPackagesError, NotInstalledError
 from adapters.packages.requirements import InvalidRequirementsError
-from adapters.packages.runs import NoInstallerError, PackageBuildError, PackageConflictError
+from adapters.packages.runs import CutDownloadError, NoInstallerError, PackageBuildError, PackageConflictError
 from adapters.packages.venv import LostPackagesError, VenvError
 from adapters.processes.command import SilentCommandError
 from adapters.servers.ports import PortTakenError
@@ -104,6 +104,9 @@ ERRORS: list[RecoveryError] = [
     UnusualRequirementsError("-e", remedy=Remedy("Decide.", question="options:x")),
     VenvError("no venv"),
     CallCancelledError("cancelled"),
+    CutDownloadError("cut"),
+    NotInstalledError("elsewhere"),
+    UnusablePlaceError("a bare name"),
     CallRejectedError("fetch", "circuit open", 2.0),
     ChangesError("a.txt was changed", ["a.txt"], Remedy("Decide.", question="changes:x")),
     CodecError("no event"),

@@ -63,7 +63,7 @@ def test_the_launch_plan_of_readme_loads(tmp_path: Path):
     [plan] = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
     path = tmp_path / "launch.toml"
     path.write_text(plan, encoding="utf-8")
-    assert [step.name for step in load_plan(path).steps] == ["checkpoint", "requirements"]
+    assert [step.name for step in load_plan(path).steps] == ["checkpoint", "comfyui", "server"]
 
 
 def test_readme_begins_with_the_two_commands():

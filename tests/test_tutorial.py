@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -32,10 +33,11 @@ def app(tmp_path: Path) -> Iterator[Application]:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "here"
     folder.mkdir()
-    return folder
+    yield folder
+    shutil.rmtree(folder)  # a server that a failed test has left ends then
 
 
 def start(program: str, folder: Path, *words: str, python: str = sys.executable) -> subprocess.Popen[str]:
@@ -66,6 +68,7 @@ def kill_when(program: subprocess.Popen[str], is_so: Callable[[], bool]) -> None
             program.kill()
 
 
+@pytest.mark.slow
 def test_the_first_step_prints_what_the_page_shows(app: Application, folder: Path) -> None:
     [console] = re.findall(r"```console\n(.*?)```", PAGE, re.DOTALL)
     shown = ""

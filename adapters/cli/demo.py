@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -18,7 +19,9 @@ with extra("launcher"):
 @click.option("--keep", type=click.Path(path_type=Path, file_okay=False), help="Work in this folder, and keep it.")
 @JSON
 def demo(keep: Path | None, as_json: bool) -> None:
-    """Watch a launch recover: seven kinds of failure and a kill -9, in about half a minute."""
+    """Watch a launch recover: eleven kinds of failure and two kill -9, in about half a minute. It needs git."""
+    if shutil.which("git") is None:
+        usage_error(FileNotFoundError("the demonstration clones a repository, and there is no program git: install it"))
     try:
         if keep is not None:
             keep.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
-"""The demonstration: a launch fails in seven ways, is killed with SIGKILL, and completes.
+"""The demonstration: a launch fails in eleven ways, is killed with SIGKILL twice, and completes.
 
-Nothing is simulated. The server is real, the launch is ``recovery run`` in a child process, and every claim at the end
-is checked against the files, the servers' logs and the events that the child reported.
+Nothing is simulated. The servers, git and pip are real, the launch is ``recovery run`` in a child process, and every
+claim at the end is checked against the files, the logs of the servers, and the events that the child reported.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
+from adapters.demo.plugin import PROMPTS
 from adapters.demo.report import AtKill, Report, judge, print_report, saved_bytes
 from adapters.demo.stage import Child, Stage
 from adapters.launcher.plan import load_plan
@@ -23,7 +24,9 @@ with extra("launcher"):
     from rich.console import Console
     from rich.text import Text
 
-KILL_AFTER = 9.0
+FIRST_KILL, SECOND_KILL = 25.0, 25.0
+"""Seconds after which a launch is killed that has not come as far as it should."""
+
 TIMEOUT = 90.0
 
 
@@ -47,24 +50,31 @@ def _run(stage: Stage, console: Console) -> Report:
     def say(text: str) -> None:
         console.print(Text(f"{time.monotonic() - began:5.1f} s  {text}", style="bold"))
 
+    def note(line: str) -> None:
+        console.print(Text(f"        {line}", style="dim"))
+
     with stage.open(), live_table(view, console), ExitStack() as children:
         say(f"a launch of {len(view.lines)} operations begins; one host is down, one file never existed")
-        first = children.enter_context(Child(stage.plan, take))
-        first.end(KILL_AFTER - (time.monotonic() - began))
-        at_kill = AtKill(
-            broken=stage.broken(),
-            requests=len(stage.server.requests),
-            attempts={name: line.attempts for name, line in view.lines.items()},
-        )
-        say(f"kill -9 {first.pid}: {len(stage.whole())} files are whole, {len(at_kill.broken)} broken")
-        second = children.enter_context(Child(stage.plan, take))
-        say(f"started again as process {second.pid}")
-        code = second.end(TIMEOUT)
-        view.end(second.outcomes)
-        if code not in (0, 1) or second.noise:
-            say(f"the launch ended with {code}: {b''.join(second.noise).decode('utf-8', 'replace')}")
+        at_kills: list[AtKill] = []
+        for what, is_time, timeout in (
+            ("pip installs", lambda: stage.is_installing() and len(stage.whole()) > 1, FIRST_KILL),
+            ("the server answers prompts", lambda: len(stage.lines("prompts.log")) >= PROMPTS // 3, SECOND_KILL),
+        ):
+            child = children.enter_context(Child(stage.plan, take, note))
+            if at_kills:
+                say(f"started again as process {child.pid}")
+            child.kill(is_time, timeout)
+            at_kills.append(at_kill(stage, view))
+            files = f"{len(stage.whole())} files are whole, {len(at_kills[-1].broken)} broken"
+            say(f"kill -9 {child.pid} while {what}: {files}")
+        last = children.enter_context(Child(stage.plan, take, note))
+        say(f"started again as process {last.pid}")
+        code = last.end(TIMEOUT)
+        view.end(last.outcomes)
+        if code not in (0, 1):
+            say(f"the launch ended with {code}")
     report = Report(
-        claims=tuple(judge(stage, view, events, at_kill)),
+        claims=tuple(judge(stage, view, events, at_kills)),
         operations=tuple(view.lines.values()),
         bytes_served=sum(request.sent for request in stage.requests),
         bytes_saved=saved_bytes(stage.requests),
@@ -72,3 +82,13 @@ def _run(stage: Stage, console: Console) -> Report:
     )
     print_report(report, console)
     return report
+
+
+def at_kill(stage: Stage, view: LaunchView) -> AtKill:
+    """How everything stands now."""
+    return AtKill(
+        broken=stage.broken(),
+        requests=len(stage.server.requests),
+        attempts={name: line.attempts for name, line in view.lines.items()},
+        server=stage.lines("starts.log")[-1:],
+    )

@@ -48,10 +48,16 @@ Fault: TypeAlias = Reset | Stall | Answer
 
 
 class Hosted:
-    """A file on the server: *content*, sent at *rate* bytes per second. Each of *faults* spoils one request."""
+    """A file on the server: *content* of that *media* type, sent at *rate* bytes per second.
 
-    def __init__(self, content: bytes, *, faults: Iterable[Fault] = (), rate: float | None = None) -> None:
+    Each of *faults* spoils one request.
+    """
+
+    def __init__(
+        self, content: bytes, *, faults: Iterable[Fault] = (), rate: float | None = None, media: str = ""
+    ) -> None:
         self.content = content
+        self.media = media
         self.sha256 = hashlib.sha256(content).hexdigest()
         self.faults = list(faults)
         self.rate = rate
@@ -139,6 +145,8 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {"Accept-Ranges": "bytes", "Content-Length": str(total - start)}
         if range_start is not None:
             headers["Content-Range"] = f"bytes {start}-{total - 1}/{total}"
+        if hosted.media:
+            headers["Content-Type"] = hosted.media
         if hosted.etag is not None:
             headers["ETag"] = hosted.etag
         request = Request(self.path, 200 if range_start is None else 206, start)

@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from recovery.redact import redact
+
 PROTOCOLS = ("https", "http", "ssh", "git")
 """Protocols that git may speak; ``file`` besides for a path, and never ``ext``, which runs a program."""
 
@@ -49,11 +51,21 @@ def wrong_url(url: object) -> str | None:
     try:
         url.encode()
         _ = urlsplit(url).port if mark else None
+        if mark and _has_secret(url):
+            return (
+                "holds a password or token, which would stand in the journal and in .git/config: give the URL without "
+                "it, and the token of its host by tokens=, if need be as user:password"
+            )
     except UnicodeEncodeError:
         return "is no text of Unicode, and cannot be journalled"
     except ValueError as error:
         return f"is no URL: {error}"
     return None
+
+
+def _has_secret(url: str) -> bool:
+    parts = urlsplit(url)
+    return parts.password is not None or any(redact(one) != one for one in (parts.username or "", parts.query))
 
 
 def given_to_git(url: str) -> str:

@@ -68,7 +68,8 @@ class Calls(msgspec.Struct, frozen=True):
             if not url:
                 answer = await ask(words, cwd=self.place)
             else:
-                answer = await ask(words, cwd=self.place, url=url, token=self.token(url), timeout=timeout)
+                token, settings = self.token(url), self.settings
+                answer = await ask(words, cwd=self.place, url=url, token=token, timeout=timeout, settings=settings)
             if answer.code != 0:
                 raise subprocess.CalledProcessError(answer.code, ["git", *words], stderr=answer.errors)
         return answer.output

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 WRONG = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|/\.|\.lock(/|\Z)|\A[-./]|[/.]\Z|\A@\Z")
@@ -107,7 +107,7 @@ def status_of(output: str) -> Status:
 
 def in_the_way(errors: str) -> tuple[str, ...]:
     """The files that ``git checkout`` names as those that it would overwrite; none for another failure."""
-    found = [line.strip() for block in IN_THE_WAY.findall(errors) for line in block.splitlines()]
+    found = [line.removeprefix("\t") for block in IN_THE_WAY.findall(errors) for line in block.splitlines()]
     return tuple(dict.fromkeys(found))
 
 
@@ -140,9 +140,9 @@ def is_begun(written: bytes, whole: str) -> bool:
     return whole.startswith(written.decode("utf-8", "replace").rstrip("\ufffd"))
 
 
-def shown(files: Collection[str]) -> str:
+def shown(files: Sequence[str]) -> str:
     """The first of *files*, for a message."""
-    first = ", ".join(sorted(files)[:MOST_SHOWN])
+    first = ", ".join(files[:MOST_SHOWN])
     return first if len(files) <= MOST_SHOWN else f"{first} and {len(files) - MOST_SHOWN} more"
 
 

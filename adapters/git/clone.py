@@ -6,38 +6,46 @@ process, keeps a transfer that is whole, and clones again what is not. So ``x`` 
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import shutil
 import subprocess
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 import anyio.to_thread
 import msgspec
 
 from adapters.disk import sync_file
+from adapters.downloads.refusals import AccessError
 from adapters.git.addresses import given_to_git, shown
-from adapters.git.attempts import Step, Way, deepenings, next_way, step_of, valid
+from adapters.git.attempts import Failure, Step, Way, deepenings, next_way, step_of, valid
 from adapters.git.commands import alone_in, ask, files_of, output_of, run, said
 from adapters.git.existing import (
     FULL_SHA,
     PART_OF_SHA,
     OccupiedError,
     Repository,
-    check_not_in_use,
+    complete_checkout,
     existing,
     found_at,
+    is_half_checked_out,
     target_of,
 )
-from adapters.git.failures import RefMissingError, explained, kind_of, lacks_ref
+from adapters.git.failures import RefMissingError, RepositoryMissingError, explained, kind_of, lacks_ref
 from adapters.processes.command import SilentCommandError
 from events.errors import Retryable
 from recovery.explain import counted
 from recovery.policies.error_output import telling_line
 
 FAILED = (subprocess.CalledProcessError, SilentCommandError)
+LACKS = (RefMissingError, RepositoryMissingError, AccessError)
 EVERY_BRANCH = "+refs/heads/*:refs/remotes/origin/*"
+
+MARK = "launcher-recovery.wish"
+"""The setting of a repository that is being made: the wish it is made for."""
 
 log = logging.getLogger("recovery.launch")
 
@@ -58,6 +66,12 @@ class CloneWish(msgspec.Struct, frozen=True):
     urls: tuple[str, ...]
     ref: str | None = None
     depth: int | None = None
+
+    @property
+    def mark(self) -> str:
+        """What tells the leftovers of this wish from those of another: the configuration of a transfer holds it."""
+        text = msgspec.json.encode((self.urls[0], self.ref, self.depth))
+        return hashlib.sha256(text).hexdigest()[:16]
 
 
 class Means(msgspec.Struct, frozen=True):
@@ -92,36 +106,45 @@ async def clone(wish: CloneWish, means: Means) -> Repository:
 
     Raises:
         OccupiedError: Something else is there.
-        AccessError: A server wants a token, or refuses the one it got.
-        RepositoryMissingError, RefMissingError: There is no such repository, branch, tag or commit.
+        AccessError: The first server wants a token, or refuses the one it got.
+        RepositoryMissingError, RefMissingError: It has no such repository, branch, tag or commit.
         subprocess.CalledProcessError, SilentCommandError: The transfer failed.
         OSError: The disk refuses.
     """
     async with alone_in(wish.place, means.name, means.logs):
         if (here := await existing(wish.place, wish.to, wish.urls, wish.ref)) is not None:
-            if (wish.place / ".git").is_dir() and not (wish.place / ".git" / "index").exists():
-                await _complete(wish, means)
+            if is_half_checked_out(wish.place):
+                await complete_checkout(wish.place, wish.to, means.name, means.logs)
             return here
         wish.place.parent.mkdir(parents=True, exist_ok=True)
-        way, tried = valid(means.way, wish.urls, wish.depth), set[int]()
+        way, tried = valid(means.way, wish.urls, wish.depth), dict[int, Exception]()
         while True:
-            tried.add(way.server)
+            url = wish.urls[way.server]
             try:
                 return await _Clone(wish, means, way).made()
-            except FAILED as error:
-                output, url = _printed(error), wish.urls[way.server]
-                failure = kind_of(error, output)
+            except (*FAILED, RefMissingError) as error:
+                tried[way.server] = better = _explained(error, url, means)
+                does_lack = isinstance(better, LACKS)
+                if does_lack and way.server == 0:
+                    if isinstance(better, RefMissingError):
+                        await anyio.to_thread.run_sync(partial(shutil.rmtree, staging_of(wish.place), True))
+                    raise better from error
+                failure: Failure = "elsewhere" if does_lack else kind_of(error, _printed(error))
                 way = next_way(way, failure, wish.urls, wish.depth)
                 means.save(way)
                 if way.server in tried:
-                    if isinstance(error, subprocess.CalledProcessError):
-                        family, has_token = means.family(url), bool(means.token(url))
-                        better = explained(error, output, url, family=family, has_token=has_token)
-                        if better is not error:
-                            raise better from error
-                    raise
+                    # What a mirror lacks, the repository itself may have once it is back.
+                    raise (tried.get(0, better) if does_lack else better) from error
+                why = telling_line(_printed(error)) or str(error)
                 text = "%s: %s did not serve it (%s); trying %s"
-                log.warning(text, means.name, shown(url), telling_line(output), shown(wish.urls[way.server]))
+                log.warning(text, means.name, shown(url), why, shown(wish.urls[way.server]))
+
+
+def _explained(error: Exception, url: str, means: Means) -> Exception:
+    if not isinstance(error, subprocess.CalledProcessError):
+        return error
+    family, has_token = means.family(url), bool(means.token(url))
+    return explained(error, output_of(error), url, family=family, has_token=has_token)
 
 
 class _Clone:
@@ -136,7 +159,7 @@ class _Clone:
 
     async def made(self) -> Repository:
         """Clone it, and rename what is whole. Raises as ``clone``."""
-        ref = self._wish.ref
+        ref = self._wish.ref and self._wish.ref.removeprefix("refs/heads/")
         await self._transfer(None if ref is None or ref.startswith("refs/") or FULL_SHA.fullmatch(ref) else ref)
         if given_to_git(self._url) != await said(["config", "--get", "remote.origin.url"], cwd=self._staging):
             await self._git("remote", "set-url", "origin", given_to_git(self._url))
@@ -150,21 +173,19 @@ class _Clone:
 
     async def _transfer(self, branch: str | None) -> None:
         depth = () if self._step.depth is None else (f"--depth={self._step.depth}",)
-        begin = ("clone", "--no-checkout", "--progress", "--origin=origin", *depth)
+        begin = ("clone", "--no-checkout", "--progress", "--origin=origin", f"--config={MARK}={self._wish.mark}")
         where = ("--", given_to_git(self._url), str(self._staging))
         if branch is None:
-            await self._git(*begin, *where, is_done=self._is_transferred)
+            await self._git(*begin, *depth, *where, is_done=self._is_transferred)
             return
         try:
-            await self._git(*begin, f"--branch={branch}", *where, is_done=self._is_transferred)
+            await self._git(*begin, *depth, f"--branch={branch}", *where, is_done=self._is_transferred)
         except subprocess.CalledProcessError as error:
             if not lacks_ref(output_of(error)):
                 raise
             if not PART_OF_SHA.fullmatch(branch):
                 raise self._no_ref(branch) from error
-            await self._git(
-                "clone", "--no-checkout", "--progress", "--origin=origin", *where, is_done=self._is_transferred
-            )
+            await self._git(*begin, *where, is_done=self._is_transferred)
 
     async def _is_transferred(self) -> bool:
         """Whether an earlier attempt has left a transfer that is whole; what is not whole is removed.
@@ -173,8 +194,10 @@ class _Clone:
         """
         if not self._staging.exists():
             return False
-        here = await found_at(self._staging, self._wish.to) if (self._staging / ".git").is_dir() else None
-        if here is not None:
+        is_ours = (self._staging / ".git").is_dir() and (
+            await said(["config", "--get", MARK], cwd=self._staging) == self._wish.mark
+        )
+        if is_ours and await found_at(self._staging, self._wish.to) is not None:
             for lock in (self._staging / ".git").rglob("*.lock"):
                 lock.unlink()
             if (await ask(["fsck", "--connectivity-only"], cwd=self._staging, timeout=600.0)).code == 0:
@@ -194,8 +217,8 @@ class _Clone:
             except subprocess.CalledProcessError as error:
                 if not lacks_ref(output_of(error)):
                     raise
-        if self._is_shallow():
-            await self._git("fetch", "--progress", "--tags", "--unshallow", "origin", EVERY_BRANCH)
+        past = ["--unshallow"] if self._is_shallow() else []  # a leftover transfer may be old
+        await self._git("fetch", "--progress", "--tags", *past, "origin", EVERY_BRANCH)
         if await target_of(self._staging, ref) is None:
             raise self._no_ref(ref)
 
@@ -233,6 +256,7 @@ class _Clone:
         assert made is not None
         await _warn_of_pointers(self._staging, self._wish.to)
         await anyio.to_thread.run_sync(_rename, self._staging, self._wish.place, self._wish.to)
+        await self._git("config", "--remove-section", MARK.partition(".")[0], cwd=self._wish.place)
         return made
 
     def _is_shallow(self) -> bool:
@@ -241,35 +265,21 @@ class _Clone:
     def _no_ref(self, ref: str) -> RefMissingError:
         return RefMissingError(f"{shown(self._url)} has no branch, tag or commit {ref!r}; choose another ref")
 
-    async def _git(self, *words: str, is_done: Callable[[], Awaitable[bool]] | None = None) -> None:
+    async def _git(
+        self, *words: str, cwd: Path | None = None, is_done: Callable[[], Awaitable[bool]] | None = None
+    ) -> None:
         settings = [word for one in self._step.settings for word in ("-c", one)]
         await run(
             self._means.name,
             [*settings, *words],
             place=self._wish.place,
-            cwd=self._wish.place.parent if words[0] == "clone" else self._staging,
+            cwd=cwd or (self._wish.place.parent if words[0] == "clone" else self._staging),
             logs=self._means.logs,
             url=given_to_git(self._url),
             token=self._means.token(self._url),
             silence=self._means.silence,
             is_done=is_done,
         )
-
-
-async def _complete(wish: CloneWish, means: Means) -> None:
-    """Check out what a ``git clone`` did not that was killed meanwhile; a file that is there is left as it is."""
-    place = wish.place
-    await anyio.to_thread.run_sync(check_not_in_use, place, wish.to)
-    (place / ".git" / "index.lock").unlink(missing_ok=True)
-    log.warning("%s was left half checked out: what is missing is checked out now", wish.to)
-    for words in (("read-tree", "HEAD"), ("checkout-index", "--all", "--quiet")):
-        changed = set((await said(["ls-files", "--modified"], cwd=place) or "").splitlines())
-        changed -= set((await said(["ls-files", "--deleted"], cwd=place) or "").splitlines())
-        if changed:
-            (place / ".git" / "index").unlink()
-            text = "was left half checked out, and differs in {}: move it away, or give that up by git reset --hard"
-            raise OccupiedError(f"{wish.to} {text.format(min(changed))}")
-        await run(means.name, words, place=place, cwd=place, logs=means.logs, silence=means.silence)
 
 
 def _printed(error: BaseException) -> str:

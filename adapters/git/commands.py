@@ -14,7 +14,7 @@ from adapters.git.addresses import is_path, origin_of
 from adapters.git.environment import variables
 from adapters.processes.command import run_command
 from adapters.processes.query import Answer, query
-from adapters.processes.running import Running, alone
+from adapters.processes.running import Running, alone, file_name
 from events.errors import Permanent
 from recovery.literals import LEAST_LITERAL
 from recovery.redact import hide
@@ -22,6 +22,10 @@ from recovery.redact import hide
 
 class GitMissingError(Permanent):
     """There is no git on this computer."""
+
+
+class UnusablePlaceError(Permanent):
+    """git cannot be kept from the repository around such a folder."""
 
 
 def files_of(place: Path) -> str:
@@ -39,12 +43,20 @@ async def alone_in(place: Path, name: str, logs: Path) -> AsyncIterator[None]:
         logs: The folder for the output of commands, which all launchers of one root share.
     """
     logs.mkdir(parents=True, exist_ok=True)
-    async with alone(name, logs / f"{files_of(place)}.lock") as file:
+    async with alone(name, logs / f"{file_name(files_of(place))}.lock") as file:
         file.write(Running(mark="", argv="", launcher=os.getpid()))
         yield
 
 
-async def ask(words: Sequence[str], *, cwd: Path, url: str = "", token: str = "", timeout: float = 60.0) -> Answer:
+async def ask(
+    words: Sequence[str],
+    *,
+    cwd: Path,
+    url: str = "",
+    token: str = "",
+    timeout: float = 60.0,
+    settings: Mapping[str, str] | None = None,
+) -> Answer:
     """What ``git WORDS`` answers, which changes nothing. An exit code that is not 0 is an answer, too.
 
     Args:
@@ -53,13 +65,15 @@ async def ask(words: Sequence[str], *, cwd: Path, url: str = "", token: str = ""
         url: The repository elsewhere that it asks; "" for none.
         token: A token for the origin of *url*.
         timeout: Seconds that it may take.
+        settings: Further settings of git.
 
     Raises:
         GitMissingError: There is no git.
+        UnusablePlaceError: The path of *cwd* has a ``:``.
         TimeoutError: It takes too long.
         OSError: It cannot be started.
     """
-    env = await _environment(cwd, url, token, None)
+    env = await _environment(cwd, url, token, None, settings)
     return await query([program(), *words], cwd=cwd, env=env, timeout=timeout)
 
 
@@ -137,6 +151,11 @@ def output_of(error: subprocess.CalledProcessError) -> str:
 async def _environment(
     cwd: Path, url: str, token: str, silence: float | None, settings: Mapping[str, str] | None = None
 ) -> dict[str, str | None]:
+    if os.pathsep in str(cwd.parent):
+        raise UnusablePlaceError(
+            f"git is not run in {cwd}: {os.pathsep!r} ends a path in GIT_CEILING_DIRECTORIES, so it could take a "
+            f"repository around that folder for it; choose a folder without {os.pathsep!r} in its path"
+        )
     if len(token) >= LEAST_LITERAL and origin_of(url):
         hide(token)
     speaks_ssh = bool(url) and not is_path(url) and not url.startswith(("http://", "https://", "git://"))

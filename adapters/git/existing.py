@@ -17,7 +17,7 @@ import anyio.to_thread
 import msgspec
 
 from adapters.git.addresses import is_same, shown
-from adapters.git.commands import said
+from adapters.git.commands import ask, run, said
 from events.errors import Permanent, Retryable
 from recovery.installation import extra
 
@@ -26,6 +26,9 @@ with extra("launcher"):
 
 FULL_SHA = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 PART_OF_SHA = re.compile(r"[0-9a-f]{4,64}")
+
+UNFINISHED = "recovery-checkout"
+"""The file in ``.git`` that says that a checkout is being completed."""
 
 log = logging.getLogger("recovery.launch")
 
@@ -94,6 +97,11 @@ async def existing(place: Path, to: str, urls: Sequence[str], ref: str | None) -
         return None
     if ".git" not in held:
         raise OccupiedError(f"{to} holds {_few(held)}, and is no repository: move it away, or choose another folder")
+    if "dubious ownership" in (await ask(["rev-parse", "--git-dir"], cwd=place)).errors:
+        raise OccupiedError(
+            f"{to} belongs to another user, so git does not use it: change its owner, or allow it: "
+            f"git config --global --add safe.directory '{place}'"
+        )
     here = await found_at(place, to)
     origin = await said(["config", "--get", "remote.origin.url"], cwd=place)
     if here is None:
@@ -110,6 +118,44 @@ async def existing(place: Path, to: str, urls: Sequence[str], ref: str | None) -
             f"{to} is at {here.commit[:12]}, and not at {ref}: launcher.update({to!r}, {ref!r}) moves it"
         )
     return here
+
+
+def is_half_checked_out(place: Path) -> bool:
+    """Whether a ``git clone`` that was killed has left the files of *place* unwritten, or written in part."""
+    folder = place / ".git"
+    return folder.is_dir() and (not (folder / "index").exists() or (folder / UNFINISHED).exists())
+
+
+async def complete_checkout(place: Path, to: str, name: str, logs: Path) -> None:
+    """Check out what is missing in *place*, shown as *to*; a file that is there is left as it is.
+
+    Args:
+        place: The repository.
+        to: What messages call it.
+        name: What messages and the log file call the work.
+        logs: The folder for the output of git.
+
+    Raises:
+        OccupiedError: A file differs from what would be checked out.
+        Retryable: A git process works there.
+        subprocess.CalledProcessError, OSError: It failed.
+    """
+    folder = place / ".git"
+    await anyio.to_thread.run_sync(check_not_in_use, place, to)
+    (folder / "index.lock").unlink(missing_ok=True)
+    (folder / UNFINISHED).touch()
+    log.warning("%s was left half checked out: what is missing is checked out now", to)
+    refresh = ("update-index", "-q", "--ignore-missing", "--refresh")  # a file that is as it should be is no error then
+    for words in (("read-tree", "HEAD"), refresh, ("checkout-index", "--all", "--quiet")):
+        changed = set((await said(["ls-files", "--modified"], cwd=place) or "").splitlines())
+        changed -= set((await said(["ls-files", "--deleted"], cwd=place) or "").splitlines())
+        if changed:
+            (folder / "index").unlink()
+            (folder / UNFINISHED).unlink()
+            text = "was left half checked out, and differs in {}: move it away, or give that up by git reset --hard"
+            raise OccupiedError(f"{to} {text.format(min(changed))}")
+        await run(name, words, place=place, cwd=place, logs=logs)
+    (folder / UNFINISHED).unlink()
 
 
 def _entries(place: Path) -> list[str] | None:
@@ -145,6 +191,11 @@ def check_not_in_use(place: Path, to: str) -> None:
         words, cwd = process.info["cmdline"] or (), process.info["cwd"] or ""
         if not (process.info["name"] or "").startswith("git") or not words:
             continue
-        is_clone_beside = "clone" in words and cwd == str(place.parent)
-        if is_clone_beside or any(os.path.join(cwd, one) == str(place) for one in ("", *words)):
+        # A clone that names no folder goes to one that is called as the repository is.
+        is_clone_beside = "clone" in words and cwd == str(place.parent) and any(_names(one, place) for one in words)
+        if is_clone_beside or any(os.path.normpath(os.path.join(cwd, one)) == str(place) for one in ("", *words)):
             raise Retryable(f"git works on {to} for another program, process {process.pid}; it is looked at again")
+
+
+def _names(url: str, place: Path) -> bool:
+    return re.split("[/:]", url.rstrip("/").removesuffix("/.git").removesuffix(".git"))[-1] == place.name

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import subprocess
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
@@ -22,7 +23,7 @@ from adapters.git.changes import Status, in_the_way, shown
 from adapters.git.commands import alone_in, ask, output_of, said
 from adapters.git.existing import Repository
 from adapters.git.locks import free_locks
-from adapters.git.repository import parts_of, status_at, url_of
+from adapters.git.repository import RepositoryError, parts_of, status_at, url_of
 from adapters.git.unfinished import Note, Notes, changed_since
 from adapters.git.versions import Version, Versions
 from events.errors import NeedsPerson
@@ -128,25 +129,30 @@ class _Update:
         if status.commit == version.commit and version.branch in ("", status.branch) and not is_busy:
             await self._clean(version, status, mine)
             return
-        does_force = False
-        if mine or is_busy or version.own_commits:
-            items, state = (*mine, *version.own_commits), self._state(status, version)
-            choice = self._choose(items, state, can_stash=not is_busy)
+        detached = () if status.branch else await versions.made_since_checkout(status.commit, version.commit)
+        own = {version.branch: version.own_commits, "": detached}
+        if mine or is_busy or any(own.values()):
+            items = (*mine, *version.own_commits, *detached)
+            choice = self._choose(items, self._state(status, own), can_stash=not is_busy)
             if choice == "keep":
                 return
             if mine or is_busy:
-                does_force = await self._clear(choice)
-            if version.own_commits:
-                await self._leave_commits(choice, version)
-        if not (found := await self._check_out(version, status, does_force=does_force)):
-            return
-        choice = self._choose(found, "has files that git does not track, in the way of new ones")
-        if choice == "keep":
-            return
-        await self._clear(choice)
-        await self._check_out(version, status, does_force=True)  # what was put aside cannot be lost
+                await self._clear(choice)
+            for branch, commits in own.items():
+                if commits:
+                    await self._leave_commits(choice, branch, commits)
+        cleared = set[str]()
+        while found := await self._check_out(version, status):
+            choice = self._choose(found, "has files that would be overwritten")
+            if choice == "keep":
+                return
+            if choice == "reset" or cleared.issuperset(found):  # git takes these for changed whatever they hold
+                await self._check_out(version, status, does_force=True)
+                return
+            await self._clear(choice, found)
+            cleared.update(found)
 
-    async def _clean(self, version: Version, status: Status, mine: Collection[str]) -> None:
+    async def _clean(self, version: Version, status: Status, mine: Sequence[str]) -> None:
         """HEAD is there already: drop or put aside what was changed, if that was asked for in advance."""
         if not mine:
             return
@@ -159,21 +165,23 @@ class _Update:
 
     # what a person has changed
 
-    def _state(self, status: Status, version: Version) -> str:
+    def _state(self, status: Status, own: Mapping[str, Collection[str]]) -> str:
         if self._parts.under_way:
             return f"has a {self._parts.under_way} under way"
         if status.unmerged:
             return "has conflicts that are not resolved"
-        commits = f"commits on {version.branch} that the server has not"
-        return " and ".join(
-            ["has local changes"] * bool(status.changed) + [f"has {commits}"] * bool(version.own_commits)
-        )
+        commits = [
+            f"has commits on {branch} that the server has not" if branch else "has commits that no branch has"
+            for branch, made in own.items()
+            if made
+        ]
+        return " and ".join(["has local changes"] * bool(status.changed) + commits)
 
-    def _choose(self, items: Collection[str], state: str, *, can_stash: bool = True) -> Choice:
+    def _choose(self, items: Sequence[str], state: str, *, can_stash: bool = True) -> Choice:
         """What becomes of *items*. Raises ChangesError if a person must decide."""
         choices: list[Choice] = [one for one in CHOICES if one != "stash" or can_stash]
-        named = set(items) or {state}
-        is_answered = self._wish.answered.choice is not None and named <= set(self._wish.answered.items)
+        named = items or (state,)
+        is_answered = self._wish.answered.choice is not None and set(named) <= set(self._wish.answered.items)
         choice = self._wish.answered.choice if is_answered else self._wish.on_local_changes
         for one in choices:
             if one == choice:
@@ -185,47 +193,67 @@ class _Update:
         problem = f"{self._name} {state}{listed}, so it was not updated to {self._ref}"
         means = "; ".join(f"{one} {CHOICES[one]}" for one in choices)
         remedy = Remedy(f"{problem}. {means}.", question=f"changes:{self._name}", kind="choice", choices=tuple(choices))
-        raise ChangesError(f"{problem}: answer changes:{self._name}: {means}", sorted(named), remedy)
+        raise ChangesError(f"{problem}: answer changes:{self._name}: {means}", named, remedy)
 
-    async def _clear(self, choice: Choice, paths: Collection[str] = ()) -> bool:
-        """Put local changes aside, of *paths* or all. Returns whether the checkout has to overwrite them instead."""
+    async def _clear(self, choice: Choice, paths: Collection[str] = ()) -> None:
+        """Put local changes aside, or drop them: of *paths*, tracked or not, or of all tracked files."""
         if choice == "reset":
             if command := self._parts.under_way:
                 is_am = (self._parts.git_dir / "rebase-apply" / "applying").exists()
                 await self._calls.run(["am" if is_am else command, "--quit"])
-            return True
+            if not paths:
+                await self._calls.run(["reset", "--hard", "--quiet"])
+            return
         now = datetime.now(UTC).isoformat(timespec="seconds")
         message = f"launcher-recovery: before the update of {self._name} to {self._ref}, {now}"
         only = [f":(top,literal){path}" for path in paths]
-        await self._calls.run(["stash", "push", "--include-untracked", "--message", message, "--", *only])
+        await self._show(only)
+        before = await said(["rev-parse", "--short", "refs/stash"], cwd=self._place)
+        await self._calls.run(["stash", "push", *(["--all"] if paths else []), "--message", message, "--", *only])
         stash = await said(["rev-parse", "--short", "refs/stash"], cwd=self._place)
+        if stash == before and not paths:
+            return
+        if stash == before:
+            raise RepositoryError(
+                f"{self._name}: git stash has put nothing aside of {shown(list(paths))}; move it away"
+            )
         text = "%s: local changes were put aside as the stash %s; to have them back: git -C '%s' stash pop"
         log.warning(text, self._name, stash, self._place)
-        return False
 
-    async def _leave_commits(self, choice: Choice, version: Version) -> None:
-        """Keep own commits by a branch, or say which ones are dropped."""
+    async def _show(self, only: Collection[str]) -> None:
+        """Have git see changes of the files *only* that a person has hidden from it; else they are not put aside."""
+        if not only:
+            return
+        answer = await self._calls.answer(["ls-files", "-v", "-z", "--", *only])
+        for option, marks in (("--no-assume-unchanged", "hsmrck"), ("--no-skip-worktree", "Ss")):
+            hidden = [line[2:] for line in answer.split("\0") if line[:1] in set(marks)]
+            if hidden:
+                await self._calls.run(["update-index", option, "--", *hidden])
+
+    async def _leave_commits(self, choice: Choice, branch: str, commits: Sequence[str]) -> None:
+        """Keep own commits of *branch* ("": of a detached HEAD) by a branch, or say which ones are dropped."""
         if choice == "stash":
-            newest = version.own_commits[0].partition(" ")[0]  # a kill and another try make no second branch
-            aside = f"before-update/{version.branch}-{newest}"
-            await self._calls.run(["branch", "--force", aside, f"refs/heads/{version.branch}"])
+            newest = commits[0].partition(" ")[0]  # a kill and another try make no second branch
+            aside = f"before-update/{branch or 'detached'}-{newest}"
+            await self._calls.run(["branch", "--force", aside, f"refs/heads/{branch}" if branch else "HEAD"])
             log.warning("%s: commits that the server has not are on the branch %s now", self._name, aside)
         else:
             text = "%s: these commits on %s are dropped: %s"
-            log.warning(text, self._name, version.branch, shown(version.own_commits))
+            log.warning(text, self._name, branch or "no branch", shown(commits))
 
     # the checkout, and what is left of a killed one
 
-    async def _check_out(self, version: Version, status: Status, *, does_force: bool) -> tuple[str, ...]:
+    async def _check_out(self, version: Version, status: Status, *, does_force: bool = False) -> tuple[str, ...]:
         """Check *version* out. Returns the files in the way, where git has changed nothing."""
         self._notes.write(Note(status.commit, version.commit, version.branch))
         way = ["-B", version.branch, "--no-track"] if version.branch else ["--detach"]
-        force = ["--force"] if does_force else []
+        force = ["--force"] if does_force else ["--no-overwrite-ignore"]
         words = ["checkout", "--progress", "--no-recurse-submodules", *force, *way, version.commit, "--"]
         try:
             await self._calls.run(words, url=await url_of(self._place))  # large files, and those of a partial clone
         except subprocess.CalledProcessError as error:
-            if does_force or not (found := in_the_way(output_of(error))):
+            found = tuple(one for one in in_the_way(output_of(error)) if os.path.lexists(self._place / one))
+            if does_force or not found:
                 raise
             self._notes.remove()
             return found

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import msgspec
 
@@ -23,8 +21,6 @@ from events.errors import JoinedElsewhere
 from recovery import context
 from recovery.policies.hosts import host_of
 from recovery.redact import redact
-
-log = logging.getLogger("recovery.launch")
 
 
 class GitBrick(Bricks):
@@ -61,7 +57,7 @@ class GitBrick(Bricks):
         Submodules are not fetched. Large files (LFS) are fetched if git-lfs is installed; else their pointers stay.
 
         Args:
-            url: An https, http, ssh or git URL, ``user@host:path``, or an absolute path.
+            url: An https, http, ssh or git URL without a password, ``user@host:path``, or an absolute path.
             to: The folder.
             ref: A branch, a tag, a commit, or another ref (``refs/pull/1/head``); by default the server's branch.
             mirrors: URLs of the same repository, for when *url* does not serve it. A missing repository, or one that
@@ -122,9 +118,6 @@ def _check(urls: Sequence[str], ref: object, depth: object) -> None:
     for url in urls:
         if (reason := wrong_url(url)) is not None:
             raise InvalidRequestError(f"{redact(str(url))!r} {reason}")
-        if "://" in url and ":" in urlsplit(url).netloc.rpartition("@")[0]:
-            text = "the URL holds a password, and is journalled as it is; give a token by tokens=: %s"
-            log.warning(text, redact(url))
     if ref is not None and not _is_ref(ref):
         raise InvalidRequestError(f"ref must be the name of a branch, a tag or a commit, not {ref!r}")
     if depth is not None and (type(depth) is not int or depth < 1):

@@ -24,7 +24,7 @@ from adapters.launcher.kinds.servers import Servers
 from adapters.launcher.launcher import Launcher
 from adapters.launcher.plan import LaunchPlan
 from adapters.launcher.server import FOLDER
-from adapters.servers.run import end_left
+from adapters.servers.orphans import end_orphan
 from events.errors import JoinedElsewhere
 from events.operation_events import FailureClassified
 from recovery import context
@@ -160,7 +160,7 @@ class Launch:
                 log.warning(text, self._plan.path, brief(name), record.call)
             is_server = record.operation.partition(" ")[0] == "server"
             if is_server and not (name in steps and steps[name].LASTS):  # else the next one takes it over, or ends it
-                await end_left(name, self._launcher.logs / FOLDER)
+                await end_orphan(name, self._launcher.logs / FOLDER)
 
     async def _run_steps(self, _path: str) -> None:
         saved = msgspec.convert(context.saved(default=Progress()), Progress, from_attributes=True)

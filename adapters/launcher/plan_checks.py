@@ -62,6 +62,10 @@ def _wrong_needs(steps: Sequence[Step]) -> Iterator[Problem]:
 def _unknown_servers(step: Step, steps: Sequence[Step]) -> Iterator[Problem]:
     """Places for the address of what is no server, or none that *step* needs."""
     servers = {one.name for one in steps if one.LASTS}
+    for server, what in PLACE.findall(" ".join(getattr(step, "run", ()))):
+        if server in servers:
+            cure = f'set env = {{ SERVER = "{{{server}.{what}}}" }}, and let the program read that'
+            yield "run", f"{{{server}.{what}}} is known in env alone: {cure}"
     for name, value in step.variables.items():
         for server, what in PLACE.findall(value):
             if server not in servers:

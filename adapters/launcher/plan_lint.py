@@ -1,19 +1,30 @@
-"""What is wrong with the operations of a plan that can be run: commands that fail when run again, secrets. Pure."""
+"""What is wrong with operations of a plan that can be run: commands that have a kind of their own, secrets. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import PurePath
 
 from adapters.launcher.document import Step
 from adapters.launcher.kinds.command import Command
 from adapters.launcher.kinds.download import Download
 from adapters.launcher.kinds.operation import Operation
+from adapters.launcher.kinds.steps import CommandWithUndo
 from recovery.lint import Finding
 from recovery.redact import redact
 
-ONCE = (("git", "clone"), ("mkdir",))
-"""How commands begin that fail where what they make is there."""
-
+OWN_KINDS = {
+    ("git", "clone"): ("git", "a killed clone leaves half a folder"),
+    ("pip", "install"): (
+        "packages",
+        "a killed install leaves a broken environment, and one that ends well may break it",
+    ),
+    ("uv", "pip", "install"): ("packages", "an install that ends well may break what is there"),
+    ("uv", "venv"): ("venv", "a killed command leaves half an environment"),
+    ("venv",): ("venv", "a killed command leaves half an environment"),
+    ("virtualenv",): ("venv", "a killed command leaves half an environment"),
+}
+"""How commands begin that another kind of operation does better, that kind, and why."""
 
 CURES: Mapping[type[Operation], str] = {Download: "name the variable that holds the token in [tokens]"}
 """How a secret is given, by the kind of the operation."""
@@ -22,12 +33,8 @@ CURES: Mapping[type[Operation], str] = {Download: "name the variable that holds 
 def lint_steps(steps: Sequence[Step]) -> Iterator[tuple[Step, Finding]]:
     """The findings about *steps*, each with its step."""
     for step in steps:
-        if isinstance(step, Command) and step.creates is None and (made := _made_once(step.run)) is not None:
-            text = f"a second launch runs it again, and fails on {made}, which is there then"
-            yield step, Finding(
-                rule="no-creates", table="operation", field="run", text=text,
-                cure=f'set creates = "{made}", or a file in it that is made last',
-            )  # fmt: skip
+        if isinstance(step, Command):
+            yield from ((step, finding) for finding in _of_command(step))
         cure = CURES.get(type(step), "pass it by env, from a variable of the launcher")
         for field, said in texts_of(step):
             if (shown := redact(said)) != said:
@@ -35,22 +42,38 @@ def lint_steps(steps: Sequence[Step]) -> Iterator[tuple[Step, Finding]]:
                 yield step, Finding(rule="secret-in-plan", table="operation", field=field, text=text, cure=cure)
 
 
+def _of_command(step: Command) -> Iterator[Finding]:
+    words = words_of(step.run)
+    for begin, (kind, why) in OWN_KINDS.items():
+        if words[: len(begin)] == begin:
+            text = f"{why}; operations of kind {kind!r} heal that"
+            yield Finding(rule="own-kind", table="operation", field="run", text=text, cure=f'use kind = "{kind}"')
+    if words[:1] == ("mkdir",) and "-p" not in step.run and step.creates is None:
+        made = words[-1].rstrip("/")
+        text = f"a second launch runs it again, and fails on {made}, which is there then"
+        cure = f'set creates = "{made}", or a file in it that is made last'
+        yield Finding(rule="no-creates", table="operation", field="run", text=text, cure=cure)
+
+
+def words_of(run: Sequence[str]) -> tuple[str, ...]:
+    """The words of a command without options and without the interpreter of ``python -m``; programs by their names."""
+    program, words = PurePath(run[0]).stem, list(run[1:])
+    if program.startswith("python") and "-m" in words:
+        program, *words = words[words.index("-m") + 1 :]
+    return (program, *(word for word in words if not word.startswith("-")))
+
+
 def texts_of(step: Operation) -> Iterator[tuple[str, str]]:
     """The keys and texts that are journalled: the words of a command as one text."""
     for field in step.__struct_fields__:
         value = getattr(step, field)
-        if field == "run":
-            yield field, " ".join(value)
-        elif field not in Operation.__struct_fields__:
-            yield from (
-                (field, text) for text in (value if isinstance(value, tuple) else (value,)) if isinstance(text, str)
-            )
-
-
-def _made_once(run: Sequence[str]) -> str | None:
-    """What the command *run* makes, if it fails where that is there; None for any other command."""
-    words = [word for word in run if not word.startswith("-")]
-    if "-p" in run or not any(tuple(words[: len(begin)]) == begin for begin in ONCE):
-        return None
-    last = words[-1].rstrip("/")
-    return last.rpartition("/")[2].removesuffix(".git") if "://" in last or last.startswith("git@") else last
+        if field in Operation.__struct_fields__:
+            continue
+        for one in value if isinstance(value, tuple) and field != "run" else (value,):
+            match one:
+                case str():
+                    yield field, one
+                case (str(), *_):
+                    yield field, " ".join(one)
+                case CommandWithUndo():
+                    yield field, " ".join((*one.run, *one.undo))

@@ -128,7 +128,7 @@ def _cells(line: Line, now: float, done: set[str], *, is_short: bool) -> tuple[R
         Text(str(line.attempts or "")),
         _bar(line),
         Text(
-            brief(detail(line, now, done, is_short=is_short)) + resumed,
+            f"{brief(detail(line, now, done, is_short=is_short))}{resumed}".strip(),
             style="dim" if line.state in ("done", "queued") else "",
         ),
     )

@@ -37,6 +37,9 @@ State: TypeAlias = Literal["queued", "running", "waiting", "paused", "done", "fa
 Bound: TypeAlias = Literal["in", "causes", "asks"]
 """What the end of a delay means: the next attempt begins; it may begin once the causes are gone; it is asked for."""
 
+OF_STEPS = (FailureClassified, RetryScheduled, Parked)
+"""The events of a single step that tell how its operation stands."""
+
 SEEN: tuple[type[Event], ...] = (Event, OperationStarted, OperationSucceeded)
 """The events that a view needs."""
 
@@ -94,7 +97,8 @@ class Line(msgspec.Struct):
             case OperationStarted():
                 self._end_wait("running")
                 self.attempts = max(self.attempts, event.attempt)
-                self.began, self.start, self.note = event.at, self.offset, None
+                self.began, self.start = event.at, self.offset
+                self.note = None if self.lasts else self.note
                 self.samples = ((event.at, self.offset),) if self.offset else ()
             case FailureClassified():
                 self.failures.append(explain(event).sentence)
@@ -180,12 +184,20 @@ class LaunchView:
             case OperationStarted(arguments=arguments) | OperationResumed(arguments=arguments):
                 if name := name_in_arguments(event.operation, bytes(arguments)):
                     self._names[event.call] = name
-        if isinstance(event, CallEvent) and (line := self.lines.get(self._names.get(event.call, ""))):
+        if isinstance(event, CallEvent) and (line := self.lines.get(self.name_of(event) or "")):
             line.take(redacted(event))
 
     def name_of(self, event: Event) -> str | None:
         """The name of the plan's operation that *event* is about, if any."""
-        return self._names.get(event.call) if isinstance(event, CallEvent) else None
+        if not isinstance(event, CallEvent):
+            return None
+        kind, _, name = event.operation.partition(" ")
+        if kind not in ("step", "undo"):
+            return self._names.get(event.call)
+        # Of a single step, what it waits for; with a ``retry`` of its own the operation has its name twice.
+        is_told = isinstance(event, OF_STEPS) or (isinstance(event, OperationStarted) and event.attempt > 1)
+        found = next((one for one in (name, name[: len(name) // 2]) if one in self.lines), None)
+        return found if is_told else None
 
     def end(self, outcomes: dict[str, Outcome]) -> None:
         """Take over how the launch says that its operations ended."""

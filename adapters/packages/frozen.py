@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 
 import msgspec
 
@@ -155,10 +156,17 @@ def changes(before: Mapping[str, Frozen], now: Mapping[str, Frozen]) -> dict[str
     return {name: (then.version, after.version) for name, (then, after) in pairs.items() if then.text != after.text}
 
 
-def constraints(before: Mapping[str, Frozen], protect: Iterable[str]) -> tuple[str, ...]:
-    """The lines of a constraints file that keeps the versions of those of *protect* that are there."""
-    names = sorted({canonicalize_name(one) for one in protect} & before.keys())
-    return tuple(f"{name}=={before[name].version}" for name in names)
+def kept(environment: Environment, protect: Iterable[str]) -> dict[str, str]:
+    """The versions of those of *protect* that are there, also in an environment beneath this one."""
+    packages = environment.packages()
+    return {
+        name: packages[name].version for name in sorted({canonicalize_name(one) for one in protect} & packages.keys())
+    }
+
+
+def constraints(versions: Mapping[str, str]) -> tuple[str, ...]:
+    """The lines of a constraints file that keeps these *versions*."""
+    return tuple(f"{name}=={version}" for name, version in versions.items())
 
 
 def broken(checked: str) -> dict[tuple[str, str], str]:
@@ -172,24 +180,33 @@ def broken(checked: str) -> dict[tuple[str, str], str]:
     return found
 
 
-def breakage(
-    before: Mapping[str, Frozen], now: Mapping[str, Frozen], checks: tuple[str, str], protect: Iterable[str]
-) -> list[str]:
+def breakage(before: Mapping[str, str], now: Mapping[str, str], checks: tuple[str, str]) -> list[str]:
     """What an install broke, in a line each: what was broken before does not count.
 
     Args:
-        before: The packages before.
+        before: The versions of the protected packages before.
         now: Those after it.
         checks: What ``pip check`` said before and after.
-        protect: Names of packages that must keep their versions.
     """
     earlier = broken(checks[0])
     lines = [line for key, line in broken(checks[1]).items() if key not in earlier]
-    for name in sorted({canonicalize_name(one) for one in protect} & before.keys()):
-        version = now[name].version if name in now else ""
-        if version != before[name].version:
-            lines.append(f"{name} was {before[name].version}, and is {version or 'gone'}")
+    lines += [
+        f"{name} was {version}, and is {now.get(name, 'gone')}"
+        for name, version in before.items()
+        if now.get(name) != version
+    ]
     return lines
+
+
+def missing(wanted: Requirements, environment: Environment) -> list[str]:
+    """The requirements of *wanted* of which no package is there at all; of those that name one."""
+    packages, found = environment.packages(), list[str]()
+    for text in _texts(wanted):
+        with suppress(InvalidRequirement):
+            one = Requirement(text)
+            if _applies(one.marker, environment, "") and canonicalize_name(one.name) not in packages:
+                found.append(one.name)
+    return found
 
 
 def are_met(wanted: Requirements, environment: Environment) -> bool:

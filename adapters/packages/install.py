@@ -23,6 +23,8 @@ from adapters.packages.frozen import (
     constraints,
     damaged,
     freeze,
+    kept,
+    missing,
     restoration,
 )
 from adapters.packages.notes import FOLDER, Note, NoteFile, turn
@@ -39,6 +41,10 @@ log = logging.getLogger("recovery.launch")
 
 class BrokenPackagesError(Permanent):
     """An install broke packages that were there. They are put back as they were."""
+
+
+class NotInstalledError(Permanent):
+    """pip or uv ended well, and packages are not there: a setting sends them elsewhere, or has nothing installed."""
 
 
 class Installed(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,6 +69,7 @@ async def install(request: Request) -> Installed:
         PackageConflictError: The requirements contradict each other, or what is protected.
         PackageBuildError: A package does not build, and has no wheel.
         BrokenPackagesError: It broke packages that were there; they are as before.
+        NotInstalledError: pip or uv ended well, and installed nothing here.
         subprocess.CalledProcessError: pip or uv failed for another reason.
         SilentCommandError: It was silent for too long.
         OSError: The environment cannot be written.
@@ -104,17 +111,19 @@ class _Install:
             note = self._file.write(msgspec.structs.replace(note, checked=checked))
         try:
             if not are_met(wanted, before):  # a killed run may have come so far
-                await self._runs.upgrade(tool, before)
+                tool = await self._runs.upgrade(tool)
                 await self._install(tool, note)
             now = await self._runs.look(does_verify=True)
             if lost := tuple(one.text for name, one in note.frozen.items() if name not in freeze(now)):
                 await self._restore(tool, note, lost)  # a killed run has uninstalled it
                 now = await self._runs.look(does_verify=True)
+            if absent := missing(wanted, now):
+                raise self._absent(absent, tool)
         except Exception as error:
             await self._undo(tool, note, error)
             raise
         changed = changes(note.frozen, freeze(now))
-        if broke := breakage(note.frozen, freeze(now), (checked, await check(tool)), self._request.protect):
+        if broke := breakage(note.kept, kept(now, note.kept), (checked, await check(tool))):
             reason = f"{_shown(changed)} broke other packages: {'; '.join(broke)}"
             await self._put_back(tool, msgspec.structs.replace(note, broke=reason))
             raise self._broken(reason)
@@ -128,7 +137,10 @@ class _Install:
     def _note(self, before: Environment) -> Note:
         request = self._request
         logs, files = str(request.logs), self._runs.files
-        return Note(request=request.key, name=request.name, logs=logs, files=files, frozen=freeze(before))
+        return Note(
+            request=request.key, name=request.name, logs=logs, files=files, frozen=freeze(before),
+            kept=kept(before, request.protect),
+        )  # fmt: skip
 
     # what an earlier install left
 
@@ -215,12 +227,17 @@ class _Install:
         cure = "the packages are as before; choose other versions, or give it an environment of its own"
         return BrokenPackagesError(f"{self._name} is not installed, for {reason}; {cure}")
 
+    def _absent(self, names: list[str], tool: Tool) -> NotInstalledError:
+        reason = f"{tool.name} ended well, and {', '.join(names)} is not in {self._folder.parent}"
+        cure = f"see `{tool.name} config list`" if tool.name == "pip" else "see uv.toml and the variables UV_*"
+        return NotInstalledError(f"{self._name}: {reason}; a setting sends packages elsewhere, or is a dry run: {cure}")
+
     # the install
 
     async def _install(self, tool: Tool, note: Note) -> None:
-        wanted, kept = self._request.requirements, constraints(note.frozen, self._request.protect)
+        wanted = self._request.requirements
         words = list[str]()
-        limits = wanted.text(constraints=True) + "".join(f"{line}\n" for line in kept)
+        limits = wanted.text(constraints=True) + "".join(f"{line}\n" for line in constraints(note.kept))
         for option, name, text in (("-r", "requirements.txt", wanted.text()), ("-c", "constraints.txt", limits)):
             if text:
                 (self._folder / name).write_text(text, encoding="utf-8")

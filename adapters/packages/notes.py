@@ -32,6 +32,7 @@ class Note(msgspec.Struct, frozen=True, kw_only=True):
         logs: The folder with the files of its commands.
         files: The name of these files.
         frozen: The packages before.
+        kept: The versions of the protected ones.
         checked: What ``pip check`` said before; ``None``: it was not asked yet, and nothing is installed.
         is_undone: Whether the packages are put back.
         broke: What the install broke; "" if it failed before it could.
@@ -42,6 +43,7 @@ class Note(msgspec.Struct, frozen=True, kw_only=True):
     logs: str
     files: str
     frozen: Mapping[str, Frozen]
+    kept: Mapping[str, str] = {}
     checked: str | None = None
     is_undone: bool = False
     broke: str = ""

@@ -34,6 +34,9 @@ SHORT = {"-r": "--requirement", "-c": "--constraint", "-e": "--editable", "-i": 
 HARMLESS = frozenset({"--require-hashes", "--prefer-binary", "--only-binary"})
 """Options that are passed on without a question: they make an install stricter."""
 
+HARMLESS_VALUE = re.compile(r"(?:[\w:.,][\w:.,-]*)?")
+"""Their value: names of packages. A space, quote or dash could begin an option that is not asked about."""
+
 ASKED = {
     "--index-url": "takes every package from another index",
     "--pypi-url": "takes every package from another index",
@@ -181,12 +184,14 @@ class _Reader:
             yield from self.lines(
                 inner, (*around, path), is_constraint=is_constraint, by=f"{line.file}, line {line.number}"
             )
-        elif name in HARMLESS and " -" not in value:
-            yield line
+        elif name in HARMLESS and HARMLESS_VALUE.fullmatch(value):
+            yield msgspec.structs.replace(line, text=f"{name} {value}".strip())
         else:
             if name in ("--editable", "--find-links"):
-                place = _absolute(value, path)
-                value = shlex.quote(place) if " " in place else place
+                value = _absolute(value, path)
+                if " " in value:  # uv knows no quotes
+                    place, bracket, extras = value.partition("[")
+                    value = Path(place).as_uri() + bracket + extras
             text = f"{name} {value}".strip()
             yield msgspec.structs.replace(line, text=text, asks=ASKED.get(name, "changes how packages are installed"))
 

@@ -6,6 +6,7 @@ import logging
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -17,7 +18,7 @@ from adapters.packages.tools import VARIABLES, Problem, Tool, Way, is_old, next_
 from adapters.packages.venv import uv
 from adapters.processes.command import SilentCommandError, run_command
 from adapters.processes.query import query
-from events.errors import NeedsPerson, Permanent
+from events.errors import NeedsPerson, Permanent, Retryable
 from events.evidence import Remedy
 from recovery.serialization.secret import Secret
 
@@ -42,6 +43,10 @@ class NoInstallerError(Permanent):
 
 class PackageConflictError(Permanent):
     """Requirements contradict each other, or what is protected."""
+
+
+class CutDownloadError(Retryable):
+    """A pip that is too old to notice it has taken a part of a file for the whole."""
 
 
 class PackageBuildError(NeedsPerson):
@@ -110,13 +115,15 @@ class Runs:
         pip = environment.packages().get(TOOL)
         if wanted != "uv" and pip is not None:
             if (await query([python, "-I", "-m", "pip", "--version"], timeout=ANSWER_TIMEOUT)).code == 0:
-                return Tool("pip", python)
-            shutil.rmtree(pip.folder)  # a killed upgrade left it; ensurepip would take it for one that works
+                return Tool("pip", python, resumes=not is_old(pip.version))
+            if pip.is_own and Path(pip.folder).is_dir():
+                shutil.rmtree(pip.folder)  # a killed upgrade left it; ensurepip would take it for one that works
         if wanted != "pip" and (program := uv()):
             return Tool("uv", python, program)
         if wanted != "uv" and environment.has_ensurepip:
             await self.run([python, "-I", "-m", "ensurepip", "--upgrade", "--default-pip"])
-            return Tool("pip", python)
+            made = (await self.look()).packages().get(TOOL)
+            return Tool("pip", python, resumes=made is not None and not is_old(made.version))
         missing = {"auto": "neither pip nor uv", "pip": "no pip", "uv": "no uv"}[wanted]
         cure = "install uv, or make the environment with pip (launcher.venv does)"
         raise NoInstallerError(f"there is {missing} that installs into {environment.prefix}; {cure}")
@@ -163,9 +170,11 @@ class Runs:
                 return
             except (subprocess.CalledProcessError, SilentCommandError) as error:
                 said = "" if isinstance(error, SilentCommandError) else str(error.stderr)
-                problem = problem_of(said) if said else "unreachable"
+                problem = tool.problem_of(said) if said else "unreachable"
                 problem = "refused" if is_exact and problem in ("missing", "conflict") else problem
                 if (following := next_way(way, problem, len(indexes))) is None:
+                    if problem == "unreachable" and problem_of(said) == "altered":
+                        raise self._cut(tool) from error
                     if not is_exact:
                         self._explain(error, said, problem, way)
                     raise
@@ -185,17 +194,24 @@ class Runs:
             cure = "change the requirements, or what is protected (protect=)"
             raise PackageConflictError(f"{name} cannot be installed: {reason}; {cure}") from error
 
-    async def upgrade(self, tool: Tool, environment: Environment) -> None:
+    def _cut(self, tool: Tool) -> CutDownloadError:
+        cause = f"a file of {self._request.name} is not the one that was promised"
+        why = f"its download broke off, or it was altered, and the old pip of {tool.python} cannot tell which"
+        return CutDownloadError(f"{cause}: {why}; it is loaded again; if that does not help, upgrade that pip")
+
+    async def upgrade(self, tool: Tool) -> Tool:
         """Upgrade a pip that cannot go on with a download that broke off; a failure does not matter much."""
-        found = environment.packages().get(TOOL)
-        if tool.name != "pip" or not self._request.may_upgrade_pip or found is None or not is_old(found.version):
-            return
-        try:
+        if tool.resumes or not self._request.may_upgrade_pip:
+            return tool
+        with suppress(subprocess.CalledProcessError, SilentCommandError):
             index = tool.index(self._request.indexes[0]) if self._request.indexes else {}
             await self.run(tool.install("--upgrade", "--retries", "1", TOOL), index)
-        except (subprocess.CalledProcessError, SilentCommandError):
-            text = "%s: pip %s cannot be upgraded; a download that breaks off begins from the start"
-            log.warning(text, self._request.name, found.version)
+        found = (await self.look()).packages().get(TOOL)
+        if found is not None and not is_old(found.version):
+            return msgspec.structs.replace(tool, resumes=True)
+        text = "%s: pip %s cannot be upgraded; a download that breaks off begins from the start"
+        log.warning(text, self._request.name, "" if found is None else found.version)
+        return tool
 
 
 async def check(tool: Tool) -> str:

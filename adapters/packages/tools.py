@@ -13,7 +13,7 @@ from recovery.serialization.secret import Secret
 
 ToolName: TypeAlias = Literal["pip", "uv"]
 
-Problem: TypeAlias = Literal["refused", "unreachable", "build", "conflict", "missing", "other"]
+Problem: TypeAlias = Literal["refused", "unreachable", "build", "conflict", "missing", "altered", "other"]
 """Why a run of pip or uv failed."""
 
 PROBLEMS: dict[str, Problem] = {
@@ -21,6 +21,7 @@ PROBLEMS: dict[str, Problem] = {
     "index-login": "refused",
     "pip-build": "build",
     "pip-conflict": "conflict",
+    "pip-hash": "altered",
     "pip-missing": "missing",
     "pip-python": "missing",
 }
@@ -33,13 +34,15 @@ MOST_REFUSALS = 20
 LEAST_PIP = (25, 2)
 """The first pip that goes on with a download that broke off."""
 
-VARIABLES = {
+VARIABLES: dict[str, str | None] = {
     "PIP_NO_INPUT": "1",
     "PIP_DISABLE_PIP_VERSION_CHECK": "1",
     "PIP_USER": "0",  # an environment is meant, also where the user's settings say otherwise
     "UV_PYTHON_DOWNLOADS": "never",
+    **dict.fromkeys(("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_PYTHON", "PIP_DRY_RUN")),  # another place, or none
+    **dict.fromkeys(("PYTHONPATH", "PYTHONHOME")),  # what builds a package inherits them
 }
-"""What the environment of pip and uv has beside the user's own variables."""
+"""What the environment of pip and uv has beside the user's own variables; ``None`` takes one of those away."""
 
 
 class Tool(msgspec.Struct, frozen=True):
@@ -49,11 +52,14 @@ class Tool(msgspec.Struct, frozen=True):
         name: Which it is.
         python: The interpreter of the environment.
         program: The path of uv; "" for pip.
+        resumes: Whether it goes on with a download that broke off. A pip that does not takes half a file for a whole
+            one, and finds that it is not the one that was promised.
     """
 
     name: ToolName
     python: str
     program: str = ""
+    resumes: bool = True
 
     def install(self, *words: str, wheels_only: bool = False) -> list[str]:
         """The words of an install of *words*."""
@@ -70,6 +76,11 @@ class Tool(msgspec.Struct, frozen=True):
     def check(self) -> list[str]:
         """The words that ask whether every package has what it needs."""
         return self._words("check")
+
+    def problem_of(self, output: str) -> Problem:
+        """Why a run of it failed that printed *output*."""
+        problem = problem_of(output)
+        return "unreachable" if problem == "altered" and not self.resumes else problem
 
     def index(self, url: str | Secret) -> dict[str, str | Secret]:
         """The variable by which packages come from the index *url*: no list of processes shows it."""

@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from adapters.disk import decode_plain, sync_file, write_whole
+from adapters.packages.notes import FOLDER
 
 MARKER = "launcher-venv.json"
 
@@ -20,9 +21,9 @@ MOST_BYTES = 4096
 
 PARTS = frozenset({
     "bin", "include", "lib", "lib64", "scripts", "share", "etc", "man", "pyvenv.cfg", ".gitignore", "cachedir.tag",
-    ".lock", "pip-selfcheck.json", "__pycache__", MARKER, f"{MARKER}.new",
+    ".lock", "pip-selfcheck.json", "__pycache__", MARKER, f"{MARKER}.new", FOLDER,
 })  # fmt: skip
-"""What venv, virtualenv, uv and packages put into an environment, in lower case."""
+"""What venv, virtualenv, uv, packages and an install put into an environment, in lower case."""
 
 OF_VENV = ("pip", "setuptools", "wheel", "pkg_resources", "_distutils_hack", "distutils-precedence.pth", "__pycache__")
 OF_VENV_TOO = ("_virtualenv.py", "_virtualenv.pth", "easy_install.py")

@@ -7,14 +7,13 @@ import subprocess
 import time
 from collections import deque
 from collections.abc import Callable
-from pathlib import Path
 from typing import Protocol
 
 import anyio
 import anyio.to_thread
 
 from adapters.processes.command import run_command
-from adapters.processes.running import Reminder, file_name
+from adapters.processes.running import Reminder
 from adapters.processes.silence import SilenceWatch
 from adapters.processes.tree import Tree
 from adapters.servers.ports import LastPort, PortTakenError, holder_of, is_free, listeners
@@ -222,13 +221,3 @@ class Run:
             return
         self._stuck = problem
         self._scope.cancel()
-
-
-async def end_left(name: str, logs: Path) -> None:
-    """End the server *name* that a killed launcher left, and that is held no more. Its output is in *logs*."""
-
-    async def yes() -> bool:
-        return True
-
-    if (logs / f"{file_name(name)}.running").exists():
-        await run_command(name, ["true"], cwd=logs, logs=logs, orphans="end", is_done=yes)

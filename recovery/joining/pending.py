@@ -75,6 +75,7 @@ class PendingCalls:
         """Calls whose last allowed attempt died with its process, by id."""
         self.ready: list[SharedCall] = []
         """Calls that the resumption can run, unless a caller has taken them."""
+        self.unasked: dict[str, SharedCall] = {}  # by id; their next caller alone can go on: it has the arguments
 
     # which calls are pending
 
@@ -179,12 +180,12 @@ class PendingCalls:
             if (record := self.left.pop(call, None)) is not None:
                 self._unsorted[record.operation].remove(record)
                 return True
-            shared = self.quarantined.get(call) or next((one for one in self.ready if is_of(one, call)), None)
+            shared = self.quarantined.get(call) or self.unasked.pop(call, None)
+            shared = shared or next((one for one in self.ready if is_of(one, call)), None)
             if shared is None or not self._register.drop(shared):
                 return False
             self.quarantined.pop(call, None)
-            if shared in self.ready:
-                self.ready.remove(shared)
+            self.ready = [one for one in self.ready if one is not shared]
             return True
 
     def take(self, shared: SharedCall) -> None:
@@ -249,15 +250,15 @@ class PendingCalls:
             if self._register.give(shared):
                 return None
             self.ready.append(shared)
-        elif record.idempotency_key and not record.is_resumable:  # its next caller has the arguments
+        elif record.idempotency_key and not record.is_resumable:
             shared = SharedCall((name, version, record.idempotency_key), name, None, {}, record)
+            self.unasked[record.call] = shared
         else:
             return "the operation is defined without resumable=True" if record.is_resumable else UNSTORED
         if (kept := self._quarantined(record, definition)) is not None:
             shared.record = kept
             self.quarantined[record.call] = shared
-            if shared in self.ready:
-                self.ready.remove(shared)
+            self.ready = [one for one in self.ready if one is not shared]
             self._register.quarantine(shared)
         else:
             self._register.add_pending(shared)

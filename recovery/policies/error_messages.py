@@ -65,6 +65,10 @@ PROCESSES = _rules(
     ("git-unreachable", U, r"could not resolve (host|proxy)|failed to connect to|couldn't connect to server|"
      r"fatal: unable to (look up|connect to) |ssh: connect to host", "the host was not reached"),
     ("git-server", T, r"requested url returned error: (408|429|5[0-9]{2})", "the server is ill or busy"),
+    ("git-lfs", P, r"git-lfs: (command )?not found|git: 'lfs' is not a git command",
+     "its large files need git-lfs, which is not installed or not on PATH"),
+    ("git-protocol", P, r"transport '[^'\n]{1,40}' not allowed",
+     "git is led to a protocol that it may not speak: look for url.*.insteadOf in its settings"),
     ("git-broken-off", T, r"rpc failed; |early eof|invalid index-pack output|remote end hung up|operation too slow|"
      r"unable to access .{0,300}(transfer closed|empty reply|timed out|tls connection|ssl_(connect|read|error)|recv)",
      "the transfer broke off"),

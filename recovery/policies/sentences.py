@@ -179,10 +179,13 @@ BY_CODE: dict[Category, str] = {
 }
 """What the codes of libraries and databases mean."""
 
-SAYS_LITTLE = ("unknown error", "httpx.TransportError", "httpx2.TransportError")
+SAYS_LITTLE = ("unknown error", "Retryable", "httpx.TransportError", "httpx2.TransportError")
 """The rules whose sentence the name of the exception may better."""
 
-BY_NAME = (("Timeout", TIMED_OUT), ("Proxy", "the proxy failed"), ("Connect", "the connection failed"))
+BY_NAME = (
+    ("ServerEnded", "the server ended by itself"), ("SilentCommand", "it did nothing for too long"),
+    ("Timeout", TIMED_OUT), ("Proxy", "the proxy failed"), ("Connect", "the connection failed"),
+)  # fmt: skip
 """Parts of the names of exceptions, in order, and what they mean."""
 
 

@@ -33,7 +33,7 @@ destination = "clip.safetensors"
 [[operation]]
 name = "requirements"
 kind = "command"
-run = ["pip", "install"]
+run = ["pip", "list"]
 """
 SLOW = '[retry]\nmax_retries = 40\njitter = "none"\n\n[circuit]\nmax_break = 3600\n'
 SHOP = """
@@ -53,6 +53,8 @@ def save(): ...
 
 service.operation("by hand", max_retries=1)
 """
+
+DOCS = Path(__file__).parent.parent.parent / "docs"
 
 
 @pytest.fixture
@@ -80,6 +82,19 @@ def test_a_plan_that_is_well_set_has_exit_code_0(plan: Path) -> None:
     result = check(plan)
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout.endswith("\nnothing is wrong\n")
+
+
+def test_a_server_needs_no_limit_and_steps_show_the_retries_of_a_step(plan: Path) -> None:
+    """A server lasts as long as the launch; a run of steps is not retried, its steps are."""
+    plan.write_text(
+        '[[operation]]\nname = "web"\nkind = "server"\nrun = ["serve", "{port}"]\nready = "http://127.0.0.1:{port}/"\n'
+        '[[operation]]\nname = "up"\nkind = "steps"\nsteps = [{ name = "a", run = ["a"] }]\n'
+        "retry = { max_retries = 2 }\n"
+        '[[operation]]\nname = "app"\nkind = "git"\nurl = "https://example.org/app"\ndestination = "app"\n'
+    )
+    found = inspect(str(plan))
+    assert [(row.names, row.retries) for row in found.operations] == [(("web",), None), (("up",), 2), (("app",), 5)]
+    assert found.findings == ()
 
 
 def test_calls_that_share_a_key_share_a_row(plan: Path) -> None:
@@ -116,33 +131,51 @@ def steps(*runs: str, more: str = "") -> str:
 
 
 @pytest.mark.parametrize(
-    ("run", "made"),
+    ("run", "kind"),
     [
-        ("git clone https://example.org/a/ComfyUI.git", "ComfyUI"),
-        ("git clone --depth 1 https://example.org/a/ComfyUI/", "ComfyUI"),
-        ("git clone git@example.org:a/ComfyUI.git", "ComfyUI"),
-        ("git clone https://example.org/a/b custom/nodes", "custom/nodes"),
-        ("mkdir models", "models"),
-        ("mkdir -p models", None),
+        ("git clone --depth 1 https://example.org/a/ComfyUI.git", "git"),
+        ("/usr/bin/git clone git@example.org:a/ComfyUI.git", "git"),
+        ("pip install -r requirements.txt", "packages"),
+        ("env/bin/python -I -m pip install torch", "packages"),
+        ("uv pip install torch", "packages"),
+        ("python3.12 -m venv env", "venv"),
+        ("uv venv env", "venv"),
         ("git pull", None),
-        ("pip install -r requirements.txt", None),
+        ("pip list", None),
+        ("python main.py -m pip", None),
+        ("mkdir -p models", None),
     ],
 )
-def test_a_command_that_fails_when_run_again_is_named_with_what_it_creates(
-    plan: Path, run: str, made: str | None
+def test_a_command_that_another_kind_does_better_is_named_with_that_kind(
+    plan: Path, run: str, kind: str | None
 ) -> None:
     plan.write_text(steps("true", run))
     found = [(one.rule, one.where, one.cure) for one in inspect(str(plan)).findings]
-    cure = f'set creates = "{made}", or a file in it that is made last'
-    assert found == ([("no-creates", f"{plan}:7", cure)] if made else [])
-    plan.write_text(steps(run, more='creates = "somewhere"'))
+    assert found == ([("own-kind", f"{plan}:7", f'use kind = "{kind}"')] if kind else [])
+
+
+def test_a_plan_of_each_kind_is_well_set(plan: Path) -> None:
+    [example] = re.findall(r"```toml\n(.*?)```", (DOCS / "plans.md").read_text(encoding="utf-8"), re.DOTALL)
+    plan.write_text(example)
+    found = inspect(str(plan))
+    assert [name for row in found.operations for name in row.names] == re.findall(r'^name = "(.*)"', example, re.M)
+    assert found.findings == ()
+
+
+def test_a_folder_that_is_made_again_is_named_with_what_it_creates(plan: Path) -> None:
+    plan.write_text(steps("mkdir models/"))
+    [found] = inspect(str(plan)).findings
+    assert (found.rule, found.cure) == ("no-creates", 'set creates = "models", or a file in it that is made last')
+    plan.write_text(steps("mkdir models", more='creates = "models"'))
     assert inspect(str(plan)).findings == ()
 
 
 def test_a_secret_in_a_plan_is_named_and_not_shown(plan: Path) -> None:
-    plan.write_text(steps("curl -u me:hunter22 x") + DOWNLOADS.replace("/0", "/0?token=hunter22abc"))
+    undone = '[{ name = "a", run = ["true"], undo = ["curl", "-u", "me:hunter22", "x"] }]'
+    more = f'[[operation]]\nname = "s"\nkind = "steps"\nsteps = {undone}\n'
+    plan.write_text(steps("curl -u me:hunter22 x") + DOWNLOADS.replace("/0", "/0?token=hunter22abc") + more)
     result = check(plan)
-    assert (result.exit_code, result.output.count("[secret-in-plan]")) == (1, 2)
+    assert (result.exit_code, result.output.count("[secret-in-plan]")) == (1, 3)
     assert "hunter22" not in result.output
 
 
@@ -265,8 +298,7 @@ def test_what_a_program_prints_while_it_is_imported_is_no_part_of_the_json(shop:
 
 
 def test_the_page_lists_every_rule() -> None:
-    folder = Path(__file__).parent.parent.parent
-    page = (folder / "docs" / "configuration.md").read_text(encoding="utf-8")
+    page, folder = (DOCS / "configuration.md").read_text(encoding="utf-8"), DOCS.parent
     files = ("recovery/lint.py", "adapters/inspection.py", "adapters/launcher/plan_lint.py")
     sources = [(folder / name).read_text(encoding="utf-8") for name in files]
     rules = {rule for text in sources for rule in re.findall(r'(?:rule=|_of_policy\(\s*)"([a-z-]+)"', text)}

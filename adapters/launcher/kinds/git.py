@@ -39,6 +39,11 @@ class Git(Operation, frozen=True, kw_only=True, tag="git"):
     CALLS = ("clone", "update")
     HOW = ("mirrors", "depth", "on_local_changes")
 
+    @property
+    def url_of_circuit(self) -> str:
+        """Its ``url``."""
+        return self.url
+
     def places(self) -> Iterator[Place]:
         """The folder that it is cloned into."""
         yield Place("destination", self.destination, "folder")

@@ -69,6 +69,11 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", for
         return tuple(f"{call} {self.name}" if self.retry else call for call in self.CALLS)
 
     @property
+    def retried(self) -> tuple[str, ...]:
+        """The names of the calls that are retried as ``[retry]`` says."""
+        return self.calls
+
+    @property
     def version(self) -> str:
         """Twelve hex digits that change with what the plan says that it makes."""
         return self._digest(self.HOW)

@@ -63,6 +63,11 @@ class Steps(Operation, frozen=True, kw_only=True, tag="steps"):
         """Its runs, which have a name of their own."""
         return (f"steps {self.name}",)
 
+    @property
+    def retried(self) -> tuple[str, ...]:
+        """Its steps, not its runs."""
+        return (f"step {self.name} {self.name}" if self.retry else f"step {self.name}",)
+
     def goes_on(self, operation: str, wording: str | None) -> bool:
         """Also a run of other steps: it is finished, or undone, with the commands that it began with."""
         return operation in self.calls

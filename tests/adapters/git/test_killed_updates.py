@@ -123,12 +123,14 @@ async def test_a_file_that_was_written_in_part_is_no_change_of_a_person(half: Up
     assert (half.at(), half.changes()) == (("", half.second), "")
 
 
+@pytest.mark.slow
 async def test_a_killed_update_is_finished_before_another_version_is_taken(half: Upstream) -> None:
     third = commit(half.server, "third", a="three")
     assert (await to(half, "main")).commit == third
     assert half.changes() == ""
 
 
+@pytest.mark.slow
 async def test_a_person_may_have_gone_on_with_a_killed_checkout(half: Upstream) -> None:
     (half.here / ".git/index.lock").unlink()
     git(half.here, "checkout", "--quiet", "--force", "-b", "mine", half.first)
@@ -190,6 +192,7 @@ async def test_a_lock_stays_while_git_works_in_the_repository(upstream: Upstream
     await free(upstream)
 
 
+@pytest.mark.slow
 async def test_git_in_a_repository_below_is_no_owner_and_one_named_by_a_path_is(
     upstream: Upstream, locks: list[Path]
 ) -> None:

@@ -15,7 +15,8 @@ import anyio
 import psutil
 import pytest
 
-from adapters.git.clone import staging_of
+from adapters.git.clone import MARK, CloneWish, staging_of
+from adapters.git.commands import UnusablePlaceError
 from adapters.git.existing import OccupiedError
 from events.errors import Retryable
 from recovery import RetryPolicy
@@ -165,7 +166,12 @@ async def test_a_checkout_that_was_killed_is_completed_and_no_file_overwritten(
     git(place.parent, "clone", "-q", "--no-checkout", server.url(), "x")
     (place / ".git/index.lock").touch()
     (place / "node.py").write_text(git(place, "show", "HEAD:node.py") + "\n")
-    await make_launcher().clone(server.url(), "x")
+    at_once = RetryPolicy(max_retries=0)
+    await make_launcher(policy=at_once).clone(server.url(), "x")
+    assert git(place, "status", "--porcelain") == ""
+    (place / ".git/recovery-checkout").touch()  # a launcher was killed that was completing it
+    (place / "data.bin").unlink()
+    await make_launcher(policy=at_once).clone(server.url(), "x")
     assert git(place, "status", "--porcelain") == ""
     (place / ".git/index").unlink()
     (place / "node.py").write_text("mine")
@@ -177,10 +183,17 @@ async def test_a_checkout_that_was_killed_is_completed_and_no_file_overwritten(
 # launchers that were killed, and others that work at the same time
 
 
+def leftover(place: Path, url: str, ref: str | None = None) -> Path:
+    """What a launcher leaves that is killed after the transfer for this wish."""
+    staging, wish = staging_of(place), CloneWish(place, "x", (url,), ref)
+    git(place.parent, "clone", "-q", "--no-checkout", f"--config={MARK}={wish.mark}", url, str(staging))
+    return staging
+
+
 async def test_a_whole_transfer_of_a_killed_launcher_is_not_made_again(
     server: GitServer, place: Path, make_launcher: MakeLauncher
 ) -> None:
-    git(place.parent, "clone", "-q", "--no-checkout", server.url(), str(staging := staging_of(place)))
+    staging = leftover(place, server.url())
     (staging / ".git/index.lock").touch()
     before = len(server.requests)
     await make_launcher().clone(server.url(), "x")
@@ -191,7 +204,7 @@ async def test_a_whole_transfer_of_a_killed_launcher_is_not_made_again(
 async def test_a_broken_transfer_of_a_killed_launcher_is_made_again(
     server: GitServer, place: Path, make_launcher: MakeLauncher
 ) -> None:
-    git(place.parent, "clone", "-q", "--no-checkout", server.url(), str(staging := staging_of(place)))
+    staging = leftover(place, server.url())
     objects = staging / ".git/objects"
     [pack] = [one.rename(place.parent / "pack") for one in (objects / "pack").glob("*.pack")]
     subprocess.run(["git", "unpack-objects", "-q"], cwd=staging, input=pack.read_bytes(), check=True)
@@ -199,6 +212,41 @@ async def test_a_broken_transfer_of_a_killed_launcher_is_made_again(
     (objects / blob[:2] / blob[2:]).unlink()
     await make_launcher().clone(server.url(), "x")
     assert git(place, "fsck") == ""
+
+
+@pytest.mark.parametrize("change", ["url", "ref"])
+async def test_what_another_wish_has_left_is_not_taken(
+    change: str, served: Served, server: GitServer, place: Path, make_launcher: MakeLauncher
+) -> None:
+    left = leftover(place, str(served.folder / "plugin") if change == "url" else server.url(), "dev")
+    git(left, "commit", "-q", "--allow-empty", "-m", "of another repository")
+    assert (await make_launcher().clone(server.url(), "x")).commit == served.commits["main"]
+    assert git(place, "config", "--get", "remote.origin.url") == server.url()
+    assert MARK.partition(".")[0] not in (place / ".git/config").read_text()
+
+
+async def test_a_tag_newer_than_a_transfer_that_was_left_is_fetched(
+    served: Served, server: GitServer, place: Path, make_launcher: MakeLauncher
+) -> None:
+    git(leftover(place, server.url(), "v1"), "tag", "--delete", "v1")
+    assert (await make_launcher().clone(server.url(), "x", "v1")).commit == served.commits["first"]
+
+
+async def test_a_path_that_git_cannot_be_bounded_by_is_refused(
+    server: GitServer, place: Path, make_launcher: MakeLauncher
+) -> None:
+    with pytest.raises(UnusablePlaceError, match=r"git is not run in .*; choose a folder without ':' in its path"):
+        await make_launcher().clone(server.url(), "a:b/x")
+
+
+async def test_a_repository_of_another_user_is_no_husk(
+    server: GitServer, place: Path, make_launcher: MakeLauncher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    git(place.parent, "clone", "-q", "--no-checkout", server.url(), "x")
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    with pytest.raises(OccupiedError, match=r"x belongs to another user, .*: git config --global --add safe.directory"):
+        await make_launcher().clone(server.url(), "x")
+    assert (place / ".git/HEAD").exists()
 
 
 async def test_two_launchers_clone_once(server: GitServer, place: Path, make_launcher: MakeLauncher) -> None:

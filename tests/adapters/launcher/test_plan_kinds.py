@@ -110,6 +110,8 @@ def test_each_kind_is_what_the_plan_says(tmp_path: Path) -> None:
          "{server.url} is of a server that it does not need: add 'server' to needs"),
         ((server(), command(env='{ A = "{srver.port}" }', needs='["server"]')), "operation[1].env.A",
          "{srver.port}: there is no server 'srver'; did you mean 'server'?"),
+        ((server(), command(run='["curl", "{server.url}"]', needs='["server"]')), "operation[1].run",
+         '{server.url} is known in env alone: set env = { SERVER = "{server.url}" }, and let the program read that'),
         # steps
         ((steps(steps="[]"),), "operation[0].steps", ""),
         ((steps(steps='[{ name = "a", run = ["true"], undone = ["x"] }]'),), "operation[0].steps[0].undone",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from adapters.processes.identity import is_living
 from tests.adapters.git.servers import make_repository
 from tests.adapters.packages.environments import installed, make_environment
 from tests.adapters.packages.index import ALONE, Index
@@ -17,11 +17,14 @@ from tests.adapters.servers.small_servers import READY, small_server, starts
 from tests.adapters.sqlite.test_kill import eventually
 from tests.adapters.test_cli import command, operation, recovery, touch, write_plan
 from tests.adapters.test_cli_signals import running, stopped
+from tests.slow import few
 
 NEVER = {"max_retries": 0}
-ASKS = (
-    "import os, urllib.request; urllib.request.urlopen(os.environ['SERVER'], timeout=5); open('asked', 'a').write('x')"
-)
+ASKS = """
+import os, urllib.request
+urllib.request.urlopen(os.environ["SERVER"], timeout=5)
+open("prompted", "a").write("x")
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -46,6 +49,7 @@ def asking(name: str = "prompts", **more: Any) -> str:
     return command(name, *run, env={"SERVER": "{server.url}"}, needs=["server"], **more)
 
 
+@pytest.mark.slow
 def test_a_launch_of_a_repository_packages_and_a_server_is_done_however_often_it_runs(
     tmp_path: Path, models: Path
 ) -> None:
@@ -70,16 +74,8 @@ def test_a_launch_of_a_repository_packages_and_a_server_is_done_however_often_it
     assert (models / "node" / "node.py").read_text() == "commit 2\n"
     assert installed(models / "env") == {"alib": "1.0"}
     assert wheels[0] == wheels[1] > 0  # the second launch found it there
-    assert ((models / "asked").read_text(), len(starts(models))) == ("xx", 2)
-    assert not any(is_running(pid) for pid, _ in starts(models))
-
-
-def is_running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
+    assert ((models / "prompted").read_text(), len(starts(models))) == ("xx", 2)
+    assert not any(is_living(pid) for pid, _ in starts(models))
 
 
 def test_a_repository_that_is_there_is_brought_to_the_version_of_the_plan(tmp_path: Path) -> None:
@@ -98,38 +94,49 @@ def test_a_launch_with_a_server_lasts_until_it_is_stopped_and_the_server_ends_wi
 ) -> None:
     plan = write_plan(tmp_path, serve(models), asking())
     with running("run", plan) as process:
-        eventually(lambda: (models / "asked").exists())
+        eventually(lambda: (models / "prompted").exists())
         ended = stopped(process, signal.SIGTERM)
     [(pid, port)] = starts(models)
-    assert (ended.code, is_running(pid)) == (143, False)
+    assert (ended.code, is_living(pid)) == (143, False)
     assert f"server: ready at http://127.0.0.1:{port}" in ended.out.splitlines()
 
 
 def test_a_killed_launch_takes_its_server_over_and_does_nothing_twice(tmp_path: Path, models: Path) -> None:
     waits = command("waits", "sh", "-c", "[ -e go ] || sleep 40", needs=["prompts"], silence=1.0)
-    parts = (serve(models, hold=False), asking(creates="asked"), waits)
+    parts = (serve(models, hold=False), asking(creates="prompted"), waits)
     plan = write_plan(tmp_path, '[launch]\norphans = "end"', *parts)
     with running("run", plan) as process:
         eventually(lambda: (tmp_path / ".recovery" / "logs" / "waits.log").exists())
         process.send_signal(signal.SIGKILL)
         process.wait(10)
     [(pid, _)] = starts(models)
-    assert is_running(pid)
+    assert is_living(pid)
     (models / "go").touch()
     ended = recovery("run", plan, "--json")
     assert (ended.code, set(ended.outcomes.values())) == (0, {"done"})
-    assert (len(starts(models)), (models / "asked").read_text()) == (1, "x")
-    eventually(lambda: not is_running(pid))
+    assert (len(starts(models)), (models / "prompted").read_text()) == (1, "x")
+    assert not is_living(pid)
+
+
+def test_a_server_that_the_plan_has_no_more_is_ended_by_the_next_launch(tmp_path: Path, models: Path) -> None:
+    with running("run", write_plan(tmp_path, serve(models), asking())) as process:
+        eventually(lambda: (models / "prompted").exists())
+        process.send_signal(signal.SIGKILL)
+        process.wait(10)
+    [(pid, _)] = starts(models)
+    assert recovery("run", write_plan(tmp_path, touch("other"))).code == 0
+    assert not is_living(pid)
 
 
 CONNECTS = """
 import os, socket, time
-socket.create_connection(("127.0.0.1", int(open("starts").read().split()[-1])))
+socket.create_connection(("127.0.0.1", int(open("starts").read().split()[-1]))).sendall(b"GET / HTTP/1.1\\r\\n\\r\\n")
 open("reached", "w").close()
 os.path.exists("go") or time.sleep(40)
 """
 
 
+@pytest.mark.slow
 def test_what_a_stopped_launch_left_waits_again_for_the_server_that_it_needs(tmp_path: Path, models: Path) -> None:
     slow = small_server(models, before="number == 1 or time.sleep(0.5)")
     server = operation(name="server", kind="server", run=slow, ready=READY, hold=False)
@@ -141,19 +148,6 @@ def test_what_a_stopped_launch_left_waits_again_for_the_server_that_it_needs(tmp
     (models / "go").touch()
     ended = recovery("run", plan, "--json")
     assert (ended.code, set(ended.outcomes.values())) == (0, {"done"})
-
-
-def test_a_server_that_is_taken_out_of_the_plan_is_ended(tmp_path: Path, models: Path) -> None:
-    plan = write_plan(tmp_path, serve(models))
-    with running("run", plan) as process:
-        eventually(lambda: (models / "asked").exists())
-        process.send_signal(signal.SIGKILL)
-        process.wait(10)
-    [(pid, _)] = starts(models)
-    assert is_running(pid)
-    ended = recovery("run", write_plan(tmp_path, touch("other")))
-    assert ended.code == 0
-    eventually(lambda: not is_running(pid))
 
 
 def test_what_needs_a_server_that_has_gone_is_skipped(tmp_path: Path, models: Path) -> None:
@@ -180,7 +174,9 @@ def test_steps_that_fail_are_undone_and_a_second_launch_does_them(tmp_path: Path
     assert [(models / name).read_text() for name in ("settings", "kept")] == ["new", "old"]
 
 
-@pytest.mark.parametrize(("on_crash", "left"), [("finish", {"a", "b"}), ("undo", set[str]())])
+@pytest.mark.parametrize(
+    ("on_crash", "left"), few([("finish", {"a", "b"}), ("undo", set[str]())], ("undo", set[str]()))
+)
 def test_steps_of_a_killed_launch_are_finished_or_undone(
     tmp_path: Path, models: Path, on_crash: str, left: set[str]
 ) -> None:

@@ -268,7 +268,9 @@ async def test_a_busy_server_and_one_that_refuses_are_told_and_not_ended(tmp_pat
         await until(lambda: server.state == "ready")
         assert server.starts == 1
         words = [note_words(saved_note(one.data)) for one in saved if isinstance(one, CheckpointSaved)]
-        assert words == [f"{one} at {server.url}" for one in ("ready", "busy", "ready", "takes no connections", "ready")]
+        assert words == [
+            f"{one} at {server.url}" for one in ("ready", "busy", "ready", "takes no connections", "ready")
+        ]
 
 
 AGAIN = """

@@ -106,15 +106,18 @@ async def test_the_next_process_finishes_or_undoes_what_a_dead_one_left(
                 await update.run("comfyui", ref="v1")
     assert site.log[before:] == then
     assert site.there == there
+    async with process(store, tmp_path) as (launcher, _):
+        assert launcher.service.journal is not None
+        assert not launcher.service.journal.pending(10.0).calls
 
 
 async def test_an_undo_that_its_process_dies_in_is_made_again(store: MemoryStore, site: Site, tmp_path: Path) -> None:
     async with process(store, tmp_path) as (launcher, die):
         site.on = {"install": refuse, "undo move": die}
-        await site.declare(launcher).run("comfyui", ref="v1")
+        await site.declare(launcher, "undo").run("comfyui", ref="v1")
     site.on, before = {}, len(site.log)
     async with process(store, tmp_path) as (launcher, _):
-        site.declare(launcher)
+        site.declare(launcher, "undo")
         (resumed,) = (await launcher.resume()).calls
     assert site.log[before:] == ["undo move"]
     assert site.there == ["v0"]

@@ -35,6 +35,11 @@ with Launcher.blocking(presets.launcher(store=SQLiteStore(sys.argv[1] + "/journa
 
 
 @pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
 def upstream(tmp_path: Path) -> Upstream:
     return Upstream(tmp_path)
 
@@ -45,6 +50,7 @@ async def asked(launcher: Launcher, name: str) -> None:
             await anyio.sleep(0.005)
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
 async def test_an_update_waits_for_an_answer_which_counts_for_these_files_once(upstream: Upstream) -> None:
     (upstream.here / "a.txt").write_text("mine")
     async with Launcher(presets.launcher(store=MemoryStore()), upstream.here.parent) as launcher:

@@ -20,6 +20,8 @@ from adapters.packages.frozen import (
     conflict,
     constraints,
     freeze,
+    kept,
+    missing,
     restoration,
 )
 from adapters.packages.requirements import Line, Requirements, requirement_lines
@@ -77,15 +79,21 @@ The package `bapp` requires `alib<2`, but `{}` is installed"""
 @pytest.mark.parametrize("said", [PIP_CHECK, UV_CHECK])
 def test_pip_check_and_uv_pip_check_say_which_package_misses_which(said: str):
     assert set(broken(said.format("2.0"))) == {("bapp", "alib"), ("dapp", "not-there")}
-    assert breakage({}, {}, ("", said.format("2.0")), ()) == list(broken(said.format("2.0")).values())
-    assert breakage({}, {}, (said.format("2.0"), said.format("3.0")), ()) == []  # it was broken already
+    assert breakage({}, {}, ("", said.format("2.0"))) == list(broken(said.format("2.0")).values())
+    assert breakage({}, {}, (said.format("2.0"), said.format("3.0"))) == []  # it was broken already
 
 
 def test_a_protected_package_is_broken_by_another_version_and_by_its_loss():
-    before = frozen({"torch": ("2", True), "alib": ("1", True)})
-    assert breakage(before, frozen({"torch": ("3", True)}), ("", ""), ["Torch", "numpy"]) == ["torch was 2, and is 3"]
-    assert breakage(before, {}, ("", ""), ["torch"]) == ["torch was 2, and is gone"]
-    assert constraints(before, ["Torch", "numpy"]) == ("torch==2",)
+    beneath = Distribution(name="torch", version="2", is_own=False)
+    before = kept(environment(beneath, ALIB), ["Torch", "numpy"])
+    assert breakage(before, {"torch": "3"}, ("", "")) == ["torch was 2, and is 3"]
+    assert breakage(before, {}, ("", "")) == ["torch was 2, and is gone"]
+    assert constraints(before) == ("torch==2",)
+
+
+def test_what_an_install_left_out_is_found():
+    wanted = requirement_lines(("alib>=2", "Other[x]", "third; python_version < '3'"))
+    assert missing(wanted, environment(ALIB)) == ["Other"]
 
 
 def environment(*packages: Distribution) -> Environment:

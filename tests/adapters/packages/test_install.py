@@ -14,7 +14,7 @@ import pytest
 from adapters.launcher.arguments import InvalidRequestError
 from adapters.launcher.launcher import Launcher
 from adapters.memory import MemoryStore
-from adapters.packages.install import BrokenPackagesError, Installed
+from adapters.packages.install import BrokenPackagesError, Installed, NotInstalledError
 from adapters.packages.requirements import InvalidRequirementsError
 from adapters.packages.runs import NoInstallerError, PackageConflictError
 from recovery import Constant, RetryPolicy, presets
@@ -23,9 +23,10 @@ from recovery.service import Recovery
 from tests.adapters.packages.environments import _alone as _alone
 from tests.adapters.packages.environments import installed, make_environment, packages_of
 from tests.adapters.packages.index import Fault, Index, refused_url
+from tests.slow import few
 
 pytestmark = pytest.mark.anyio
-both = pytest.mark.parametrize("tool", ["pip", "uv"])
+both = pytest.mark.parametrize("tool", few(["pip", "uv"], "uv"))
 QUICK = RetryPolicy(max_retries=2, backoff=Constant(0.0))
 
 
@@ -68,6 +69,7 @@ async def test_uv_installs_what_is_missing_and_asks_no_index_for_what_is_there(
     assert installed(env) == {"alib": "1.0", "bapp": "1.0"}
 
 
+@pytest.mark.slow
 async def test_pip_that_ends_well_and_broke_another_package_has_failed(
     index: Index, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -141,6 +143,7 @@ async def test_a_package_that_the_first_index_lacks_is_not_taken_from_the_next(
         assert strange.requests == []
 
 
+@pytest.mark.slow
 async def test_a_network_failure_in_the_disguise_of_a_missing_package_is_retried(index: Index, tmp_path: Path) -> None:
     env = make_environment(tmp_path / "env", has_pip=True)
     index.faults["alib"] = Fault(cut=0, is_reset=True, times=2)
@@ -148,6 +151,7 @@ async def test_a_network_failure_in_the_disguise_of_a_missing_package_is_retried
     assert installed(env)["alib"] == "2.0"
 
 
+@pytest.mark.slow
 async def test_what_does_not_build_is_looked_for_as_a_wheel_and_then_a_person_is_asked(
     env: Path, index: Index, tmp_path: Path
 ) -> None:
@@ -224,3 +228,37 @@ async def test_an_environment_that_is_missing_or_has_no_installer_is_named(env: 
     (env / "bin" / "python").chmod(0o755)
     with pytest.raises(NoInstallerError, match="does not tell its packages"):
         await launcher.packages("env", "alib")
+
+
+async def test_variables_of_the_user_break_no_build(
+    env: Path, index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index.add("dapp", "1.0", kind="sdist")
+    monkeypatch.setenv("PYTHONHOME", "/nowhere")
+    await make_launcher(tmp_path).packages("env", "dapp", indexes=[index.url])
+    assert installed(env)["dapp"] == "1.0"
+
+
+@pytest.mark.slow
+async def test_pip_that_ends_well_and_installed_nothing_has_failed(
+    index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_environment(tmp_path / "env", has_pip=True)
+    (tmp_path / "pip.conf").write_text("[install]\ndry-run = true\n")
+    monkeypatch.setenv("PIP_CONFIG_FILE", str(tmp_path / "pip.conf"))
+    with pytest.raises(
+        NotInstalledError, match=r"pip ended well, and alib is not in .*/env; .*: see `pip config list`"
+    ):
+        await make_launcher(tmp_path).packages("env", "alib", indexes=[index.url])
+
+
+async def test_a_protected_package_beneath_the_environment_is_not_covered_by_another(
+    env: Path, index: Index, tmp_path: Path
+) -> None:
+    launcher = make_launcher(tmp_path)
+    await launcher.packages("env", "torch<2", indexes=[index.url])
+    above = make_environment(tmp_path / "above")
+    (packages_of(above) / "beneath.pth").write_text(f"{packages_of(env)}\n")
+    with pytest.raises(PackageConflictError, match=r"eapp cannot be installed: .*torch>=2"):
+        await launcher.packages("above", "eapp", indexes=[index.url])
+    assert installed(above) == {}

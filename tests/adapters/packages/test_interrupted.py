@@ -22,6 +22,7 @@ from tests.adapters.packages.test_install import env as env
 from tests.adapters.packages.test_install import index as index
 from tests.adapters.packages.test_install import make_launcher
 from tests.adapters.sqlite.test_kill import eventually
+from tests.slow import few
 
 pytestmark = pytest.mark.anyio
 
@@ -53,6 +54,7 @@ async def interrupt(root: Path, index: Index) -> None:
     index.faults.clear()
 
 
+@pytest.mark.slow
 async def test_an_install_that_was_interrupted_is_finished_and_its_halves_are_healed(
     env: Path, index: Index, tmp_path: Path
 ) -> None:
@@ -85,6 +87,7 @@ async def test_an_install_that_was_interrupted_is_finished_by_the_same_one(
     assert not (env / ".launcher-recovery" / "frozen.json").exists()
 
 
+@pytest.mark.slow
 async def test_packages_that_cannot_be_put_back_are_named_and_come_back_later(
     env: Path, index: Index, tmp_path: Path
 ) -> None:
@@ -99,7 +102,7 @@ async def test_packages_that_cannot_be_put_back_are_named_and_come_back_later(
     assert installed(env) == {"alib": "1.0", "bapp": "1.0", "torch": "2.0"}
 
 
-@pytest.mark.parametrize("tool", ["uv", "pip"])
+@pytest.mark.parametrize("tool", few(["uv", "pip"], "uv"))
 async def test_what_a_killed_launcher_left_running_is_ended_and_its_install_finished(
     tool: str, index: Index, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

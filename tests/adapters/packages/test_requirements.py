@@ -67,6 +67,9 @@ def test_included_files_count_from_the_file_that_includes_them(tmp_path: Path):
         ("y @ file:///srv/y.whl", "of this computer"),
         ("y --config-settings=a=b", "is built"),
         ("--only-binary :all: --index-url https://x.example", "how packages are installed"),
+        ("--prefer-binary --index-url https://x.example", "how packages are installed"),
+        ("--only-binary=:all:\t--index-url=https://x.example/\\y", "how packages are installed"),
+        ("--require-hashes \\ # and the next line", "how packages are installed"),
         ("--frobnicate", "how packages are installed"),
     ],
 )
@@ -83,6 +86,11 @@ def test_paths_are_asked_about_and_absolute(tmp_path: Path, place: str):
     (asked,) = read(tmp_path, f"{place}\n").asked
     assert str(tmp_path) in asked.text
     assert ("-e" not in place) or asked.text == f"--editable {tmp_path}[all]"
+
+
+def test_a_folder_with_spaces_is_an_url_which_needs_no_quotes(tmp_path: Path):
+    (asked,) = read(tmp_path, "-e './a b[all]'\n").asked
+    assert asked.text == f"--editable {tmp_path.as_uri()}/a%20b[all]"
 
 
 def test_a_password_is_not_shown(tmp_path: Path):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from adapters.packages.tools import Problem, Tool, Way, is_old, next_way, problem_of, refusals
 
-PROBLEMS: list[Problem] = ["refused", "unreachable", "build", "conflict", "missing", "other"]
+PROBLEMS: list[Problem] = ["refused", "unreachable", "build", "conflict", "missing", "altered", "other"]
 PIP, UV = Tool("pip", "env/bin/python"), Tool("uv", "env/bin/python", "bin/uv")
 
 
@@ -40,6 +40,12 @@ def test_pip_and_uv_are_run_for_one_interpreter():
     assert PIP.uninstall(["a"])[-3:] == ["uninstall", "-y", "a"]
     assert UV.uninstall(["a"])[-2:] == ["env/bin/python", "a"]
     assert (PIP.index("x"), UV.index("x")) == ({"PIP_INDEX_URL": "x"}, {"UV_DEFAULT_INDEX": "x"})
+
+
+@pytest.mark.parametrize(("resumes", "problem"), [(True, "altered"), (False, "unreachable")])
+def test_half_a_file_looks_to_an_old_pip_like_another_one(resumes: bool, problem: Problem):
+    said = "ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE."
+    assert Tool("pip", "env/bin/python", resumes=resumes).problem_of(said) == problem
 
 
 MISSING = "ERROR: No matching distribution found for alib"

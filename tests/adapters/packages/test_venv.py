@@ -19,6 +19,7 @@ import pytest
 from adapters.launcher.arguments import InvalidRequestError
 from adapters.launcher.launcher import Launcher
 from adapters.memory import MemoryStore
+from adapters.packages.notes import FOLDER
 from adapters.packages.venv import LostPackagesError, Venv, VenvError, make_venv
 from adapters.packages.venv_folder import MARKER, VenvFolder
 from recovery import RetryPolicy, presets
@@ -160,6 +161,7 @@ async def test_a_broken_environment_with_files_of_the_user_is_never_touched(tmp_
 @pytest.mark.parametrize("reason", ["gone", "version"])
 async def test_packages_are_not_lost_without_a_question(tmp_path: Path, reason: str) -> None:
     folder = by_hand(tmp_path, "torch")
+    (folder.path / FOLDER).mkdir()  # of an install
     if reason == "gone":
         for one in folder.path.glob("bin/python*"):
             one.unlink()
