@@ -208,9 +208,7 @@ def _inspected(groups: Iterable[Group], more: Iterable[Found] = ()) -> Inspectio
     shown, findings, most = dict[str, InForce](), dict[tuple[str, str], Found](), dict[tuple[str, str], int]()
     for group in groups:
         row = _in_force(group)
-        shown.setdefault(
-            str(msgspec.structs.replace(row, settings={})), row
-        )  # one for clone and update of a repository
+        shown.setdefault(str(msgspec.structs.replace(row, settings={})), row)  # one for clone and update
         for one in lint(group.what, group.config, calls=group.calls, key=group.key if group.calls else ""):
             if one.rule == "no-limit" and not group.needs_limit:
                 continue

@@ -89,9 +89,11 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def line(self) -> str:
-        """All of it in one line, the exception after the tool's own words: for a log."""
+        """All of it in one line, the exception after the tool's own words and each sentence once: for a log."""
         also = self.error if self.said and self.error else ""
-        return redact(f"{self.identity}: {'; '.join(filter(None, (self.cause, also, self.step, self.remedy)))}")
+        _, _, message = self.error.partition(": ")
+        remedy = self.remedy.replace(message, "").strip(" .") if message in self.remedy and message else self.remedy
+        return redact(f"{self.identity}: {'; '.join(filter(None, (self.cause, also, self.step, remedy)))}")
 
 
 def explain(

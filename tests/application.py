@@ -1,13 +1,18 @@
 """What launchers of tests install and run: models, an application in a git repository, a package, and its server.
 
+``python -m tests.application`` serves them until Ctrl-C, and prints their three URLs: for docs/tutorial.md.
+
 The server paints a picture for each prompt, ``PUT /ID``: once, however often it is asked. It needs the package.
 """
 
 from __future__ import annotations
 
 import json
+import signal
+import sys
+import tempfile
 from collections import Counter
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from adapters.demo.server import FileServer, Hosted
@@ -100,3 +105,13 @@ def safetensors(number: int, size: int = 2_000_000) -> bytes:
     """A model of *size* bytes that are all *number*."""
     head = json.dumps({"weights": {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}}).encode()
     return len(head).to_bytes(8, "little") + head + bytes([number]) * size
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as place, ExitStack() as ends:
+        application = Application(Path(place, "hosted"), ends, seconds=2.0)
+        application.models[MODELS[2]].rate = 500_000.0
+        sys.stdout.write(f"{application.files.url} {application.repository} {application.index.url}\n")
+        sys.stdout.flush()
+        with suppress(KeyboardInterrupt):
+            signal.pause()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import importlib
 import inspect
 import pkgutil
 import pydoc
+import re
 import types
 import typing
 from collections import Counter
@@ -18,6 +20,7 @@ import pytest
 import adapters
 import events
 import recovery
+from adapters.launcher import Launcher, Steps
 from recovery.service import Recovery
 
 ROOT = Path(__file__).parent.parent
@@ -63,6 +66,15 @@ def test_all_is_sorted_and_is_what_is_imported(module: types.ModuleType):
 def test_every_public_name_has_one_home():
     homes = Counter(name for module in MODULES for name in module.__all__)
     assert [name for name, count in homes.items() if count > 1] == []
+
+
+@pytest.mark.parametrize("launcher", [Launcher, Steps])
+def test_every_error_that_the_help_of_a_launcher_names_can_be_imported(launcher: type):
+    members = [one for kind in launcher.__mro__ for name, one in vars(kind).items() if not name.startswith("_")]
+    named = {name for one in members for name in re.findall(r"\b\w+Error\b", inspect.getdoc(one) or "")}
+    assert named
+    public = {name.rpartition(".")[2] for name in PUBLIC} | vars(builtins).keys() | {"CalledProcessError", "HTTPError"}
+    assert sorted(named - public) == []
 
 
 @every_name

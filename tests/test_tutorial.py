@@ -84,8 +84,8 @@ def test_each_step_is_a_part_of_the_launcher() -> None:
     assert missing == []
 
 
-def test_the_launcher_has_at_most_sixty_lines() -> None:
-    assert LAUNCHER.count("\n") < 60
+def test_the_launcher_has_at_most_fifty_lines() -> None:
+    assert LAUNCHER.count("\n") < 50
 
 
 @pytest.mark.parametrize("tool", few(["uv", "pip"], "uv"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -61,7 +62,7 @@ def answer(
         path = journal_at(journal)
         questions = read_questions(path)
         if question is None:
-            _list([one for one in questions if one.is_open], as_json=as_json)
+            _list([one for one in questions if one.is_open], journal, as_json=as_json)
             return
         asked = named(questions, question, path)
     except LookupError as error:
@@ -115,7 +116,7 @@ def _line(question: Question) -> str:
     return answered
 
 
-def _list(questions: list[Question], *, as_json: bool) -> None:
+def _list(questions: list[Question], journal: Path, *, as_json: bool) -> None:
     if as_json:
         print_json([redacted(one) for one in questions])
         return
@@ -125,6 +126,7 @@ def _list(questions: list[Question], *, as_json: bool) -> None:
         about = "; ".join(filter(None, (f"{one.kind}{choices}", asks, one.reason, one.text, one.link)))
         click.echo(f"{printable(one.name)}: {brief(about)}")
     if questions:
-        click.echo("answer one with: recovery answer JOURNAL QUESTION", err=True)
+        words = ("recovery", "answer", printable(str(journal)), printable(questions[0].name))
+        click.echo(f"answer one with: {shlex.join(words)}", err=True)
     else:
         click.echo("no question is open")

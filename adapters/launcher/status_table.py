@@ -16,6 +16,7 @@ from recovery.explain import counted, moment
 from recovery.installation import extra
 from recovery.policies.incidents import has_ended, is_held
 from recovery.policies.retry import PERSON
+from recovery.questions import cause_of
 from recovery.redact import brief
 
 with extra("launcher"):
@@ -111,7 +112,7 @@ def _lines(call: CallStatus, status: JournalStatus, source: Path, now: float) ->
         yield Text(brief(often + call.cause))
     if (there := call.transfer) is not None and (words := progress_words(there.offset, there.size, there.start or 0)):
         yield Text(words)
-    if call.note and call.state == "running":
+    if call.state == "running" and call.note:
         yield Text(brief(call.note))
     for line in _next(call, status, source, now):
         yield Text(brief(line))
@@ -130,6 +131,8 @@ def _next(call: CallStatus, status: JournalStatus, source: Path, now: float) -> 
             least = f", until {_when(call.due, now)} at least" if call.due is not None and call.due > now else ""
             most = "" if call.deadline is None else f", until {_when(call.deadline, now)} at the latest"
             yield f"waits for: {call.waits_for}, since {_when(call.seen, now)}{least}{most}"
+            if call.waits_for.startswith(cause_of("")):
+                yield f"`{_command('answer', source)}` shows the question, and how to answer it"
         case "waiting" if call.due is not None:
             yield f"attempt {call.attempt} {moment(call.due - now)}, at {_when(call.due, now)}"
         case "paused":

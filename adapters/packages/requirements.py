@@ -1,7 +1,7 @@
 """Requirements files: every line, with the files that they include, and what a person must be asked about.
 
-A plug-in's requirements file is written by strangers, and pip obeys its options: ``--index-url`` sends every package of
-the install to another server, ``-e`` and URLs run code from anywhere. Such lines are named with file and line.
+A plug-in's requirements file is written by strangers, and pip obeys its options: ``--index-url`` sends each package to
+another server, ``-e`` and URLs run code from anywhere. Such lines are named with file and line.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import re
 import shlex
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import msgspec
 
@@ -22,6 +22,7 @@ from recovery.redact import redact
 
 with extra("launcher"):
     from packaging.requirements import InvalidRequirement, Requirement
+    from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 MOST_BYTES = 1024 * 1024
 """Bytes of a requirements file."""
@@ -50,6 +51,9 @@ ASKED = {
     "--constraint": "includes a file of a server",
 }
 """What options do that a person is asked about."""
+
+LOCAL = "; write 'NAME @ file:///PATH' for a folder or an archive of this computer"
+"""What a text is told that looks like a path."""
 
 COMMENT = re.compile(r"(?:^|\s+)#.*$")
 SCHEME = re.compile(r"[a-z][a-z0-9+.-]+:", re.IGNORECASE)
@@ -91,11 +95,7 @@ class Line(msgspec.Struct, frozen=True):
 
 
 class Requirements(msgspec.Struct, frozen=True):
-    """What requirements files say.
-
-    Args:
-        lines: Every line of them, in order.
-    """
+    """What requirements files say: *lines* are every line of them, in order."""
 
     lines: tuple[Line, ...] = ()
 
@@ -113,16 +113,39 @@ class Requirements(msgspec.Struct, frozen=True):
         return "".join(f"{one.text}\n" for one in self.lines if one.is_constraint == constraints)
 
 
-def requirement_lines(texts: tuple[str, ...]) -> Requirements:
-    """Requirements that a program names itself, which need no question. Raises InvalidRequirementsError."""
+def requirement_lines(texts: tuple[str, ...], root: Path | None = None) -> Requirements:
+    """Requirements that a program names itself, which need no question. The path of a wheel is one.
+
+    Args:
+        texts: The requirements.
+        root: The folder that relative paths of wheels count from. With it, the wheels must be there.
+
+    Raises:
+        InvalidRequirementsError: A text is no requirement, or the wheel is missing.
+    """
     lines = []
-    for number, text in enumerate(texts, 1):
+    for number, given in enumerate(texts, 1):
+        is_wheel = given.endswith(".whl") and not SCHEME.match(given) and "@" not in given
+        text = _of_wheel(given, root) if is_wheel else given
         try:
             Requirement(text)
         except InvalidRequirement as error:
-            raise InvalidRequirementsError(f"{redact(text)!r} is no requirement: {_first(error)}") from error
+            cure = LOCAL if "/" in given and not SCHEME.match(given) else ""
+            raise InvalidRequirementsError(f"{redact(given)!r} is no requirement: {_first(error)}{cure}") from error
         lines.append(Line(text, "requirements", number))
     return Requirements(tuple(lines))
+
+
+def _of_wheel(text: str, root: Path | None) -> str:
+    """The requirement that the wheel at the path *text* is."""
+    try:
+        name, *_ = parse_wheel_filename(PurePath(text).name)
+    except InvalidWheelFilename as error:
+        raise InvalidRequirementsError(f"{text!r} is no wheel: {_first(error)}") from error
+    place = Path(os.path.normpath(Path("/" if root is None else root) / text))
+    if root is not None and not place.is_file():
+        raise InvalidRequirementsError(f"the wheel {place} does not exist: correct the path, or add the file")
+    return f"{name} @ {place.as_uri()}"
 
 
 def read_file(path: Path) -> bytes:

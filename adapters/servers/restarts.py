@@ -31,7 +31,6 @@ LINES_OF_AN_ERROR = 3
 
 CODES = {
     0: "ended by itself, with exit code 0 (one that goes on in the background cannot be held)",
-    3: "ended itself at once with exit code 3, as os._exit(3) and abort() on Windows do",
     0xC000_0005: "crashed: it used memory that is not its own (exit code 3221225477, an access violation)",
 }
 SIGNALS = {

@@ -168,7 +168,7 @@ def test_a_secret_is_remembered_where_only_its_user_can_read_it(path: Path, *, i
         service.calls.question("token", "secret").is_met()
     listed = answer(path)
     assert listed.stdout == "token: secret; no process that runs asks it; the token was refused: 401\n"
-    assert listed.stderr == "answer one with: recovery answer JOURNAL QUESTION\n"
+    assert listed.stderr == f"answer one with: recovery answer {path} token\n"
 
 
 def test_a_secret_is_answered_by_reference(path: Path, tmp_path: Path) -> None:

@@ -155,6 +155,23 @@ def test_requirements_of_the_program_itself_need_no_question():
         requirement_lines(("--pre",))
 
 
+def test_the_path_of_a_wheel_is_a_requirement_if_the_wheel_is_there(tmp_path: Path):
+    wheel = "wheels/my_node-1.0-py3-none-any.whl"
+    with pytest.raises(
+        InvalidRequirementsError, match=f"the wheel {tmp_path}/{wheel} does not exist: correct the path"
+    ):
+        requirement_lines((f"./{wheel}",), tmp_path)
+    (tmp_path / "wheels").mkdir()
+    (tmp_path / wheel).touch()
+    asked = f"my-node @ file://{tmp_path}/{wheel}\n"
+    assert requirement_lines((f"./{wheel}",), tmp_path).text() == asked
+    assert requirement_lines((f"{tmp_path}/{wheel}",), tmp_path).text() == asked
+    with pytest.raises(InvalidRequirementsError, match=r"'a\.whl' is no wheel: "):
+        requirement_lines(("a.whl",))
+    with pytest.raises(InvalidRequirementsError, match=r"'\./node' is no requirement: .*; write 'NAME @ file:///PATH'"):
+        requirement_lines(("./node",))
+
+
 @pytest.mark.parametrize(("answer", "left"), [("allow", "a\n--pre\n"), ("without", "a\n"), ("refuse", None)])
 def test_a_person_is_asked_once_about_the_lines_of_a_file(tmp_path: Path, answer: str, left: str | None):
     found = read(tmp_path, "a\n--pre\n")

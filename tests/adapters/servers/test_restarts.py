@@ -102,7 +102,6 @@ def test_a_missing_module_of_a_plug_in_is_none_of_the_server() -> None:
     [
         (0, "ended by itself, with exit code 0"),
         (1, "failed with exit code 1"),
-        (3, "os._exit(3)"),
         (-9, "killed by SIGKILL: by the system for want of memory (the OOM killer)"),
         (137, "killed by SIGKILL"),
         (-11, "SIGSEGV"),
