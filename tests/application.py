@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import signal
+import sys
 import tempfile
 from collections import Counter
 from contextlib import ExitStack, suppress
@@ -110,6 +111,7 @@ if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as place, ExitStack() as ends:
         application = Application(Path(place, "hosted"), ends, seconds=2.0)
         application.models[MODELS[2]].rate = 500_000.0
-        print(application.files.url, application.repository, application.index.url, flush=True)
+        sys.stdout.write(f"{application.files.url} {application.repository} {application.index.url}\n")
+        sys.stdout.flush()
         with suppress(KeyboardInterrupt):
             signal.pause()
