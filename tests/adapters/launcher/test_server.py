@@ -102,7 +102,8 @@ async def test_a_crash_loop_asks_with_the_last_lines_and_a_yes_begins_the_budget
             assert server.starts == 3
     assert isinstance(asked[0], QuestionAsked)
     assert "small failed with exit code 1, and has used up its 1 restart within 600 s" in asked[0].text
-    assert asked[0].text.endswith("\n  it fell over, 2")
+    assert asked[0].text.endswith("/.recovery/logs/servers/small.log; it printed last:\n  it fell over, 2")
+    assert (tmp_path / ".recovery/logs/servers/small.log").exists()
 
 
 @on_asyncio
