@@ -57,7 +57,7 @@ def _run(stage: Stage, console: Console) -> Report:
         say(f"a launch of {len(view.lines)} operations begins; one host is down, one file never existed")
         at_kills: list[AtKill] = []
         for what, is_time, timeout in (
-            ("pip installs", lambda: stage.is_installing() and len(stage.whole()) > 1, FIRST_KILL),
+            ("pip installs", stage.is_installing, FIRST_KILL),
             ("the server answers prompts", lambda: len(stage.lines("prompts.log")) >= PROMPTS // 3, SECOND_KILL),
         ):
             child = children.enter_context(Child(stage.plan, take, note))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -19,9 +20,15 @@ from events.errors import Permanent
 from recovery.literals import LEAST_LITERAL
 from recovery.redact import hide
 
+OLDEST = (2, 31)
+"""The oldest git that takes its settings from the environment: an older one would run hooks, and get no token."""
+
+_fitting: set[str] = set()
+"""The programs that are new enough."""
+
 
 class GitMissingError(Permanent):
-    """There is no git on this computer."""
+    """There is no git on this computer, or one that is too old."""
 
 
 class UnusablePlaceError(Permanent):
@@ -151,6 +158,7 @@ def output_of(error: subprocess.CalledProcessError) -> str:
 async def _environment(
     cwd: Path, url: str, token: str, silence: float | None, settings: Mapping[str, str] | None = None
 ) -> dict[str, str | None]:
+    await _check_version(program())
     if os.pathsep in str(cwd.parent):
         raise UnusablePlaceError(
             f"git is not run in {cwd}: {os.pathsep!r} ends a path in GIT_CEILING_DIRECTORIES, so it could take a "
@@ -168,6 +176,19 @@ async def _environment(
         settings=settings,
         has_ssh_command=speaks_ssh and await _has_ssh_command(),
     )
+
+
+async def _check_version(git: str) -> None:
+    if git in _fitting:
+        return
+    answer = await query([git, "--version"])
+    found = re.search(r"(\d+)\.(\d+)", answer.output)
+    if found is not None and (int(found[1]), int(found[2])) < OLDEST:
+        wanted = ".".join(map(str, OLDEST))
+        raise GitMissingError(
+            f"{git} is version {found[0]}, and {wanted} or newer is needed: update git, then start again"
+        )
+    _fitting.add(git)
 
 
 async def _has_ssh_command() -> bool:

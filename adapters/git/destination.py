@@ -12,6 +12,7 @@ import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from shlex import quote
 
 import anyio.to_thread
 import msgspec
@@ -100,7 +101,7 @@ async def existing(place: Path, to: str, urls: Sequence[str], ref: str | None) -
     if "dubious ownership" in (await ask(["rev-parse", "--git-dir"], cwd=place)).errors:
         raise OccupiedError(
             f"{to} belongs to another user, so git does not use it: change its owner, or allow it: "
-            f"git config --global --add safe.directory '{place}'"
+            f"git config --global --add safe.directory {quote(str(place))}"
         )
     here = await found_at(place, to)
     origin = await said(["config", "--get", "remote.origin.url"], cwd=place)

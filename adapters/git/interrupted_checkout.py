@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import os
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import anyio.to_thread
@@ -14,6 +15,7 @@ from adapters.git.calls import Calls
 from adapters.git.changes import Status, Touched, changed_by_others, is_begun, touched_by
 from adapters.git.commands import ask
 
+DIFF = ("diff-tree", "-r", "-z", "--no-renames")
 FILE = "recovery-update.json"
 MOST_BYTES = 4096
 
@@ -64,11 +66,35 @@ async def changed_since(note: Note, status: Status, calls: Calls) -> tuple[str, 
 
     A file with its old content, with its new content or with the beginning of that was left so by the checkout.
     """
-    old = note.old or (await calls.answer(["hash-object", "-t", "tree", "/dev/null"])).strip()
-    touched = touched_by(await calls.answer(["diff-tree", "-r", "-z", "--no-renames", old, note.new]))
+    old = note.old or await _nothing(calls)
+    touched = touched_by(await calls.answer([*DIFF, old, note.new]))
     found = await _blobs(touched, calls)
     changed = changed_by_others((*status.changed, *status.unmerged), touched, found)
     return tuple([one for one in changed if not (one in found and await _is_begun(note.new, one, calls))])
+
+
+async def in_the_way_of(old: str, new: str, calls: Calls) -> tuple[str, ...]:
+    """Files at the places of those that the commit *new* has and *old* has not, with another content."""
+    old = old or await _nothing(calls)
+    added = [one for one in touched_by(await calls.answer([*DIFF, old, new])) if not one.old]
+    found = await _blobs(added, calls)
+    return tuple(one.path for one in added if found.get(one.path, one.new) != one.new)
+
+
+def repository_at(place: Path, paths: Collection[str]) -> str:
+    """A repository below *place* that is at, around or below one of *paths*; "" if there is none."""
+    for path in paths:
+        below = place / path
+        around = [below, *below.parents]
+        inner = below.rglob(".git") if below.is_dir() and not below.is_symlink() else ()
+        for folder in (*around[: around.index(place)], *(one.parent for one in inner)):
+            if os.path.lexists(folder / ".git"):
+                return str(folder.relative_to(place))
+    return ""
+
+
+async def _nothing(calls: Calls) -> str:
+    return (await calls.answer(["hash-object", "-t", "tree", "/dev/null"])).strip()
 
 
 async def _blobs(touched: Sequence[Touched], calls: Calls) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
+from shlex import quote
 from typing import NamedTuple
 
 from adapters.git.changes import UNDER_WAY, Status, status_of
@@ -58,7 +59,7 @@ async def parts_of(name: str, place: Path) -> Parts:
     if "dubious ownership" in answer.errors:
         raise RepositoryError(
             f"{name} cannot be updated: {place} belongs to another user, so git does not use it; change its owner, or "
-            f"allow it: git config --global --add safe.directory '{place}'"
+            f"allow it: git config --global --add safe.directory {quote(str(place))}"
         )
     if answer.code != 0:
         why = brief(answer.errors.strip().removeprefix("fatal: "))
@@ -86,7 +87,7 @@ async def remote_of(name: str, place: Path) -> tuple[str, str]:
         there = f"only {', '.join(remotes)}" if remotes else "none at all"
         raise RepositoryError(
             f"{name} cannot be updated: {place} has no remote named origin, and {there}; add it: "
-            f"git -C '{place}' remote add origin URL"
+            f"git -C {quote(str(place))} remote add origin URL"
         )
     remote = "origin" if "origin" in remotes else remotes[0]
     return remote, (await answer_of(("remote", "get-url", remote), place)).strip()

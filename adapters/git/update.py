@@ -14,15 +14,17 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from shlex import quote
 from typing import Literal, NamedTuple, TypeAlias
 
+import anyio.to_thread
 import msgspec
 
 from adapters.git.calls import Calls
 from adapters.git.changes import Status, in_the_way, shown
 from adapters.git.commands import alone_in, ask, output_of, said
 from adapters.git.destination import Repository
-from adapters.git.interrupted_checkout import Note, Notes, changed_since
+from adapters.git.interrupted_checkout import Note, Notes, changed_since, in_the_way_of, repository_at
 from adapters.git.locks import free_locks
 from adapters.git.repository import RepositoryError, parts_of, status_at, url_of
 from adapters.git.versions import Version, Versions
@@ -61,6 +63,9 @@ class Answered(NamedTuple):
     choice: Choice | None = None
     items: Collection[str] = ()
 
+
+MOST_AT_ONCE = 2000
+"""Files that one stash puts aside: a command line is bounded."""
 
 NOTHING_ANSWERED = Answered()
 
@@ -142,15 +147,21 @@ class _Update:
                 if commits:
                     await self._leave_commits(choice, branch, commits)
         cleared = set[str]()
-        while found := await self._check_out(version, status):
+        while (found := await self._check_out(version, status)) is not None:
+            found = tuple(dict.fromkeys((*found, *await in_the_way_of(status.commit, version.commit, self._calls))))
             choice = self._choose(found, "has files that would be overwritten")
             if choice == "keep":
                 return
+            inner = await anyio.to_thread.run_sync(repository_at, self._place, found)
+            if inner or not found:
+                what = f"the repository {self._place / inner} is" if inner else "files that git does not name are"
+                raise RepositoryError(f"{self._name} cannot be updated to {self._ref}: {what} in the way; move it away")
             if choice == "reset" or cleared.issuperset(found):  # git takes these for changed whatever they hold
                 await self._check_out(version, status, does_force=True)
                 return
-            await self._clear(choice, found)
-            cleared.update(found)
+            some = found[:MOST_AT_ONCE]
+            await self._clear(choice, some)
+            cleared.update(some)
 
     async def _clean(self, version: Version, status: Status, mine: Sequence[str]) -> None:
         """HEAD is there already: drop or put aside what was changed, if that was asked for in advance."""
@@ -206,6 +217,8 @@ class _Update:
             return
         now = datetime.now(UTC).isoformat(timespec="seconds")
         message = f"launcher-recovery: before the update of {self._name} to {self._ref}, {now}"
+        if added := (await self._calls.answer(["diff", "--name-only", "--diff-filter=A", "-z"])).split("\0")[:-1]:
+            await self._calls.run(["reset", "--quiet", "--", *added])  # git stash fails at "git add --intent-to-add"
         only = [f":(top,literal){path}" for path in paths]
         await self._show(only)
         before = await said(["rev-parse", "--short", "refs/stash"], cwd=self._place)
@@ -217,8 +230,8 @@ class _Update:
             raise RepositoryError(
                 f"{self._name}: git stash has put nothing aside of {shown(list(paths))}; move it away"
             )
-        text = "%s: local changes were put aside as the stash %s; to have them back: git -C '%s' stash pop"
-        log.warning(text, self._name, stash, self._place)
+        text = "%s: local changes were put aside as the stash %s; to have them back: git -C %s stash pop"
+        log.warning(text, self._name, stash, quote(str(self._place)))
 
     async def _show(self, only: Collection[str]) -> None:
         """Have git see changes of the files *only* that a person has hidden from it; else they are not put aside."""
@@ -243,8 +256,8 @@ class _Update:
 
     # the checkout, and what is left of a killed one
 
-    async def _check_out(self, version: Version, status: Status, *, does_force: bool = False) -> tuple[str, ...]:
-        """Check *version* out. Returns the files in the way, where git has changed nothing."""
+    async def _check_out(self, version: Version, status: Status, *, does_force: bool = False) -> tuple[str, ...] | None:
+        """Check *version* out. Returns files in the way, where git has changed nothing; None if it is done."""
         self._notes.write(Note(status.commit, version.commit, version.branch))
         way = ["-B", version.branch, "--no-track"] if version.branch else ["--detach"]
         force = ["--force"] if does_force else ["--no-overwrite-ignore"]
@@ -252,9 +265,10 @@ class _Update:
         try:
             await self._calls.run(words, url=await url_of(self._place))  # large files, and those of a partial clone
         except subprocess.CalledProcessError as error:
-            found = tuple(one for one in in_the_way(output_of(error)) if os.path.lexists(self._place / one))
-            if does_force or not found:
+            output = output_of(error)
+            if does_force or not in_the_way(output):
                 raise
+            found = tuple(one for one in in_the_way(output) if os.path.lexists(self._place / one))
             self._notes.remove()
             return found
         if version.remote:
@@ -262,9 +276,9 @@ class _Update:
         self._notes.remove()
         log.info("%s is at %s now (%.10s), before at %.10s", self._name, self._ref, version.commit, status.commit)
         if (self._place / ".gitmodules").exists():
-            text = "%s has submodules, which are left as they are: git -C '%s' submodule update --init --recursive"
-            log.warning(text, self._name, self._place)
-        return ()
+            text = "%s has submodules, which are left as they are: git -C %s submodule update --init --recursive"
+            log.warning(text, self._name, quote(str(self._place)))
+        return None
 
     async def _follow(self, branch: str, remote: str) -> None:
         """Have ``git pull`` of a person know where *branch* comes from, unless it has been told."""

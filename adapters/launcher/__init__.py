@@ -16,7 +16,7 @@ from adapters.launcher.steps import Steps
 from adapters.launcher.stopping import StoppedBySignal
 from adapters.launcher.variables import MissingSecretError
 from adapters.packages.consent import RefusedRequirementsError
-from adapters.packages.install import BrokenPackagesError, Installed
+from adapters.packages.install import BrokenPackagesError, Installed, NotInstalledError
 from adapters.packages.installer import NoInstallerError, PackageBuildError, PackageConflictError
 from adapters.packages.requirements import InvalidRequirementsError
 from adapters.packages.venv import Venv, VenvError
@@ -28,8 +28,8 @@ from adapters.servers.server import Server, ServerGoneError
 __all__ = [
     "BlockingLauncher", "BlockingServer", "BlockingSteps", "BrokenPackagesError", "ChangesError", "GitMissingError",
     "Installed", "InvalidRequestError", "InvalidRequirementsError", "Launch", "Launcher", "LaunchPlan", "load_plan",
-    "LockedError", "MissingSecretError", "NoInstallerError", "NotDoneError", "OccupiedError", "Outcome",
-    "PackageBuildError", "PackageConflictError", "PlanError", "PortTakenError", "RefMissingError",
-    "RefusedRequirementsError", "Repository", "RepositoryError", "RepositoryMissingError", "RestartPolicy",
-    "Server", "ServerGoneError", "Steps", "StepsUndoneError", "StoppedBySignal", "Venv", "VenvError",
+    "LockedError", "MissingSecretError", "NoInstallerError", "NotDoneError", "NotInstalledError", "OccupiedError",
+    "Outcome", "PackageBuildError", "PackageConflictError", "PlanError", "PortTakenError", "RefMissingError",
+    "RefusedRequirementsError", "Repository", "RepositoryError", "RepositoryMissingError", "RestartPolicy", "Server",
+    "ServerGoneError", "Steps", "StepsUndoneError", "StoppedBySignal", "Venv", "VenvError",
 ]  # fmt: skip

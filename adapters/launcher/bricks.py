@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
@@ -22,6 +22,7 @@ from adapters.downloads.tokens import Tokens
 from adapters.launcher.arguments import InvalidRequestError, check_settings
 from adapters.launcher.asked_again import AskedAgain
 from adapters.launcher.done_checks import DoneChecks
+from adapters.launcher.nested_calls import note
 from adapters.launcher.places import JOURNALS, outside
 from adapters.launcher.variables import Variables
 from adapters.processes.command import kill_all
@@ -78,7 +79,10 @@ class Bricks:
         patient = msgspec.structs.replace(PATIENT, per_category=waits)
         self._policies = {"": patient if policy is None else policy, **policies}
         self._functions: dict[tuple[str, str], Callable[..., Awaitable[Any]]] = {}
+        self._keys: dict[str, Callable[..., str]] = {}
         self._declare()
+        self.may_begin: Callable[[str], bool] = lambda _: True
+        """Whether what a call needs is there, by its name: one that an earlier run left waits for it."""
         self.on_stop: list[Callable[[], object]] = []
         """Called after a stop, before what runs is cancelled."""
         _roots[service] = self.root
@@ -112,6 +116,14 @@ class Bricks:
             resumable: False for calls that another call makes again after a restart; with their retries and delays.
             settings: Those of ``service.recoverable``.
         """
+        self._keys[operation] = idempotency_key
+
+        @wraps(body)
+        async def when_it_may(shown: str, *arguments: Any) -> Any:
+            if not self.may_begin(shown):
+                await self._asked_again.until(lambda: self.may_begin(shown), shown, "what it needs is not there yet")
+            return await body(shown, *arguments)
+
         for name, one in self._policies.items():
             self._functions[operation, name] = self.service.recoverable(
                 f"{operation} {name}" if name else operation,
@@ -122,11 +134,12 @@ class Bricks:
                 classifier=self._classifier,
                 on_conflict="reject",
                 **settings,
-            )(body)
+            )(when_it_may)
 
     async def _call(self, operation: str, name: str, *arguments: Any) -> Any:
         """Make the call *operation* that is shown as *name*. Raises as its body does, and JoinedElsewhere."""
         own = name if name in self._policies else ""
+        await note(self._keys[operation](name, *arguments))
         return await self._functions[operation, own](name, *arguments)
 
     def resume(self) -> Resumption:

@@ -11,11 +11,11 @@ from adapters.launcher.saga import RunRecord
 
 
 class ServerNote(msgspec.Struct, frozen=True):
-    """The checkpoint of a server that has been ready.
+    """The checkpoint of a server that runs.
 
     Args:
-        server: Its state: "ready", "busy", or "refused".
-        url: Its address.
+        server: Its state: "starting", "ready", "busy", or "refused".
+        url: Its address; "" before it is known.
     """
 
     server: str
@@ -38,6 +38,8 @@ def saved_note(saved: bytes | msgspec.Raw) -> Note | None:
 def note_words(note: Note | None) -> str:
     """``ready at http://127.0.0.1:8188``, ``step 2 of 3: move``, ``undoing move``; "" if there is nothing to say."""
     match note:
+        case ServerNote(server="starting"):
+            return ""
         case ServerNote(server=state, url=url):
             return f"{'takes no connections' if state == 'refused' else state} at {url}"
         case RunRecord(why=why, begun=(*_, last)) if why:

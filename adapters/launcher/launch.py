@@ -23,6 +23,7 @@ from adapters.launcher.kinds.download import Download
 from adapters.launcher.kinds.held_servers import Servers
 from adapters.launcher.launcher import Launcher
 from adapters.launcher.plan import LaunchPlan
+from adapters.launcher.server import FOLDER
 from adapters.servers.orphans import end_orphan
 from events.errors import JoinedElsewhere
 from events.operation_events import FailureClassified
@@ -106,6 +107,9 @@ class Launch:
         self.on_stop = self._launcher.on_stop
         """Called when a signal has stopped the launch, before what runs is cancelled."""
         self.outcomes: dict[str, Outcome] = {}
+        self._begun: set[str] = set()
+        names = {step.name for step in plan.steps}
+        self._launcher.may_begin = lambda name: name not in names or name in self._begun
         self._launch = service.recoverable(
             "launch",
             resumable=True,
@@ -154,8 +158,9 @@ class Launch:
             if self._service.calls.cancel(record.call):
                 text = "%s: %s is changed or gone since the last run; its call %s is cancelled"
                 log.warning(text, self._plan.path, brief(name), record.call)
-            if record.operation.partition(" ")[0] == "server" and name not in steps:
-                await end_orphan(name, self._launcher.logs)
+            is_server = record.operation.partition(" ")[0] == "server"
+            if is_server and not (name in steps and steps[name].LASTS):  # else the next one takes it over, or ends it
+                await end_orphan(name, self._launcher.logs / FOLDER)
 
     async def _run_steps(self, _path: str) -> None:
         saved = msgspec.convert(context.saved(default=Progress()), Progress, from_attributes=True)
@@ -165,6 +170,7 @@ class Launch:
             for step in self._plan.steps
             if (outcome := saved.outcomes.get(step.name)) is not None and outcome.version == step.version
         }
+        self._begun = set(self.outcomes)
         self._save()  # before a call begins
         self._service.resume()
         may_begin = {step.name: anyio.Event() for step in self._plan.steps}
@@ -196,6 +202,7 @@ class Launch:
         missing = [need for need in step.needs if need not in fine and (need in self.outcomes or need not in servers)]
         if missing:
             return Outcome("skipped", f"needs {', '.join(missing)}", step.version)
+        self._begun.add(step.name)  # what an earlier run left of it goes on: a server that it needs is ready
         try:
             await self._executes[step.name](servers)
         except Exception as error:  # its retries are exhausted; the other operations go on

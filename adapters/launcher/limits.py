@@ -92,3 +92,10 @@ def wrong_variable(name: str, value: str) -> str | None:
             f'and write {name} = "env:{name}"'
         )
     return None
+
+
+def wrong_package(name: object) -> str | None:
+    """Why *name* is no name of a package of Python; ``None`` if it is."""
+    if isinstance(name, str) and re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", name):
+        return None
+    return f"{name!r} is no name of a package: give the name alone, without a version, as 'torch'"

@@ -7,12 +7,13 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 
 from adapters.launcher.arguments import InvalidRequestError
 from adapters.launcher.bricks import Bricks
+from adapters.launcher.limits import wrong_package
 from adapters.packages.consent import agreed
 from adapters.packages.install import Installed, install
 from adapters.packages.installer import Request
@@ -70,6 +71,7 @@ class PackagesBrick(Bricks):
             InvalidRequestError: An argument that cannot be used, or a URL with a password.
             InvalidRequirementsError: A text that is no requirement, or a file that cannot be read.
             BrokenPackagesError: It would break packages that are there; they are as before.
+            NotInstalledError: pip or uv ended well, and installed nothing here.
             PackageConflictError: The requirements contradict each other, or what is protected.
             NoInstallerError: There is no interpreter, or neither pip nor uv.
             subprocess.CalledProcessError, OSError: Its retries are exhausted.
@@ -79,6 +81,9 @@ class PackagesBrick(Bricks):
         if not texts:
             raise InvalidRequestError("packages needs a requirement, as 'numpy>=2', or a requirements file")
         protected = [str(one) for one in _listed("protect", protect)]
+        for one in protected:
+            if (reason := wrong_package(one)) is not None:
+                raise InvalidRequestError(f"protect: {reason}")
         sources = [_index(one) for one in _listed("indexes", indexes)]
         interpreter = str(_interpreter(self.root / os.fspath(python)))
         while True:
@@ -150,10 +155,10 @@ def _requirement(one: object) -> str:
         return f"{FILE}{os.fspath(one)}"
     if not isinstance(one, str):
         raise InvalidRequestError(f"a requirement is a text or the path of a file, not {one!r}")
-    place = urlsplit(one.partition("@")[2].strip()) if "://" in one else None
-    if place is not None and "@" in place.netloc and (place.password or "ssh" not in place.scheme):
-        raise InvalidRequestError(f"the requirement {redact(one)} holds a password, which would be journalled")
     requirement_lines((one,))
+    place = _url(one.partition("@")[2].partition(";")[0].strip()) if "://" in one else None
+    if place is not None and _has_secret(place) and (place.password or "ssh" not in place.scheme):
+        raise InvalidRequestError(f"the requirement {redact(one)} holds a password, which would be journalled")
     return one
 
 
@@ -161,12 +166,26 @@ def _index(one: object) -> str | Secret:
     """*one* as it is journalled: of a Secret, the reference."""
     if isinstance(one, Secret):
         return one
-    if not isinstance(one, str) or (parts := urlsplit(one)).scheme not in ("http", "https", "file"):
+    if not isinstance(one, str) or (parts := _url(one)).scheme not in ("http", "https", "file"):
         raise InvalidRequestError(f"an index is an http, https or file URL, not {one!r}")
-    if "@" in parts.netloc:
+    if not (parts.netloc or parts.scheme == "file"):
+        raise InvalidRequestError(f"the index {one!r} names no server")
+    if _has_secret(parts):
         cure = 'give a Secret("env:NAME") with the whole URL'
         raise InvalidRequestError(f"the index {redact(one)} holds a password, which would be journalled; {cure}")
     return one
+
+
+def _url(text: str) -> SplitResult:
+    """The parts of an URL. Raises InvalidRequestError."""
+    try:
+        return urlsplit(text)
+    except ValueError as error:
+        raise InvalidRequestError(f"{redact(text)!r} is no URL: {error}") from error
+
+
+def _has_secret(url: SplitResult) -> bool:
+    return "@" in url.netloc or redact(url.geturl()) != url.geturl()
 
 
 def _interpreter(place: Path) -> Path:

@@ -44,6 +44,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
         failed: The step that gave up, or in which the process died; "" for none.
         undone: The steps that are undone, in the order of that.
         kept: Those that are not: they have no undo, or a person said so.
+        calls: The idempotency keys of the calls of bricks that its steps have made: after a crash these resume.
         asked: The question that a person was asked last, about an "undo" that failed or the "steps" that have changed.
     """
 
@@ -55,6 +56,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     failed: str = ""
     undone: tuple[str, ...] = ()
     kept: tuple[str, ...] = ()
+    calls: tuple[str, ...] = ()
     asked: Asked = ""
 
     @property
@@ -138,6 +140,11 @@ def begin(record: RunRecord, step: str, before: Any) -> RunRecord:
     """*record* once *step* begins, with *before* for its undo."""
     begun = (*record.begun, Begun(step, before))
     return msgspec.structs.replace(record, begun=begun, is_unsure=False, asked="")
+
+
+def noted(record: RunRecord, call: str) -> RunRecord:
+    """*record* once a step makes the *call* of a brick."""
+    return record if call in record.calls else msgspec.structs.replace(record, calls=(*record.calls, call))
 
 
 def finish(record: RunRecord, result: Any) -> RunRecord:

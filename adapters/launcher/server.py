@@ -31,6 +31,9 @@ RESTARTS = RestartPolicy()
 FOLDER = "servers"
 """The folder for the output of servers, in that of commands: a command may have the name of a server."""
 
+RUNS: frozenset[State] = frozenset({"starting", "ready", "busy", "refused"})
+"""The states in which it runs. The call tells the others."""
+
 # The budget of restarts decides alone (``adapters.servers.restarts``), and its delays.
 POLICY: Mapping[str, Any] = {
     "max_retries": None, "backoff": Constant(0.0), "jitter": "none", "max_elapsed": None, "attempt_timeout": None,
@@ -129,6 +132,8 @@ class ServerBrick(Bricks):
             raise CallRejectedError(f"server {name}", "one of that name is held already; give this one another name=")
         server = self._servers[name] = Supervisor(settings, self._secret)
         try:
+            if settings.cwd.exists() and not settings.cwd.is_dir():
+                raise InvalidRequestError(f"{name} cannot run in {folder}, which is no folder")
             settings.cwd.mkdir(parents=True, exist_ok=True)
             async with self._held(server, [words, ready, port, folder]):
                 yield server
@@ -176,18 +181,20 @@ class ServerBrick(Bricks):
             server.call_over.set()
 
     async def _server(self, name: str, *_shown: Any) -> None:
+        attempt = context.current.get()
+        assert attempt is not None  # a resumable call has a context
+        if attempt.call.saved is not None:  # what an earlier attempt noted is over
+            attempt.checkpoint(msgspec.json.encode(ServerNote("starting", "")))
         await self._asked_again.until(
             lambda: name in self._servers, name, "it belongs to a block of the program, which has not begun yet"
         )
         server, question = self._servers[name], restart_question(name)
         if self.service.calls.answered(question) is False:  # a no ended an earlier call
             self.service.calls.reopen(question, "it is started again")
-        attempt = context.current.get()
-        assert attempt is not None  # a resumable call has a context
         server.call = attempt.call.id
 
         def note(state: State) -> None:
-            if server.is_ready:
+            if state in RUNS:
                 attempt.checkpoint(msgspec.json.encode(ServerNote(state, server.url)))
 
         server.on_state = note

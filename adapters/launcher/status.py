@@ -51,7 +51,7 @@ class CallStatus(msgspec.Struct, frozen=True, kw_only=True):
     the argument, or the idempotency key, that tells it from others. *cause* is its latest failure in plain words.
     *seen* is the Unix time of its latest event, *due* that of its next attempt, *deadline* that of the end of its wait
     for causes. *pid* is the process that wrote the latest event. *outcomes* are those of the operations of a launch, by
-    name. *transfer* is how far a download is, *note* what a server or steps have saved, in words.
+    name. *transfer* is how far a download is, *note* how a server or a run of steps was, in words.
     """
 
     call: str
@@ -267,7 +267,7 @@ def _status(record: CallRecord, run: Run | None, living: set[str], *, is_readabl
     def wall(at: float | None) -> float | None:
         return None if run is None or at is None else run.wall + at - run.monotonic
 
-    outcomes, explained = _outcomes(record), record.explain()
+    outcomes, explained, kind = _outcomes(record), record.explain(), record.operation.partition(" ")[0]
     return CallStatus(
         call=record.call,
         operation=record.operation,
@@ -288,8 +288,8 @@ def _status(record: CallRecord, run: Run | None, living: set[str], *, is_readabl
         pid=0 if run is None else run.pid,
         is_resumable=record.is_resumable or bool(record.idempotency_key),
         outcomes=outcomes,
-        transfer=saved_transfer(record.saved) if record.operation.partition(" ")[0] == "download" else None,
-        note=note_words(saved_note(record.saved or b"")) if record.operation.startswith(("server", "steps ")) else "",
+        transfer=saved_transfer(record.saved) if kind == "download" else None,
+        note=note_words(saved_note(record.saved or b"")) if kind in ("server", "steps") else "",
     )
 
 

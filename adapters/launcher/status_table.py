@@ -112,7 +112,7 @@ def _lines(call: CallStatus, status: JournalStatus, source: Path, now: float) ->
         yield Text(brief(often + call.cause))
     if (there := call.transfer) is not None and (words := progress_words(there.offset, there.size, there.start or 0)):
         yield Text(words)
-    if call.note and call.state == "running":
+    if call.state == "running" and call.note:
         yield Text(brief(call.note))
     for line in _next(call, status, source, now):
         yield Text(brief(line))

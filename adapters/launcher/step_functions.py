@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Collection, Iterable, Mapping
-from functools import partial
 from typing import Any
 
 import anyio.to_thread
 import msgspec
 
 from adapters.launcher.arguments import InvalidRequestError
-from events.callables import is_async
+from events.callables import is_async, is_generator
 
 GIVEN = ("before", "result")
 """What the functions of a step may name besides arguments: what undo needs, and what the step returned."""
@@ -37,7 +36,11 @@ class StepFunctions(msgspec.Struct, frozen=True):
     before: Callable[..., Any] | None = None
 
     def check(self) -> None:
-        """Raise TypeError for what cannot be called by the names of its parameters."""
+        """Raise TypeError for what cannot be called by the names of its parameters, and ValueError for its name."""
+        if not isinstance(self.name, str):
+            raise TypeError(f"the name of a step must be a text, not {self.name!r}")
+        if self.name in GIVEN:
+            raise ValueError(f"no step can be called {self.name!r}, which an undo gets: give another name")
         for role in ("do", "undo", "done", "before"):
             function = getattr(self, role)
             if function is None and role != "do":
@@ -45,7 +48,15 @@ class StepFunctions(msgspec.Struct, frozen=True):
             what = f"step {self.name!r}" if role == "do" else f"{role}= of step {self.name!r}"
             if not callable(function):
                 raise TypeError(f"{what} must be a function, not {function!r}")
-            for parameter in parameters_of(function):
+            if is_generator(function):
+                raise TypeError(f"{what} is a generator, which would not run: return instead of yield")
+            try:
+                parameters = parameters_of(function)
+            except ValueError:
+                raise TypeError(
+                    f"{what} is {function!r}, which does not tell its parameters: wrap it in a function"
+                ) from None
+            for parameter in parameters:
                 if parameter.kind not in BY_NAME:
                     raise TypeError(f"{what} takes its arguments by name, which {parameter} does not allow")
 
@@ -100,7 +111,8 @@ async def called(function: Callable[..., Any], values: Mapping[str, Any]) -> Any
     named = {one.name: values[one.name] for one in parameters_of(function) if one.name in values}
     if is_async(function):
         return await function(**named)
-    return await anyio.to_thread.run_sync(partial(function, **named))
+    (found,) = await anyio.to_thread.run_sync(lambda: (function(**named),))  # trio takes no coroutine from a thread
+    return await found if inspect.isawaitable(found) else found  # of ``lambda: restore()``, say
 
 
 def plain(what: str, value: Any) -> Any:

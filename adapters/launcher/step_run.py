@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from contextvars import copy_context
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -13,6 +14,7 @@ import msgspec
 
 from adapters.launcher import saga
 from adapters.launcher.arguments import InvalidRequestError
+from adapters.launcher.nested_calls import end_calls, noting
 from adapters.launcher.saga import Ask, AskPerson, Begin, Begun, Do, End, RunRecord, Undo
 from adapters.launcher.step_functions import StepFunctions, called, check_arguments, plain
 from events.errors import NeedsPerson, Permanent, StaysPendingError
@@ -82,7 +84,9 @@ class StepRun:
         self._calls = service.calls
         self._journal: Journal = journal
         self._recovered = recovered
+        self._end_calls = partial(end_calls, service, journal, what)
         self._has_joined = has_joined
+        self._context = copy_context()  # of this call: a step is a call of its own, and notes its calls here
         self._record = saved_record() or RunRecord(steps=tuple(steps), process=journal.run.id)
         self._names: tuple[str, ...] | None = None  # those to go on with, where a person said so
         self._cause: Exception | None = None
@@ -140,7 +144,7 @@ class StepRun:
     async def _commit(self, record: RunRecord) -> None:
         """Journal *record*, and wait until it is committed. Where nothing can be written the run goes on in memory."""
         self._record = record
-        context.checkpoint(record)
+        self._context.run(context.checkpoint, record)
         try:
             await self._journal.receipt().committed()
         except NotDurable as error:
@@ -157,7 +161,7 @@ class StepRun:
         before, needed = self._steps[name].before, None
         if before is not None:
             try:
-                found = await self._recovered("step", f"{name} (before)", self._call(before))
+                found = await self._recovered("step", f"{name} (before)", self._forward(before))
                 needed = plain(f"before= of step {name!r}", found)
             except Exception as error:
                 await self._give_up(name, error)
@@ -167,16 +171,18 @@ class StepRun:
     async def _ask(self, name: str) -> None:
         done = self._steps[name].done
         try:
-            found = None if done is None else await self._recovered("step", f"{name} (done?)", self._call(done))
+            found = None if done is None else await self._recovered("step", f"{name} (done?)", self._forward(done))
             result = plain(f"done= of step {name!r}", None if found is True else found) if found else None
         except Exception as error:
             await self._give_up(name, error)
             return
+        if found:
+            await self._end_calls(self._record.calls, cancel=False)
         await self._commit(saga.finish(self._record, result) if found else saga.not_there(self._record))
 
     async def _do(self, name: str) -> None:
         try:
-            returned = await self._recovered("step", name, self._call(self._steps[name].do))
+            returned = await self._recovered("step", name, self._forward(self._steps[name].do))
             result = plain(f"step {name!r}", returned)
         except Exception as error:
             await self._give_up(name, error)
@@ -196,9 +202,27 @@ class StepRun:
         values = {**self._arguments, **self._record.results, "before": begun.before, "result": begun.result}
         return partial(called, function, values)
 
+    def _forward(self, function: Callable[..., Any]) -> Callable[[], Awaitable[Any]]:
+        """As ``_call``, for what is not undone yet: the calls of bricks that it makes are noted."""
+        call = self._call(function)
+
+        async def noted() -> Any:
+            token = noting.set(self._note)
+            try:
+                return await call()
+            finally:
+                noting.reset(token)
+
+        return noted
+
+    async def _note(self, call: str) -> None:
+        if call not in self._record.calls:
+            await self._commit(saga.noted(self._record, call))
+
     # back
 
     async def _undo(self, begun: Begun) -> None:
+        await self._end_calls(self._record.calls, cancel=True)  # or they would have their effect after the undo
         step = self._steps.get(begun.name)
         if step is not None and step.undo is None:
             await self._commit(saga.undone(self._record, is_kept=True))

@@ -9,8 +9,10 @@ from typing import Any, TypeVar, overload
 import anyio.to_thread
 import msgspec
 
+from adapters.launcher.arguments import InvalidRequestError
 from adapters.launcher.asked_again import AskedAgain
 from adapters.launcher.bricks import Bricks
+from adapters.launcher.nested_calls import note
 from adapters.launcher.saga import OnCrash, RunRecord
 from adapters.launcher.step_functions import StepFunctions, check_arguments
 from adapters.launcher.step_run import StepRun, StepsUndoneError, saved_record
@@ -102,8 +104,8 @@ class Steps:
             name: What the step is journalled as; by default the name of the function.
 
         Raises:
-            TypeError: What is given is no function, or has parameters that cannot be given by name.
-            ValueError: There is a step of that name.
+            TypeError: What is given is no function, or a generator, or has parameters that cannot be given by name.
+            ValueError: There is a step of that name, or an undo gets something of that name.
         """
 
         def add(do: F) -> F:
@@ -131,14 +133,17 @@ class Steps:
             arguments: What the steps are called with, as plain data; they are journalled.
 
         Raises:
-            InvalidRequestError: An argument is missing, is no plain data, or no step takes it.
+            InvalidRequestError: An argument is missing, is no plain data, or no step takes it; or *name* is no text.
             CallRejectedError: A run of that name is under way with other arguments.
             StepsUndoneError: A step has failed, and all are undone; the message says what is not.
         """
+        if not isinstance(name, str) or not name:
+            raise InvalidRequestError(f"a run of {self.name!r} needs a name, as text, not {name!r}")
         what = f"{self.name} {name}"
         check_arguments(what, self._steps, arguments)
         self._is_complete = True
         await self._finish_left(name, arguments)
+        await note(f"{self.name} {name}")
         try:
             results: dict[str, Any] = await self._call("steps", name, name, arguments)
         except JoinedElsewhere as elsewhere:

@@ -55,10 +55,11 @@ class UpdateBrick(Bricks):
         Args:
             repo: Its folder, below the root.
             ref: A branch, a tag, or a commit.
-            on_local_changes: What becomes of files that were changed here, of files in the way of new ones, and of
-                commits on the branch that the server has not. "ask" has the call wait for the answer to the question
-                ``changes:NAME``; "stash" puts them aside (``git stash``, a branch for commits); "reset" drops them;
-                "keep" leaves all as it is: a warning says that the repository was not updated.
+            on_local_changes: What becomes of files that were changed here, of files in the way of new ones (ignored
+                ones, too), of commits on the branch that the server has not, and of commits that no branch has. "ask"
+                has the call wait for the answer to the question ``changes:NAME``; "stash" puts them aside (``git
+                stash``, a branch for commits); "reset" drops them; "keep" leaves all as it is: a warning says that the
+                repository was not updated. Other files that git does not track are left where they are.
             name: What it is called on the screen; by default *repo*.
 
         Raises:

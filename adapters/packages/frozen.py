@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from pathlib import Path
 
 import msgspec
 
@@ -27,7 +28,10 @@ CHECKED = (
 )
 """What ``pip check`` and ``uv pip check`` say of a package that misses another, or has the wrong version of it."""
 
-REASON = re.compile(r"(?P<left>.+) depends on (?P<right>.+)")
+EDITABLE = "--editable "
+URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+FRAGMENT = re.compile(r"#(?!subdirectory=).*")
+EXTRAS = re.compile(r"(?P<url>.+?)(?:\[(?P<extras>[^\]]*)\])?")
 
 
 class Distribution(msgspec.Struct, frozen=True, kw_only=True):
@@ -221,32 +225,21 @@ def are_met(wanted: Requirements, environment: Environment) -> bool:
             continue
         seen.add((text, extra_name))
         try:
-            one = Requirement(text)
-            if not _applies(one.marker, environment, extra_name):
-                continue
-            found = packages.get(canonicalize_name(one.name))
-            if found is None or found.lacks or not _fits(one, found):
-                return False
-        except (InvalidRequirement, InvalidVersion):
+            if (direct := _direct(text)) is not None:
+                url, extras = direct
+                found = next((one for one in packages.values() if url in _origins(one)), None)
+            else:
+                one = Requirement(text)
+                if not _applies(one.marker, environment, extra_name):
+                    continue
+                found, extras = packages.get(canonicalize_name(one.name)), one.extras
+                found = found if found is not None and _fits(one, found) else None
+        except (InvalidRequirement, InvalidVersion, ValueError):
             return False
-        queue += [(needed, each) for needed in found.requires for each in ("", *one.extras)]
+        if found is None or found.lacks:
+            return False
+        queue += [(needed, each) for needed in found.requires for each in ("", *extras)]
     return True
-
-
-def conflict(output: str) -> str:
-    """Which requirements contradict each other, in plain words; "" if *output* of pip or uv does not say."""
-    lines = [line.strip() for line in output.splitlines()]
-    if "The conflict is caused by:" in lines:
-        caused = lines[lines.index("The conflict is caused by:") + 1 :]
-        end = caused.index("") if "" in caused else len(caused)
-        return "; ".join(_in_words(line) for line in caused[:end])
-    because = next((number for number, line in enumerate(lines) if "Because " in line), None)
-    if because is None:
-        return ""
-    text = " ".join(lines[because:]).partition("Because ")[2]
-    return re.split(r",? we can conclude|, hint:", text, maxsplit=1)[0].replace(" depend on ", " need ").replace(
-        " depends on ", " needs "
-    )  # fmt: skip
 
 
 def _texts(wanted: Requirements, *, constraints: bool = False) -> list[str]:
@@ -260,39 +253,49 @@ def _name(text: str) -> str:
     return canonicalize_name(re.split(r"[^\w.-]", text, maxsplit=1)[0])
 
 
-def _in_words(line: str) -> str:
-    """*line* of pip's list of causes."""
-    if line.startswith("The user requested (constraint) "):
-        return f"{line.removeprefix('The user requested (constraint) ')} is to be kept"
-    if line.startswith("The user requested "):
-        return f"{line.removeprefix('The user requested ')} is asked for"
-    return REASON.sub(r"\g<left> needs \g<right>", line)
-
-
 def _applies(marker: Marker | None, environment: Environment, extra_name: str) -> bool:
     return marker is None or marker.evaluate({**environment.markers, "extra": extra_name})
 
 
 def _fits(wanted: Requirement, found: Distribution) -> bool:
     if wanted.url is not None:
-        return bool(found.direct_url) and _text(found).partition(" @ ")[2] == wanted.url
+        return FRAGMENT.sub("", wanted.url) in _origins(found)
     return wanted.specifier.contains(Version(found.version), prereleases=True)
 
 
-def _text(found: Distribution) -> str:
-    """The requirement that installs *found* again, as ``pip freeze`` writes it. Source: PEP 610."""
-    name = found.key
+def _direct(text: str) -> tuple[str, set[str]] | None:
+    """The URL, as one of ``_origins``, and the extras of a requirement without a name. Raises ValueError for a path."""
+    option, value = ("-e ", text.removeprefix(EDITABLE)) if text.startswith(EDITABLE) else ("", text)
+    if not option and not URL.match(value):
+        return None
+    match = EXTRAS.fullmatch(FRAGMENT.sub("", value if option else value.split(maxsplit=1)[0]))
+    if match is None:
+        return None
+    url = match["url"] if URL.match(match["url"]) else Path(match["url"]).as_uri()
+    return f"{option}{url}", set((match["extras"] or "").replace(",", " ").split())
+
+
+def _origins(found: Distribution) -> tuple[str, ...]:
+    """The URLs by which *found* may have been asked for, the most exact first; none of an index. Source: PEP 610."""
     try:
         origin = msgspec.json.decode(found.direct_url or "{}", type=dict[str, object])
     except msgspec.MsgspecError:
         origin = {}
     url, repository, folder = (origin.get(one) for one in ("url", "vcs_info", "dir_info"))
     if not isinstance(url, str):
-        return f"{name}=={found.version}"
+        return ()
+    urls = [url]
     if isinstance(repository, dict):
-        url = f"{repository.get('vcs')}+{url}@{repository.get('commit_id')}"
-    if isinstance(inner := origin.get("subdirectory"), str):
-        url = f"{url}#subdirectory={inner}"
-    if isinstance(folder, dict) and folder.get("editable"):
-        return f"-e {url}"
-    return f"{name} @ {url}"
+        asked, base = repository.get("requested_revision"), f"{repository.get('vcs')}+{url}"
+        urls = [f"{base}@{repository.get('commit_id')}", f"{base}@{asked}" if asked else base]
+    inner = f"#subdirectory={origin['subdirectory']}" if "subdirectory" in origin else ""
+    option = "-e " if isinstance(folder, dict) and folder.get("editable") else ""
+    return tuple(f"{option}{one}{inner}" for one in urls)
+
+
+def _text(found: Distribution) -> str:
+    """The requirement that installs *found* again, as ``pip freeze`` writes it."""
+    origin = next(iter(_origins(found)), None)
+    if origin is None:
+        return f"{found.key}=={found.version}"
+    return origin if origin.startswith("-e ") else f"{found.key} @ {origin}"

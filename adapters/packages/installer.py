@@ -12,9 +12,9 @@ from typing import Literal
 
 import msgspec
 
-from adapters.packages.frozen import TOOL, Environment, conflict
+from adapters.packages.frozen import TOOL, Environment
 from adapters.packages.requirements import Requirements
-from adapters.packages.tools import VARIABLES, Problem, Tool, Way, is_old, next_way, problem_of, refusals
+from adapters.packages.tools import VARIABLES, Problem, Tool, Way, conflict, is_old, next_way, problem_of, refusals
 from adapters.packages.venv import uv
 from adapters.processes.command import SilentCommandError, run_command
 from adapters.processes.query import query
@@ -93,7 +93,10 @@ async def look_at(python: Path, *, does_verify: bool = False) -> Environment:
     if answer.code != 0:
         said = answer.errors.strip().rpartition("\n")[2]
         raise NoInstallerError(f"{python} does not tell its packages ({said}); it must be Python 3.8 or later")
-    return msgspec.json.decode(answer.output, type=Environment)
+    try:
+        return msgspec.json.decode(answer.output, type=Environment)
+    except msgspec.MsgspecError as error:
+        raise NoInstallerError(f"{python} is no Python: it answers {answer.output[:80]!r}") from error
 
 
 class Runs:

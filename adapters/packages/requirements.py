@@ -1,7 +1,7 @@
 """Requirements files: every line, with the files that they include, and what a person must be asked about.
 
-A plug-in's requirements file is written by strangers, and pip obeys its options: ``--index-url`` sends every package of
-the install to another server, ``-e`` and URLs run code from anywhere. Such lines are named with file and line.
+A plug-in's requirements file is written by strangers, and pip obeys its options: ``--index-url`` sends each package to
+another server, ``-e`` and URLs run code from anywhere. Such lines are named with file and line.
 """
 
 from __future__ import annotations
@@ -93,11 +93,7 @@ class Line(msgspec.Struct, frozen=True):
 
 
 class Requirements(msgspec.Struct, frozen=True):
-    """What requirements files say.
-
-    Args:
-        lines: Every line of them, in order.
-    """
+    """What requirements files say: *lines* are every line of them, in order."""
 
     lines: tuple[Line, ...] = ()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Literal, TypeAlias
 
@@ -30,6 +31,8 @@ PROBLEMS: dict[str, Problem] = {
 FETCH = "Could not fetch URL "
 
 MOST_REFUSALS = 20
+
+REASON = re.compile(r"(?P<left>.+) depends on (?P<right>.+)")
 
 LEAST_PIP = (25, 2)
 """The first pip that goes on with a download that broke off."""
@@ -132,6 +135,22 @@ def problem_of(output: str) -> Problem:
     return PROBLEMS.get(rule.name, "other")
 
 
+def conflict(output: str) -> str:
+    """Which requirements contradict each other, in plain words; "" if *output* of pip or uv does not say."""
+    lines = [line.strip() for line in output.splitlines()]
+    if "The conflict is caused by:" in lines:
+        caused = lines[lines.index("The conflict is caused by:") + 1 :]
+        end = caused.index("") if "" in caused else len(caused)
+        return "; ".join(_in_words(line) for line in caused[:end])
+    because = next((number for number, line in enumerate(lines) if "Because " in line), None)
+    if because is None:
+        return ""
+    text = " ".join(lines[because:]).partition("Because ")[2]
+    return re.split(r",? we can conclude|, hint:", text, maxsplit=1)[0].replace(" depend on ", " need ").replace(
+        " depends on ", " needs "
+    )  # fmt: skip
+
+
 def refusals(log: Iterable[str]) -> str:
     """Why pip could not read pages of an index: lines of its log. It prints them only with ``-vv``."""
     found = dict.fromkeys(FETCH + line.partition(FETCH)[2].strip() for line in log if FETCH in line)
@@ -146,3 +165,12 @@ def is_old(version: str) -> bool:
 
 def _words_of(text: str) -> list[str]:
     return ["-e", text.removeprefix("-e ")] if text.startswith("-e ") else [text]
+
+
+def _in_words(line: str) -> str:
+    """*line* of pip's list of causes."""
+    if line.startswith("The user requested (constraint) "):
+        return f"{line.removeprefix('The user requested (constraint) ')} is to be kept"
+    if line.startswith("The user requested "):
+        return f"{line.removeprefix('The user requested ')} is asked for"
+    return REASON.sub(r"\g<left> needs \g<right>", line)

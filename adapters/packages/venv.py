@@ -101,6 +101,12 @@ async def make_venv(
         LostPackagesError: A person must decide. The remedy has the question.
         subprocess.CalledProcessError, OSError: It failed.
     """
+    if os.pathsep in str(folder):
+        raise VenvError(
+            f"{name} cannot be made in {folder}: {os.pathsep!r} divides the paths of PATH; choose another path"
+        )
+    if folder.is_file():
+        raise VenvError(f"{name} cannot be made: {folder} is a file; choose another path, or move it away")
     making = _Making(name, VenvFolder(folder), python, answer)
     if (made := await making.made()) is None:
         logs.mkdir(parents=True, exist_ok=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 import anyio
 
 from adapters.processes.command import run_command
+from adapters.processes.running import file_name
 
 HELD_FOR = 5.0
 """Seconds after which a server counts as held by another launcher, whose log it writes."""
@@ -17,11 +18,13 @@ async def end_orphan(name: str, logs: Path) -> None:
 
     Args:
         name: As of ``Launcher.server``.
-        logs: The folder of the launcher for the output of commands.
+        logs: The folder for the output of servers.
     """
 
     async def is_done() -> bool:
         return True  # nothing is started in its place
 
+    if not (logs / f"{file_name(name)}.running").exists():
+        return
     with anyio.move_on_after(HELD_FOR):
-        await run_command(name, [name], cwd=logs, logs=logs, orphans="end", files=f"server-{name}", is_done=is_done)
+        await run_command(name, [name], cwd=logs, logs=logs, orphans="end", is_done=is_done)

@@ -30,7 +30,7 @@ LINES_OF_AN_ERROR = 3
 """Lines from the end in which an error that ended a program stands."""
 
 CODES = {
-    0: "ended by itself, with exit code 0",
+    0: "ended by itself, with exit code 0 (one that goes on in the background cannot be held)",
     0xC000_0005: "crashed: it used memory that is not its own (exit code 3221225477, an access violation)",
 }
 SIGNALS = {

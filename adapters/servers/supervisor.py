@@ -162,7 +162,12 @@ class Supervisor(Server):
         if hook is None or module in self._refreshed:
             return False
         self._refreshed.add(module)
-        return await hook(module)
+        try:
+            return await hook(module)
+        except Exception as error:  # a person is asked, as if there was no hook
+            text = "%s needs the Python module %s, and on_missing_module failed: %s: %s"
+            log.warning(text, self.name, module, type(error).__name__, error)
+            return False
 
 
 def _gone(settings: Settings, ended: Ended, verdict: Ask, words: str) -> ServerGoneError:

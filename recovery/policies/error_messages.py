@@ -67,6 +67,9 @@ PROCESSES = _rules(
     ("git-server", T, r"requested url returned error: (408|429|5[0-9]{2})", "the server is ill or busy"),
     ("git-lfs", P, r"git-lfs: (command )?not found|git: 'lfs' is not a git command",
      "its large files need git-lfs, which is not installed or not on PATH"),
+    ("git-damaged", P, r"index file (smaller than expected|corrupt)|bad index file sha1|(loose|packed) object .{0,300} "
+     r"is corrupt|object file .{0,300} is empty|bad signature 0x",
+     "the repository is damaged: clone it again; if it is the index alone, remove .git/index and run git reset"),
     ("git-protocol", P, r"transport '[^'\n]{1,40}' not allowed",
      "git is led to a protocol that it may not speak: look for url.*.insteadOf in its settings"),
     ("git-broken-off", T, r"rpc failed; |early eof|invalid index-pack output|remote end hung up|operation too slow|"

@@ -11,7 +11,7 @@ from adapters.launcher.kinds.command import REFERENCE
 from adapters.launcher.kinds.held_servers import Servers
 from adapters.launcher.kinds.operation import Operation, Place, Problem
 from adapters.launcher.launcher import Launcher
-from adapters.launcher.limits import wrong_reference, wrong_url
+from adapters.launcher.limits import wrong_package, wrong_reference, wrong_url
 from adapters.launcher.packages import PROTECTED
 from adapters.packages.requirements import InvalidRequirementsError, requirement_lines
 from recovery.redact import redact
@@ -53,9 +53,9 @@ class Packages(Operation, frozen=True, kw_only=True, tag="packages"):
         """What names no package and no index."""
         if not self.requirements and not self.files:
             yield "requirements", "names no package: give requirements, or files"
-        for field in ("requirements", "protect"):
+        for field, wrong in (("requirements", _wrong_requirement), ("protect", wrong_package)):
             for number, text in enumerate(getattr(self, field)):
-                if (reason := _wrong_requirement(text)) is not None:
+                if (reason := wrong(text)) is not None:
                     yield f"{field}[{number}]", reason
         for number, index in enumerate(self.indexes):
             if (reason := _wrong_index(index)) is not None:

@@ -13,12 +13,15 @@ from adapters.launcher.kinds.command import REFERENCE, wrong_variables, wrong_wo
 from adapters.launcher.kinds.held_servers import PLACE, Servers
 from adapters.launcher.kinds.operation import Execute, Operation, Place, Problem
 from adapters.launcher.launcher import Launcher
+from adapters.launcher.step_functions import GIVEN
 from adapters.launcher.steps import Steps as Group
 from adapters.launcher.variables import value_of
 from adapters.processes.command import run_command
 
 Commands: TypeAlias = dict[str, Any]
 """The steps by their names, as they are journalled."""
+ARGUMENT = "commands"
+"""The argument of their functions."""
 
 
 class CommandWithUndo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -85,6 +88,8 @@ class Steps(Operation, frozen=True, kw_only=True, tag="steps"):
         for number, step in enumerate(self.steps):
             if step.name in names[:number]:
                 yield f"steps[{number}].name", f"{step.name!r} is steps[{names.index(step.name)}] already"
+            if step.name in (*GIVEN, ARGUMENT):
+                yield f"steps[{number}].name", f"{step.name!r} means something else here: give another name"
             yield from wrong_words(f"steps[{number}].run", step.run)
             if step.undo:
                 yield from wrong_words(f"steps[{number}].undo", step.undo)

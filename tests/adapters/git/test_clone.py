@@ -10,6 +10,7 @@ from typing import Any
 import anyio
 import pytest
 
+from adapters.git.commands import GitMissingError
 from adapters.git.failures import RefMissingError, RepositoryMissingError
 from adapters.launcher.arguments import InvalidRequestError
 from adapters.launcher.launcher import Launcher
@@ -311,6 +312,17 @@ async def test_no_hook_runs_and_no_variable_leads_to_another_repository(
     await make_launcher().clone(str(served.folder / "plugin"), "x", "v1")
     monkeypatch.undo()
     assert not {one.name for one in tmp_path.iterdir()} & {"ran", "elsewhere", "index"}
+
+
+async def test_a_git_that_takes_no_settings_from_the_environment_is_refused(
+    served: Served, tmp_path: Path, make_launcher: MakeLauncher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = tmp_path / "git"
+    old.write_text("#!/bin/sh\necho git version 2.25.1\n")
+    old.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    with pytest.raises(GitMissingError, match=r"git is version 2\.25, and 2\.31 or newer is needed: update git"):
+        await make_launcher().clone(str(served.folder / "plugin"), "x")
 
 
 async def test_pointers_of_large_files_are_warned_of(

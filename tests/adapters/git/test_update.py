@@ -180,6 +180,25 @@ async def test_a_file_that_git_does_not_show_is_asked_about_and_put_aside(upstre
     assert git(upstream.here, "show", f"stash@{{0}}{'^3' if how == 'ignored' else ''}:{path.name}") == "mine"
 
 
+async def test_a_repository_of_a_person_in_the_way_is_never_removed(upstream: Upstream) -> None:
+    shutil.copytree(upstream.server, inner := upstream.here / "new.txt")
+    for choice in ("stash", "reset"):
+        with pytest.raises(RepositoryError, match=r"the repository .*new\.txt is in the way; move it away"):
+            await to(upstream, "main", on_local_changes=choice)
+    assert git(inner, "rev-parse", "HEAD") == upstream.second
+
+
+async def test_a_file_whose_name_is_redacted_and_one_that_is_to_be_added_are_put_aside(upstream: Upstream) -> None:
+    path = upstream.server / "token=abcdefgh12345.txt"
+    path.write_text("two")
+    new = commit(upstream.server, "third")
+    mine, added = upstream.here / path.name, edit(upstream, "added")
+    mine.write_text("mine")
+    git(upstream.here, "add", "--intent-to-add", added.name)
+    await to(upstream, "main", on_local_changes="stash")
+    assert (upstream.at(), mine.read_text(), added.read_text()) == (("main", new), "two", "mine")
+
+
 async def test_an_answer_drops_no_file_that_the_question_did_not_name(upstream: Upstream) -> None:
     edit(upstream)
     new = edit(upstream, "new")
@@ -350,7 +369,7 @@ async def test_each_repository_that_cannot_be_updated_gets_one_clear_sentence(up
 async def test_a_repository_of_another_user_is_named_with_the_cure(upstream: Upstream) -> None:
     for one in (upstream.here, *upstream.here.iterdir()):
         os.chown(one, 12345, 12345)
-    with pytest.raises(RepositoryError, match=r"belongs to another user.*--add safe.directory '/"):
+    with pytest.raises(RepositoryError, match=r"belongs to another user.*--add safe.directory /"):
         await to(upstream, "main")
 
 

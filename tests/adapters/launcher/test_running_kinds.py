@@ -128,6 +128,27 @@ def test_a_server_that_the_plan_has_no_more_is_ended_by_the_next_launch(tmp_path
     assert not is_living(pid)
 
 
+CONNECTS = """
+import os, socket, time
+socket.create_connection(("127.0.0.1", int(open("starts").read().split()[-1])))
+open("reached", "w").close()
+os.path.exists("go") or time.sleep(40)
+"""
+
+
+def test_what_a_stopped_launch_left_waits_again_for_the_server_that_it_needs(tmp_path: Path, models: Path) -> None:
+    slow = small_server(models, before="number == 1 or time.sleep(0.5)")
+    server = operation(name="server", kind="server", run=slow, ready=READY, hold=False)
+    uses = command("uses", sys.executable, "-S", "-c", CONNECTS, needs=["server"], retry=NEVER)
+    plan = write_plan(tmp_path, server, uses)
+    with running("run", plan) as process:
+        eventually((models / "reached").exists)
+        stopped(process, signal.SIGTERM)
+    (models / "go").touch()
+    ended = recovery("run", plan, "--json")
+    assert (ended.code, set(ended.outcomes.values())) == (0, {"done"})
+
+
 def test_what_needs_a_server_that_has_gone_is_skipped(tmp_path: Path, models: Path) -> None:
     (models / "status").write_text("503")  # it is never ready
     crashes = operation(name="server", kind="server", run=small_server(models, crashes=9), ready=READY, max_restarts=0)

@@ -15,9 +15,10 @@ import anyio
 import pytest
 
 from adapters.launcher import Launcher, PortTakenError, RestartPolicy, Server, ServerGoneError
+from adapters.launcher.checkpoint_words import note_words, saved_note
 from adapters.memory import MemoryStore
 from events.errors import CallRejectedError
-from events.operation_events import GaveUp, OperationCancelled, OperationSucceeded
+from events.operation_events import CheckpointSaved, GaveUp, OperationCancelled, OperationSucceeded
 from events.question_events import QuestionAsked
 from recovery import presets
 from recovery.serialization.secret import Secret
@@ -141,13 +142,15 @@ async def test_work_that_is_done_gives_the_restarts_back(tmp_path: Path) -> None
 
 
 @on_asyncio
-async def test_a_missing_module_is_named_and_no_restart_is_tried(tmp_path: Path) -> None:
+async def test_a_missing_module_is_named_and_no_restart_is_tried(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     argv = small_server(tmp_path, before="os.path.exists('installed') or __import__('torchsde')")
     installed: list[str] = []
 
     async def install(module: str) -> bool:
         installed.append(module)
-        return len(installed) > 1  # the first time it does not help
+        raise OSError("pip cannot be started")
 
     async with launcher_at(tmp_path) as launcher:
         asked = events_of(launcher.service, QuestionAsked)
@@ -161,6 +164,7 @@ async def test_a_missing_module_is_named_and_no_restart_is_tried(tmp_path: Path)
             group.start_soon(repair)
             async with launcher.server(argv, READY, name="small", on_missing_module=install) as server:
                 assert (server.starts, installed) == (2, ["torchsde"])
+    assert "on_missing_module failed: OSError: pip cannot be started" in caplog.text
     assert isinstance(asked[0], QuestionAsked)
     assert "small needs the Python module torchsde, which is not installed" in asked[0].text
 
@@ -252,7 +256,9 @@ async def test_a_server_is_ready_once_it_says_so_and_not_when_its_port_is_bound(
 @on_asyncio
 async def test_a_busy_server_and_one_that_refuses_are_told_and_not_ended(tmp_path: Path) -> None:
     argv = small_server(tmp_path, code="server.close(); time.sleep(0.2); server = again()", before=AGAIN)
-    async with launcher_at(tmp_path) as launcher, launcher.server(argv, READY, **OFTEN) as server:
+    launcher = launcher_at(tmp_path)
+    saved = events_of(launcher.service, CheckpointSaved)
+    async with launcher, launcher.server(argv, READY, **OFTEN) as server:
         (tmp_path / "status").write_text("503")
         await until(lambda: server.state == "busy")
         (tmp_path / "status").unlink()
@@ -262,6 +268,10 @@ async def test_a_busy_server_and_one_that_refuses_are_told_and_not_ended(tmp_pat
             await until(lambda: server.state == "refused")
         await until(lambda: server.state == "ready")
         assert server.starts == 1
+        words = [note_words(saved_note(one.data)) for one in saved if isinstance(one, CheckpointSaved)]
+        assert words == [
+            f"{one} at {server.url}" for one in ("ready", "busy", "ready", "takes no connections", "ready")
+        ]
 
 
 AGAIN = """
@@ -390,11 +400,13 @@ async def test_a_server_that_is_cancelled_by_its_id_ends_the_block(tmp_path: Pat
         ({"port": 70000}, 'port must be "auto" or 1 to 65535'),
         ({"argv": []}, "needs a program"),
         ({"cwd": "../x"}, "outside"),
+        ({"cwd": "file"}, "true cannot run in file, which is no folder"),
         ({"on_stuck": "kill"}, "on_stuck must be one of"),
         ({"ready_timeout": 0}, "ready_timeout must be greater than 0"),
     ],
 )
 async def test_a_server_that_cannot_be_started_is_refused(options: dict[str, Any], said: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
     wanted = {"argv": ["true", "{port}"], "ready": READY, **options}
     with pytest.raises(ValueError, match=said):
         async with launcher_at(tmp_path).server(**wanted):

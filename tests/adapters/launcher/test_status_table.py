@@ -46,6 +46,11 @@ def drawn(
     return console.export_text()
 
 
+def test_a_server_that_runs_says_where_it_is():
+    server = call(state="running", operation="server", name="app", note="ready at http://127.0.0.1:8188")
+    assert "ready at http://127.0.0.1:8188" in drawn(server)
+
+
 def test_a_call_that_asks_says_how_it_is_answered():
     shown = drawn(call(state="waiting", waits_for="a person to say retry or give up"))
     for said in (

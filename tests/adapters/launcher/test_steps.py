@@ -373,6 +373,22 @@ async def test_arguments_that_do_not_fit_are_refused_before_anything_begins(
     assert not store.rows
 
 
+async def test_a_run_has_a_name_that_the_journal_gives_back(store: MemoryStore, site: Site, tmp_path: Path) -> None:
+    update = site.declare(Launcher(Recovery(store=store), tmp_path))
+    with pytest.raises(InvalidRequestError, match="a run of 'update' needs a name, as text, not 5"):
+        await update.run(5, ref="v1")  # type: ignore[arg-type]  # what is tested
+
+
+async def test_a_coroutine_that_a_plain_function_returns_runs(store: MemoryStore, site: Site, tmp_path: Path) -> None:
+    async with process(store, tmp_path) as (launcher, _):
+        update = launcher.steps("update")
+        update.step(name="one", undo=lambda: site.does("undo one"))(lambda: site.does("one"))
+        update.step(name="two")(refuse)
+        with pytest.raises(StepsUndoneError, match="undone: one"):
+            await update.run("x")
+    assert site.log == ["one", "undo one"]
+
+
 def test_steps_that_cannot_be_declared_are_refused(store: MemoryStore, tmp_path: Path) -> None:
     launcher = Launcher(Recovery(store=store), tmp_path)
     update: Steps = launcher.steps("update")
@@ -383,6 +399,14 @@ def test_steps_that_cannot_be_declared_are_refused(store: MemoryStore, tmp_path:
         update.step(positional)
     with pytest.raises(TypeError, match="undo= of step 'needs' must be a function, not 5"):
         update.step(undo=5)(needs)  # type: ignore[arg-type]  # what is tested
+    with pytest.raises(TypeError, match="undo= of step 'needs' is a generator, which would not run"):
+        update.step(undo=lambda: (yield))(needs)
+    with pytest.raises(TypeError, match="which does not tell its parameters: wrap it in a function"):
+        update.step(dict)
+    with pytest.raises(TypeError, match="the name of a step must be a text, not 5"):
+        update.step(name=5)(needs)  # type: ignore[call-overload]  # what is tested
+    with pytest.raises(ValueError, match="no step can be called 'result', which an undo gets"):
+        update.step(name="result")(needs)
     with pytest.raises(ValueError, match="has steps 'update' already"):
         launcher.steps("update")
     with pytest.raises(ValueError, match="on_crash"):

@@ -17,7 +17,6 @@ from adapters.packages.frozen import (
     breakage,
     broken,
     changes,
-    conflict,
     constraints,
     freeze,
     kept,
@@ -25,6 +24,7 @@ from adapters.packages.frozen import (
     restoration,
 )
 from adapters.packages.requirements import Line, Requirements, requirement_lines
+from adapters.packages.tools import conflict
 
 NAMES = st.sampled_from(["alib", "bapp", "capp", "torch"])
 PACKAGES = st.dictionaries(
@@ -107,6 +107,11 @@ def package(name: str, version: str, *requires: str, lacks: str = "", direct_url
 
 ALIB = package("alib", "1.0")
 URL = "https://x.example/alib.whl"
+FROM_GIT = package(
+    "alib",
+    "1.0",
+    direct_url='{"url": "https://x/y", "vcs_info": {"vcs": "git", "commit_id": "abc", "requested_revision": "main"}}',
+)
 
 
 @pytest.mark.parametrize(
@@ -126,6 +131,11 @@ URL = "https://x.example/alib.whl"
         ("bapp", [package("bapp", "1.0", "bapp[more]", "alib; extra == 'more'"), ALIB], True),
         (f"alib @ {URL}", [ALIB], False),
         (f"alib @ {URL}", [package("alib", "1.0", direct_url=f'{{"url": "{URL}"}}')], True),
+        (f"alib @ {URL}#sha256=aa", [package("alib", "1.0", direct_url=f'{{"url": "{URL}"}}')], True),
+        ("alib @ git+https://x/y@main", [FROM_GIT], True),
+        ("alib @ git+https://x/y@abc", [FROM_GIT], True),
+        ("alib @ git+https://x/y@other", [FROM_GIT], False),
+        ("alib @ git+https://x/y", [FROM_GIT], False),
     ],
 )
 def test_requirements_are_met_by_all_that_they_need(wanted: str, packages: list[Distribution], is_met: bool):
@@ -138,12 +148,19 @@ def test_requirements_are_met_by_all_that_they_need(wanted: str, packages: list[
         (Line("--require-hashes", "r.txt", 1), True),
         (Line("alib==1.0 --hash=sha256:aa", "r.txt", 1), True),
         (Line("--editable ./alib", "r.txt", 1), False),
+        (Line("--editable /srv/a b[more]", "r.txt", 1), True),
+        (Line("--editable file:///srv/a%20b", "r.txt", 1), True),
+        (Line("--editable /srv/other", "r.txt", 1), False),
+        (Line("git+https://x/y@main#egg=clib", "r.txt", 1), True),
+        (Line("git+https://x/z", "r.txt", 1), False),
         (Line("alib<1", "r.txt", 1, is_constraint=True), False),
         (Line("other<1", "r.txt", 1, is_constraint=True), True),
     ],
 )
 def test_what_is_not_certain_is_not_met(line: Line, is_met: bool):
-    assert are_met(Requirements((line,)), environment(ALIB)) == is_met
+    editable = package("blib", "1", direct_url='{"url": "file:///srv/a%20b", "dir_info": {"editable": true}}')
+    from_git = package("clib", "1", direct_url=FROM_GIT.direct_url)
+    assert are_met(Requirements((line,)), environment(ALIB, editable, from_git)) == is_met
 
 
 @pytest.mark.parametrize(

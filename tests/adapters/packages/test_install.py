@@ -208,7 +208,12 @@ async def test_an_index_with_a_password_is_a_secret(
         ([5], {}, "a requirement is a text or the path of a file, not 5"),
         ("--index-url=x", {}, "'--index-url=x' is no requirement"),
         ("a @ https://me:secret@x.example/a.whl", {}, "holds a password"),
+        ("a @ https://x.example/a.whl?token=geheim1234", {}, "holds a password"),
+        ("a @ http://[", {}, "is no URL"),
         ("alib", {"tool": "conda"}, "tool must be"),
+        ("alib", {"protect": "torch>=2"}, "'torch>=2' is no name of a package: give the name alone, without a version"),
+        ("alib", {"indexes": ["http://"]}, "the index 'http://' names no server"),
+        ("alib", {"indexes": ["https://x.example/simple?token=geheim1234"]}, "holds a password"),
         ("alib", {"indexes": ["ftp://x"]}, "an index is an http, https or file URL, not 'ftp://x'"),
     ],
 )
@@ -228,6 +233,8 @@ async def test_an_environment_that_is_missing_or_has_no_installer_is_named(env: 
     (env / "bin" / "python").chmod(0o755)
     with pytest.raises(NoInstallerError, match="does not tell its packages"):
         await launcher.packages("env", "alib")
+    with pytest.raises(NoInstallerError, match="/bin/true is no Python: it answers ''"):
+        await launcher.packages("/bin/true", "alib")
 
 
 async def test_variables_of_the_user_break_no_build(

@@ -306,3 +306,11 @@ async def test_the_brick_refuses_the_root_and_what_is_outside(tmp_path: Path) ->
     for path in (".", "../env", os.fspath(tmp_path)):
         with pytest.raises(InvalidRequestError):
             await launcher.venv(path)
+
+
+async def test_a_path_that_no_environment_can_have_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for path, said in (("file", r"file is a file; choose another path"), ("a:b", "divides the paths of PATH")):
+        with pytest.raises(VenvError, match=said):
+            await make_venv("env", tmp_path / path, quick(tmp_path), logs=tmp_path / "logs", files="env")
+    assert not (tmp_path / "a:b").exists()

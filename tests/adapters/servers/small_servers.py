@@ -26,7 +26,10 @@ server.bind(("127.0.0.1", int(port)))
 server.listen()
 while True:
     client = server.accept()[0]
-    path = client.recv(65536).split()[1].decode()
+    words = client.recv(65536).split()
+    if not words:
+        continue
+    path = words[1].decode()
     with open("asked", "a") as file:
         print(path, file=file)
     status = open("status").read() if os.path.exists("status") else "200"
