@@ -23,7 +23,7 @@ from adapters.downloads.refusals import AccessError
 from adapters.git.addresses import given_to_git, shown
 from adapters.git.attempts import Failure, Step, Way, deepenings, next_way, step_of, valid
 from adapters.git.commands import alone_in, ask, files_of, output_of, run, said
-from adapters.git.existing import (
+from adapters.git.destination import (
     FULL_SHA,
     PART_OF_SHA,
     OccupiedError,

@@ -23,10 +23,10 @@ import msgspec
 from adapters.git.calls import Calls
 from adapters.git.changes import Status, in_the_way, shown
 from adapters.git.commands import alone_in, ask, output_of, said
-from adapters.git.existing import Repository
+from adapters.git.destination import Repository
+from adapters.git.interrupted_checkout import Note, Notes, changed_since, in_the_way_of, repository_at
 from adapters.git.locks import free_locks
 from adapters.git.repository import RepositoryError, parts_of, status_at, url_of
-from adapters.git.unfinished import Note, Notes, changed_since, in_the_way_of, repository_at
 from adapters.git.versions import Version, Versions
 from events.errors import NeedsPerson
 from events.evidence import Remedy

@@ -11,7 +11,7 @@ from adapters.git.addresses import shown
 from adapters.git.calls import Calls
 from adapters.git.changes import advertised, patterns_of
 from adapters.git.commands import ask, output_of, said
-from adapters.git.existing import FULL_SHA, PART_OF_SHA
+from adapters.git.destination import FULL_SHA, PART_OF_SHA
 from adapters.git.failures import lacks_ref
 from adapters.git.repository import Parts, RepositoryError, remote_of
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 
+from adapters.packages.begun_install import FOLDER, Note, NoteFile, turn
 from adapters.packages.frozen import (
     Environment,
     Restoration,
@@ -27,8 +28,7 @@ from adapters.packages.frozen import (
     missing,
     restoration,
 )
-from adapters.packages.notes import FOLDER, Note, NoteFile, turn
-from adapters.packages.runs import NoInstallerError, Request, Runs, check, look_at
+from adapters.packages.installer import NoInstallerError, Request, Runs, check, look_at
 from adapters.packages.tools import Tool, Way, problem_of
 from adapters.processes.command import run_command
 from events.errors import Permanent

@@ -183,7 +183,7 @@ def _gone(settings: Settings, ended: Ended, verdict: Ask, words: str) -> ServerG
         most, within = settings.restarts.max_restarts, settings.restarts.within
         used = f"has used up its {counted(most, 'restart')} within {within:g} s" if most else "has no restarts"
         problem, cure = f"{name} {words}, and {used}", "Answer yes to start it again"
-    problem = f"{problem}{_said(ended)}\n  (all output: {settings.logs / file_name(name)}.log)"
+    problem = f"{problem}; all output is in {settings.logs / file_name(name)}.log{_said(ended)}"
     return ServerGoneError(problem, remedy=Remedy(f"{cure}. {problem}", question=restart_question(name)))
 
 

@@ -17,7 +17,7 @@ import pytest
 
 from adapters.git.clone import MARK, CloneWish, staging_of
 from adapters.git.commands import UnusablePlaceError
-from adapters.git.existing import OccupiedError
+from adapters.git.destination import OccupiedError
 from events.errors import Retryable
 from recovery import RetryPolicy
 from tests.adapters.git.conftest import MakeLauncher, Served

@@ -13,7 +13,7 @@ import pytest
 
 from adapters.git.calls import Calls
 from adapters.git.commands import alone_in
-from adapters.git.existing import Repository
+from adapters.git.destination import Repository
 from adapters.git.failures import RepositoryMissingError
 from adapters.git.repository import RepositoryError
 from adapters.git.update import Answered, ChangesError, UpdateWish, update

@@ -15,7 +15,7 @@ import anyio
 import pytest
 
 from adapters.launcher import Launcher, PortTakenError, RestartPolicy, Server, ServerGoneError
-from adapters.launcher.notes import note_words, saved_note
+from adapters.launcher.checkpoint_words import note_words, saved_note
 from adapters.memory import MemoryStore
 from adapters.servers.ports import free_port
 from events.errors import CallRejectedError
@@ -104,7 +104,8 @@ async def test_a_crash_loop_asks_with_the_last_lines_and_a_yes_begins_the_budget
             assert server.starts == 3
     assert isinstance(asked[0], QuestionAsked)
     assert "small failed with exit code 1, and has used up its 1 restart within 600 s" in asked[0].text
-    assert "\n  it fell over, 2\n" in asked[0].text
+    assert asked[0].text.endswith("/.recovery/logs/servers/small.log; it printed last:\n  it fell over, 2")
+    assert (tmp_path / ".recovery/logs/servers/small.log").exists()
 
 
 @on_asyncio
