@@ -28,6 +28,7 @@ from adapters.git.destination import (
     PART_OF_SHA,
     OccupiedError,
     Repository,
+    check_not_in_use,
     complete_checkout,
     existing,
     found_at,
@@ -194,6 +195,8 @@ class _Clone:
         """
         if not self._staging.exists():
             return False
+        # A launcher of another root may work there: it has another log folder, and so another lock.
+        await anyio.to_thread.run_sync(check_not_in_use, self._staging, self._wish.to)
         is_ours = (self._staging / ".git").is_dir() and (
             await said(["config", "--get", MARK], cwd=self._staging) == self._wish.mark
         )

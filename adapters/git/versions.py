@@ -99,7 +99,7 @@ class Versions:
 
     async def made_since_checkout(self, head: str, wanted: str) -> tuple[str, ...]:
         """Commits of the detached HEAD *head* that were made here, and that neither a ref nor *wanted* leads to."""
-        log = await said([*LOG, "--walk-reflogs", "--format=%H %gs", f"-{MOST_COMMITS}", "HEAD"], cwd=self._place)
+        log = await said([*LOG, "--walk-reflogs", "--format=%H %gs", "HEAD"], cwd=self._place)
         entries = [line.partition(" ") for line in (log or "").splitlines()]
         got = [f"^{commit}" for commit, _, action in entries if action.startswith(("checkout:", "clone:"))]
         if not head or not got:

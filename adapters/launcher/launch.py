@@ -103,6 +103,7 @@ class Launch:
             breaker=plan.breaker,
             classifier=plan.rules,
         )
+        self._launcher.answer_timeout = plan.waits.answer
         self._executes = {step.name: step.declare(self._launcher) for step in plan.steps}
         self.on_stop = self._launcher.on_stop
         """Called when a signal has stopped the launch, before what runs is cancelled."""

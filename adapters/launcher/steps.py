@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import Any, TypeVar, overload
 
 import anyio.to_thread
@@ -61,6 +61,7 @@ class Steps:
         self._asked_again = asked_again
         self._call = call
         self._steps: dict[str, StepFunctions] = {}
+        self._make: Callable[[dict[str, Any]], Iterable[StepFunctions]] | None = None
         self._is_complete = False
 
     @overload
@@ -121,6 +122,13 @@ class Steps:
 
         return add if function is None else add(function)
 
+    def made_by(self, make: Callable[[dict[str, Any]], Iterable[StepFunctions]]) -> None:
+        """Let *make* make the steps of each run from its arguments, in the place of ``step``."""
+        self._make = make
+
+    def _steps_of(self, arguments: dict[str, Any]) -> dict[str, StepFunctions]:
+        return self._steps if self._make is None else {one.name: one for one in self._make(arguments)}
+
     async def run(self, name: str, /, **arguments: Any) -> dict[str, Any]:
         """Run the steps in their order; what each returned, by its name.
 
@@ -140,7 +148,7 @@ class Steps:
         if not isinstance(name, str) or not name:
             raise InvalidRequestError(f"a run of {self.name!r} needs a name, as text, not {name!r}")
         what = f"{self.name} {name}"
-        check_arguments(what, self._steps, arguments)
+        check_arguments(what, self._steps_of(arguments), arguments)
         self._is_complete = True
         await self._finish_left(name, arguments)
         await note(f"{self.name} {name}")
@@ -175,17 +183,17 @@ class Steps:
 
     async def body(self, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
         """The recoverable call: go on with the run of that *name*."""
-        what = f"{self.name} {name}"
+        what, steps = f"{self.name} {name}", self._steps_of(arguments)
         if (saved := saved_record()) is not None:
             needed = f"the steps {', '.join(saved.steps)} of {self.name!r} are not all registered"
-            await self._asked_again.until(lambda: self._is_known(saved.steps), what, needed)
+            await self._asked_again.until(lambda: self._is_known(saved.steps, steps), what, needed)
 
         async def recovered(kind: str, label: str, work: Callable[[], Awaitable[Any]]) -> Any:
             labels.add(label)
             return await self._call(kind, name, f"{what}: {label}", work)
 
-        labels, calls, key = {*self._steps}, self._service.calls, context.key()
-        run = StepRun(what, self._steps, arguments, self._service, recovered, lambda: calls.joining(key) > 0)
+        labels, calls, key = {*steps}, self._service.calls, context.key()
+        run = StepRun(what, steps, arguments, self._service, recovered, lambda: calls.joining(key) > 0)
         try:
             return await run.run(self._on_crash)
         finally:
@@ -199,13 +207,16 @@ class Steps:
             if left.idempotency_key in keys and left.operation.startswith((f"step {self.name}", f"undo {self.name}")):
                 self._service.calls.cancel(left.call)
 
-    def _is_known(self, steps: tuple[str, ...]) -> bool:
-        """Whether the program has said all that it says of the steps: it has *steps*, has run them, or has ended."""
-        return {*steps} <= self._steps.keys() or self._is_complete or self._asked_again.has_ended
+    def _is_known(self, begun: tuple[str, ...], steps: Collection[str]) -> bool:
+        """Whether the program has said all that it says of the *steps*: it has those *begun* with, or runs, or ends."""
+        return {*begun} <= {*steps} or self._is_complete or self._asked_again.has_ended
 
 
 class StepsBrick(Bricks):
     """Steps."""
+
+    answer_timeout: float = ANSWER_TIMEOUT
+    """Seconds that the runs of steps wait for an answer, of those that are declared from now on; 0 does not wait."""
 
     def steps(self, name: str, *, on_crash: OnCrash = "finish") -> Steps:
         """A list of steps that have their effect all together, or are undone. Declare it before ``resume``.
@@ -237,10 +248,13 @@ class StepsBrick(Bricks):
         made = Steps(name, on_crash, self.service, self._asked_again, call)
         for kind in ("step", "undo"):
             self._recoverable(f"{kind} {name}", _work, _label, resumable=False)
-        asks = Strategy(wait_for=(self.service.calls.question_of,), wait_timeout=ANSWER_TIMEOUT)
+        waits = {}
+        if self.answer_timeout:
+            asks = (self.service.calls.question_of,)
+            waits[Category.AUTH] = Strategy(wait_for=asks, wait_timeout=self.answer_timeout)
         self._functions[f"steps {name}", ""] = self.service.recoverable(
             f"steps {name}",
-            policy=RetryPolicy(max_retries=MOST_DEATHS, per_category={Category.AUTH: asks}),
+            policy=RetryPolicy(max_retries=MOST_DEATHS, per_category=waits),
             breaker=None,
             idempotency_key=lambda run, _arguments: f"{name} {run}",
             resumable=True,

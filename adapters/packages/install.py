@@ -94,7 +94,8 @@ class _Install:
         self._runs = Runs(request, folder)
 
     async def run(self) -> Installed:
-        note, wanted = await self._heal(), self._request.requirements
+        was_interrupted, wanted = self._file.path.exists(), self._request.requirements
+        note = await self._heal()
         before = await self._runs.look(does_verify=True)
         if note is None:
             if are_met(wanted, before):
@@ -111,7 +112,7 @@ class _Install:
             note = self._file.write(msgspec.structs.replace(note, checked=checked))
         try:
             if not are_met(wanted, before):  # a killed run may have come so far
-                tool = await self._runs.upgrade(tool)
+                tool = await self._runs.upgrade(tool, was_interrupted=was_interrupted)
                 await self._install(tool, note)
             now = await self._runs.look(does_verify=True)
             if lost := tuple(one.text for name, one in note.frozen.items() if name not in freeze(now)):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -13,15 +13,13 @@ from adapters.launcher.kinds.command import REFERENCE, wrong_variables, wrong_wo
 from adapters.launcher.kinds.held_servers import PLACE, Servers
 from adapters.launcher.kinds.operation import Execute, Operation, Place, Problem
 from adapters.launcher.launcher import Launcher
-from adapters.launcher.step_functions import GIVEN
+from adapters.launcher.step_functions import GIVEN, StepFunctions
 from adapters.launcher.steps import Steps as Group
 from adapters.launcher.variables import value_of
 from adapters.processes.command import run_command
 
-Commands: TypeAlias = dict[str, Any]
-"""The steps by their names, as they are journalled."""
-ARGUMENT = "commands"
-"""The argument of their functions."""
+ARGUMENTS = ("commands", "cwd")
+"""The arguments of a run, which are journalled: its steps, and their folder."""
 
 
 class CommandWithUndo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -41,6 +39,9 @@ class CommandWithUndo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     creates: str | None = None
 
 
+Commands: TypeAlias = tuple[CommandWithUndo, ...]
+
+
 class Steps(Operation, frozen=True, kw_only=True, tag="steps"):
     """``kind = "steps"``: commands that have their effect all together, or are undone, the last one first.
 
@@ -53,7 +54,7 @@ class Steps(Operation, frozen=True, kw_only=True, tag="steps"):
         env: As that of a command, without the addresses of servers.
     """
 
-    steps: Annotated[tuple[CommandWithUndo, ...], msgspec.Meta(min_length=1)]
+    steps: Annotated[Commands, msgspec.Meta(min_length=1)]
     on_crash: Literal["finish", "undo"] = "finish"
     cwd: str = "."
     env: dict[str, str] = msgspec.field(default_factory=dict)
@@ -88,7 +89,7 @@ class Steps(Operation, frozen=True, kw_only=True, tag="steps"):
         for number, step in enumerate(self.steps):
             if step.name in names[:number]:
                 yield f"steps[{number}].name", f"{step.name!r} is steps[{names.index(step.name)}] already"
-            if step.name in (*GIVEN, ARGUMENT):
+            if step.name in (*GIVEN, *ARGUMENTS):
                 yield f"steps[{number}].name", f"{step.name!r} means something else here: give another name"
             yield from wrong_words(f"steps[{number}].run", step.run)
             if step.undo:
@@ -99,47 +100,44 @@ class Steps(Operation, frozen=True, kw_only=True, tag="steps"):
                 yield f"env.{name}", 'names a server, whose address steps do not get; use kind = "command" for that'
 
     def declare(self, launcher: Launcher) -> Execute:
-        """Declare the functions of the steps: a run that was left is finished, or undone, with them."""
+        """Declare the steps: each run has those that it began with."""
         group = launcher.steps(self.name, on_crash=self.on_crash)
-        for step in self.steps:
-            self._add(step, group, launcher)
+
+        def made(arguments: dict[str, Any]) -> Iterator[StepFunctions]:
+            for step in msgspec.convert(arguments["commands"], Commands):
+                yield self._functions(step, partial(self._run_command, launcher, arguments["cwd"]), launcher)
+
+        group.made_by(made)
         return partial(self._execute, group)
 
-    def _add(self, step: CommandWithUndo, group: Group, launcher: Launcher) -> None:
+    def _functions(
+        self, step: CommandWithUndo, run: Callable[[str, Sequence[str]], Awaitable[None]], launcher: Launcher
+    ) -> StepFunctions:
         what = f"{self.name}: {step.name}"
 
-        def is_there(commands: Commands) -> bool:
-            creates = _of(commands, step.name).creates
-            return creates is not None and launcher.place(creates).exists()
+        def is_there(commands: object, cwd: object) -> bool:
+            return step.creates is not None and launcher.place(step.creates).exists()
 
-        async def do(commands: Commands, before: bool) -> None:
-            command = _of(commands, step.name)
+        async def do(before: bool) -> None:
             if not before:
-                await self._run_command(what, command.run, launcher)
-                if command.creates is not None and not launcher.place(command.creates).exists():
-                    raise NotDoneError(f"{what} ended well, and {command.creates} is not there")
+                await run(what, step.run)
+                if step.creates is not None and not launcher.place(step.creates).exists():
+                    raise NotDoneError(f"{what} ended well, and {step.creates} is not there")
 
-        async def undo(commands: Commands, before: bool) -> None:
+        async def undo(before: bool) -> None:
             if not before:
-                await self._run_command(what, _of(commands, step.name).undo, launcher)
+                await run(what, step.undo)
 
-        undone = {"undo": undo} if step.undo else {}
-        group.step(name=step.name, before=is_there, done=is_there, **undone)(do)
+        return StepFunctions(step.name, do, undo if step.undo else None, done=is_there, before=is_there)
 
     async def _execute(self, group: Group, _servers: Servers) -> None:
-        commands = {step.name: msgspec.to_builtins(step, str_keys=True) for step in self.steps}
-        await group.run(self.name, commands=msgspec.json.decode(msgspec.json.encode(commands)))
+        await group.run(self.name, commands=msgspec.json.decode(msgspec.json.encode(self.steps)), cwd=self.cwd)
 
-    async def _run_command(self, what: str, argv: Sequence[str], launcher: Launcher) -> None:
-        folder, calls = launcher.place(self.cwd), launcher.service.calls
+    async def _run_command(self, launcher: Launcher, cwd: str, what: str, argv: Sequence[str]) -> None:
+        folder, calls = launcher.place(cwd), launcher.service.calls
         folder.mkdir(parents=True, exist_ok=True)
         env = {
             name: value_of(calls, name, value) if value.startswith(REFERENCE) else value
             for name, value in self.env.items()
         }
         await run_command(what, argv, cwd=folder, logs=launcher.logs, env=env, files=self.name)
-
-
-def _of(commands: Commands, name: str) -> CommandWithUndo:
-    """The step of that *name*, as it is journalled."""
-    return msgspec.convert(commands[name], CommandWithUndo)

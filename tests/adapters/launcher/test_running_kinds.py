@@ -130,12 +130,13 @@ def test_a_server_that_the_plan_has_no_more_is_ended_by_the_next_launch(tmp_path
 
 CONNECTS = """
 import os, socket, time
-socket.create_connection(("127.0.0.1", int(open("starts").read().split()[-1])))
+socket.create_connection(("127.0.0.1", int(open("starts").read().split()[-1]))).sendall(b"GET / HTTP/1.1\\r\\n\\r\\n")
 open("reached", "w").close()
 os.path.exists("go") or time.sleep(40)
 """
 
 
+@pytest.mark.slow
 def test_what_a_stopped_launch_left_waits_again_for_the_server_that_it_needs(tmp_path: Path, models: Path) -> None:
     slow = small_server(models, before="number == 1 or time.sleep(0.5)")
     server = operation(name="server", kind="server", run=slow, ready=READY, hold=False)
@@ -173,11 +174,20 @@ def test_steps_that_fail_are_undone_and_a_second_launch_does_them(tmp_path: Path
     assert [(models / name).read_text() for name in ("settings", "kept")] == ["new", "old"]
 
 
+def test_steps_that_cannot_be_undone_wait_for_an_answer_as_long_as_the_plan_says(tmp_path: Path, models: Path) -> None:
+    steps = [{"name": "a", "run": ["touch", "a"], "undo": ["false"]}, {"name": "b", "run": ["false"]}]
+    ab = operation(name="ab", kind="steps", steps=steps, retry=NEVER)
+    ended = recovery("run", write_plan(tmp_path, "[wait]\nanswer = 0", ab))
+    assert (ended.code, "undoing step 'a' failed" in ended.out) == (1, True)
+
+
 @pytest.mark.parametrize(
-    ("on_crash", "left"), few([("finish", {"a", "b"}), ("undo", set[str]())], ("undo", set[str]()))
-)
-def test_steps_of_a_killed_launch_are_finished_or_undone(
-    tmp_path: Path, models: Path, on_crash: str, left: set[str]
+    ("on_crash", "then", "left"),
+    few([("finish", "", {"a", "b"}), ("undo", "", set[str]()), ("finish", "c", {"a", "b", "c"}), ("undo", "c", {"c"})],
+        ("finish", "c", {"a", "b", "c"})),
+)  # fmt: skip
+def test_steps_of_a_killed_launch_are_finished_or_undone_with_the_commands_that_they_began_with(
+    tmp_path: Path, models: Path, on_crash: str, then: str, left: set[str]
 ) -> None:
     slow = "touch begun; [ -e go ] || exec sleep 0.3; touch b"
     steps = [
@@ -190,6 +200,9 @@ def test_steps_of_a_killed_launch_are_finished_or_undone(
         process.send_signal(signal.SIGKILL)
         process.wait(10)
     (models / "go").touch()
+    if then:
+        other = [{"name": then, "run": ["touch", then]}]
+        write_plan(tmp_path, operation(name="ab", kind="steps", steps=other, on_crash=on_crash))
     ended = recovery("run", plan, "--json")
     assert ended.outcomes == {"ab": "done" if left else "failed"}
     assert {path.name for path in models.iterdir()} - {"go", "begun"} == left
