@@ -241,8 +241,10 @@ class _Install:
         limits = wanted.text(constraints=True) + "".join(f"{line}\n" for line in constraints(note.kept))
         for option, name, text in (("-r", "requirements.txt", wanted.text()), ("-c", "constraints.txt", limits)):
             if text:
-                (self._folder / name).write_text(text, encoding="utf-8")
-                words += [option, str(self._folder / name)]
+                path = self._folder / name
+                path.touch(mode=0o600)  # a URL may hold a password
+                path.write_text(text, encoding="utf-8")
+                words += [option, str(path)]
         await self._runs.from_indexes(tool, lambda way: tool.install(*words, wheels_only=way.wheels_only))
 
 
