@@ -28,7 +28,7 @@ from adapters.downloads.refusals import AccessError, RefusedError, RefusedForNow
 from adapters.downloads.space import NeverFitsError, NoRoomError
 from adapters.downloads.watchdog import TrickleError
 from adapters.git.commands import GitMissingError, UnusablePlaceError
-from adapters.git.existing import OccupiedError
+from adapters.git.destination import OccupiedError
 from adapters.git.failures import RefMissingError, RepositoryMissingError
 from adapters.git.locks import LockedError
 from adapters.git.repository import RepositoryError
@@ -41,8 +41,8 @@ from adapters.launcher.variables import MissingSecretError
 from adapters.memory import MemoryStore
 from adapters.packages.consent import RefusedRequirementsError, UnusualRequirementsError
 from adapters.packages.install import BrokenPackagesError, NotInstalledError
+from adapters.packages.installer import CutDownloadError, NoInstallerError, PackageBuildError, PackageConflictError
 from adapters.packages.requirements import InvalidRequirementsError
-from adapters.packages.runs import CutDownloadError, NoInstallerError, PackageBuildError, PackageConflictError
 from adapters.packages.venv import LostPackagesError, VenvError
 from adapters.processes.command import SilentCommandError
 from adapters.servers.ports import PortTakenError

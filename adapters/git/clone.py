@@ -23,11 +23,12 @@ from adapters.downloads.refusals import AccessError
 from adapters.git.addresses import given_to_git, shown
 from adapters.git.attempts import Failure, Step, Way, deepenings, next_way, step_of, valid
 from adapters.git.commands import alone_in, ask, files_of, output_of, run, said
-from adapters.git.existing import (
+from adapters.git.destination import (
     FULL_SHA,
     PART_OF_SHA,
     OccupiedError,
     Repository,
+    check_not_in_use,
     complete_checkout,
     existing,
     found_at,
@@ -194,6 +195,8 @@ class _Clone:
         """
         if not self._staging.exists():
             return False
+        # A launcher of another root may work there: it has another log folder, and so another lock.
+        await anyio.to_thread.run_sync(check_not_in_use, self._staging, self._wish.to)
         is_ours = (self._staging / ".git").is_dir() and (
             await said(["config", "--get", MARK], cwd=self._staging) == self._wish.mark
         )

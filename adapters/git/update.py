@@ -23,10 +23,10 @@ import msgspec
 from adapters.git.calls import Calls
 from adapters.git.changes import Status, in_the_way, shown
 from adapters.git.commands import alone_in, ask, output_of, said
-from adapters.git.existing import Repository
+from adapters.git.destination import Repository
+from adapters.git.interrupted_checkout import Note, Notes, changed_since, in_the_way_of, repository_at
 from adapters.git.locks import free_locks
 from adapters.git.repository import RepositoryError, parts_of, status_at, url_of
-from adapters.git.unfinished import Note, Notes, changed_since, in_the_way_of, repository_at
 from adapters.git.versions import Version, Versions
 from events.errors import NeedsPerson
 from events.evidence import Remedy
@@ -135,10 +135,11 @@ class _Update:
             await self._clean(version, status, mine)
             return
         detached = () if status.branch else await versions.made_since_checkout(status.commit, version.commit)
+        can_stash = bool(status.commit)  # git stash needs a commit
         own = {version.branch: version.own_commits, "": detached}
         if mine or is_busy or any(own.values()):
             items = (*mine, *version.own_commits, *detached)
-            choice = self._choose(items, self._state(status, own), can_stash=not is_busy)
+            choice = self._choose(items, self._state(status, own), can_stash=can_stash and not is_busy)
             if choice == "keep":
                 return
             if mine or is_busy:
@@ -149,7 +150,7 @@ class _Update:
         cleared = set[str]()
         while (found := await self._check_out(version, status)) is not None:
             found = tuple(dict.fromkeys((*found, *await in_the_way_of(status.commit, version.commit, self._calls))))
-            choice = self._choose(found, "has files that would be overwritten")
+            choice = self._choose(found, "has files that would be overwritten", can_stash=can_stash)
             if choice == "keep":
                 return
             inner = await anyio.to_thread.run_sync(repository_at, self._place, found)

@@ -11,7 +11,7 @@ from adapters.git.addresses import shown
 from adapters.git.calls import Calls
 from adapters.git.changes import advertised, patterns_of
 from adapters.git.commands import ask, output_of, said
-from adapters.git.existing import FULL_SHA, PART_OF_SHA
+from adapters.git.destination import FULL_SHA, PART_OF_SHA
 from adapters.git.failures import lacks_ref
 from adapters.git.repository import Parts, RepositoryError, remote_of
 
@@ -99,7 +99,7 @@ class Versions:
 
     async def made_since_checkout(self, head: str, wanted: str) -> tuple[str, ...]:
         """Commits of the detached HEAD *head* that were made here, and that neither a ref nor *wanted* leads to."""
-        log = await said([*LOG, "--walk-reflogs", "--format=%H %gs", f"-{MOST_COMMITS}", "HEAD"], cwd=self._place)
+        log = await said([*LOG, "--walk-reflogs", "--format=%H %gs", "HEAD"], cwd=self._place)
         entries = [line.partition(" ") for line in (log or "").splitlines()]
         got = [f"^{commit}" for commit, _, action in entries if action.startswith(("checkout:", "clone:"))]
         if not head or not got:

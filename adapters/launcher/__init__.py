@@ -1,7 +1,7 @@
 """The ``Launcher``, its results and errors, and launch plans. Those of downloads are in ``adapters.downloads``."""
 
 from adapters.git.commands import GitMissingError
-from adapters.git.existing import OccupiedError, Repository
+from adapters.git.destination import OccupiedError, Repository
 from adapters.git.failures import RefMissingError, RepositoryMissingError
 from adapters.git.locks import LockedError
 from adapters.git.repository import RepositoryError
@@ -17,8 +17,8 @@ from adapters.launcher.stopping import StoppedBySignal
 from adapters.launcher.variables import MissingSecretError
 from adapters.packages.consent import RefusedRequirementsError
 from adapters.packages.install import BrokenPackagesError, Installed, NotInstalledError
+from adapters.packages.installer import NoInstallerError, PackageBuildError, PackageConflictError
 from adapters.packages.requirements import InvalidRequirementsError
-from adapters.packages.runs import NoInstallerError, PackageBuildError, PackageConflictError
 from adapters.packages.venv import Venv, VenvError
 from adapters.servers.blocking import BlockingServer
 from adapters.servers.ports import PortTakenError

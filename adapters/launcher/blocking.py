@@ -11,7 +11,7 @@ from typing import Any, Literal, Unpack
 import anyio
 
 from adapters.downloads.http import Downloaded
-from adapters.git.existing import Repository
+from adapters.git.destination import Repository
 from adapters.git.update import LocalChanges
 from adapters.launcher.done_checks import Done
 from adapters.launcher.launcher_thread import OUTSIDE, LauncherThread

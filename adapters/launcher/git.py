@@ -13,7 +13,7 @@ from adapters.downloads.families import family_of
 from adapters.git.addresses import wrong_url
 from adapters.git.attempts import Way
 from adapters.git.clone import CloneWish, Means, clone, staging_of
-from adapters.git.existing import Repository
+from adapters.git.destination import Repository
 from adapters.launcher.arguments import InvalidRequestError
 from adapters.launcher.bricks import Bricks
 from adapters.launcher.limits import too_long

@@ -20,7 +20,7 @@ from adapters.downloads.client import check_environment
 from adapters.downloads.space import when_full
 from adapters.launcher.document import KINDS, Step
 from adapters.launcher.kinds.download import Download
-from adapters.launcher.kinds.servers import Servers
+from adapters.launcher.kinds.held_servers import Servers
 from adapters.launcher.launcher import Launcher
 from adapters.launcher.plan import LaunchPlan
 from adapters.launcher.server import FOLDER

@@ -16,8 +16,8 @@ from adapters.launcher.bricks import Bricks
 from adapters.launcher.limits import wrong_package
 from adapters.packages.consent import agreed
 from adapters.packages.install import Installed, install
+from adapters.packages.installer import Request
 from adapters.packages.requirements import Requirements, read_requirements, requirement_lines
-from adapters.packages.runs import Request
 from events.errors import JoinedElsewhere
 from recovery import context, validation
 from recovery.redact import redact

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from adapters.launcher.document import Document, Step
 from adapters.launcher.kinds.command import Command
+from adapters.launcher.kinds.held_servers import PLACE
 from adapters.launcher.kinds.operation import Problem
-from adapters.launcher.kinds.servers import PLACE
 from adapters.launcher.limits import wrong_family, wrong_reference
 from adapters.launcher.plan_places import key_of, wrong_places
 from recovery.suggestions import hint

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import monotonic
 
-from adapters.launcher.notes import note_words, saved_note
+from adapters.launcher.checkpoint_words import note_words, saved_note
 from adapters.launcher.screen import detail, named, progress, running, wait
 from adapters.launcher.view import LaunchView, Line
 from events.circuit_events import CircuitClosed, CircuitHalfOpened

@@ -9,8 +9,8 @@ from time import monotonic
 
 from msgspec.structs import replace
 
+from adapters.launcher.checkpoint_words import ServerNote, note_words
 from adapters.launcher.incidents import IncidentLine
-from adapters.launcher.notes import ServerNote, note_words
 from adapters.launcher.progress import progress_words
 from adapters.launcher.view import LaunchView, Line
 from events.event import FOREVER

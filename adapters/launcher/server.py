@@ -13,8 +13,8 @@ import msgspec
 
 from adapters.launcher.arguments import InvalidRequestError, check_variables, words_of
 from adapters.launcher.bricks import Bricks
+from adapters.launcher.checkpoint_words import ServerNote
 from adapters.launcher.limits import wrong_ready_url
-from adapters.launcher.notes import ServerNote
 from adapters.launcher.variables import value_of
 from adapters.servers.restarts import RestartPolicy
 from adapters.servers.server import Server, restart_question

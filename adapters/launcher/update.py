@@ -12,7 +12,7 @@ from adapters.disk import read_plain
 from adapters.downloads.families import family_of
 from adapters.git.calls import Calls
 from adapters.git.changes import wrong_ref
-from adapters.git.existing import Repository
+from adapters.git.destination import Repository
 from adapters.git.update import Answered, ChangesError, LocalChanges, UpdateWish, update
 from adapters.launcher.arguments import InvalidRequestError
 from adapters.launcher.bricks import Bricks

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 
+from adapters.packages.begun_install import FOLDER, Note, NoteFile, turn
 from adapters.packages.frozen import (
     Environment,
     Restoration,
@@ -27,8 +28,7 @@ from adapters.packages.frozen import (
     missing,
     restoration,
 )
-from adapters.packages.notes import FOLDER, Note, NoteFile, turn
-from adapters.packages.runs import NoInstallerError, Request, Runs, check, look_at
+from adapters.packages.installer import NoInstallerError, Request, Runs, check, look_at
 from adapters.packages.tools import Tool, Way, problem_of
 from adapters.processes.command import run_command
 from events.errors import Permanent
@@ -94,7 +94,8 @@ class _Install:
         self._runs = Runs(request, folder)
 
     async def run(self) -> Installed:
-        note, wanted = await self._heal(), self._request.requirements
+        was_interrupted, wanted = self._file.path.exists(), self._request.requirements
+        note = await self._heal()
         before = await self._runs.look(does_verify=True)
         if note is None:
             if are_met(wanted, before):
@@ -111,7 +112,7 @@ class _Install:
             note = self._file.write(msgspec.structs.replace(note, checked=checked))
         try:
             if not are_met(wanted, before):  # a killed run may have come so far
-                tool = await self._runs.upgrade(tool)
+                tool = await self._runs.upgrade(tool, was_interrupted=was_interrupted)
                 await self._install(tool, note)
             now = await self._runs.look(does_verify=True)
             if lost := tuple(one.text for name, one in note.frozen.items() if name not in freeze(now)):
@@ -240,8 +241,10 @@ class _Install:
         limits = wanted.text(constraints=True) + "".join(f"{line}\n" for line in constraints(note.kept))
         for option, name, text in (("-r", "requirements.txt", wanted.text()), ("-c", "constraints.txt", limits)):
             if text:
-                (self._folder / name).write_text(text, encoding="utf-8")
-                words += [option, str(self._folder / name)]
+                path = self._folder / name
+                path.touch(mode=0o600)  # a URL may hold a password
+                path.write_text(text, encoding="utf-8")
+                words += [option, str(path)]
         await self._runs.from_indexes(tool, lambda way: tool.install(*words, wheels_only=way.wheels_only))
 
 

@@ -53,8 +53,6 @@ ASKED = {
 """What options do that a person is asked about."""
 
 LOCAL = "; write 'NAME @ file:///PATH' for a folder or an archive of this computer"
-"""What a text is told that looks like a path."""
-
 COMMENT = re.compile(r"(?:^|\s+)#.*$")
 SCHEME = re.compile(r"[a-z][a-z0-9+.-]+:", re.IGNORECASE)
 ARCHIVE = re.compile(r"\.(?:whl|zip|tar|tar\.(?:gz|bz2|xz)|tgz|tbz|txz)(?:\[|$)", re.IGNORECASE)

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from adapters.disk import decode_plain, sync_file, write_whole
-from adapters.packages.notes import FOLDER
+from adapters.packages.begun_install import FOLDER
 
 MARKER = "launcher-venv.json"
 

@@ -100,11 +100,15 @@ class Supervisor(Server):
         self._run = Run(self._settings, self.port, self._secret, self._last_port, self._starts, self._stands)
         try:
             return await self._run.go()
-        except PortTakenError:
-            if self._settings.port != "auto":
+        except PortTakenError as error:
+            if self._settings.port == "auto":
+                self.port = 0
+                return None
+            if not self._has_been_ready:
                 raise
-            self.port = 0
-            return None
+            self._set("asking")  # the block goes on: it is worth a question
+            remedy = Remedy(f"End that process, then answer yes. {error}", question=restart_question(self.name))
+            raise ServerGoneError(str(error), remedy=remedy) from error
         except Exception:
             if self._failures:
                 await anyio.sleep(min(FAILED_PAUSE * 2 ** (self._failures - 1), MOST_FAILED_PAUSE))
@@ -179,7 +183,7 @@ def _gone(settings: Settings, ended: Ended, verdict: Ask, words: str) -> ServerG
         most, within = settings.restarts.max_restarts, settings.restarts.within
         used = f"has used up its {counted(most, 'restart')} within {within:g} s" if most else "has no restarts"
         problem, cure = f"{name} {words}, and {used}", "Answer yes to start it again"
-    problem = f"{problem}{_said(ended)}\n  (all output: {settings.logs / file_name(name)}.log)"
+    problem = f"{problem}; all output is in {settings.logs / file_name(name)}.log{_said(ended)}"
     return ServerGoneError(problem, remedy=Remedy(f"{cure}. {problem}", question=restart_question(name)))
 
 

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import msgspec
 
+from adapters.launcher.kinds.held_servers import Servers
 from adapters.launcher.kinds.operation import Operation, Place, Problem
-from adapters.launcher.kinds.servers import Servers
 from adapters.launcher.launcher import Launcher
 from adapters.launcher.limits import wrong_url
 from recovery.redact import redact

@@ -9,9 +9,9 @@ import msgspec
 
 from adapters.git.addresses import shown, wrong_url
 from adapters.git.changes import wrong_ref
-from adapters.git.existing import existing
+from adapters.git.destination import existing
+from adapters.launcher.kinds.held_servers import Servers
 from adapters.launcher.kinds.operation import Operation, Place, Problem
-from adapters.launcher.kinds.servers import Servers
 from adapters.launcher.launcher import Launcher
 from events.errors import RecoveryError
 

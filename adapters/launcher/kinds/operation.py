@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 import msgspec
 
-from adapters.launcher.kinds.servers import Servers
+from adapters.launcher.kinds.held_servers import Servers
 from adapters.launcher.launcher import Launcher
 
 Use: TypeAlias = Literal["file", "folder", "made", "read"]

@@ -8,8 +8,8 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from adapters.launcher.kinds.command import REFERENCE
+from adapters.launcher.kinds.held_servers import Servers
 from adapters.launcher.kinds.operation import Operation, Place, Problem
-from adapters.launcher.kinds.servers import Servers
 from adapters.launcher.launcher import Launcher
 from adapters.launcher.limits import wrong_package, wrong_reference, wrong_url
 from adapters.launcher.packages import PROTECTED

@@ -9,8 +9,8 @@ import anyio
 import msgspec
 
 from adapters.launcher.kinds.command import variables_of, wrong_variables, wrong_words
+from adapters.launcher.kinds.held_servers import Servers
 from adapters.launcher.kinds.operation import Operation, Place, Problem
-from adapters.launcher.kinds.servers import Servers
 from adapters.launcher.launcher import Launcher
 from adapters.launcher.limits import wrong_ready_url
 from adapters.servers.restarts import RestartPolicy

@@ -10,8 +10,8 @@ import msgspec
 
 from adapters.launcher.arguments import NotDoneError
 from adapters.launcher.kinds.command import REFERENCE, wrong_variables, wrong_words
+from adapters.launcher.kinds.held_servers import PLACE, Servers
 from adapters.launcher.kinds.operation import Execute, Operation, Place, Problem
-from adapters.launcher.kinds.servers import PLACE, Servers
 from adapters.launcher.launcher import Launcher
 from adapters.launcher.step_functions import GIVEN, StepFunctions
 from adapters.launcher.steps import Steps as Group

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from adapters.launcher.kinds.command import wrong_words
+from adapters.launcher.kinds.held_servers import Servers
 from adapters.launcher.kinds.operation import Operation, Place, Problem
-from adapters.launcher.kinds.servers import Servers
 from adapters.launcher.launcher import Launcher
 
 

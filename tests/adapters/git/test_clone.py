@@ -140,7 +140,7 @@ async def test_a_server_that_is_ill_is_left_for_a_mirror_at_once(
     assert f"returned error: {status}); trying http://127.0.0.1:1/plugin" in caplog.text
 
 
-@pytest.mark.parametrize(("name", "ref"), [("nix", None), ("old", "dev")])
+@pytest.mark.parametrize(("name", "ref"), few([("nix", None), ("old", "dev")], ("old", "dev")))
 async def test_what_a_mirror_lacks_is_fetched_once_the_first_server_is_back(
     name: str, ref: str | None, served: Served, make_launcher: MakeLauncher
 ) -> None:

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from adapters.git.calls import Calls
-from adapters.git.existing import Repository
+from adapters.git.destination import Repository
 from adapters.git.locks import LockedError, free_locks
 from adapters.git.update import ChangesError, LocalChanges, UpdateWish, update
 from adapters.processes.identity import is_alive

@@ -17,11 +17,12 @@ import pytest
 
 from adapters.git.clone import MARK, CloneWish, staging_of
 from adapters.git.commands import UnusablePlaceError
-from adapters.git.existing import OccupiedError
+from adapters.git.destination import OccupiedError
 from events.errors import Retryable
 from recovery import RetryPolicy
 from tests.adapters.git.conftest import MakeLauncher, Served
 from tests.adapters.git.servers import Fault, GitServer, git
+from tests.slow import few
 from tests.until import wait_until
 
 pytestmark = pytest.mark.anyio
@@ -146,18 +147,25 @@ async def test_a_husk_of_a_killed_clone_is_healed(
     assert "x holds what a killed git clone left, and no commit: it is cloned again" in caplog.text
 
 
+@contextmanager
+def other_git(folder: Path, *words: str) -> Iterator[None]:
+    """``git WORDS`` of another program, which runs in *folder* meanwhile."""
+    other = subprocess.Popen(["git", *words], cwd=folder, start_new_session=True)
+    try:
+        yield
+    finally:
+        os.killpg(other.pid, signal.SIGKILL)
+        other.wait(10)
+
+
 async def test_a_clone_by_another_program_is_not_taken_for_a_husk(
     server: GitServer, place: Path, make_launcher: MakeLauncher
 ) -> None:
     server.faults = [Fault(cut=3000, silent=60)]
-    other = subprocess.Popen(["git", "clone", "-q", server.url(), "x"], cwd=place.parent, start_new_session=True)
-    try:
+    with other_git(place.parent, "clone", "-q", server.url(), "x"):
         wait_until(lambda: list(place.glob(".git/objects/pack/tmp_pack_*")))
         with pytest.raises(Retryable, match=r"git works on x for another program, process [0-9]+"):
             await make_launcher(policy=RetryPolicy(max_retries=0)).clone(server.url(), "x")
-    finally:
-        os.killpg(other.pid, signal.SIGKILL)
-        other.wait(10)
 
 
 async def test_a_checkout_that_was_killed_is_completed_and_no_file_overwritten(
@@ -214,7 +222,7 @@ async def test_a_broken_transfer_of_a_killed_launcher_is_made_again(
     assert git(place, "fsck") == ""
 
 
-@pytest.mark.parametrize("change", ["url", "ref"])
+@pytest.mark.parametrize("change", few(["url", "ref"], "url"))
 async def test_what_another_wish_has_left_is_not_taken(
     change: str, served: Served, server: GitServer, place: Path, make_launcher: MakeLauncher
 ) -> None:
@@ -223,6 +231,18 @@ async def test_what_another_wish_has_left_is_not_taken(
     assert (await make_launcher().clone(server.url(), "x")).commit == served.commits["main"]
     assert git(place, "config", "--get", "remote.origin.url") == server.url()
     assert MARK.partition(".")[0] not in (place / ".git/config").read_text()
+
+
+async def test_a_transfer_of_a_launcher_of_another_root_is_not_removed(
+    server: GitServer, place: Path, make_launcher: MakeLauncher
+) -> None:
+    server.faults = [Fault(cut=3000, silent=60)]
+    staging = staging_of(place)
+    with other_git(place.parent, "clone", "-q", server.url(), str(staging)):
+        wait_until(lambda: list(staging.glob(".git/objects/pack/tmp_pack_*")))
+        with pytest.raises(Retryable, match=r"git works on x for another program, process [0-9]+"):
+            await make_launcher(policy=RetryPolicy(max_retries=0)).clone(server.url(), "x")
+        assert staging.exists()
 
 
 async def test_a_tag_newer_than_a_transfer_that_was_left_is_fetched(

@@ -13,7 +13,7 @@ import pytest
 
 from adapters.git.calls import Calls
 from adapters.git.commands import alone_in
-from adapters.git.existing import Repository
+from adapters.git.destination import Repository
 from adapters.git.failures import RepositoryMissingError
 from adapters.git.repository import RepositoryError
 from adapters.git.update import Answered, ChangesError, UpdateWish, update
@@ -396,7 +396,12 @@ async def test_a_repository_without_a_commit_is_moved_to_one(upstream: Upstream)
     shutil.rmtree(upstream.here)
     git(upstream.server.parent, "init", "--quiet", "--initial-branch=main", "here")
     git(upstream.here, "remote", "add", "origin", upstream.server.as_uri())
-    await to(upstream, "main")
+    edit(upstream)
+    with pytest.raises(ChangesError, match=r"overwritten \(a\.txt\)") as caught:
+        await to(upstream, "main", on_local_changes="stash")
+    assert caught.value.remedy is not None
+    assert caught.value.remedy.choices == ("reset", "keep")  # git stash needs a commit
+    await to(upstream, "main", on_local_changes="reset")
     assert (upstream.at(), upstream.changes()) == (("main", upstream.second), "")
 
 

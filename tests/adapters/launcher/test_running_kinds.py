@@ -130,12 +130,13 @@ def test_a_server_that_the_plan_has_no_more_is_ended_by_the_next_launch(tmp_path
 
 CONNECTS = """
 import os, socket, time
-socket.create_connection(("127.0.0.1", int(open("starts").read().split()[-1])))
+socket.create_connection(("127.0.0.1", int(open("starts").read().split()[-1]))).sendall(b"GET / HTTP/1.1\\r\\n\\r\\n")
 open("reached", "w").close()
 os.path.exists("go") or time.sleep(40)
 """
 
 
+@pytest.mark.slow
 def test_what_a_stopped_launch_left_waits_again_for_the_server_that_it_needs(tmp_path: Path, models: Path) -> None:
     slow = small_server(models, before="number == 1 or time.sleep(0.5)")
     server = operation(name="server", kind="server", run=slow, ready=READY, hold=False)

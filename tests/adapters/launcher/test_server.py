@@ -15,8 +15,9 @@ import anyio
 import pytest
 
 from adapters.launcher import Launcher, PortTakenError, RestartPolicy, Server, ServerGoneError
-from adapters.launcher.notes import note_words, saved_note
+from adapters.launcher.checkpoint_words import note_words, saved_note
 from adapters.memory import MemoryStore
+from adapters.servers.ports import free_port
 from events.errors import CallRejectedError
 from events.operation_events import CheckpointSaved, GaveUp, OperationCancelled, OperationSucceeded
 from events.question_events import QuestionAsked
@@ -103,7 +104,8 @@ async def test_a_crash_loop_asks_with_the_last_lines_and_a_yes_begins_the_budget
             assert server.starts == 3
     assert isinstance(asked[0], QuestionAsked)
     assert "small failed with exit code 1, and has used up its 1 restart within 600 s" in asked[0].text
-    assert "\n  it fell over, 2\n" in asked[0].text
+    assert asked[0].text.endswith("/.recovery/logs/servers/small.log; it printed last:\n  it fell over, 2")
+    assert (tmp_path / ".recovery/logs/servers/small.log").exists()
 
 
 @on_asyncio
@@ -195,6 +197,21 @@ async def test_a_port_that_another_process_holds_is_named_before_anything_starts
                 async with launcher.server(small_server(tmp_path), READY, port=port, name="small"):
                     pass
     assert starts(tmp_path) == []
+
+
+@on_asyncio
+async def test_a_port_that_is_taken_between_two_runs_is_asked_about(tmp_path: Path) -> None:
+    port = free_port("127.0.0.1")
+    async with launcher_at(tmp_path) as launcher:
+        calls, policy = launcher.service.calls, RestartPolicy(delay=0.2)
+        async with launcher.server(small_server(tmp_path), READY, port=port, restarts=policy, name="small") as server:
+            os.kill(server.pid or 0, signal.SIGKILL)
+            await until(lambda: server.state == "restarting")
+            with socket.create_server(("127.0.0.1", port)):
+                await until(calls.questions)
+            assert f"holds its port {port}" in calls.questions()[0].text
+            calls.answer("restart:small", True)
+            await server.until_ready()
 
 
 @pytest.mark.slow

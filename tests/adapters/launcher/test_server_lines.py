@@ -5,9 +5,9 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from adapters.launcher.checkpoint_words import ServerNote
 from adapters.launcher.kinds.server import Server
 from adapters.launcher.kinds.steps import CommandWithUndo, Steps
-from adapters.launcher.notes import ServerNote
 from adapters.launcher.progress_lines import ProgressLines
 from adapters.launcher.saga import Begun, RunRecord
 from adapters.launcher.view import LaunchView

@@ -15,8 +15,8 @@ from adapters.launcher.arguments import InvalidRequestError
 from adapters.launcher.launcher import Launcher
 from adapters.memory import MemoryStore
 from adapters.packages.install import BrokenPackagesError, Installed, NotInstalledError
+from adapters.packages.installer import NoInstallerError, PackageConflictError
 from adapters.packages.requirements import InvalidRequirementsError
-from adapters.packages.runs import NoInstallerError, PackageConflictError
 from recovery import Constant, RetryPolicy, presets
 from recovery.serialization.secret import Secret
 from recovery.service import Recovery

@@ -19,7 +19,7 @@ import pytest
 from adapters.launcher.arguments import InvalidRequestError
 from adapters.launcher.launcher import Launcher
 from adapters.memory import MemoryStore
-from adapters.packages.notes import FOLDER
+from adapters.packages.begun_install import FOLDER
 from adapters.packages.venv import LostPackagesError, Venv, VenvError, make_venv
 from adapters.packages.venv_folder import MARKER, VenvFolder
 from recovery import RetryPolicy, presets

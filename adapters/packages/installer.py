@@ -202,9 +202,9 @@ class Runs:
         why = f"its download broke off, or it was altered, and the old pip of {tool.python} cannot tell which"
         return CutDownloadError(f"{cause}: {why}; it is loaded again; if that does not help, upgrade that pip")
 
-    async def upgrade(self, tool: Tool) -> Tool:
+    async def upgrade(self, tool: Tool, *, was_interrupted: bool) -> Tool:
         """Upgrade a pip that cannot go on with a download that broke off; a failure does not matter much."""
-        if tool.resumes or not self._request.may_upgrade_pip:
+        if tool.resumes or not (self._request.may_upgrade_pip or was_interrupted):
             return tool
         with suppress(subprocess.CalledProcessError, SilentCommandError):
             index = tool.index(self._request.indexes[0]) if self._request.indexes else {}
