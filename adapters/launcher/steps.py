@@ -152,14 +152,17 @@ class Steps:
         self._is_complete = True
         await self._finish_left(name, arguments)
         await note(f"{self.name} {name}")
-        try:
-            results: dict[str, Any] = await self._call("steps", name, name, arguments)
-        except JoinedElsewhere as elsewhere:
-            record = await self._service.calls.afind(elsewhere.call)
-            if elsewhere.ended != "succeeded" or record is None or record.saved is None:
-                raise
-            return msgspec.json.decode(record.saved, type=RunRecord).results
-        return results
+        while True:
+            try:
+                results: dict[str, Any] = await self._call("steps", name, name, arguments)
+            except JoinedElsewhere as elsewhere:
+                record = await self._service.calls.afind(elsewhere.call)
+                if record is not None and record.arguments and _arguments_of(record.arguments) != (name, arguments):
+                    continue  # another process ran it with other arguments: now it is our turn
+                if elsewhere.ended != "succeeded" or record is None or record.saved is None:
+                    raise
+                return msgspec.json.decode(record.saved, type=RunRecord).results
+            return results
 
     async def _finish_left(self, name: str, arguments: dict[str, Any]) -> None:
         """Finish, or undo, the run of that name that an earlier process left with other arguments."""
@@ -169,7 +172,7 @@ class Steps:
         for left in pending.calls:
             if left.operation != f"steps {self.name}" or not left.arguments:
                 continue
-            (own, journalled), _ = msgspec.json.decode(left.arguments, type=tuple[tuple[str, Any], dict[str, Any]])
+            own, journalled = _arguments_of(left.arguments)
             if own != name or journalled == arguments:
                 continue
             record = await self._service.calls.afind(left.call)
@@ -262,6 +265,12 @@ class StepsBrick(Bricks):
             retry_if_error=_needs_person,
         )(made.body)
         return made
+
+
+def _arguments_of(journalled: bytes) -> tuple[str, dict[str, Any]]:
+    """The name and the arguments of a run, as its call has them."""
+    arguments, _ = msgspec.json.decode(journalled, type=tuple[tuple[str, dict[str, Any]], dict[str, Any]])
+    return arguments
 
 
 async def _work(_label: str, work: Callable[[], Awaitable[Any]]) -> Any:

@@ -13,6 +13,7 @@ from adapters.launcher import Launcher, Steps
 from adapters.launcher.saga import OnCrash
 from adapters.memory import MemoryStore
 from recovery import Constant, RetryPolicy
+from recovery.journal.store import Store
 from recovery.service import Recovery
 
 ONE_RETRY = RetryPolicy(max_retries=1, backoff=Constant(0.0))
@@ -77,7 +78,7 @@ class Site:
 
 
 @asynccontextmanager
-async def process(store: MemoryStore, root: Path) -> AsyncIterator[tuple[Launcher, Callable[[], Any]]]:
+async def process(store: Store, root: Path) -> AsyncIterator[tuple[Launcher, Callable[[], Any]]]:
     """A launcher of its own, and what kills its process when a step calls it."""
     with anyio.CancelScope() as scope:
         service = Recovery(store=store)

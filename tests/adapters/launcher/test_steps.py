@@ -13,6 +13,7 @@ import pytest
 from adapters.launcher import InvalidRequestError, Launcher, Steps, StepsUndoneError
 from adapters.launcher.saga import OnCrash, RunRecord
 from adapters.memory import MemoryStore
+from adapters.sqlite import SQLiteStore
 from events.codec import decode
 from events.errors import CallCancelledError, CallRejectedError
 from events.operation_events import CheckpointSaved, Parked
@@ -349,6 +350,36 @@ def needs(path: str) -> None: ...
 
 
 def positional(path: str, /) -> None: ...
+
+
+@pytest.mark.parametrize(("ref", "times"), [("v1", 1), ("v2", 2)])
+async def test_a_run_of_another_process_counts_if_its_arguments_are_equal(
+    ref: str, times: int, site: Site, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    begun, may_end = anyio.Event(), anyio.Event()
+
+    async def first() -> None:
+        begun.set()
+        await may_end.wait()
+
+    async def run(launcher: Launcher, ref: str) -> None:
+        results = await site.declare(launcher, steps="move").run("comfyui", ref=ref)
+        assert results == {"move": f"was moved to {ref}"}
+
+    site.on = {"move": first}
+    stores = [SQLiteStore(tmp_path / "journal.db") for _ in range(2)]
+    async with (
+        process(stores[0], tmp_path) as (one, _),
+        process(stores[1], tmp_path) as (other, _),
+        anyio.create_task_group() as group,
+    ):
+        group.start_soon(run, one, "v1")
+        await begun.wait()
+        group.start_soon(run, other, ref)
+        while "runs an equal call" not in caplog.text:
+            await anyio.sleep(0.001)
+        may_end.set()
+    assert site.log == ["move"] * times
 
 
 @pytest.mark.parametrize(
