@@ -104,6 +104,7 @@ def test_every_public_name_is_found_where_type_checkers_find_it() -> None:
                 assert getattr(recovery, alias.name) is getattr(home, alias.name)
 
 
+@pytest.mark.slow
 def test_threads_may_ask_for_their_first_public_names_at_once() -> None:
     program = """
 import sys, threading, time, recovery

@@ -192,6 +192,7 @@ def leave_pending() -> None:
     raise error
 
 
+@pytest.mark.slow
 def test_errors_reach_the_parent_of_a_pool_which_works_on() -> None:
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         with pytest.raises(CallRejectedError, match="circuit open") as rejected:
@@ -218,6 +219,7 @@ class Client:
         return os.getpid()
 
 
+@pytest.mark.slow
 def test_decorated_functions_and_methods_work_in_a_pool() -> None:
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         pids = {pool.submit(fetch, [ConnectionError]).result(), pool.submit(Client().fetch).result()}

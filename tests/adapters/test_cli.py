@@ -301,6 +301,7 @@ def test_a_pipe_gets_a_line_when_an_operation_begins_and_ends(tmp_path: Path) ->
     assert "a: done, 320.0 kB, after 1 failure" in lines
 
 
+@pytest.mark.slow
 def test_signs_that_the_output_cannot_encode_are_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONIOENCODING", "cp1252")
     ended = started("run", write_plan(tmp_path, touch("c")))
@@ -309,6 +310,7 @@ def test_signs_that_the_output_cannot_encode_are_replaced(tmp_path: Path, monkey
 
 
 @pytest.mark.parametrize("line", few(["run {}", "run {} --json", "--help"], "run {}"))
+@pytest.mark.slow
 def test_an_output_without_room_is_said_in_one_line(tmp_path: Path, line: str) -> None:
     plan = write_plan(tmp_path, touch("c"))
     command = [sys.executable, "-m", "adapters", *line.format(plan).split()]
@@ -320,6 +322,7 @@ def test_an_output_without_room_is_said_in_one_line(tmp_path: Path, line: str) -
     assert "--help" in line or recovery("status", plan).code == 0
 
 
+@pytest.mark.slow
 def test_a_plan_that_was_edited_after_a_crash_is_said(tmp_path: Path) -> None:
     plan = write_plan(tmp_path, command("c", sys.executable, "-S", "-c", "import time; time.sleep(5)"))
     run = ["-m", "adapters", "run", str(plan), "--json"]

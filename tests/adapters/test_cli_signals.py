@@ -43,6 +43,7 @@ def stopped(process: subprocess.Popen[str], number: int) -> Ended:
 
 
 @pytest.mark.parametrize("number", few([signal.SIGTERM, signal.SIGHUP], signal.SIGHUP))
+@pytest.mark.slow
 def test_a_terminated_launch_ends_its_processes_and_goes_on_the_next_time(tmp_path: Path, number: int) -> None:
     folder = tmp_path / "models"
     with FileServer({"/a": Hosted(CONTENT, rate=len(CONTENT) / 20)}) as server:
@@ -83,6 +84,7 @@ def test_many_terminations_are_no_crashes(tmp_path: Path) -> None:
     assert recovery("run", plan).code == 0
 
 
+@pytest.mark.slow
 def test_a_launch_under_nohup_survives_its_terminal(tmp_path: Path) -> None:
     plan, folder = write_plan(tmp_path, command("c", "sh", "-c", SLOW)), tmp_path / "models"
     with running("run", plan, prefix=("nohup",)) as process:
@@ -101,6 +103,7 @@ def test_an_interrupted_launch_ends_its_processes_too(tmp_path: Path) -> None:
     eventually(lambda: not any(map(is_alive, pids)))  # SIGKILL is on its way to them
 
 
+@pytest.mark.slow
 def test_what_asyncio_has_to_give_up_after_a_second_interrupt_is_not_printed(tmp_path: Path) -> None:
     plan = write_plan(tmp_path, command("c", "true"))
     program = (

@@ -108,6 +108,7 @@ def test_a_subscription_to_one_key_leaves_those_of_the_other_keys_ready() -> Non
 
 
 @pytest.mark.parametrize("number", few([2500, 10_000], 2500))
+@pytest.mark.slow
 def test_very_many_closed_subscriptions_leave_no_state_behind(number: int) -> None:
     bus, rng = Bus(), random.Random(1)
     tracemalloc.start()

@@ -355,6 +355,9 @@ class Reached(RuleBasedStateMachine):
     @rule(which=WHICH, category=st.one_of(st.none(), st.sampled_from(sorted(HOPELESS))))
     def end_without_deciding(self, which: int, category: Category | None) -> None:
         call = self.end(which, GaveUp, category=category) if category else self.end(which, OperationCancelled)
+        is_judged = category not in (None, Category.CANCELLED, Category.EXHAUSTED)
+        if is_judged and self.probes is None and self.open_until is None:
+            self.forget_what_is_old()
         self.end_probe(call)
 
     @invariant()

@@ -217,6 +217,7 @@ def test_a_budget_is_shared_by_closures_too() -> None:
     assert sum(script.calls for script in scripts) == 12 + BUDGET.reserve
 
 
+@pytest.mark.slow
 def test_closures_that_are_gone_are_forgotten_with_their_last_failure() -> None:
     service = Recovery(max_keys=2)
     for number in range(9):
@@ -247,6 +248,7 @@ def test_a_copy_of_the_attributes_of_a_recoverable_function_is_not_recoverable()
         recovery_of(plain)
 
 
+@pytest.mark.slow
 def test_many_closures_of_one_name_are_defined_in_proportion_to_their_number() -> None:
     service, kept = Recovery(), list[Any]()
 
@@ -257,6 +259,7 @@ def test_many_closures_of_one_name_are_defined_in_proportion_to_their_number() -
     assert steps[-1] <= 1.2 * steps[50]
 
 
+@pytest.mark.slow
 def test_the_numbers_of_closures_that_are_gone_are_given_again() -> None:
     service, names = Recovery(), set[str]()
 

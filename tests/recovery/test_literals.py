@@ -214,6 +214,7 @@ LITERAL = "aaaaaaab" * 200
         every=3,
     ),
 )
+@pytest.mark.slow
 def test_looking_for_literals_takes_time_in_proportion_to_the_text(piece: str) -> None:
     hide(LITERAL, "b" + LITERAL, "\u00e9" * 100)
 

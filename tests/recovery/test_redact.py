@@ -336,6 +336,7 @@ def test_what_cannot_be_hidden_is_refused(secret: str, error: type[Exception]) -
         every=3,
     ),
 )
+@pytest.mark.slow
 def test_redacting_takes_time_in_proportion_to_the_text(piece: str) -> None:
     def seconds(size: int) -> float:
         text = piece * (size // len(piece))
@@ -458,6 +459,7 @@ def test_of_a_secret_at_a_cut_nothing_is_kept(length: int, offset: int, edge: in
 
 
 @pytest.mark.parametrize("edge", few([MAX_TEXT, MAX_READ // 2, MAX_READ], MAX_TEXT))
+@pytest.mark.slow
 def test_of_a_private_key_at_a_cut_no_line_is_kept(edge: int) -> None:
     secret = "".join(random.Random(edge).choices("aBcDeFgH0123456789", k=3200))
     lines = "\n".join(secret[at : at + 64] for at in range(0, 3200, 64))
@@ -469,6 +471,7 @@ def test_of_a_private_key_at_a_cut_no_line_is_kept(edge: int) -> None:
         assert all(grams(line).isdisjoint(grams(head + tail)) for line in lines.split("\n"))
 
 
+@pytest.mark.slow
 def test_a_hidden_literal_that_is_said_again_and_again_is_not_kept_where_the_text_is_cut() -> None:
     secret = "".join(random.Random(7).choices("aBcDeFgH0123456789/+=", k=1700))
     hide(secret)

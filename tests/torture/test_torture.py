@@ -71,6 +71,7 @@ def test_d6_kill_9_loses_no_more_than_a_flush_interval_and_a_commit(tally: Tally
     assert percentile(tally.excesses, 0.5) < 0.0
 
 
+@pytest.mark.slow
 def test_d2_the_kill_loop_notices_a_store_that_acknowledges_early(fork_server: ForkServer):
     assert kill_processes(fork_server, 5, seed=3, acknowledges_early=True, folder=MEMORY_FOLDER).lost
 
@@ -117,6 +118,7 @@ def test_promised_events_survive_a_loss_of_power(sync: Literal["full", "normal"]
 
 
 @pytest.mark.skipif(not can_record(), reason="needs strace")
+@pytest.mark.slow
 def test_the_replay_notices_a_writer_that_does_not_sync():
     assert outages("off", 10, batches=20).lost > 0
 

@@ -11,6 +11,7 @@ from adapters.downloads import Downloaded
 from adapters.downloads.partial_file import PartialFile
 from tests.adapters.downloads.targets import CONTENT, HALF, SHA256, Target
 from tests.forked import forked
+from tests.slow import few
 
 SIZE = len(CONTENT)
 RATE = 5e6
@@ -18,6 +19,7 @@ RATE = 5e6
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", few(["asyncio", "trio"], "asyncio"))
 async def test_a_download_that_finds_another_one_under_way_says_so_once_and_joins_it(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

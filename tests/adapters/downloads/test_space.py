@@ -27,6 +27,7 @@ from recovery.subscribers.classification import classify
 from recovery.subscribers.evidence_extraction import extract_evidence
 from tests.adapters.downloads.targets import CONTENT, Target
 from tests.forked import forked
+from tests.slow import few
 from tests.small_disk import small_disk
 
 LARGE = 3 * CONTENT
@@ -94,6 +95,7 @@ async def test_only_what_is_missing_needs_room(disk: Path) -> None:
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", few(["asyncio", "trio"], "asyncio"))
 async def test_two_downloads_do_not_share_room_for_one(disk: Path) -> None:
     with Target(disk, content=LARGE, rate=1e7) as one, Target(disk, content=LARGE) as other:
         other.destination = disk / "models" / "other.bin"
@@ -208,6 +210,7 @@ async def test_a_download_waits_on_a_disk_that_became_full_and_fetches_nothing_t
 
 @pytest.mark.anyio
 @pytest.mark.filterwarnings("ignore:Async generator 'httpcore2")  # as above
+@pytest.mark.parametrize("anyio_backend", few(["asyncio", "trio"], "asyncio"))
 async def test_a_disk_that_was_full_before_the_first_save_costs_no_byte() -> None:
     async def fill_disk() -> None:
         while not target.partial.exists() or target.partial.stat().st_size < 300_000:

@@ -116,6 +116,7 @@ async def test_what_a_person_changed_meanwhile_is_not_lost(half: Upstream) -> No
         assert git(half.here, "show", f"{stashed}:{name}.txt") == "mine"
 
 
+@pytest.mark.slow
 async def test_a_file_that_was_written_in_part_is_no_change_of_a_person(half: Upstream) -> None:
     (half.here / "a.txt").write_text("tw")
     (half.here / "new.txt").write_text("")

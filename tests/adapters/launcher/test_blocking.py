@@ -73,6 +73,7 @@ def is_made() -> bool:
     return Path("made").exists()
 
 
+@pytest.mark.slow
 def test_a_resumed_command_waits_for_the_function_that_says_whether_it_is_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -177,6 +177,7 @@ async def test_a_download_that_cannot_be_made_is_refused(tmp_path: Path, wish: d
     assert not (tmp_path / "models").exists()
 
 
+@pytest.mark.parametrize("anyio_backend", few(["asyncio", "trio"], "asyncio"))
 async def test_values_of_variables_are_not_journalled_and_a_resumed_call_waits_for_them(tmp_path: Path) -> None:
     store, made = MemoryStore(), tmp_path / "made"
     command = python("import os, sys, time; open('made', 'a').write(os.environ['KEY']); time.sleep(float(sys.argv[1]))")
@@ -270,6 +271,7 @@ ASYNC = """
 
 
 @pytest.mark.parametrize("program", few([PROGRAM, ASYNC], PROGRAM))
+@pytest.mark.slow
 def test_a_second_interruption_kills_what_does_not_end(program: str, tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text(textwrap.dedent(program))
     environment = {**os.environ, "PYTHONPATH": os.getcwd()}

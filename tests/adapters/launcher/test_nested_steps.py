@@ -13,6 +13,7 @@ from adapters.launcher import Launcher, Steps, StepsUndoneError
 from adapters.launcher.saga import OnCrash
 from adapters.memory import MemoryStore
 from tests.adapters.launcher.sites import process
+from tests.slow import few
 
 pytestmark = pytest.mark.anyio
 
@@ -41,6 +42,7 @@ async def died(store: MemoryStore, root: Path, on_crash: OnCrash) -> None:
 
 
 @pytest.mark.parametrize("on_crash", ["undo", "finish"])
+@pytest.mark.parametrize("anyio_backend", few(["asyncio", "trio"], "asyncio"))
 async def test_a_step_is_undone_or_finished_once_the_command_that_it_ran_is_over(
     on_crash: OnCrash, tmp_path: Path
 ) -> None:

@@ -78,6 +78,7 @@ def test_a_launch_of_a_repository_packages_and_a_server_is_done_however_often_it
     assert not any(is_living(pid) for pid, _ in starts(models))
 
 
+@pytest.mark.slow
 def test_a_repository_that_is_there_is_brought_to_the_version_of_the_plan(tmp_path: Path) -> None:
     make_repository(tmp_path / "served")
     for ref, said in (("v1", "first\n"), ("main", "commit 2\n")):
@@ -118,6 +119,7 @@ def test_a_killed_launch_takes_its_server_over_and_does_nothing_twice(tmp_path: 
     assert not is_living(pid)
 
 
+@pytest.mark.slow
 def test_a_server_that_the_plan_has_no_more_is_ended_by_the_next_launch(tmp_path: Path, models: Path) -> None:
     with running("run", write_plan(tmp_path, serve(models), asking())) as process:
         eventually(lambda: (models / "prompted").exists())
@@ -186,6 +188,7 @@ def test_steps_that_cannot_be_undone_wait_for_an_answer_as_long_as_the_plan_says
     few([("finish", "", {"a", "b"}), ("undo", "", set[str]()), ("finish", "c", {"a", "b", "c"}), ("undo", "c", {"c"})],
         ("finish", "c", {"a", "b", "c"})),
 )  # fmt: skip
+@pytest.mark.slow
 def test_steps_of_a_killed_launch_are_finished_or_undone_with_the_commands_that_they_began_with(
     tmp_path: Path, models: Path, on_crash: str, then: str, left: set[str]
 ) -> None:

@@ -69,6 +69,7 @@ def test_d18_status_reads_many_rows_in_bounded_time_and_memory(
     assert time.process_time() - began < 20.0  # under tracemalloc, on a busy machine
 
 
+@pytest.mark.slow
 def test_d18_a_call_can_be_asked_for_by_its_id_among_many(tmp_path: Path) -> None:
     path = tmp_path / "calls.db"
     journals.write(path, journals.rows_of(list(pending(ROWS))))

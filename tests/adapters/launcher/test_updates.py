@@ -19,6 +19,7 @@ from events.errors import CallRejectedError
 from recovery import Constant, RetryPolicy, presets
 from tests.adapters.git.repositories import Upstream, commit, git
 from tests.adapters.git.servers import Fault, GitServer
+from tests.slow import few
 from tests.until import wait_until
 
 pytestmark = pytest.mark.anyio
@@ -50,7 +51,7 @@ async def asked(launcher: Launcher, name: str) -> None:
             await anyio.sleep(0.005)
 
 
-@pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+@pytest.mark.parametrize("anyio_backend", few(["asyncio", "trio"], "asyncio"))
 async def test_an_update_waits_for_an_answer_which_counts_for_these_files_once(upstream: Upstream) -> None:
     (upstream.here / "a.txt").write_text("mine")
     async with Launcher(presets.launcher(store=MemoryStore()), upstream.here.parent) as launcher:
@@ -67,6 +68,7 @@ async def test_an_update_waits_for_an_answer_which_counts_for_these_files_once(u
             commit(upstream.server, "another", a=text)  # the same file is in the way once more, and asked about
 
 
+@pytest.mark.slow
 async def test_keep_is_an_answer_and_leaves_all_as_it_is(upstream: Upstream, caplog: pytest.LogCaptureFixture) -> None:
     (upstream.here / "a.txt").write_text("mine")
     launcher = Launcher(presets.launcher(store=MemoryStore()), upstream.here.parent)
@@ -88,6 +90,7 @@ async def test_an_answer_to_an_earlier_question_is_not_taken(upstream: Upstream)
     assert (upstream.here / "a.txt").read_text() == "mine"
 
 
+@pytest.mark.slow
 async def test_equal_updates_are_one_and_another_version_is_rejected_meanwhile(upstream: Upstream) -> None:
     (upstream.here / "a.txt").write_text("mine")
     launcher = Launcher(presets.launcher(store=MemoryStore()), upstream.here.parent)
@@ -117,6 +120,7 @@ async def test_what_can_be_no_version_is_refused_before_anything_is_journalled(t
         await launcher.update("../here", "main")
 
 
+@pytest.mark.slow
 async def test_a_server_that_wants_a_token_is_asked_about(upstream: Upstream) -> None:
     launcher = Launcher(presets.launcher(store=MemoryStore()), upstream.here.parent)
     with GitServer(upstream.here.parent, password="secret-token-1") as server:

@@ -172,6 +172,7 @@ async def test_what_does_not_build_is_looked_for_as_a_wheel_and_then_a_person_is
         assert (await launcher.packages("env", "dapp", indexes=[index.url])).installed == {"dapp": "1.1"}
 
 
+@pytest.mark.slow
 async def test_one_environment_has_one_install_at_a_time(
     env: Path, index: Index, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -237,6 +238,7 @@ async def test_an_environment_that_is_missing_or_has_no_installer_is_named(env: 
         await launcher.packages("/bin/true", "alib")
 
 
+@pytest.mark.slow
 async def test_variables_of_the_user_break_no_build(
     env: Path, index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -259,6 +261,7 @@ async def test_pip_that_ends_well_and_installed_nothing_has_failed(
         await make_launcher(tmp_path).packages("env", "alib", indexes=[index.url])
 
 
+@pytest.mark.slow
 async def test_a_protected_package_beneath_the_environment_is_not_covered_by_another(
     env: Path, index: Index, tmp_path: Path
 ) -> None:

@@ -73,6 +73,7 @@ async def test_an_install_that_was_interrupted_is_finished_and_its_halves_are_he
     assert not list(folder.glob("~*"))
 
 
+@pytest.mark.slow
 async def test_an_install_that_was_interrupted_is_finished_by_the_same_one(
     env: Path, index: Index, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

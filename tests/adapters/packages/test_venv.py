@@ -273,6 +273,7 @@ async def test_the_orphan_of_a_killed_launcher_is_ended_and_the_environment_made
     assert not subprocess.run(["pgrep", "-f", f"{tmp_path}.*sleep"], capture_output=True, check=False).stdout
 
 
+@pytest.mark.slow
 async def test_two_launchers_at_once_make_one_environment(tmp_path: Path) -> None:
     python = quick(tmp_path, before="sleep 0.2")
     argv = [sys.executable, "-c", LAUNCHER, str(tmp_path / "env"), python]

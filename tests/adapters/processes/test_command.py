@@ -25,6 +25,7 @@ from recovery.redact import unhide
 from recovery.serialization.secret import Secret
 from recovery.subscribers.classification import classify
 from tests.adapters.sqlite.test_kill import eventually
+from tests.slow import few
 from tests.small_disk import small_disk
 
 pytestmark = pytest.mark.anyio
@@ -118,6 +119,7 @@ async def test_a_command_that_ignores_sigterm_is_killed(folder: Path) -> None:
     assert not is_alive(pids_in(folder / "helpers")[0])
 
 
+@pytest.mark.parametrize("anyio_backend", few(["asyncio", "trio"], "asyncio"))
 async def test_each_process_gets_sigterm_once(folder: Path) -> None:
     trap = "trap 'echo x >> terms' TERM; touch ready; while :; do sleep 0.01; done"
     await run_until((folder / "ready").exists, folder, "sh", "-c", trap, grace=0.2)

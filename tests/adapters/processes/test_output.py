@@ -152,6 +152,7 @@ def test_the_file_is_emptied_although_it_is_not_read_to_its_end(tmp_path: Path) 
     assert copied.lines[-1] == "last"
 
 
+@pytest.mark.slow
 def test_the_beginning_is_kept_however_fast_the_rest_comes(tmp_path: Path) -> None:
     with closing(Copied(tmp_path)) as copied:
         copied.output.begin()

@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from adapters.processes.query import query
+from tests.slow import few
 
 pytestmark = pytest.mark.anyio
 
@@ -31,6 +32,7 @@ async def test_an_answer_that_fills_both_pipes_comes_whole():
     assert (len(answer.output), len(answer.errors)) == (400_000, 400_000)
 
 
+@pytest.mark.parametrize("anyio_backend", few(["asyncio", "trio"], "asyncio"))
 async def test_a_program_that_does_not_answer_is_killed_with_all_that_it_started(tmp_path: Path):
     child = f"import os, time; open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())); time.sleep(60)"
     text = f"import subprocess, sys; subprocess.run([sys.executable, '-S', '-c', {child!r}])"
@@ -42,6 +44,7 @@ async def test_a_program_that_does_not_answer_is_killed_with_all_that_it_started
             await anyio.sleep(0.02)
 
 
+@pytest.mark.parametrize("anyio_backend", few(["asyncio", "trio"], "asyncio"))
 async def test_a_cancelled_question_leaves_no_process():
     before = {one.pid for one in psutil.Process(os.getpid()).children(recursive=True)}
     with anyio.move_on_after(0.3):

@@ -38,10 +38,12 @@ async def test_a_silent_command_is_ended_with_all_its_processes(tmp_path: Path) 
     assert "hello" in pickle.loads(pickle.dumps(caught.value)).output
 
 
+@pytest.mark.slow
 async def test_a_command_that_prints_is_not_silent(tmp_path: Path) -> None:
     await run(tmp_path, "sh", "-c", "for i in 1 2 3 4 5 6 7 8; do echo; sleep 0.08; done", silence=0.3)
 
 
+@pytest.mark.slow
 async def test_a_command_that_computes_is_not_silent(tmp_path: Path) -> None:
     program = "import time\nend = time.monotonic() + 0.6\nwhile time.monotonic() < end: pass"
     await run(tmp_path, "sh", "-c", f'setsid {sys.executable} -S -c "{program}" & sleep 0.6', silence=0.3)

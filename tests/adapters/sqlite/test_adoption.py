@@ -130,6 +130,7 @@ def test_d3_an_adoption_that_breaks_off_is_repeated_harmlessly(
     assert {one.name for one in files.folder_of(path).iterdir()} <= {"a.db-lock", "b.db-lock", "adopting-lock"}
 
 
+@pytest.mark.slow
 def test_d18_an_adoption_of_many_files_takes_a_moment_at_a_time(tmp_path: Path) -> None:
     path = tmp_path / "calls.db"
     for number in range(40):
@@ -149,6 +150,7 @@ def test_d18_an_adoption_of_many_files_takes_a_moment_at_a_time(tmp_path: Path) 
     assert len(calls_in(path)) == 120
 
 
+@pytest.mark.slow
 def test_d18_an_adoption_goes_on_in_the_file_that_is_opened_next(tmp_path: Path) -> None:
     path = tmp_path / "calls.db"
     for number in range(40):
@@ -274,6 +276,7 @@ def test_status_shows_the_calls_of_orphans_and_changes_nothing(tmp_path: Path) -
     assert journals.contents(tmp_path) == before
 
 
+@pytest.mark.slow
 def test_status_during_an_adoption_misses_and_doubles_nothing(tmp_path: Path) -> None:
     path = tmp_path / "calls.db"
     for number in range(6):

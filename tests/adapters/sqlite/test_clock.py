@@ -94,6 +94,7 @@ def machine(tmp_path: Path) -> Machine:
 
 
 @pytest.mark.parametrize("jump", few(JUMPS, *FEW_JUMPS))
+@pytest.mark.slow
 def test_d17_a_jump_within_a_boot_deletes_nothing(machine: Machine, jump: str) -> None:
     machine.ends(1500)
     machine.wall += JUMPS[jump]

@@ -228,6 +228,7 @@ def test_d18_a_look_at_very_many_commands_for_others_is_short(others: int, journ
     assert most < 1_000_000
 
 
+@pytest.mark.slow
 def test_d18_many_commands_for_one_process_are_carried_out_over_many_looks(journal: Path) -> None:
     for _ in range(3000):
         submit_command(journal, COMMAND)

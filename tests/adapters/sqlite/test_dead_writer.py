@@ -304,6 +304,7 @@ KILLS = [*itertools.product([1, 3, 5, 8, 11], ["living", "new"])]
 
 
 @pytest.mark.parametrize(("die_at", "successor"), few(KILLS, (3, "new")))
+@pytest.mark.slow
 def test_d3_after_a_kill_of_the_heir_nothing_is_lost_or_done_twice(die_at: int, successor: str, path: Path) -> None:
     first = Process(path, "first")
     eventually(lambda: len(notes(path)) == JOBS)

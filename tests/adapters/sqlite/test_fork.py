@@ -265,6 +265,7 @@ def test_d13_a_forked_child_waits_for_no_lock_of_another_thread(tmp_path: Path) 
     assert codes == [0] * len(codes)
 
 
+@pytest.mark.slow
 def test_d13_a_fork_waits_for_sqlite_but_not_for_long(tmp_path: Path) -> None:
     """In a child that is forked meanwhile, each call of SQLite may hang: its locks stay taken."""
     assert run(AT_WORK, tmp_path / "calls.db").codes == [0, 0]

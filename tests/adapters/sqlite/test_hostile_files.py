@@ -121,6 +121,7 @@ def test_a_body_longer_than_any_we_write_makes_its_call_unreadable(size: int, tm
     assert pending.unreadable == ("huge",)
 
 
+@pytest.mark.slow
 def test_a_text_longer_than_any_we_write_is_kept_aside(tmp_path: Path) -> None:
     path = tmp_path / "calls.db"
     journals.write(path, journals.rows_of([journals.started("c")]))

@@ -217,6 +217,7 @@ def test_d3_a_mishap_in_the_middle_of_a_transaction_is_noticed_at_its_end(
 @pytest.mark.parametrize(
     "mishap", few(["the lock is removed", "the log is removed", "a backup is moved there"], "a backup is moved there")
 )
+@pytest.mark.slow
 def test_d3_an_idle_journal_notices_a_mishap_within_a_second(mishap: str, backup: Path, tmp_path: Path) -> None:
     path = tmp_path / "journal" / "calls.db"
     with Recovery(store=SQLiteStore(path)) as service:
@@ -281,6 +282,7 @@ while time.monotonic() < end:
 
 
 @pytest.mark.parametrize("mode", few(["PASSIVE", "FULL", "RESTART", "TRUNCATE"], "TRUNCATE"))
+@pytest.mark.slow
 def test_d3_another_program_that_writes_the_log_back_does_no_harm(mode: str, tmp_path: Path) -> None:
     path = tmp_path / "journal" / "calls.db"
     with Recovery(store=SQLiteStore(path)) as service:

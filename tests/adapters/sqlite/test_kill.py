@@ -179,6 +179,7 @@ def count(journal: Path, kind: str) -> int:
 
 
 @pytest.mark.parametrize("kind", few(["sync", "async"], "async"))
+@pytest.mark.slow
 def test_a_call_killed_between_two_attempts_makes_the_next_when_due(tmp_path: Path, kind: str) -> None:
     script, journal = tmp_path / "script.py", tmp_path / "journal" / "calls.db"
     script.write_text(SCRIPT.replace("DELAY", str(DELAY)))

@@ -175,6 +175,7 @@ def test_d14_finding_nothing_takes_no_longer_among_many_kept_calls(tmp_path: Pat
     assert asyncio.run(steps(many)) <= asyncio.run(steps(few)) + 10
 
 
+@pytest.mark.slow
 def test_d14_a_journal_that_is_written_for_long_stays_small(tmp_path: Path) -> None:
     # A million with the defaults: `steady_state(path, 1_000_000)`; here a 25th of what is kept, and of the bytes.
     steady = steady_state(tmp_path / "calls.db", 20_000, Retention(calls=2_000, bytes=2_600_000))

@@ -76,6 +76,7 @@ def test_d7_the_start_of_a_journalled_call_waits_for_admission(kind: str) -> Non
     assert "OperationStarted" in kinds(store)
 
 
+@pytest.mark.slow
 def test_d7_many_calls_that_fail_at_once_are_all_written_and_leave_half_of_the_queue() -> None:
     store, waiting, calls = Gated(), list[int](), 300
     store.gate.set()

@@ -161,6 +161,7 @@ def test_the_log_names_the_subscriber_that_failed(caplog: pytest.LogCaptureFixtu
 
 @pytest.mark.parametrize("kind", ASKED)
 @pytest.mark.parametrize("does", [Failing(), lambda event: 7])
+@pytest.mark.slow
 def test_a_subscriber_that_fails_keeps_nothing_of_the_call_alive(
     monkeypatch: pytest.MonkeyPatch, does: Any, kind: type[Event]
 ) -> None:

@@ -20,6 +20,7 @@ from tests.recorded_events import events_of
 FAST: dict[str, Any] = {"initial_delay": 0.0}
 
 
+@pytest.mark.slow
 def test_a_rejected_call_leaves_no_cycle() -> None:
     service = Recovery()
     call = service.recoverable("sick", max_retries=0, circuit_breaker_threshold=1)(lambda: Script(ConnectionError())())
@@ -91,6 +92,7 @@ def test_ten_thousand_successes_leave_nothing_for_the_garbage_collector() -> Non
 
 
 @pytest.mark.parametrize("kind", ["plain", "async"])
+@pytest.mark.slow
 def test_a_call_that_gave_up_leaves_no_cycle(kind: str) -> None:
     service = Recovery()
     script = Script(*[SickError() for _ in range(400)])

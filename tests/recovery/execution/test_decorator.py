@@ -132,6 +132,7 @@ def test_functions_of_one_name_keep_their_own_settings() -> None:
     assert [script.calls for script in scripts] == [1, 2, 3]
 
 
+@pytest.mark.slow
 def test_operations_of_collected_functions_are_forgotten() -> None:
     service = Recovery()
     for retries in range(20):

@@ -109,6 +109,7 @@ def test_a_wrapped_function_answers_any_call_as_the_bare_one(parameters: str, ma
 
 @settings(max_examples=200)
 @given(signatures(), calls, st.booleans())
+@pytest.mark.slow
 def test_a_retry_gets_what_the_call_gave(parameters: str, call: Any, is_async: bool) -> None:
     wrapped = Recovery().recoverable(**FAST)(defined(parameters, is_async=is_async, failures=2))
     observed = Recovery()
@@ -281,6 +282,7 @@ class OwnError(ConnectionError):
 
 @pytest.mark.parametrize("is_on", few([True, False], True))
 @pytest.mark.parametrize("is_async", [True, False])
+@pytest.mark.slow
 def test_a_failed_call_with_arguments_leaves_no_cycle(is_async: bool, is_on: bool) -> None:
     service = Recovery(breaker=None)
 

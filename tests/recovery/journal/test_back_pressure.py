@@ -93,6 +93,7 @@ async def test_d7_a_store_that_works_loses_nothing_of_a_flood_of_tasks(kind: str
     assert Counter(kinds(store)) == dict.fromkeys(written, FLOOD)
 
 
+@pytest.mark.slow
 async def test_d7_of_many_calls_cancelled_at_once_all_are_known_to_be_over(anyio_backend_name: str) -> None:
     store = Gated()
     store.gate.set()

@@ -135,6 +135,7 @@ except KeyboardInterrupt:
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.slow
 def test_d12_worker_threads_of_a_loop_that_was_broken_off_keep_no_process(tmp_path: Path) -> None:
     path = tmp_path / "calls.db"
     began = time.monotonic()
@@ -161,6 +162,7 @@ anyio.run(main)
 """
 
 
+@pytest.mark.slow
 def test_d12_the_journal_outlives_an_abandoned_worker_thread(tmp_path: Path) -> None:
     path = tmp_path / "calls.db"
     done = run(STRICT + LATE_IN_WORKER, path)

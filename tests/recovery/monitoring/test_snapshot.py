@@ -73,6 +73,7 @@ class Stalled(MemoryStore):
         await super().append(rows)
 
 
+@pytest.mark.slow
 def test_the_lag_of_the_journal_is_shown(clock: VirtualClock):
     store = Stalled()
     with service_on(clock, store=store) as service:

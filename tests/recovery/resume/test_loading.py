@@ -44,6 +44,7 @@ async def test_overdue_calls_start_with_jitter_and_the_first_at_once(store: Memo
 
 
 @pytest.mark.anyio
+@pytest.mark.slow
 async def test_the_first_of_very_many_calls_does_not_wait_for_the_last() -> None:
     store, begun = MemoryStore(), []
     with Recovery(store=store) as service:

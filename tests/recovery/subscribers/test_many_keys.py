@@ -53,6 +53,7 @@ KINDS = [(True, DOWN), (True, LIMITED), (False, DOWN), (False, LIMITED)]
 
 
 @pytest.mark.parametrize(("is_keyed", "error"), few(KINDS, (True, DOWN)))
+@pytest.mark.slow
 def test_among_a_thousand_circuits_or_limits_one_comes_and_goes_as_among_four(is_keyed: bool, error: Exception) -> None:
     coming, going = {}, {}
     for number in (FEW, MANY):
@@ -69,6 +70,7 @@ def test_among_a_thousand_circuits_or_limits_one_comes_and_goes_as_among_four(is
 
 
 @pytest.mark.parametrize("error", few([DOWN, LIMITED], DOWN))
+@pytest.mark.slow
 def test_one_that_takes_the_place_of_another_costs_the_same_among_any_number(error: Exception) -> None:
     costs = {}
     for number in (FEW, MANY):
@@ -80,6 +82,7 @@ def test_one_that_takes_the_place_of_another_costs_the_same_among_any_number(err
     assert costs[MANY] <= 1.2 * costs[FEW]
 
 
+@pytest.mark.slow
 def test_to_forget_the_state_of_a_reused_name_costs_the_same_among_any_number() -> None:
     costs = {}
     for number in (FEW, MANY):
@@ -91,6 +94,7 @@ def test_to_forget_the_state_of_a_reused_name_costs_the_same_among_any_number() 
     assert costs[MANY] <= 1.2 * costs[FEW]
 
 
+@pytest.mark.slow
 def test_to_wake_the_calls_of_one_operation_costs_the_same_among_any_number() -> None:
     costs = {}
     for number in (FEW, MANY):

@@ -277,6 +277,7 @@ def test_a_clock_of_the_test_is_moved(no_waiting, virtual_clock):
 """
 
 
+@pytest.mark.slow
 def test_the_plugin_is_enabled_by_its_name(pytester: pytest.Pytester):
     pytester.makeconftest('pytest_plugins = ["recovery.testing.plugin"]')
     pytester.makepyfile(PLUGIN_TEST)

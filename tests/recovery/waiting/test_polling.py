@@ -154,6 +154,7 @@ def test_the_interval_of_one_condition_does_not_delay_the_next(service: Recovery
     assert clock() == pytest.approx(100.0, abs=2.0)
 
 
+@pytest.mark.slow
 def test_calls_in_every_worker_thread_do_not_block_their_condition() -> None:
     service = Recovery(breaker=None)
     is_up = False

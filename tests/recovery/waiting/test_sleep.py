@@ -382,6 +382,7 @@ def test_a_sleep_is_cancelled_as_any_other(
     assert len(sleepers.waiting) == 0
 
 
+@pytest.mark.slow
 def test_cancelled_sleeps_leave_no_timer_behind(clock: VirtualClock) -> None:
     sleepers = Sleepers(clock)
 
@@ -398,6 +399,7 @@ def test_cancelled_sleeps_leave_no_timer_behind(clock: VirtualClock) -> None:
 
 
 @pytest.mark.parametrize("loop_factory", few([asyncio.new_event_loop, uvloop], asyncio.new_event_loop))
+@pytest.mark.slow
 def test_a_cancelled_sleep_takes_no_memory(loop_factory: Callable[[], Any]) -> None:
     waiting = WaitingCalls(time.monotonic, lambda: 0.0)
     ids = [str(number) for number in range(1_000)]
