@@ -59,6 +59,7 @@ class Many:
 
 
 @pytest.mark.parametrize("narrow", [by_key, by_operation])
+@pytest.mark.slow
 def test_among_a_thousand_subscriptions_one_comes_and_goes_as_among_four(narrow: Narrow) -> None:
     opening, closing = {}, {}
     for number in (4, MANY):

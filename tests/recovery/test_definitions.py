@@ -94,10 +94,11 @@ def test_a_call_under_way_keeps_its_settings_when_its_function_is_defined_again(
 def test_a_plain_function_may_become_an_async_one_and_keeps_its_circuit() -> None:
     service = Recovery()
     service.circuits.force("notebook.fetch", "open")
-    run_cell(service, cell(""))
+    plain = run_cell(service, cell(""))
     again = run_cell(service, "@service.recoverable\nasync def fetch(): ...")
     with pytest.raises(CallRejectedError):
         again().send(None)
+    del plain  # until here: an operation whose functions are gone is forgotten with its circuit
 
 
 @pytest.mark.parametrize(

@@ -101,10 +101,12 @@ def test_d8_a_read_that_fails_is_no_damage(at: list[int]):
 
 @pytest.mark.skipif(not can_inject(), reason="needs a C compiler")
 @pytest.mark.parametrize("at", few((3, 12), 12))
+@pytest.mark.slow
 def test_d8_a_disk_that_gives_nothing_is_no_damage(at: int):
     assert failing_reads([at], until=FOR_EVER) == []
 
 
+@pytest.mark.slow
 def test_d4_a_torn_log_holds_whole_batches_in_order():
     torn, problems = asyncio.run(tear(every=24))
     assert torn > 30

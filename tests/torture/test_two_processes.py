@@ -20,7 +20,7 @@ def fork_server() -> Iterator[ForkServer]:
         yield fork_server
 
 
-@pytest.mark.parametrize("name", few([name for name in CASES if name not in ONCE], "killed", "both resume"))
+@pytest.mark.parametrize("name", few([name for name in CASES if name not in ONCE], "killed"))
 def test_d16_of_two_processes_one_runs_an_equal_call_in_tasks(name: str, fork_server: ForkServer) -> None:
     run_case(fork_server, name, "asyncio", 0)
 

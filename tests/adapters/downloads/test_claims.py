@@ -50,6 +50,7 @@ def test_the_claims_of_a_killed_process_do_not_count(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.claims"))
 
 
+@pytest.mark.slow
 def test_a_forked_child_has_no_claims_and_holds_none_of_a_dead_parent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -88,6 +88,7 @@ def test_an_index_that_refuses_connections_is_no_missing_package(tool: tuple[str
 
 
 @pytest.mark.parametrize("status", few([403, 503], 403))
+@pytest.mark.slow
 def test_pip_tells_in_its_log_alone_that_an_index_refuses_a_page(status: int, index: Index, tmp_path: Path):
     index.add("app", "1.0")
     index.faults["app"] = Fault(status=status)

@@ -197,6 +197,7 @@ def test_a_copied_file_that_could_not_be_removed_stays_locked(tmp_path: Path) ->
     assert len(calls_in(tmp_path / "calls.db")) == 3
 
 
+@pytest.mark.slow
 def test_two_processes_that_adopt_at_once_take_each_file_once(tmp_path: Path) -> None:
     path = tmp_path / "calls.db"
     for number in range(20):

@@ -105,6 +105,7 @@ def test_d17_a_jump_within_a_boot_deletes_nothing(machine: Machine, jump: str) -
 
 
 @pytest.mark.parametrize("jump", few(JUMPS, *FEW_JUMPS))
+@pytest.mark.slow
 def test_d17_a_jump_between_boots_deletes_at_most_one_slice(machine: Machine, jump: str) -> None:
     machine.ends(1500)
     machine.reboots(JUMPS[jump])

@@ -85,6 +85,7 @@ def publish(service: Recovery, first: int, count: int) -> float:
 
 
 @pytest.mark.parametrize("end", few(["goes on", "is killed"], "is killed"))
+@pytest.mark.slow
 def test_d8_a_lock_of_another_program_is_waited_out_in_memory(end: str, tmp_path: Path) -> None:
     path = tmp_path / "calls.db"
     assert signature(SQLiteStore).parameters["busy_timeout"].default == 5.0  # as promised

@@ -150,6 +150,7 @@ def test_a_type_error_of_the_body_is_a_failure(function: Any) -> None:
     assert outcome_of(raised.value) is not None
 
 
+@pytest.mark.slow
 def test_functions_with_parameters_of_the_same_names_share_their_code() -> None:
     service = Recovery()
 

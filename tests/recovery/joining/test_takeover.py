@@ -42,6 +42,7 @@ with Recovery(store=SQLiteStore(sys.argv[1])) as service:
 
 
 @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs Linux")
+@pytest.mark.slow
 def test_who_takes_over_a_call_goes_on_with_the_calls_of_its_body(tmp_path: Path) -> None:
     first, second, journal = tmp_path / "first", tmp_path / "second", tmp_path / "calls.db"
     with child(first, "-c", NESTED, journal, "stays") as holder:

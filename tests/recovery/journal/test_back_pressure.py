@@ -22,6 +22,7 @@ from recovery.settings_check import Defaults, make_config
 from recovery.testing import Script
 from tests.recovery.journal.stores import Gated, core_of, gave_up, kinds
 from tests.recovery.journal.test_admission import Bell
+from tests.slow import few
 
 CAPACITY = 400
 SMALL = JournalConfig(capacity=CAPACITY)
@@ -67,6 +68,7 @@ def test_d7_a_store_that_works_loses_nothing_of_a_flood_of_plain_calls(kind: str
 
 
 @pytest.mark.parametrize("kind", FLOODS)
+@pytest.mark.parametrize("anyio_backend", few(["asyncio", "trio"], "asyncio"))
 async def test_d7_a_store_that_works_loses_nothing_of_a_flood_of_tasks(kind: str, anyio_backend_name: str) -> None:
     settings, errors, written = FLOODS[kind]
     store = Slow()

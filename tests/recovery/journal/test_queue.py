@@ -266,6 +266,7 @@ STEPS = st.one_of(
 
 
 @given(st.lists(STEPS, max_size=60), st.integers(1, 6))
+@pytest.mark.slow
 def test_d7_every_event_is_waiting_stored_coalesced_or_dropped(steps: list[tuple[str, str]], capacity: int) -> None:
     queue, stored, is_taken = WriteQueue(capacity=capacity), [], False
     for step, call in steps:

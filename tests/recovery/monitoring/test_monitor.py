@@ -117,6 +117,7 @@ def test_keys_are_counted_apart_and_together(service: Recovery, monitor: Monitor
     assert counts(shown.windows["all"], "calls", "recovered") == [3, 1]
 
 
+@pytest.mark.slow
 def test_keys_beyond_the_limit_are_counted_together(bus: Bus, bus_monitor: Monitor, clock: VirtualClock):
     for number in range(MAX_KEYS + 5):
         bus.publish(GaveUp(at=clock(), operation="fetch", key=f"host {number}", call="c"))

@@ -234,6 +234,7 @@ def test_without_a_thread_a_condition_counts_as_unmet_until_there_is_one(
 
 
 @pytest.mark.parametrize("ends", ["met", "out of time"])
+@pytest.mark.slow
 def test_a_condition_is_forgotten_when_no_call_waits_for_it(ends: str, service: Recovery, clock: VirtualClock) -> None:
     kept: list[weakref.ref[Callable[[], bool]]] = []
 

@@ -77,6 +77,7 @@ asyncio.run(main())
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="it has no SIGSTOP")
+@pytest.mark.slow
 def test_calls_of_a_process_that_was_stopped_come_back_staggered() -> None:
     with subprocess.Popen([sys.executable, "-c", CHILD], stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
