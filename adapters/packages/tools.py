@@ -42,6 +42,7 @@ VARIABLES: dict[str, str | None] = {
     "PIP_DISABLE_PIP_VERSION_CHECK": "1",
     "PIP_USER": "0",  # an environment is meant, also where the user's settings say otherwise
     "UV_PYTHON_DOWNLOADS": "never",
+    "COLUMNS": "10000",  # uv breaks its lines there, and an error is told by its line
     **dict.fromkeys(("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_PYTHON", "PIP_DRY_RUN")),  # another place, or none
     **dict.fromkeys(("PYTHONPATH", "PYTHONHOME")),  # what builds a package inherits them
 }

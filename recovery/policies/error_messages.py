@@ -102,10 +102,10 @@ PROCESSES = _rules(
      "the package index could not be read"),
     ("pip-insecure", P, r"is not a trusted or secure host and is being ignored",
      "pip ignores an index that has no https"),
-    ("pip-python", P, r"requires? a different python|requires-python|does not satisfy python",
+    ("pip-python", P, r"requires? a different python|requires-python|does not satisfy\s+python",
      "it is not for this version of Python"),
     ("pip-missing", P, r"no matching distribution found|could not find a version that satisfies|"
-     r"not found in the package registry|there is no version of|no usable wheels|"
+     r"not\s+found\s+in\s+the\s+package\s+registry|there\s+is\s+no\s+version\s+of|no\s+usable\s+wheels|"
      r"(?:http error |status client error \()(?:404|410)", "there is no such package for this Python"),
     ("pip-conflict", P, r"resolutionimpossible|conflicting dependencies|no solution found when resolving",
      "these requirements cannot be met together"),

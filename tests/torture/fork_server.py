@@ -25,7 +25,7 @@ LIFETIME = 120
 
 
 class Child:
-    """A child of the fork server. *began* and *ended* are on the monotonic clock, which all processes share."""
+    """A child of the fork server. *began*, *killed* and *ended* are on the monotonic clock that all share."""
 
     def __init__(self, fork_server: ForkServer, pid: int, out: Path) -> None:
         self._fork_server = fork_server
@@ -34,6 +34,7 @@ class Child:
         self.out = out
         self.began = time.monotonic()
         self.ended = 0.0
+        self.killed = 0.0
 
     def send(self, number: int) -> None:
         """Send it a signal; it may have ended."""
@@ -56,6 +57,7 @@ class Child:
 
     def kill(self) -> None:
         """Kill it with SIGKILL and wait for its end."""
+        self.killed = time.monotonic()
         self.send(signal.SIGKILL)
         self.wait(30.0)
 

@@ -298,9 +298,9 @@ class Pair:
         found = []
         for begin in self.notes("begin"):
             ends = [one["at"] for one in self.notes("end") if one["pid"] == begin["pid"] and one["at"] >= begin["at"]]
-            # Where a body has no end, its process was killed.
+            # Where a body has no end, its process was killed: it may be gone before the wait for it is over.
             child = next(one for one in self.children.values() if one.pid == begin["pid"])
-            found.append((begin["at"], min(ends, default=child.ended or float("inf")), begin))
+            found.append((begin["at"], min(ends, default=child.killed or child.ended or float("inf")), begin))
         return sorted(found, key=lambda one: one[0])
 
     def only(self) -> dict[str, Any]:

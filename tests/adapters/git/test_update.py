@@ -421,7 +421,7 @@ async def test_an_update_waits_for_another_one_or_a_clone_of_the_same_folder(
 @pytest.mark.slow
 async def test_a_file_that_git_always_takes_for_changed_is_put_aside_and_overwritten(upstream: Upstream) -> None:
     (upstream.here / ".git/info/attributes").write_text("*.txt filter=changing\n")
-    git(upstream.here, "config", "filter.changing.clean", "cat; date +%N")
+    git(upstream.here, "config", "filter.changing.clean", "cat; echo more")
     edit(upstream)
     await to(upstream, "main", on_local_changes="stash")
     assert upstream.at() == ("main", upstream.second)

@@ -30,7 +30,9 @@ def install(
     tool: tuple[str, ...], index: Index, folder: Path, *packages: str, **env: str
 ) -> subprocess.CompletedProcess[str]:
     argv = [*tool, "--target", str(folder), "--index-url", index.url, *packages]
-    return subprocess.run(argv, env={**os.environ, **ALONE, **env}, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        argv, env={**os.environ, **ALONE, "COLUMNS": "80", **env}, capture_output=True, text=True, check=False
+    )
 
 
 @tools
