@@ -109,7 +109,7 @@ def main(words: list[str]) -> int:
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(workers) as pool:
         for number in range(workers):
             tree = Path(folder, str(number))
-            for part in (*PACKAGES, "tests"):
+            for part in (*PACKAGES, "tests", "docs"):
                 shutil.copytree(ROOT / part, tree / part)
             shutil.copy(ROOT / "pyproject.toml", tree)
             trees.put(tree)
