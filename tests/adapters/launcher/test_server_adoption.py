@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -77,7 +78,7 @@ async def test_the_server_of_a_killed_launcher_lives_on_and_is_adopted(tmp_path:
 @contextmanager
 def orphan(folder: Path, argv: Sequence[str], **changes: Any) -> Iterator[int]:
     """A server as a killed launcher leaves it, but for *changes* to the file that names it."""
-    port, mark = free_port("127.0.0.1"), "of a test"
+    port, mark = free_port("127.0.0.1"), uuid.uuid4().hex
     words = [word.replace("{port}", str(port)) for word in argv]
     process = subprocess.Popen(words, cwd=folder, start_new_session=True, env={**os.environ, VARIABLE: mark})
     eventually(lambda: has_begun(process.pid) and starts(folder))
