@@ -73,7 +73,7 @@ def test_the_environment_of_git_leads_to_no_other_repository_and_asks_nothing(en
     given = {f"GIT_CONFIG_{kind}_{number}": "x.y" for kind in ("KEY", "VALUE") for number in range(count)}
     if count:
         given["GIT_CONFIG_COUNT"] = str(count)
-    every = {**environ, **given} | variables({**environ, **given}, cwd="/work/x", url=url, token=token, silence=5)
+    every = {**environ, **given} | variables({**environ, **given}, cwd="/srv/x", url=url, token=token, silence=5)
     made = {name: value for name, value in every.items() if value is not None}
     assert not (set(OF_A_REPOSITORY) - {"GIT_CEILING_DIRECTORIES"}) & set(made)
     assert (made["GIT_TERMINAL_PROMPT"], made["GIT_ASKPASS"]) == ("0", "")
