@@ -16,7 +16,10 @@ DISTRIBUTION = "launcher-recovery"
 EXTRAS = {
     "launcher": ("click", "httpx2", "packaging", "psutil", "rich"),
     "monitor": ("ddsketch",),
+    "opentelemetry": ("opentelemetry",),
+    "prometheus": ("prometheus_client",),
     "testing": ("hypothesis", "pytest"),
+    "web": ("starlette", "uvicorn"),
 }
 """The packages that each extra installs, as pyproject.toml says."""
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from adapters.cli.output import FILE, JSON, journal_at, print_error, print_json, usage_error
-from adapters.launcher.answering import Question, answer_question, named, read_questions
+from adapters.journals.answering import Question, answer_question, named, read_questions
 from events.errors import RecoveryError
 from recovery.answers import Value
 from recovery.installation import extra

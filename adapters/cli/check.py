@@ -7,7 +7,7 @@ import sys
 from adapters.cli.output import JSON, print_json, usage_error
 from adapters.inspection import InForce, Inspection, inspect
 from adapters.launcher.plan import PlanError
-from adapters.launcher.screen import make_console
+from adapters.terminal.screen import make_console
 from recovery.explain import counted, duration
 from recovery.installation import extra
 from recovery.redact import brief, redacted

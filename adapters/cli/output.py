@@ -11,7 +11,7 @@ from typing import NoReturn
 import msgspec
 
 from adapters.launcher.plan import load_plan
-from adapters.launcher.screen import make_console
+from adapters.terminal.screen import make_console
 from recovery.installation import extra
 from recovery.redact import brief
 

@@ -15,11 +15,11 @@ from adapters.cli.output import FILE, JSON, console, print_error, print_json, us
 from adapters.downloads.client import EnvironmentVariableError
 from adapters.launcher.launch import Launch, Outcome, name_in_arguments
 from adapters.launcher.plan import LaunchPlan, PlanError, load_plan
-from adapters.launcher.progress_lines import ProgressLines
-from adapters.launcher.screen import Warnings, live_table, make_console
 from adapters.launcher.stopping import StoppedBySignal
-from adapters.launcher.view import SEEN, LaunchView
 from adapters.sqlite.store import SQLiteStore
+from adapters.terminal.progress_lines import ProgressLines
+from adapters.terminal.screen import Warnings, live_table, make_console
+from adapters.terminal.view import SEEN, LaunchView
 from events.codec import encode
 from events.event import Event
 from events.journal_events import JournalDegraded, JournalQuarantined

@@ -9,9 +9,9 @@ from pathlib import Path
 import anyio
 
 from adapters.cli.output import FILE, JSON, journal_at, print_json, usage_error
-from adapters.launcher.screen import make_console
-from adapters.launcher.status import read_status
-from adapters.launcher.status_table import status_table
+from adapters.journals.status import read_status
+from adapters.terminal.screen import make_console
+from adapters.terminal.status_table import status_table
 from events.errors import RecoveryError
 from recovery.installation import extra
 

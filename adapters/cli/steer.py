@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from adapters.cli.output import FILE, JSON, journal_at, print_error, print_json, usage_error
-from adapters.launcher.steering import steer as steer_call
+from adapters.journals.steering import steer as steer_call
 from events.errors import RecoveryError
 from recovery.explain import MOST_ARGUMENT, shown
 from recovery.installation import extra

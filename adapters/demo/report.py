@@ -11,8 +11,8 @@ import msgspec
 from adapters.demo.plugin import FILES, PROMPTS
 from adapters.demo.server import Request
 from adapters.demo.stage import ALONE, MB, Stage
-from adapters.launcher.view import LaunchView, Line
 from adapters.processes.identity import is_living
+from adapters.terminal.view import LaunchView, Line
 from events.circuit_events import CircuitClosed, CircuitOpened
 from events.event import Event
 from recovery.installation import extra

@@ -15,8 +15,8 @@ from adapters.demo.plugin import PROMPTS
 from adapters.demo.report import AtKill, Report, judge, print_report, saved_bytes
 from adapters.demo.stage import Child, Stage
 from adapters.launcher.plan import load_plan
-from adapters.launcher.screen import live_table
-from adapters.launcher.view import LaunchView
+from adapters.terminal.screen import live_table
+from adapters.terminal.view import LaunchView
 from events.event import Event
 from recovery.installation import extra
 

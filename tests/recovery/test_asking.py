@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 import pytest
 
-from adapters.launcher.status import read_status
+from adapters.journals.status import read_status
 from adapters.sqlite.store import SQLiteStore
 from events import CircuitOpened, Event, GaveUp, OperationStarted, Park, Parked, Retry, join
 from recovery import BreakerPolicy, Recovery, RetryPolicy, recovery_of

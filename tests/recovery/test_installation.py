@@ -125,8 +125,8 @@ def test_a_package_that_is_missing_is_named(package: str, tmp_path: Path) -> Non
 NEEDED = [
     ("launcher", "click", "adapters.cli.command"),
     ("launcher", "rich", "adapters.cli.command"),
-    ("launcher", "rich", "adapters.launcher.screen"),
-    ("launcher", "rich", "adapters.launcher.status_table"),
+    ("launcher", "rich", "adapters.terminal.screen"),
+    ("launcher", "rich", "adapters.terminal.status_table"),
     ("launcher", "rich", "adapters.demo.report"),
     ("launcher", "rich", "adapters.demo.scenario"),
     ("launcher", "httpx2", "adapters.downloads"),

@@ -19,9 +19,9 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from adapters.launcher.status import read_status
-from adapters.launcher.status_table import status_table
+from adapters.journals.status import read_status
 from adapters.sqlite.store import SQLiteStore
+from adapters.terminal.status_table import status_table
 from events.operation_events import FailureClassified
 from events.verdicts import GiveUp
 from recovery.literals import LEAST_PART, MASK, folded, hide, unhide

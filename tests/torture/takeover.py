@@ -20,7 +20,7 @@ from pathlib import Path
 import anyio
 import msgspec
 
-from adapters.launcher.status import CallStatus, JournalStatus, read_status
+from adapters.journals.status import CallStatus, JournalStatus, read_status
 from adapters.sqlite.store import SQLiteStore
 from events.errors import RecoveryError
 from recovery import context

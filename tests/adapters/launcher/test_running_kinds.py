@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from adapters.processes.identity import is_living
+from tests.adapters.cli.test_command import command, operation, recovery, touch, write_plan
+from tests.adapters.cli.test_signals import running, stopped
 from tests.adapters.git.servers import make_repository
 from tests.adapters.packages.environments import installed, make_environment
 from tests.adapters.packages.index import ALONE, Index
 from tests.adapters.servers.small_servers import READY, small_server, starts
 from tests.adapters.sqlite.test_kill import eventually
-from tests.adapters.test_cli import command, operation, recovery, touch, write_plan
-from tests.adapters.test_cli_signals import running, stopped
 from tests.slow import few
 
 NEVER = {"max_retries": 0}

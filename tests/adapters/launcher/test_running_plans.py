@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from adapters.demo.server import Answer, FileServer, Hosted, Reset, free_port
-from tests.adapters.test_cli import command, download, operation, recovery, touch, write_plan
+from tests.adapters.cli.test_command import command, download, operation, recovery, touch, write_plan
 
 FAILS = (sys.executable, "-S", "-c", "import sys; sys.exit('fatal: no luck')")
 NEVER = {"max_retries": 0}

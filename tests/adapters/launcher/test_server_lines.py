@@ -8,14 +8,14 @@ import pytest
 from adapters.launcher.checkpoint_words import ServerNote
 from adapters.launcher.kinds.server import Server
 from adapters.launcher.kinds.steps import CommandWithUndo, Steps
-from adapters.launcher.progress_lines import ProgressLines
 from adapters.launcher.saga import Begun, RunRecord
-from adapters.launcher.view import LaunchView
+from adapters.terminal.progress_lines import ProgressLines
+from adapters.terminal.view import LaunchView
 from events.event import CallEvent, Event
 from events.evidence import Category
 from events.operation_events import CheckpointSaved, OperationStarted, Parked, RetryScheduled
-from tests.adapters.launcher.test_screen import drawn
-from tests.adapters.launcher.test_view import of_call
+from tests.adapters.terminal.test_screen import drawn
+from tests.adapters.terminal.test_view import of_call
 
 STEPS = (
     Server(name="comfyui", run=("serve", "{port}"), ready="http://127.0.0.1:{port}/"),

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from adapters.launcher.status import read_status
+from adapters.journals.status import read_status
 from adapters.sqlite import files
 from adapters.sqlite.adoption import Adoption
 from adapters.sqlite.connection import write

@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from adapters.launcher.status import read_status
+from adapters.journals.status import read_status
 from adapters.sqlite.store import SQLiteStore
 from events.journal_events import JournalQuarantined
 from recovery.journal.config import JournalConfig

@@ -16,7 +16,7 @@ from typing import TypeAlias
 import anyio
 import pytest
 
-from adapters.launcher.status import read_status
+from adapters.journals.status import read_status
 from adapters.sqlite import files
 from adapters.sqlite.adoption import Adoption, Slice
 from adapters.sqlite.connection import write

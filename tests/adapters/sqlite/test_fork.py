@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from adapters.launcher.status import read_status
+from adapters.journals.status import read_status
 from adapters.memory import MemoryStore
 from adapters.sqlite.lock import Lock
 from adapters.sqlite.reading import reading

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from adapters.launcher.status import read_status
+from adapters.journals.status import read_status
 from adapters.sqlite.schema import SCHEMA_VERSION, TABLES, plain
 from adapters.sqlite.store import SQLiteStore
 from events.journal_events import JournalDegraded, JournalQuarantined

@@ -26,7 +26,7 @@ READ = """
 import json, sys
 from adapters.cli.command import main
 from adapters.sqlite.store import SQLiteStore
-from adapters.launcher.status import read_status
+from adapters.journals.status import read_status
 from recovery.service import Recovery
 import asyncio, pathlib
 

@@ -12,7 +12,7 @@ import anyio.to_thread
 import msgspec
 import pytest
 
-from adapters.launcher.status import read_status
+from adapters.journals.status import read_status
 from adapters.sqlite import files
 from adapters.sqlite.lock import Lock
 from adapters.sqlite.store import SQLiteStore

@@ -14,9 +14,9 @@ import pytest
 
 from adapters.demo.server import FileServer, Hosted
 from events.operation_events import OperationCancelled, OperationResumed
+from tests.adapters.cli.test_command import CONTENT, Ended, command, download, recovery, write_plan
 from tests.adapters.processes.test_command import HELPER, is_alive, pids_in
 from tests.adapters.sqlite.test_kill import eventually
-from tests.adapters.test_cli import CONTENT, Ended, command, download, recovery, write_plan
 from tests.slow import few
 
 SLOW = f"[ -e go ] || {{ {HELPER}; echo $$ >> leaders; sleep 40; }}; echo done >> done"

@@ -8,7 +8,7 @@ import pytest
 from adapters.launcher.kinds.command import Command
 from adapters.launcher.kinds.download import Download
 from adapters.launcher.launch import Outcome
-from adapters.launcher.view import SEEN, LaunchView, Line
+from adapters.terminal.view import SEEN, LaunchView, Line
 from events.bus import Bus
 from events.circuit_events import CircuitOpened
 from events.codec import decode, encode

@@ -19,8 +19,8 @@ from click.testing import CliRunner
 
 from adapters.cli.command import cli, main
 from adapters.demo.server import Answer, FileServer, Hosted, Reset, free_port
+from adapters.journals.status import JournalStatus
 from adapters.launcher.launch import Outcome
-from adapters.launcher.status import JournalStatus
 from adapters.sqlite.store import SQLiteStore
 from events.circuit_events import CircuitOpened
 from events.codec import decode

@@ -9,8 +9,8 @@ import aiosqlite
 import msgspec
 import pytest
 
+from adapters.journals.status import JournalStatus, read_status
 from adapters.launcher.launch import Outcome
-from adapters.launcher.status import JournalStatus, read_status
 from adapters.sqlite import reading
 from adapters.sqlite.store import SQLiteStore
 from events.circuit_events import CircuitClosed, CircuitHalfOpened, CircuitOpened
@@ -35,8 +35,8 @@ from events.operation_events import (
 from recovery.journal.errors import JournalError
 from recovery.journal.history import Run
 from recovery.journal.store import Row
-from tests.adapters.launcher.test_view import failed, of_call, started
 from tests.adapters.sqlite import journals
+from tests.adapters.terminal.test_view import failed, of_call, started
 from tests.failures import a_failure
 
 pytestmark = pytest.mark.anyio

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import msgspec
 
+from adapters.journals.incidents import IncidentLine
 from adapters.launcher.checkpoint_words import note_words, saved_note
-from adapters.launcher.incidents import IncidentLine
 from adapters.launcher.launch import Outcome, Progress, name_in_arguments
 from adapters.launcher.progress import Transfer, saved_transfer
 from adapters.sqlite.files import side_files

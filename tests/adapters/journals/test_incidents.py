@@ -9,13 +9,13 @@ import anyio
 import pytest
 
 from adapters.demo.server import free_port
-from adapters.launcher.incidents import IncidentLine
-from adapters.launcher.status import read_status
-from adapters.launcher.view import SEEN
+from adapters.journals.incidents import IncidentLine
+from adapters.journals.status import read_status
+from adapters.terminal.view import SEEN
 from events.circuit_events import CircuitClosed, CircuitHalfOpened, CircuitOpened
 from events.evidence import Category
 from events.incident_events import IncidentClosed
-from tests.adapters.test_cli import download, recovery
+from tests.adapters.cli.test_command import download, recovery
 from tests.recovery.test_incidents import Host
 
 HOST = {"operation": "download", "key": "example.org"}

@@ -13,8 +13,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from adapters.cli.command import cli
-from adapters.launcher.status import CallStatus, read_status
-from adapters.launcher.steering import Steered
+from adapters.journals.status import CallStatus, read_status
+from adapters.journals.steering import Steered
 from adapters.sqlite.command_inbox import inbox_of
 from adapters.sqlite.store import SQLiteStore
 from events.codec import decode

@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from adapters.journals.incidents import IncidentLine
 from adapters.launcher.document import Step
-from adapters.launcher.incidents import IncidentLine
 from adapters.launcher.kinds.command import Command
 from adapters.launcher.kinds.download import Download
-from adapters.launcher.screen import last_words, launch_table, live_table, make_console
-from adapters.launcher.view import LaunchView
+from adapters.terminal.screen import last_words, launch_table, live_table, make_console
+from adapters.terminal.view import LaunchView
 from events.circuit_events import CircuitOpened
 
 NAMES = ("model", "vae", "requirements")

@@ -7,8 +7,8 @@ import threading
 import msgspec
 
 from adapters.launcher.kinds.command import Command
-from adapters.launcher.progress_lines import ProgressLines
-from adapters.launcher.view import LaunchView
+from adapters.terminal.progress_lines import ProgressLines
+from adapters.terminal.view import LaunchView
 from events.circuit_events import CircuitClosed, CircuitHalfOpened, CircuitOpened
 from events.event import Event
 from events.operation_events import (
@@ -21,7 +21,7 @@ from events.operation_events import (
     Parked,
     RetryScheduled,
 )
-from tests.adapters.launcher.test_view import failed, of_call, started, view
+from tests.adapters.terminal.test_view import failed, of_call, started, view
 
 PROGRESS = of_call(CheckpointSaved, data=msgspec.Raw(b'{"offset":40000000,"size":200000000}'))
 RETRY = of_call(RetryScheduled, at=10.0, after=5.0, retry=1)

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from time import monotonic
 
 from adapters.launcher.checkpoint_words import note_words, saved_note
-from adapters.launcher.screen import detail, named, progress, running, wait
-from adapters.launcher.view import LaunchView, Line
+from adapters.terminal.screen import detail, named, progress, running, wait
+from adapters.terminal.view import LaunchView, Line
 from events.circuit_events import CircuitClosed, CircuitHalfOpened
 from events.event import CallEvent, Event
 from events.operation_events import (

@@ -9,10 +9,10 @@ from time import monotonic
 
 from msgspec.structs import replace
 
+from adapters.journals.incidents import IncidentLine
 from adapters.launcher.checkpoint_words import ServerNote, note_words
-from adapters.launcher.incidents import IncidentLine
 from adapters.launcher.progress import progress_words
-from adapters.launcher.view import LaunchView, Line
+from adapters.terminal.view import LaunchView, Line
 from events.event import FOREVER
 from recovery.explain import counted, duration, moment, waits_for
 from recovery.installation import extra

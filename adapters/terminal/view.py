@@ -7,9 +7,9 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
+from adapters.journals.incidents import OF_CIRCUITS, IncidentLine
 from adapters.launcher.checkpoint_words import Note, ServerNote, saved_note
 from adapters.launcher.document import Step
-from adapters.launcher.incidents import OF_CIRCUITS, IncidentLine
 from adapters.launcher.launch import Outcome, name_in_arguments
 from adapters.launcher.progress import Samples, Transfer, rate, saved_transfer, with_sample
 from events.event import FOREVER, CallEvent, Event

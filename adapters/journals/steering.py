@@ -8,7 +8,7 @@ from pathlib import Path
 import anyio
 import msgspec
 
-from adapters.launcher.status import CallStatus, JournalStatus, read_status
+from adapters.journals.status import CallStatus, JournalStatus, read_status
 from adapters.sqlite.command_inbox import send_command
 from adapters.sqlite.store import SQLiteStore
 from recovery.journal.errors import NotDurable

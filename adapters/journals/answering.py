@@ -9,7 +9,7 @@ from pathlib import Path
 import anyio
 import msgspec
 
-from adapters.launcher.status import read_status
+from adapters.journals.status import read_status
 from adapters.sqlite.command_inbox import send_command
 from adapters.sqlite.files import journal_files
 from adapters.sqlite.other_files import once, question_rows

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from adapters.launcher.incidents import IncidentLine
+from adapters.journals.incidents import IncidentLine
+from adapters.journals.status import CallStatus, JournalStatus
 from adapters.launcher.launch import Outcome
 from adapters.launcher.progress import Transfer
-from adapters.launcher.status import CallStatus, JournalStatus
-from adapters.launcher.status_table import MOST_FINISHED, status_table
+from adapters.terminal.status_table import MOST_FINISHED, status_table
 from events.circuit_events import CircuitOpened
 
 NOW = time.mktime((2026, 3, 1, 12, 0, 0, 0, 0, -1))

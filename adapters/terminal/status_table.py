@@ -8,9 +8,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from adapters.journals.status import CallStatus, JournalStatus
 from adapters.launcher.progress import progress_words
-from adapters.launcher.screen import STYLES, incident_lines
-from adapters.launcher.status import CallStatus, JournalStatus
+from adapters.terminal.screen import STYLES, incident_lines
 from events.names import display_name
 from recovery.explain import counted, moment
 from recovery.installation import extra

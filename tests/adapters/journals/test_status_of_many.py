@@ -11,9 +11,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from adapters.launcher.screen import make_console
-from adapters.launcher.status import MOST_LEFT, MOST_OVER, JournalStatus, read_status
-from adapters.launcher.status_table import status_table
+from adapters.journals.status import MOST_LEFT, MOST_OVER, JournalStatus, read_status
+from adapters.terminal.screen import make_console
+from adapters.terminal.status_table import status_table
 from events.event import Event
 from events.operation_events import CheckpointSaved
 from tests.adapters.sqlite import journals
