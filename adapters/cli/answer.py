@@ -76,7 +76,7 @@ def answer(
     except (RecoveryError, OSError, TypeError, ValueError) as error:
         usage_error(error)
     if as_json:
-        print_json(redacted(Answered(asked.name, asked.kind, done.is_done, done.said)))
+        print_json("answer", redacted(Answered(asked.name, asked.kind, done.is_done, done.said)))
     elif done.is_done:
         click.echo(brief(f"the question {asked.name!r} is answered: {done.said}"))
     else:
@@ -118,7 +118,7 @@ def _line(question: Question) -> str:
 
 def _list(questions: list[Question], journal: Path, *, as_json: bool) -> None:
     if as_json:
-        print_json([redacted(one) for one in questions])
+        print_json("questions", {"questions": [redacted(one) for one in questions]})
         return
     for one in questions:
         choices = f" ({', '.join(one.choices)})" if one.choices else ""

@@ -36,7 +36,7 @@ def check(target: str, as_json: bool) -> None:
     except (PlanError, ValueError) as error:
         usage_error(error)
     if as_json:
-        print_json(redacted(found))
+        print_json("check", redacted(found))
     else:
         make_console().print(inspection_table(found))
     sys.exit(1 if found.findings else 0)

@@ -34,5 +34,5 @@ def demo(keep: Path | None, as_json: bool) -> None:
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))  # its launch ends with it
     report = run_demo(keep, console=console(as_json=as_json))
     if as_json:
-        print_json(report)
+        print_json("demo", report)
     sys.exit(0 if report.is_proven else 1)

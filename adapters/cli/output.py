@@ -60,6 +60,12 @@ def usage_error(error: Exception) -> NoReturn:
     sys.exit(2)
 
 
-def print_json(value: object) -> None:
-    """Print *value* as a line of JSON."""
-    click.echo(msgspec.json.encode(value))
+def print_json(shape: str, value: object, version: int = 1) -> None:
+    """Print *value* as a line of JSON: an object whose first member, "format", names its *shape* and version.
+
+    Args:
+        shape: What is printed, such as "status"; docs/cli.md describes each.
+        value: A struct or a mapping, redacted.
+        version: Grows when a member changes its meaning or goes; a new member does not change it.
+    """
+    click.echo(msgspec.json.encode({"format": f"{shape}/{version}", **msgspec.to_builtins(value)}))

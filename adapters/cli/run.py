@@ -59,7 +59,7 @@ def run(plan: Path, journal: Path | None, as_json: bool) -> None:
         raise
     failed = not all(outcome.is_fine for outcome in outcomes.values())
     if as_json:
-        print_json({"outcomes": outcomes})
+        print_json("outcomes", {"outcomes": outcomes})
     sys.exit(1 if failed else 0)
 
 

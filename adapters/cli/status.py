@@ -33,6 +33,6 @@ def status(path: Path, show_all: bool, as_json: bool) -> None:
     except (RecoveryError, OSError) as error:
         usage_error(error)
     if as_json:
-        print_json(found)
+        print_json("status", found)
     else:
         make_console().print(status_table(found, path, now=time.time(), show_all=show_all))

@@ -52,7 +52,7 @@ def _verb(command: CommandName, description: str) -> click.Command:
         except (RecoveryError, OSError) as error:
             usage_error(error)
         if as_json:
-            print_json(redacted(steered))
+            print_json("steered", redacted(steered))
         elif not steered.is_done:
             print_error(f"cannot {command} {shown(steered.subject, MOST_ARGUMENT)}: {steered.said}")
         else:

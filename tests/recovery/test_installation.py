@@ -173,5 +173,9 @@ def test_an_import_that_fails_for_another_reason_is_not_blamed_on_an_extra(tmp_p
 
 def test_the_extras_are_those_of_the_distribution() -> None:
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
-    names = {extra: sorted(one.partition(">")[0] for one in needs) for extra, needs in declared.items()}
+    modules = {"opentelemetry-api": "opentelemetry", "prometheus-client": "prometheus_client"}
+    names = {
+        extra: sorted(modules.get(name := one.partition(">")[0], name) for one in needs)
+        for extra, needs in declared.items()
+    }
     assert names == {extra: sorted(needs) for extra, needs in EXTRAS.items()}

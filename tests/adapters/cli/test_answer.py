@@ -193,6 +193,7 @@ def test_what_is_no_secret_is_written_to_the_journal(path: Path, *, is_alive: bo
         done = answer(path, "gpu", "1", "--json")
         then = "a process that runs takes it within a second" if is_alive else "the next run takes it"
         assert msgspec.json.decode(done.output) == {
+            "format": "answer/1",
             "question": "gpu",
             "kind": "choice",
             "is_done": True,

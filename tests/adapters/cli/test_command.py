@@ -20,7 +20,6 @@ from click.testing import CliRunner
 from adapters.cli.command import cli, main
 from adapters.demo.server import Answer, FileServer, Hosted, Reset, free_port
 from adapters.journals.status import JournalStatus
-from adapters.launcher.launch import Outcome
 from adapters.sqlite.store import SQLiteStore
 from events.circuit_events import CircuitOpened
 from events.codec import decode
@@ -49,8 +48,9 @@ class Ended(msgspec.Struct):
 
     @property
     def outcomes(self) -> dict[str, str]:
-        last = msgspec.json.decode(self.out.splitlines()[-1], type=dict[str, dict[str, Outcome]])
-        return {name: outcome.state for name, outcome in last["outcomes"].items()}
+        last = msgspec.json.decode(self.out.splitlines()[-1])
+        assert last["format"] == "outcomes/1"
+        return {name: outcome["state"] for name, outcome in last["outcomes"].items()}
 
     def names(self) -> list[str]:
         return [type(event).__name__ for event in self.events]
