@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
+from msgspec.structs import replace
+
+from adapters.web.charts import chart_cards
 from adapters.web.state import (
     AlertCard,
     Bytes,
@@ -12,6 +16,8 @@ from adapters.web.state import (
     PageState,
     QuestionCard,
 )
+from recovery.monitoring.minutes import Minute
+from recovery.monitoring.snapshot import Distribution
 
 LATER = ("retry", "pause", "give up", "cancel")
 
@@ -110,12 +116,14 @@ def lines(at: float) -> list[CallLine]:
             seen=at - 200,
             actions=("unpause", "give up"),
         ),
-        CallLine(call="c1-8", name="ComfyUI", operation="clone", state="succeeded", attempt=2, failures=1, seen=at - 600),
+        CallLine(
+            call="c1-8", name="ComfyUI", operation="clone", state="succeeded", attempt=2, failures=1, seen=at - 600
+        ),
         CallLine(call="c1-9", name="Python packages", operation="install", state="succeeded", seen=at - 480),
     ]
 
 
-def bad_day(at: float, **changed: object) -> PageState:
+def bad_day(at: float, **changed: Any) -> PageState:
     """A launcher with everything that the page can show."""
     state = PageState(
         at=at,
@@ -144,12 +152,21 @@ def bad_day(at: float, **changed: object) -> PageState:
                 link="https://huggingface.co/settings/tokens",
                 calls=1,
             ),
-            QuestionCard(name="overwrite", kind="confirm", text="May the changed plug-in folder be overwritten?", calls=1),
-            QuestionCard(name="mirror", kind="choice", text="Which mirror is nearest?", choices=("Europe", "Asia"), calls=0),
+            QuestionCard(
+                name="overwrite", kind="confirm", text="May the changed plug-in folder be overwritten?", calls=1
+            ),
+            QuestionCard(
+                name="mirror", kind="choice", text="Which mirror is nearest?", choices=("Europe", "Asia"), calls=0
+            ),
         ),
-        alerts=(AlertCard(name="download", sentence="62 % of downloads succeeded in 5 minutes, fewer than 90 %", since=at - 120),),
+        alerts=(
+            AlertCard(
+                name="download", sentence="62 % of downloads succeeded in 5 minutes, fewer than 90 %", since=at - 120
+            ),
+        ),
+        charts=chart_cards(hour()),
     )
-    return state if not changed else __import__("msgspec").structs.replace(state, **changed)
+    return replace(state, **changed)
 
 
 def many(at: float, number: int = 1000, step: int = 0) -> dict[str, CallLine]:
@@ -171,3 +188,25 @@ def many(at: float, number: int = 1000, step: int = 0) -> dict[str, CallLine]:
         )
         for one in range(number)
     }
+
+
+def hour() -> list[Minute]:
+    """The minutes of an hour in which a host went down for ten of them."""
+    minutes = []
+    for one in range(60):
+        is_down = 38 <= one < 48
+        calls = 0 if 5 <= one < 9 else 12 + one % 5
+        failed = 5 - one % 3 if is_down else int(one % 17 == 0)
+        longest = (40.0 if is_down else 4.0) + one % 4
+        minutes.append(
+            Minute(
+                began=one * 60.0,
+                calls=calls,
+                successes=max(calls - failed, 0),
+                recovery=Distribution(count=3, mean=longest / 2, p50=longest / 3, p95=longest, p99=longest)
+                if is_down or one % 6 == 0
+                else None,
+                overhead=(0.012 if is_down else 0.004) + one % 3 * 0.001 if calls else None,
+            )
+        )
+    return minutes

@@ -175,6 +175,8 @@ class Row {
     }
     if (line.bytes || before.bytes) this.progress(line.bytes);
     this.tick();
+    const plain = !(line.sentence || line.said || line.next || line.remedy);
+    if (plain !== this.plain) this.node.classList.toggle("plain", this.plain = plain);
     if (String(line.actions) !== String(before.actions) || state.may_change !== this.mayChange) this.offer(line.actions);
   }
 
@@ -212,7 +214,7 @@ class Row {
     }
     for (const action of wanted) {
       if (this.buttons.has(action)) continue;
-      const button = make("button", "", LABELS[action] || capital(action));
+      const button = make("button", ASKED_TWICE[action] ? "mild" : "", LABELS[action] || capital(action));
       button.type = "button";
       button.dataset.action = action;
       button.setAttribute("aria-describedby", `name-${this.id}`);
@@ -229,7 +231,7 @@ function aboutCall(line) {
   if (line.attempt > 1) words.push(`attempt ${line.attempt}`);
   if (line.failures) words.push(counted(line.failures, "failure"));
   if (line.waits_for) words.push(`waits for ${line.waits_for}`);
-  if (line.seen) words.push(`${line.state === "running" ? "since" : "at"} ${clock(line.seen)}`);
+  if (line.seen) words.push(`${line.state === "running" ? "since" : "latest event"} ${clock(line.seen)}`);
   return words.join(" · ");
 }
 
