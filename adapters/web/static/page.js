@@ -7,6 +7,8 @@ const GROUPS = { look: find("look-title"), open: find("open-title"), over: find(
 const TONES = {
   running: "run", waiting: "wait", succeeded: "good", paused: "calm", cancelled: "calm", left: "wait",
 }; // every other state is bad
+const SELF_EVIDENT = new Set(["running", "succeeded"]); // states that say themselves what comes next
+const PERSON = "a person to say retry or give up"; // what a call waits for that only a person can help
 const LABELS = {
   retry: "Retry now", pause: "Pause", unpause: "Continue", cancel: "Cancel", "give up": "Give up", again: "Run again",
 };
@@ -175,7 +177,7 @@ class Row {
     }
     if (line.bytes || before.bytes) this.progress(line.bytes);
     this.tick();
-    const plain = !(line.sentence || line.said || line.next || line.remedy);
+    const plain = !(line.sentence || line.said || this.words || line.remedy);
     if (plain !== this.plain) this.node.classList.toggle("plain", this.plain = plain);
     if (String(line.actions) !== String(before.actions) || state.may_change !== this.mayChange) this.offer(line.actions);
   }
@@ -195,11 +197,12 @@ class Row {
 
   // What depends on the time: the countdown, and when it ends.
   tick() {
-    const { due, next, deadline } = this.line;
+    const { due, next, deadline, waits_for, state: is } = this.line;
     const when = due ? countdown(due) : "";
     if (when !== this.when) this.parts.when.textContent = this.when = when;
+    const start = due ? (waits_for ? `, next try at ${clock(due)}` : ` at ${clock(due)}`) : "";
     const end = deadline ? `, until ${clock(deadline)} at the latest` : "";
-    const words = next ? next + (due ? ` at ${clock(due)}` : "") + end : "";
+    const words = next && !SELF_EVIDENT.has(is) ? capital(next) + start + end : "";
     if (words !== this.words) this.detail("next", this.words = words);
   }
 
@@ -230,7 +233,7 @@ function aboutCall(line) {
   const words = line.name.includes(line.operation) ? [] : [line.operation];
   if (line.attempt > 1) words.push(`attempt ${line.attempt}`);
   if (line.failures) words.push(counted(line.failures, "failure"));
-  if (line.waits_for) words.push(`waits for ${line.waits_for}`);
+  if (line.waits_for && !(line.next || "").includes(line.waits_for)) words.push(`waits for ${line.waits_for}`);
   if (line.seen) words.push(`${line.state === "running" ? "since" : "latest event"} ${clock(line.seen)}`);
   return words.join(" · ");
 }
@@ -241,7 +244,7 @@ function groupOf(line) {
   return ["succeeded", "cancelled"].includes(line.state) ? "over" : "look";
 }
 
-const asks = (line) => !line.due && /\b(answer|person)\b/.test(line.waits_for || "");
+const asks = (line) => line.waits_for === PERSON || state.questions.some((one) => one.name === line.waits_for);
 
 class Calls {
   constructor() {
@@ -273,6 +276,12 @@ class Calls {
   change(lines, gone) {
     for (const id of gone) this.remove(id);
     for (const [id, line] of Object.entries(lines)) this.put(id, line);
+    this.count();
+  }
+
+  // Another question, or the right to steer, changes rows whose lines are the same.
+  again() {
+    for (const row of this.rows.values()) this.put(row.id, row.line);
     this.count();
   }
 
@@ -505,8 +514,8 @@ function showSections(changed) {
   live.dataset.tone = state.is_live ? "good" : "calm";
   setText(live, state.is_live ? "running" : "not running");
   for (const [name, section] of Object.entries(cards)) {
-    if (changed[name] === undefined) continue;
-    section.show(name === "circuits" ? Object.entries(changed[name]) : changed[name]);
+    if (changed[name] === undefined && changed.may_change === undefined) continue;
+    section.show(name === "circuits" ? Object.entries(state[name]) : state[name]);
   }
   if (changed.more !== undefined) {
     const more = Object.entries(changed.more).filter(([, number]) => number);
@@ -528,12 +537,11 @@ function onChange(event) {
   const changed = JSON.parse(event.data);
   if (!state) return;
   const { calls: lines, gone, ...others } = changed;
-  const mayChange = state.may_change;
   Object.assign(state, others);
   ahead = state.at - Date.now() / 1000;
   showSections(others);
   calls.change(lines || {}, gone || []);
-  if (mayChange !== state.may_change) for (const row of calls.rows.values()) row.offer(row.line.actions);
+  if (others.questions || "may_change" in others) calls.again();
 }
 
 // ---------------------------------------------------------------- The stream
