@@ -16,6 +16,8 @@ const ASKED_TWICE = { cancel: "Really cancel?", "give up": "Really give up?" };
 const SURE_FOR = 4000; // milliseconds in which the second click counts
 const FIRST_DELAY = 1; // seconds until the first reconnect; doubled each time
 const MOST_DELAY = 30;
+const DRAWN_AT_ONCE = 50; // rows of a new page that are drawn before the first frame
+const LATE_AT_ONCE = 150; // rows far from the screen that are drawn each second
 const TOAST_FOR = 8000;
 
 let state = null; // the latest PageState
@@ -28,10 +30,10 @@ const now = () => Date.now() / 1000 + ahead;
 const two = (number) => String(number).padStart(2, "0");
 
 function clock(at) {
-  const when = new Date((at - ahead) * 1000);
+  const when = new Date(at * 1000);
   const time = `${two(when.getHours())}:${two(when.getMinutes())}:${two(when.getSeconds())}`;
-  const today = new Date();
-  return when.toDateString() === today.toDateString() ? time : `${when.toLocaleDateString()} ${time}`;
+  const isToday = Math.abs(when - Date.now()) < 86_400_000 && when.getDate() === new Date().getDate();
+  return isToday ? time : `${when.toLocaleDateString()} ${time}`;
 }
 
 function span(seconds) {
@@ -41,7 +43,9 @@ function span(seconds) {
 }
 
 const countdown = (due) => (due > now() ? `in ${span(due - now())}` : "now");
-const counted = (number, noun) => `${number.toLocaleString()} ${noun}${number === 1 ? "" : "s"}`;
+const grouped = new Intl.NumberFormat();
+const figure = (number) => (number < 1000 ? `${number}` : grouped.format(number));
+const counted = (number, noun) => `${figure(number)} ${noun}${number === 1 ? "" : "s"}`;
 const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
 function size(bytes) {
@@ -145,10 +149,33 @@ async function act(button, call, action) {
 
 // ---------------------------------------------------------------- Calls
 
+const late = new Set(); // rows that are not drawn as they are now
+const isSame = (one, other) => one === other || (one && other && one.join() === other.join());
+
+const nearness = new IntersectionObserver((entries) => {
+  for (const { target, isIntersecting } of entries) {
+    target.row.isNear = isIntersecting;
+    if (!isIntersecting) continue;
+    if (late.has(target.row)) target.row.draw();
+    else target.row.tick();
+  }
+}, { rootMargin: "400px" });
+
+// Draws some rows that are far from the screen, so that a search of the browser finds what is so.
+function drawLate() {
+  let left = LATE_AT_ONCE;
+  for (const row of late) {
+    if (!left--) break;
+    row.draw();
+  }
+}
+
 class Row {
-  constructor(id) {
+  constructor(id, isNear) {
     this.id = id;
-    this.line = {};
+    this.line = {}; // what is so
+    this.drawn = {}; // what is shown: a row far from the screen is drawn later
+    this.isNear = isNear;
     this.node = find("call").content.firstElementChild.cloneNode(true);
     this.node.id = `call-${id}`;
     this.parts = {};
@@ -157,11 +184,20 @@ class Row {
     }
     this.meter = this.parts.progress.querySelector("progress");
     this.buttons = new Map();
+    this.node.row = this;
+    nearness.observe(this.node);
   }
 
   show(line) {
-    const before = this.line, parts = this.parts;
     this.line = line;
+    if (this.isNear) this.draw();
+    else late.add(this);
+  }
+
+  draw() {
+    const before = this.drawn, line = this.line, parts = this.parts;
+    this.drawn = line;
+    late.delete(this);
     if (line.state !== before.state) {
       parts.state.textContent = capital(line.state);
       this.node.dataset.tone = TONES[line.state] || "bad";
@@ -179,7 +215,7 @@ class Row {
     this.tick();
     const plain = !(line.sentence || line.said || this.words || line.remedy);
     if (plain !== this.plain) this.node.classList.toggle("plain", this.plain = plain);
-    if (String(line.actions) !== String(before.actions) || state.may_change !== this.mayChange) this.offer(line.actions);
+    if (!isSame(line.actions, before.actions) || state.may_change !== this.mayChange) this.offer(line.actions);
   }
 
   detail(name, text) {
@@ -287,7 +323,7 @@ class Calls {
 
   put(id, line) {
     let row = this.rows.get(id);
-    if (!row) this.rows.set(id, row = new Row(id));
+    if (!row) this.rows.set(id, row = new Row(id, this.rows.size < DRAWN_AT_ONCE));
     row.show(line);
     const group = groupOf(line);
     if (group !== row.group) {
@@ -306,6 +342,8 @@ class Calls {
     const neighbour = row.node.nextElementSibling || row.node.previousElementSibling || find("calls");
     if (row.node.contains(document.activeElement)) neighbour.focus({ preventScroll: true });
     row.node.remove();
+    nearness.unobserve(row.node);
+    late.delete(row);
     this.rows.delete(id);
     this.counts[row.group] -= 1;
   }
@@ -317,7 +355,7 @@ class Calls {
       const text = [row.id, name, operation, is, sentence, said, cause].join(" ").toLowerCase();
       fits = this.words.every((word) => text.includes(word));
     }
-    if (row.node.hidden === fits) row.node.hidden = !fits;
+    if (row.fits !== fits) row.node.hidden = !(row.fits = fits);
   }
 
   search(text) {
@@ -337,10 +375,10 @@ class Calls {
 
   count() {
     const shown = { look: 0, open: 0, over: 0 };
-    for (const row of this.rows.values()) if (!row.node.hidden) shown[row.group] += 1;
+    for (const row of this.rows.values()) if (row.fits) shown[row.group] += 1;
     for (const chip of document.querySelectorAll(".chips button")) {
       const number = chip.dataset.group === "all" ? this.rows.size : this.counts[chip.dataset.group];
-      setText(chip.lastElementChild, number.toLocaleString());
+      setText(chip.lastElementChild, figure(number));
     }
     for (const [group, title] of Object.entries(GROUPS)) {
       const section = title.parentElement;
@@ -352,7 +390,7 @@ class Calls {
   }
 
   tick() {
-    for (const row of this.rows.values()) if (row.line.due) row.tick();
+    for (const row of this.rows.values()) if (row.isNear && row.line.due) row.tick();
   }
 }
 
@@ -520,7 +558,7 @@ function showSections(changed) {
   if (changed.more !== undefined) {
     const more = Object.entries(changed.more).filter(([, number]) => number);
     find("more").hidden = !more.length;
-    setText(find("more"), `Not listed: ${more.map(([is, number]) => `${number.toLocaleString()} ${is}`).join(", ")}.`);
+    setText(find("more"), `Not listed: ${more.map(([is, number]) => `${figure(number)} ${is}`).join(", ")}.`);
   }
 }
 
@@ -596,6 +634,7 @@ function showConnection() {
 function tick() {
   if (document.hidden) return;
   calls.tick();
+  drawLate();
   for (const node of document.querySelectorAll("[data-due]")) setText(node, countdown(Number(node.dataset.due)));
   if (retryAt && !stream) {
     if (Date.now() / 1000 >= retryAt) connect();
