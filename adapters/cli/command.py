@@ -18,6 +18,7 @@ from adapters.cli.output import print_error
 from adapters.cli.run import run
 from adapters.cli.status import status
 from adapters.cli.steer import VERBS
+from adapters.cli.web import web
 from recovery.installation import extra
 
 with extra("launcher"):
@@ -47,7 +48,7 @@ def cli() -> None:
     """
 
 
-for _verb in (run, status, *VERBS, answer, check, demo):
+for _verb in (run, status, *VERBS, answer, check, web, demo):
     cli.add_command(_verb)
 
 

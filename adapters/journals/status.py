@@ -48,7 +48,8 @@ class CallStatus(msgspec.Struct, frozen=True, kw_only=True):
 
     *state* is "left" for a call that no living process has begun or resumed, "unreadable" for one that is not over and
     has a damaged row, "failed" for a launch that is over with an operation that is not done. *which* is
-    the argument, or the idempotency key, that tells it from others. *cause* is its latest failure in plain words.
+    the argument, or the idempotency key, that tells it from others. *cause* is its latest failure in plain words, made
+    of *sentence*, what it means, and *told*, the tool's own line or the exception; *remedy* is what a person can do.
     *seen* is the Unix time of its latest event, *due* that of its next attempt, *deadline* that of the end of its wait
     for causes. *pid* is the process that wrote the latest event. *is_resumable* says whether a process can resume it,
     or run it again once it has ended; *by* is the call that runs it again. *outcomes* are those of the operations of a
@@ -74,6 +75,9 @@ class CallStatus(msgspec.Struct, frozen=True, kw_only=True):
     pid: int = 0
     is_resumable: bool = True
     by: str = ""
+    sentence: str = ""
+    told: str = ""
+    remedy: str = ""
     outcomes: dict[str, Outcome] = {}
     transfer: Transfer | None = None
     note: str = ""
@@ -290,6 +294,9 @@ def _status(record: CallRecord, run: Run | None, living: set[str], *, is_readabl
         pid=0 if run is None else run.pid,
         is_resumable=record.arguments is not None or (bool(record.idempotency_key) and not record.is_over),
         by=record.by,
+        sentence=explained.sentence,
+        told=explained.said or explained.error,
+        remedy=explained.remedy,
         outcomes=outcomes,
         transfer=saved_transfer(record.saved) if kind == "download" else None,
         note=note_words(saved_note(record.saved or b"")) if kind in ("server", "steps") else "",
