@@ -120,5 +120,6 @@ def circuits_of(circuits: Mapping[str, str]) -> dict[str, str]:
 
 
 def named(call: CallStatus) -> str:
-    """What people know *call* by."""
-    return brief(call.name or display_name(call.operation, call.key))
+    """What people know *call* by: its name in the plan, or its operation, its key, and what tells it from others."""
+    which = f" ({call.which})" if call.which else ""
+    return brief(call.name or f"{display_name(call.operation, call.key)}{which}")
