@@ -1,4 +1,4 @@
-"""Serve an app by the real uvicorn, on loopback, in a thread; and ask it as a browser, a script or an attacker would."""
+"""Serve an app by the real uvicorn, on loopback, in a thread, and ask it as browsers, scripts and attackers do."""
 
 from __future__ import annotations
 
@@ -122,5 +122,5 @@ def serving(app: Any, *, send_buffer: int | None = None) -> Iterator[Served]:
             wait_until(lambda: server.started)
             yield Served(listener.getsockname()[1])
         finally:
-            server.should_exit = server.force_exit = True
+            server.should_exit = True
             thread.join(10)

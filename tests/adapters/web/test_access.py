@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.routing import Mount
 
 from adapters.web.access import Access, Token
 from adapters.web.app import app, page
@@ -148,10 +152,8 @@ def test_a_body_that_asks_for_nothing_known_is_refused(served: Served, source: N
 def test_an_answer_of_ten_megabytes_is_not_read(served: Served, source: Noted, is_chunked: bool):
     part = b'{"question":"q","value":"' + b"x" * 65_536
     body = (part for _ in range(160)) if is_chunked else part * 160
-    try:
+    with suppress(BrokenPipeError, ConnectionResetError):  # the server may close the connection before it is sent
         assert served.ask("/answers", served.browser, method="POST", body=body).status == 413
-    except (BrokenPipeError, ConnectionResetError):
-        pass  # the server has closed the connection before it was sent
     assert source.done == []
 
 
@@ -185,27 +187,48 @@ def test_static_files_are_those_of_the_page(served: Served, path: str):
     assert served.ask(path).status == 404
 
 
-def test_without_auth_everyone_reads_and_no_request_changes():
-    with Recovery() as service, serving(app(service)) as server:
-        assert server.ask("/state", {}).json()["may_change"] is False
-        assert server.post("/actions", RETRY, JSON | {"origin": server.origin}).status == 403
-        assert server.post("/actions", RETRY, JSON | BEARER).status == 403
+async def is_ours(request: Request) -> bool:
+    return request.headers.get("x-user") == "anna"
 
 
-def test_a_function_admits_requests(source: Noted):
-    async def is_ours(request: object) -> bool:
-        return getattr(request, "headers")["x-user"] == "anna"  # noqa: B009  # it stands for any app's own request
+@pytest.fixture(scope="module")
+def mounted(source: Noted) -> Iterator[Served]:
+    """Three pages under another app."""
+    with Recovery() as service:
+        pages = {
+            "/open": app(service),
+            "/function": page(source, Access(is_ours, ["*"])),
+            "/shows": page(source, Access(TOKEN, is_read_only=True)),
+        }
+        with serving(Starlette(routes=[Mount(path, one) for path, one in pages.items()])) as server:
+            yield server
 
-    with serving(page(source, Access(is_ours, ["*"]))) as server:
-        assert server.ask("/state", {"x-user": "anna", "host": "any.example"}).json()["may_change"] is True
-        assert server.ask("/state", {"x-user": "eve"}).status == 401
+
+def test_without_auth_every_request_reads_and_none_changes(mounted: Served):
+    assert mounted.ask("/open/state", {}).json()["may_change"] is False
+    assert mounted.post("/open/actions", RETRY, JSON | {"origin": mounted.origin}).status == 403
+    assert mounted.post("/open/actions", RETRY, JSON | BEARER).status == 403
+    assert mounted.ask("/open/state", {"host": "evil.example"}).status == 421
 
 
-def test_a_page_that_only_shows_changes_nothing(source: Noted):
-    with serving(page(source, Access(TOKEN, is_read_only=True))) as server:
-        assert server.ask("/state").json()["may_change"] is False
-        assert server.post("/actions", RETRY, server.browser).status == 403
+def test_a_function_admits_requests(mounted: Served):
+    assert mounted.ask("/function/state", {"x-user": "anna", "host": "any.example"}).json()["may_change"] is True
+    assert mounted.ask("/function/state", {"x-user": "eve"}).status == 401
+
+
+def test_a_page_that_only_shows_changes_nothing(mounted: Served, source: Noted):
+    assert mounted.ask("/shows/state").json()["may_change"] is False
+    assert mounted.post("/shows/actions", RETRY, mounted.browser).status == 403
     assert source.done == []
+
+
+def test_a_page_that_is_mounted_gives_its_cookie_to_its_own_paths_alone(mounted: Served):
+    answer = mounted.ask(f"/shows/?token={TOKEN.value.replace(' ', '%20')}", {})
+    assert (answer.status, answer.headers["location"]) == (303, "./")
+    assert "; Path=/shows/; " in answer.headers["set-cookie"]
+    assert mounted.ask("/shows/", mounted.cookie).status == 200
+    assert mounted.ask("/shows/static/page.css", {}).status == 200
+    assert mounted.ask("/shows/nothing").status == 404
 
 
 def test_what_admits_must_be_able_to():
