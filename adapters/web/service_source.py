@@ -25,6 +25,7 @@ from events.event import CallEvent
 from events.names import display_name
 from recovery.journal.store import Command, CommandName
 from recovery.policies.circuit_states import Closed, Forced, Open
+from recovery.questions import cause_of
 from recovery.redact import printable
 from recovery.service import Recovery
 from recovery.subscribers.incidents import FORCED_OPEN
@@ -93,7 +94,8 @@ class ServiceSource:
     def read(self) -> PageState:
         """The service as it stands."""
         service, now, monotonic = self._service, time.time(), self._service.bus.clock()
-        live = self._live.update(service.calls.waiting(), service.calls.running(), now, monotonic)
+        waiting = service.calls.waiting()
+        live = self._live.update(waiting, service.calls.running(), now, monotonic)
         self._take_ends(live, now, now - monotonic)
         incidents = self._open_incidents(now)
         status = JournalStatus(
@@ -108,9 +110,10 @@ class ServiceSource:
         lines = {line.call: line for call in shown for line in (self._line(call, status, now),)}
         self._lines = {call.call: self._lines[call.call] for call in shown}
         self._samples = {call: samples for call, samples in self._samples.items() if call in live}
+        asks = any(cause.startswith(cause_of("")) for call in waiting for cause in call.until)
         asked = tuple(
             cards.question_card(one.name, one.kind, one.text, one.link, one.reason, one.choices, len(one.calls))
-            for one in service.calls.questions()
+            for one in (service.calls.questions() if asks else ())  # which describes every call once more
         )
         open_ = cards.incident_cards(incidents)
         return PageState(
