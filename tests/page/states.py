@@ -51,7 +51,7 @@ def lines(at: float) -> list[CallLine]:
             said="HTTP 401 Unauthorized",
             next="Begins attempt 2 as soon as the question above is answered.",
             remedy="Answer the question “token of huggingface.co”.",
-            waits_for="an answer: token of huggingface.co",
+            waits_for="token of huggingface.co",
             seen=at - 65,
             actions=LATER,
         ),

@@ -7,6 +7,8 @@ const GROUPS = { look: find("look-title"), open: find("open-title"), over: find(
 const TONES = {
   running: "run", waiting: "wait", succeeded: "good", paused: "calm", cancelled: "calm", left: "wait",
 }; // every other state is bad
+const SELF_EVIDENT = new Set(["running", "succeeded"]); // states that say themselves what comes next
+const PERSON = "a person to say retry or give up"; // what a call waits for that only a person can help
 const LABELS = {
   retry: "Retry now", pause: "Pause", unpause: "Continue", cancel: "Cancel", "give up": "Give up", again: "Run again",
 };
@@ -14,6 +16,8 @@ const ASKED_TWICE = { cancel: "Really cancel?", "give up": "Really give up?" };
 const SURE_FOR = 4000; // milliseconds in which the second click counts
 const FIRST_DELAY = 1; // seconds until the first reconnect; doubled each time
 const MOST_DELAY = 30;
+const DRAWN_AT_ONCE = 50; // rows of a new page that are drawn before the first frame
+const LATE_AT_ONCE = 150; // rows far from the screen that are drawn each second
 const TOAST_FOR = 8000;
 
 let state = null; // the latest PageState
@@ -26,10 +30,10 @@ const now = () => Date.now() / 1000 + ahead;
 const two = (number) => String(number).padStart(2, "0");
 
 function clock(at) {
-  const when = new Date((at - ahead) * 1000);
+  const when = new Date(at * 1000);
   const time = `${two(when.getHours())}:${two(when.getMinutes())}:${two(when.getSeconds())}`;
-  const today = new Date();
-  return when.toDateString() === today.toDateString() ? time : `${when.toLocaleDateString()} ${time}`;
+  const isToday = Math.abs(when - Date.now()) < 86_400_000 && when.getDate() === new Date().getDate();
+  return isToday ? time : `${when.toLocaleDateString()} ${time}`;
 }
 
 function span(seconds) {
@@ -39,7 +43,9 @@ function span(seconds) {
 }
 
 const countdown = (due) => (due > now() ? `in ${span(due - now())}` : "now");
-const counted = (number, noun) => `${number.toLocaleString()} ${noun}${number === 1 ? "" : "s"}`;
+const grouped = new Intl.NumberFormat();
+const figure = (number) => (number < 1000 ? `${number}` : grouped.format(number));
+const counted = (number, noun) => `${figure(number)} ${noun}${number === 1 ? "" : "s"}`;
 const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
 function size(bytes) {
@@ -143,10 +149,33 @@ async function act(button, call, action) {
 
 // ---------------------------------------------------------------- Calls
 
+const late = new Set(); // rows that are not drawn as they are now
+const isSame = (one, other) => one === other || (one && other && one.join() === other.join());
+
+const nearness = new IntersectionObserver((entries) => {
+  for (const { target, isIntersecting } of entries) {
+    target.row.isNear = isIntersecting;
+    if (!isIntersecting) continue;
+    if (late.has(target.row)) target.row.draw();
+    else target.row.tick();
+  }
+}, { rootMargin: "400px" });
+
+// Draws some rows that are far from the screen, so that a search of the browser finds what is so.
+function drawLate() {
+  let left = LATE_AT_ONCE;
+  for (const row of late) {
+    if (!left--) break;
+    row.draw();
+  }
+}
+
 class Row {
-  constructor(id) {
+  constructor(id, isNear) {
     this.id = id;
-    this.line = {};
+    this.line = {}; // what is so
+    this.drawn = {}; // what is shown: a row far from the screen is drawn later
+    this.isNear = isNear;
     this.node = find("call").content.firstElementChild.cloneNode(true);
     this.node.id = `call-${id}`;
     this.parts = {};
@@ -155,11 +184,20 @@ class Row {
     }
     this.meter = this.parts.progress.querySelector("progress");
     this.buttons = new Map();
+    this.node.row = this;
+    nearness.observe(this.node);
   }
 
   show(line) {
-    const before = this.line, parts = this.parts;
     this.line = line;
+    if (this.isNear) this.draw();
+    else late.add(this);
+  }
+
+  draw() {
+    const before = this.drawn, line = this.line, parts = this.parts;
+    this.drawn = line;
+    late.delete(this);
     if (line.state !== before.state) {
       parts.state.textContent = capital(line.state);
       this.node.dataset.tone = TONES[line.state] || "bad";
@@ -175,9 +213,9 @@ class Row {
     }
     if (line.bytes || before.bytes) this.progress(line.bytes);
     this.tick();
-    const plain = !(line.sentence || line.said || line.next || line.remedy);
+    const plain = !(line.sentence || line.said || this.words || line.remedy);
     if (plain !== this.plain) this.node.classList.toggle("plain", this.plain = plain);
-    if (String(line.actions) !== String(before.actions) || state.may_change !== this.mayChange) this.offer(line.actions);
+    if (!isSame(line.actions, before.actions) || state.may_change !== this.mayChange) this.offer(line.actions);
   }
 
   detail(name, text) {
@@ -195,11 +233,12 @@ class Row {
 
   // What depends on the time: the countdown, and when it ends.
   tick() {
-    const { due, next, deadline } = this.line;
+    const { due, next, deadline, waits_for, state: is } = this.line;
     const when = due ? countdown(due) : "";
     if (when !== this.when) this.parts.when.textContent = this.when = when;
+    const start = due ? (waits_for ? `, next try at ${clock(due)}` : ` at ${clock(due)}`) : "";
     const end = deadline ? `, until ${clock(deadline)} at the latest` : "";
-    const words = next ? next + (due ? ` at ${clock(due)}` : "") + end : "";
+    const words = next && !SELF_EVIDENT.has(is) ? capital(next) + start + end : "";
     if (words !== this.words) this.detail("next", this.words = words);
   }
 
@@ -230,7 +269,7 @@ function aboutCall(line) {
   const words = line.name.includes(line.operation) ? [] : [line.operation];
   if (line.attempt > 1) words.push(`attempt ${line.attempt}`);
   if (line.failures) words.push(counted(line.failures, "failure"));
-  if (line.waits_for) words.push(`waits for ${line.waits_for}`);
+  if (line.waits_for && !(line.next || "").includes(line.waits_for)) words.push(`waits for ${line.waits_for}`);
   if (line.seen) words.push(`${line.state === "running" ? "since" : "latest event"} ${clock(line.seen)}`);
   return words.join(" · ");
 }
@@ -241,7 +280,7 @@ function groupOf(line) {
   return ["succeeded", "cancelled"].includes(line.state) ? "over" : "look";
 }
 
-const asks = (line) => !line.due && /\b(answer|person)\b/.test(line.waits_for || "");
+const asks = (line) => line.waits_for === PERSON || state.questions.some((one) => one.name === line.waits_for);
 
 class Calls {
   constructor() {
@@ -276,9 +315,15 @@ class Calls {
     this.count();
   }
 
+  // Another question, or the right to steer, changes rows whose lines are the same.
+  again() {
+    for (const row of this.rows.values()) this.put(row.id, row.line);
+    this.count();
+  }
+
   put(id, line) {
     let row = this.rows.get(id);
-    if (!row) this.rows.set(id, row = new Row(id));
+    if (!row) this.rows.set(id, row = new Row(id, this.rows.size < DRAWN_AT_ONCE));
     row.show(line);
     const group = groupOf(line);
     if (group !== row.group) {
@@ -297,6 +342,8 @@ class Calls {
     const neighbour = row.node.nextElementSibling || row.node.previousElementSibling || find("calls");
     if (row.node.contains(document.activeElement)) neighbour.focus({ preventScroll: true });
     row.node.remove();
+    nearness.unobserve(row.node);
+    late.delete(row);
     this.rows.delete(id);
     this.counts[row.group] -= 1;
   }
@@ -308,7 +355,7 @@ class Calls {
       const text = [row.id, name, operation, is, sentence, said, cause].join(" ").toLowerCase();
       fits = this.words.every((word) => text.includes(word));
     }
-    if (row.node.hidden === fits) row.node.hidden = !fits;
+    if (row.fits !== fits) row.node.hidden = !(row.fits = fits);
   }
 
   search(text) {
@@ -328,10 +375,10 @@ class Calls {
 
   count() {
     const shown = { look: 0, open: 0, over: 0 };
-    for (const row of this.rows.values()) if (!row.node.hidden) shown[row.group] += 1;
+    for (const row of this.rows.values()) if (row.fits) shown[row.group] += 1;
     for (const chip of document.querySelectorAll(".chips button")) {
       const number = chip.dataset.group === "all" ? this.rows.size : this.counts[chip.dataset.group];
-      setText(chip.lastElementChild, number.toLocaleString());
+      setText(chip.lastElementChild, figure(number));
     }
     for (const [group, title] of Object.entries(GROUPS)) {
       const section = title.parentElement;
@@ -343,7 +390,7 @@ class Calls {
   }
 
   tick() {
-    for (const row of this.rows.values()) if (row.line.due) row.tick();
+    for (const row of this.rows.values()) if (row.isNear && row.line.due) row.tick();
   }
 }
 
@@ -505,13 +552,13 @@ function showSections(changed) {
   live.dataset.tone = state.is_live ? "good" : "calm";
   setText(live, state.is_live ? "running" : "not running");
   for (const [name, section] of Object.entries(cards)) {
-    if (changed[name] === undefined) continue;
-    section.show(name === "circuits" ? Object.entries(changed[name]) : changed[name]);
+    if (changed[name] === undefined && changed.may_change === undefined) continue;
+    section.show(name === "circuits" ? Object.entries(state[name]) : state[name]);
   }
   if (changed.more !== undefined) {
     const more = Object.entries(changed.more).filter(([, number]) => number);
     find("more").hidden = !more.length;
-    setText(find("more"), `Not listed: ${more.map(([is, number]) => `${number.toLocaleString()} ${is}`).join(", ")}.`);
+    setText(find("more"), `Not listed: ${more.map(([is, number]) => `${figure(number)} ${is}`).join(", ")}.`);
   }
 }
 
@@ -528,12 +575,11 @@ function onChange(event) {
   const changed = JSON.parse(event.data);
   if (!state) return;
   const { calls: lines, gone, ...others } = changed;
-  const mayChange = state.may_change;
   Object.assign(state, others);
   ahead = state.at - Date.now() / 1000;
   showSections(others);
   calls.change(lines || {}, gone || []);
-  if (mayChange !== state.may_change) for (const row of calls.rows.values()) row.offer(row.line.actions);
+  if (others.questions || "may_change" in others) calls.again();
 }
 
 // ---------------------------------------------------------------- The stream
@@ -588,6 +634,7 @@ function showConnection() {
 function tick() {
   if (document.hidden) return;
   calls.tick();
+  drawLate();
   for (const node of document.querySelectorAll("[data-due]")) setText(node, countdown(Number(node.dataset.due)));
   if (retryAt && !stream) {
     if (Date.now() / 1000 >= retryAt) connect();
