@@ -96,7 +96,7 @@ class LiveCalls:
             deadline=deadline,
             is_resumable=call.arguments is not None,
             sentence=explained.sentence,
-            told=explained.said or explained.error,
+            said=explained.said or explained.error,
             remedy=explained.remedy,
         )
 
@@ -154,7 +154,7 @@ def ended(event: CallEvent, record: CallRecord | None, wall: float) -> CallStatu
         is_resumable=arguments is not None,
         by="" if record is None else record.by,
         sentence=explained.sentence,
-        told=explained.said or explained.error,
+        said=explained.said or explained.error,
         remedy=explained.remedy,
     )
 
@@ -162,7 +162,7 @@ def ended(event: CallEvent, record: CallRecord | None, wall: float) -> CallStatu
 def succeeded(status: CallStatus, now: float) -> CallStatus:
     """*status*, of a call that has succeeded since."""
     changes = {"state": "succeeded", "seen": now, "due": None, "deadline": None, "waits_for": ""}
-    return msgspec.structs.replace(status, **changes, cause="", sentence="", told="", remedy="")
+    return msgspec.structs.replace(status, **changes, cause="", sentence="", said="", remedy="")
 
 
 def _steady(moment: float | None, former: float | None) -> float | None:
