@@ -28,6 +28,7 @@ from events.operation_events import (
 )
 from events.question_events import QuestionAnswered, QuestionAsked, QuestionReopened
 from events.repeat_events import OperationRepeated
+from events.trace_events import CallTraced
 from recovery.explain import Explanation, counted, explain, moment
 from recovery.policies.sentences import Stands
 
@@ -100,6 +101,7 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True):
         reason: Why it ended, or is quarantined.
         elapsed: Seconds from its beginning to its latest failure.
         at: When its latest event happened, on the clock of *run*.
+        trace: The span that it had in the process that ran it last (``CallTraced``); "" for none.
     """
 
     call: str
@@ -133,6 +135,7 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
     elapsed: float = 0.0
     at: float = 0.0
+    trace: str = ""
 
     @property
     def is_over(self) -> bool:
@@ -180,7 +183,10 @@ def replay(records: dict[str, CallRecord], run: str, events: Iterable[Event]) ->
     for event in events:
         if isinstance(event, CallEvent):
             record = records.get(event.call) or CallRecord(call=event.call, operation=event.operation, key=event.key)
-            records[event.call] = _after(record, event, run)
+            if isinstance(event, CallTraced):
+                records[event.call] = msgspec.structs.replace(record, trace=event.trace)
+            else:
+                records[event.call] = _after(record, event, run)
     return records
 
 
