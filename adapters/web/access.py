@@ -108,7 +108,7 @@ class Access:
 def comes_from_page(request: Request) -> bool:
     """Whether a request that changes something comes from the page itself, or from a script with a bearer.
 
-    A browser says with Origin which page sends a request. A script need not say it: a foreign page cannot send a bearer.
+    A browser says with Origin which page sends a request. A script need not: a foreign page cannot send a bearer.
     """
     origins = request.headers.getlist("origin")
     if not origins:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import anyio
 import anyio.to_thread
 import msgspec
 
+from adapters.journals.next_step import Action
 from adapters.web.source import Done, Source
-from adapters.web.state import Action
 from events.errors import RecoveryError
 from recovery.installation import extra
 from recovery.redact import brief
@@ -25,6 +26,9 @@ BODY_TIMEOUT = 10.0
 
 MOST_AT_ONCE = 8
 """Changes that are carried out at a time."""
+
+
+T = TypeVar("T", bound=msgspec.Struct)
 
 
 class RefusedError(Exception):
@@ -79,7 +83,7 @@ class Actions:
         return Done(is_done=done.is_done, said=brief(done.said))
 
 
-async def body_of(request: Request, kind: type[msgspec.Struct]) -> msgspec.Struct:
+async def body_of(request: Request, kind: type[T]) -> T:
     """The body of *request* as a *kind*. Raises RefusedError."""
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise RefusedError(415, "the content type must be application/json")

@@ -92,7 +92,8 @@ class _Page:
                 Route("/actions", self._guarded(self._changing(self._actions.act)), methods=["POST"]),
                 Route("/answers", self._guarded(self._changing(self._actions.answer)), methods=["POST"]),
                 Mount("/static", StaticFiles(directory=STATIC, check_dir=False)),
-            ]
+            ],
+            exception_handlers={Exception: _failed},
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -157,6 +158,10 @@ class _Events(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = [(name, value) for name, value in self.raw_headers if name != b"content-length"]
         await self._streams.serve(receive, send, headers)
+
+
+async def _failed(_request: Request, _error: Exception) -> Response:
+    return _refused(500, "the server has failed; its log says why")
 
 
 def _json(value: object) -> Response:

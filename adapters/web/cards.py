@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from adapters.journals.incidents import IncidentLine
+from adapters.journals.next_step import NextStep
 from adapters.journals.status import CallStatus
 from adapters.launcher.progress import Transfer, progress_words
-from adapters.web.state import MOST_CALLS, Bytes, IncidentCard, QuestionCard
+from adapters.web.state import MOST_CALLS, Bytes, CallLine, IncidentCard, QuestionCard
 from events.names import display_name
 from recovery.explain import shown
 from recovery.policies.incidents import is_held
@@ -43,6 +44,34 @@ def waits_for(call: CallStatus) -> str:
     if is_held(call.waits_for):
         return printable(call.key or call.operation)
     return printable(call.waits_for.removeprefix(cause_of("")))
+
+
+def call_line(call: CallStatus, step: NextStep, rate: float | None = None) -> CallLine:
+    """The line of *call*, with what happens next.
+
+    Args:
+        call: The call.
+        step: What happens next with it.
+        rate: Bytes a second, of a download.
+    """
+    return CallLine(
+        call=printable(call.call),
+        name=named(call),
+        operation=printable(call.operation),
+        state=call.state,
+        attempt=call.attempt,
+        failures=len(call.failures),
+        sentence=call.sentence,
+        said=call.said,
+        next=brief(step.text),
+        remedy=call.remedy,
+        due=None if call.is_over else step.due,
+        deadline=None if call.is_over else step.deadline or call.deadline,
+        waits_for=waits_for(call) if call.state in ("waiting", "paused") else "",
+        seen=call.seen,
+        bytes=bytes_of(call.transfer, rate),
+        actions=step.actions,
+    )
 
 
 def bytes_of(transfer: Transfer | None, rate: float | None = None) -> Bytes | None:
@@ -91,6 +120,6 @@ def circuits_of(circuits: Mapping[str, str]) -> dict[str, str]:
 
 
 def named(call: CallStatus) -> str:
-    """What people know *call* by."""
-    return brief(call.name or display_name(call.operation, call.key))
-
+    """What people know *call* by: its name in the plan, or its operation, its key, and what tells it from others."""
+    which = f" ({call.which})" if call.which else ""
+    return brief(call.name or f"{display_name(call.operation, call.key)}{which}")

@@ -6,8 +6,6 @@ import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-import msgspec
-
 from recovery.redact import brief
 
 POLICY = (
@@ -27,8 +25,6 @@ HEADERS = {
 
 RAW = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
 
-FAILED = msgspec.json.encode({"error": "the server has failed; its log says why"})
-
 log = logging.getLogger("recovery.web")
 
 Scope = MutableMapping[str, Any]
@@ -39,31 +35,21 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class WithHeaders:
-    """An ASGI app whose every answer has ``HEADERS``, instead of those of the same names; an error says no more."""
+    """An ASGI app whose every answer has ``HEADERS``, instead of those of the same names; its errors are logged."""
 
     def __init__(self, app: App) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        has_started = False
 
         async def send_with_headers(message: Message) -> None:
-            nonlocal has_started
             if message["type"] == "http.response.start":
-                has_started = True
                 others = [one for one in message.get("headers", ()) if one[0].decode("latin-1").lower() not in HEADERS]
                 message = {**message, "headers": [*others, *RAW]}
             await send(message)
 
         try:
-            await self._app(scope, receive, send_with_headers)
-        except Exception as error:  # the server would write its traceback
+            await self._app(scope, receive, send_with_headers if scope["type"] == "http" else send)
+        except Exception as error:  # it is answered; a server would write its traceback
             log.error("the page failed: %s", brief(f"{type(error).__name__}: {error}"))
-            if not has_started:
-                headers = [(b"content-type", b"application/json"), *RAW]
-                await send({"type": "http.response.start", "status": 500, "headers": headers})
-                await send({"type": "http.response.body", "body": FAILED})

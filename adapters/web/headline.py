@@ -1,4 +1,4 @@
-"""The top line of the page: what needs a look first, in as few words as possible. Pure, but for the local time of day."""
+"""The top line of the page: what needs a look first, in few words. Pure, but for the local time of day."""
 
 from __future__ import annotations
 

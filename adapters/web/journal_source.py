@@ -8,8 +8,10 @@ from functools import partial
 from pathlib import Path
 
 import anyio
+import msgspec
 
 from adapters.journals.answering import Question, answer_question, named, read_questions
+from adapters.journals.next_step import Action, next_step
 from adapters.journals.status import JournalStatus, read_status
 from adapters.journals.steering import steer
 from adapters.launcher.progress import Samples, rate, with_sample
@@ -17,9 +19,8 @@ from adapters.sqlite.files import companions_of, journal_files
 from adapters.sqlite.lock import written_files
 from adapters.web import cards
 from adapters.web.headline import headline
-from adapters.web.lines import Lines
 from adapters.web.source import Done
-from adapters.web.state import Action, PageState
+from adapters.web.state import PageState
 from events.errors import RecoveryError
 from recovery.explain import counted
 from recovery.journal.store import Command, CommandName
@@ -55,7 +56,6 @@ class JournalSource:
     def __init__(self, path: Path, name: str = "") -> None:
         self._path = path
         self._name = printable(name or path.name)
-        self._lines = Lines()
         self._samples: dict[str, Samples] = {}
         self._stamp: object = None
         self._looked = self._read_at = 0.0
@@ -97,23 +97,17 @@ class JournalSource:
 
     def _unreadable(self) -> PageState:
         if self._state is None:
-            return PageState(
-                at=time.time(), headline="the journal cannot be read", source=self._name, is_live=False, notes=()
-            )
-        notes = tuple(dict.fromkeys((NOT_READ, *self._state.notes)))
-        return PageState(
-            **{name: getattr(self._state, name) for name in PageState.__struct_fields__} | {"notes": notes}
-        )
+            return PageState(at=time.time(), headline="the journal cannot be read", source=self._name, is_live=False)
+        return msgspec.structs.replace(self._state, notes=tuple(dict.fromkeys((NOT_READ, *self._state.notes))))
 
     def _page(self, status: JournalStatus, questions: list[Question], now: float) -> PageState:
         shown, more = cards.listed(status.calls, status.more)
         self._sample(status)
-        calls = {
-            line.call: line
+        lines = [
+            cards.call_line(call, next_step(call, status, now), rate(self._samples.get(call.call, ()), call.seen))
             for call in shown
-            for line in (self._lines.line(call, status, now, rate(self._samples.get(call.call, ()), call.seen)),)
-        }
-        self._lines.forget_all_but(call.call for call in shown)
+        ]
+        calls = {line.call: line for line in lines}
         incidents = cards.incident_cards(status.incidents)
         waiting = [call.waits_for for call in status.calls if not call.is_over]
         asked = tuple(
@@ -144,7 +138,7 @@ class JournalSource:
         self._samples = samples
 
     def act(self, action: Action, call: str) -> Done:
-        """Do *action* with a call, through the process that has it, or in the journal. Raises RecoveryError, OSError."""
+        """Do *action* with a call, by its process or in the journal. Raises RecoveryError, OSError."""
         names: dict[Action, CommandName] = {
             "retry": "retry", "pause": "pause", "unpause": "unpause", "cancel": "cancel", "give up": "give up",
         }  # fmt: skip

@@ -6,7 +6,8 @@ from typing import Protocol
 
 import msgspec
 
-from adapters.web.state import Action, PageState
+from adapters.journals.next_step import Action
+from adapters.web.state import PageState
 
 
 class Done(msgspec.Struct, frozen=True):

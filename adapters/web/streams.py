@@ -20,6 +20,9 @@ from adapters.web.state import PageState
 EVERY = 0.25
 """Seconds between two updates."""
 
+REST = 3.0
+"""Seconds without an update for each second that the latest one has taken a processor: the calls come first."""
+
 MOST_STREAMS = 64
 
 STALLED_AFTER = 10.0
@@ -79,7 +82,7 @@ class Streams:
         self._lock = anyio.Lock()
         self._limiter: anyio.CapacityLimiter | None = None  # one of our own: the shared one may be full of calls
         self._frame: Frame | None = None
-        self._due = 0.0
+        self._due = self._cost = 0.0
         self.open = 0
         """How many streams are open."""
 
@@ -104,9 +107,16 @@ class Streams:
         try:
             self._frame = await anyio.to_thread.run_sync(self._next, self._frame, limiter=self._limiter)
         finally:
-            self._due = time.monotonic() + self._every
+            self._due = time.monotonic() + max(self._every, self._cost * REST)
 
     def _next(self, former: Frame | None) -> Frame:
+        began = time.thread_time()
+        try:
+            return self._read_after(former)
+        finally:
+            self._cost = time.thread_time() - began
+
+    def _read_after(self, former: Frame | None) -> Frame:
         state = self._read()
         if former is None:
             return Frame(1, state, b"")
