@@ -12,8 +12,8 @@ from starlette.routing import Mount
 
 from adapters.memory import MemoryStore
 from adapters.web.app import app
-from events.errors import NeedsPerson, Remedy
 from events import Category
+from events.errors import NeedsPerson, Remedy
 from recovery import Constant, Recovery, RetryPolicy, Strategy
 from tests.adapters.web.serving import TOKEN, serving
 from tests.until import wait_until
