@@ -46,7 +46,7 @@ const countdown = (due) => (due > now() ? `in ${span(due - now())}` : "now");
 const grouped = new Intl.NumberFormat();
 const figure = (number) => (number < 1000 ? `${number}` : grouped.format(number));
 const counted = (number, noun) => `${figure(number)} ${noun}${number === 1 ? "" : "s"}`;
-const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
+const capital = (text) => text.replace(/^[a-z]+(?=[\s,:;-]|$)/, (word) => word.charAt(0).toUpperCase() + word.slice(1));
 
 function size(bytes) {
   const units = ["B", "kB", "MB", "GB", "TB"];
