@@ -180,7 +180,7 @@ def many(at: float, number: int = 1000, step: int = 0) -> dict[str, CallLine]:
             state="waiting" if (one + step) % 7 == 0 else "running",
             attempt=1 + step,
             failures=step,
-            sentence="huggingface.co does not answer." if step else "",
+            sentence="huggingface.co does not answer." if (one + step) % 7 == 0 else "",
             due=at + 5 + one % 50 if (one + step) % 7 == 0 else None,
             next="Begins the next attempt" if (one + step) % 7 == 0 else "",
             seen=at + step / 4,

@@ -274,7 +274,7 @@ class Row {
 function aboutCall(line) {
   const words = line.name.includes(line.operation) ? [] : [line.operation];
   if (line.attempt > 1) words.push(`attempt ${line.attempt}`);
-  if (line.failures) words.push(counted(line.failures, "failure"));
+  if (line.failures > 1 && line.failures >= line.attempt - 1) words.push(counted(line.failures, "failure"));
   if (line.waits_for && !(line.next || "").includes(line.waits_for)) words.push(`waits for ${line.waits_for}`);
   if (line.seen) words.push(`${line.state === "running" ? "since" : "latest event"} ${clock(line.seen)}`);
   return words.join(" · ");
