@@ -85,7 +85,8 @@ def test_the_page_of_a_thousand_live_calls_is_cheap_and_its_memory_flat(open_pag
     taken = {name: (after[name] - before[name]) / seconds for name in before}
     print(
         f"\n{failures / seconds:.0f} failures/s, lag p50 {lags[len(lags) // 2] * 1e3:.1f} ms, "
-        f"p99 {lags[len(lags) * 99 // 100] * 1e3:.1f} ms, memory {growth / 1e6:+.1f} MB, script {heap_growth / 1e6:+.1f} MB, "
+        f"p99 {lags[len(lags) * 99 // 100] * 1e3:.1f} ms, memory {growth / 1e6:+.1f} MB, "
+        f"script {heap_growth / 1e6:+.1f} MB, "
         f"{ {name: f'{value * 1e3:.0f} ms/s' for name, value in taken.items()} }"
     )
     assert taken["ScriptDuration"] < MOST_SCRIPT
