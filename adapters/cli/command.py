@@ -15,6 +15,7 @@ from adapters.cli.answer import answer
 from adapters.cli.check import check
 from adapters.cli.demo import demo
 from adapters.cli.output import print_error
+from adapters.cli.prune import prune
 from adapters.cli.run import run
 from adapters.cli.status import status
 from adapters.cli.steer import VERBS
@@ -47,7 +48,7 @@ def cli() -> None:
     """
 
 
-for _verb in (run, status, *VERBS, answer, check, demo):
+for _verb in (run, status, *VERBS, answer, prune, check, demo):
     cli.add_command(_verb)
 
 

@@ -214,7 +214,7 @@ class Pending(msgspec.Struct, frozen=True):
     unreadable: tuple[str, ...] = ()
 
 
-CommandName: TypeAlias = Literal["retry", "pause", "unpause", "give up", "cancel", "reset", "edit", "answer"]
+CommandName: TypeAlias = Literal["retry", "pause", "unpause", "give up", "cancel", "reset", "edit", "answer", "prune"]
 
 
 class Command(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -224,7 +224,7 @@ class Command(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         name: The command.
         call: The id of the call.
         reason: What goes into ``CallSteered``.
-        changes: Of "edit": the settings that change; of "answer": the name of the question, as "question".
+        changes: Of "edit": the settings that change; of "answer": the "question"; of "prune": what the store keeps.
     """
 
     name: CommandName
@@ -234,10 +234,11 @@ class Command(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What a process answers to a command: whether it *is_done*; *said* tells what happens now, or why it is not."""
+    """The answer to a command: whether it *is_done*, what happens now or why not, and how much "prune" has deleted."""
 
     is_done: bool
     said: str
+    counts: dict[str, int] = {}
 
 
 class Remembered(msgspec.Struct, frozen=True):

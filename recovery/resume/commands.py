@@ -98,7 +98,7 @@ class CommandHandler:
             case "edit":
                 return self._edited(command)
         wait = self._waiting.describe(command.call)
-        if wait is None or command.name == "answer":
+        if wait is None or command.name == "answer" or command.name == "prune":
             return None
         steering = "retry now" if command.name == "retry" else command.name
         if self._waiting.steer(command.call, steering, command.reason):
