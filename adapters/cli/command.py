@@ -19,6 +19,7 @@ from adapters.cli.prune import prune
 from adapters.cli.run import run
 from adapters.cli.status import status
 from adapters.cli.steer import VERBS
+from adapters.cli.verify import verify
 from recovery.installation import extra
 
 with extra("launcher"):
@@ -48,7 +49,7 @@ def cli() -> None:
     """
 
 
-for _verb in (run, status, *VERBS, answer, prune, check, demo):
+for _verb in (run, status, *VERBS, answer, prune, verify, check, demo):
     cli.add_command(_verb)
 
 

@@ -139,6 +139,9 @@ LATEST_OVER = f"SELECT call FROM events WHERE kind IN ({_TERMINAL}) ORDER BY id 
 COUNT_OVER = f"""
 SELECT kind, count(*) FROM events INDEXED BY events_by_call WHERE call <> '' AND kind IN ({_TERMINAL}) GROUP BY kind
 """
+COUNT_ROWS = "SELECT count(*) FROM events"
+COUNT_UNKNOWN = "SELECT count(*) FROM events WHERE run NOT IN (SELECT id FROM runs)"
+"""Rows of processes that are not in the file."""
 # ``is_sound`` is a function of ours.
 UNSOUND = f"""
 SELECT call, count(*) FROM (SELECT {_READ} FROM events) WHERE NOT is_sound(
