@@ -16,6 +16,7 @@ from adapters.cli.check import check
 from adapters.cli.demo import demo
 from adapters.cli.output import print_error
 from adapters.cli.prune import prune
+from adapters.cli.report import report
 from adapters.cli.run import run
 from adapters.cli.status import status
 from adapters.cli.steer import VERBS
@@ -49,7 +50,7 @@ def cli() -> None:
     """
 
 
-for _verb in (run, status, *VERBS, answer, prune, verify, check, demo):
+for _verb in (run, status, *VERBS, answer, report, prune, verify, check, demo):
     cli.add_command(_verb)
 
 

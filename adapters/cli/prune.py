@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from pathlib import Path
 
-from adapters.cli.output import FILE, JSON, journal_at, print_error, print_json, usage_error
+from adapters.cli.output import FILE, JSON, journal_at, print_error, print_json, span, usage_error
 from adapters.journals.prune import prune_journal
 from adapters.launcher.progress import amount
 from adapters.sqlite.retention import Retention
@@ -18,16 +17,6 @@ from recovery.redact import brief
 with extra("launcher"):
     import click
 
-UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
-
-
-def seconds(_context: click.Context, _parameter: click.Parameter, value: str) -> float:
-    """The seconds of a time span with its unit: ``90s``, ``30min``, ``12h``, ``7d``."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|min|h|d)", value.strip())
-    if found is None:
-        raise click.BadParameter(f"{value!r} is no time span: write 90s, 30min, 12h or 7d")
-    return float(found[1]) * UNITS[found[2]]
-
 
 @click.command()
 @click.argument("journal", type=FILE)
@@ -36,7 +25,7 @@ def seconds(_context: click.Context, _parameter: click.Parameter, value: str) ->
     "age",
     metavar="AGE",
     default="7d",
-    callback=seconds,
+    callback=span,
     show_default=True,
     help="Delete what ended so long ago.",
 )

@@ -63,7 +63,9 @@ def test_the_check_changes_nothing(tmp_path: Path) -> None:
 
 def test_a_flipped_bit_of_a_row_is_found(journal: Path) -> None:
     with journals.plain(journal) as connection:
-        connection.execute("UPDATE events SET body = CAST(replace(body, 'render', 'rendes') AS BLOB) WHERE call = 'left'")
+        connection.execute(
+            "UPDATE events SET body = CAST(replace(body, 'render', 'rendes') AS BLOB) WHERE call = 'left'"
+        )
     assert problems(journal) == ["1 row not as written, of left"]
     assert not verified(journal).files[0].is_sound
 
