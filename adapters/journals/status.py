@@ -50,8 +50,9 @@ class CallStatus(msgspec.Struct, frozen=True, kw_only=True):
     has a damaged row, "failed" for a launch that is over with an operation that is not done. *which* is
     the argument, or the idempotency key, that tells it from others. *cause* is its latest failure in plain words.
     *seen* is the Unix time of its latest event, *due* that of its next attempt, *deadline* that of the end of its wait
-    for causes. *pid* is the process that wrote the latest event. *outcomes* are those of the operations of a launch, by
-    name. *transfer* is how far a download is, *note* how a server or a run of steps was, in words.
+    for causes. *pid* is the process that wrote the latest event. *is_resumable* says whether a process can resume it,
+    or run it again once it has ended; *by* is the call that runs it again. *outcomes* are those of the operations of a
+    launch, by name. *transfer* is how far a download is, *note* how a server or a run of steps was, in words.
     """
 
     call: str
@@ -72,6 +73,7 @@ class CallStatus(msgspec.Struct, frozen=True, kw_only=True):
     deadline: float | None = None
     pid: int = 0
     is_resumable: bool = True
+    by: str = ""
     outcomes: dict[str, Outcome] = {}
     transfer: Transfer | None = None
     note: str = ""
@@ -286,7 +288,8 @@ def _status(record: CallRecord, run: Run | None, living: set[str], *, is_readabl
         waits_for=record.waits_for or (PERSON if record.asks_person else ""),
         deadline=wall(record.deadline),
         pid=0 if run is None else run.pid,
-        is_resumable=record.is_resumable or bool(record.idempotency_key),
+        is_resumable=record.arguments is not None or (bool(record.idempotency_key) and not record.is_over),
+        by=record.by,
         outcomes=outcomes,
         transfer=saved_transfer(record.saved) if kind == "download" else None,
         note=note_words(saved_note(record.saved or b"")) if kind in ("server", "steps") else "",
