@@ -8,7 +8,6 @@ Exit codes: 0 everything is done, 1 something failed, 2 the command or the plan 
 from __future__ import annotations
 
 import errno
-import io
 import sys
 
 from adapters.cli.answer import answer
@@ -21,6 +20,7 @@ from adapters.cli.run import run
 from adapters.cli.status import status
 from adapters.cli.steer import VERBS
 from adapters.cli.verify import verify
+from adapters.terminal.ascii_marks import use_marks
 from recovery.installation import extra
 
 with extra("launcher"):
@@ -56,9 +56,7 @@ for _verb in (run, status, *VERBS, answer, report, prune, verify, check, demo):
 
 def main() -> None:
     """The console script."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # the signs of a table are not in every encoding
+    use_marks()
     try:
         cli()
     except OSError as error:

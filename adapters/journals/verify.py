@@ -1,4 +1,4 @@
-"""Check the files of a journal without changing them: damage, checksums, orphans, what was set aside."""
+"""Check the files of a journal without changing them: damage, checksums, orphans, copies that were kept."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from recovery.journal.errors import DamagedJournalError, ForeignJournalError, Jo
 
 MOST_NAMED = 5
 """Damaged calls that a finding names; more are counted."""
-SET_ASIDE = ("damaged", "removed", "restored")
+KEPT_COPIES = ("damaged", "removed", "restored")
 """What the names of files say that are no longer the journal."""
 RESUMES = "the next process that resumes"
 
@@ -119,7 +119,7 @@ async def _check(path: Path, *, is_main: bool, is_written: bool) -> tuple[FileCh
         return checked, [_problem(path, str(error), "give the journal another path")]
     except DamagedJournalError as error:
         aside = (
-            f"{RESUMES} sets it aside as {path.name}.damaged-TIME and begins a new one; copy it before if you need it"
+            f"{RESUMES} keeps it as {path.name}.damaged-TIME and begins a new one; copy it before if you need it"
         )
         return checked, [_problem(path, str(error), aside)]
     except (JournalError, OSError) as error:
@@ -177,8 +177,8 @@ def _others(journal: Path) -> Iterator[Finding]:
     for pattern, place in ((f"{journal.name}.*-*", journal.parent), ("*.db.*-*", folder)):
         for path in sorted(place.glob(pattern)):
             why = path.name.rpartition(".")[2].partition("-")[0]
-            if why in SET_ASIDE and path.is_file():
-                text = f"{amount(path.stat().st_size)} that were set aside: the file was {why}"
+            if why in KEPT_COPIES and path.is_file():
+                text = f"{amount(path.stat().st_size)} that were kept: the file was {why}"
                 yield _note(path, text, "remove it when you need nothing of it")
     names = [path for path in sorted(inbox.glob("*")) if path.suffix in (ENDING, REFUSED_ENDING)]
     if waiting := [path for path in names if path.suffix == ENDING]:

@@ -112,7 +112,7 @@ def test_a_file_that_other_users_may_read_is_a_problem(journal: Path) -> None:
     assert problems(journal) == ["other users of the machine may open it (mode 0644)"]
 
 
-def test_what_a_dead_process_left_and_what_was_set_aside_are_notes(journal: Path) -> None:
+def test_what_a_dead_process_left_and_kept_copies_are_notes(journal: Path) -> None:
     side = folder_of(journal) / "other.db"
     journals.write(side, journals.rows_of(EVENTS))
     journals.write(side.with_name("bad.db"), journals.rows_of(EVENTS))
@@ -120,7 +120,7 @@ def test_what_a_dead_process_left_and_what_was_set_aside_are_notes(journal: Path
     submit_command(journal, Command("retry", "left"))
     said = notes(journal)
     assert said[0] == "the process that wrote it is dead"
-    assert said[1].endswith("that were set aside: the file was damaged")
+    assert said[1].endswith("that were kept: the file was damaged")
     assert said[2].startswith("1 command in the inbox, the oldest ")
     assert verified(journal).is_sound
 
