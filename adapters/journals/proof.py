@@ -10,8 +10,8 @@ import msgspec
 from adapters.launcher.progress import amount
 from events.evidence import Evidence
 from recovery.explain import shown
+from recovery.policies.causes_of_rules import SIGNALS
 from recovery.policies.error_output import as_shown
-from recovery.policies.sentences import SIGNALS
 from recovery.redact import brief
 
 MOST_OUTPUT = 5

@@ -43,6 +43,10 @@ PHRASES = {
 """What is said of a call in that state; of any other, the state itself."""
 
 
+ABANDONED = ("left", "quarantined", "unreadable")
+"""The states of calls that are not over, and that no process runs."""
+
+
 class Command(msgspec.Struct, frozen=True):
     """What a person can do: *command* to be pasted ("" for running the program again), and its *effect*."""
 
@@ -183,7 +187,7 @@ def why(
         policy=tuple(_policy(call, known, failure, in_force, source)),
         progress=shown(where or call.note),
         outcomes=tuple(shown(line) for line in (*outcome_lines(call), *_failed_steps(call))),
-        story=story_of(events, is_alive=call.state not in ("left", "quarantined", "unreadable")),
+        story=story_of(events, is_alive=call.state not in ABANDONED),
         incident=(held.line(now) or "") if held is not None and is_of_incident else "",
         questions=tuple(one for one in questions if cause_of(one.name) in call.waits_for),
         next=shown(f"{stays}{step.text}"),
@@ -197,12 +201,12 @@ def why(
 
 
 def _explained(call: CallStatus, events: Sequence[PastEvent], failure: FailureClassified) -> Explanation:
-    """What people read about *failure*, with the arguments of its call."""
+    """What people read about *failure*, the latest of *call*, and what a person can do as the call stands."""
     records = replay({}, "", (past.event for past in events if past.event is not None))
     record = records.get(call.call)
-    if record is None:
-        return explain(failure)
-    return explain(failure, idempotency_key=record.idempotency_key, arguments=record.arguments)
+    if record is None or record.failure is None:  # it has succeeded since
+        return explain(failure, stands="ended")
+    return record.explain(is_alive=call.state not in ABANDONED)
 
 
 def _sentence(call: CallStatus, about: Explanation, events: Sequence[PastEvent]) -> str:

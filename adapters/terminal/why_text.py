@@ -51,13 +51,14 @@ def why_lines(why: Why, now: float) -> Iterator[tuple[str, list[str]]]:
     """What *why* tells, as labels with their lines; what is unknown is left out."""
     facts = (
         ("why", [why.sentence + (f" ({why.category})" if why.category and why.state != "succeeded" else "")]),
-        ("it said", [why.said or why.error]),
+        ("it said", [why.said]),
+        ("error", [why.error]),
         ("incident", [why.incident]),
         ("steps", list(why.outcomes)),
         ("progress", [why.progress]),
         ("next", [why.next_line]),
         ("question", [line for one in why.questions for line in (one.name, one.text, one.link, one.reason)]),
-        ("remedy", [why.remedy]),
+        ("advice", [why.remedy]),
         ("you can", [f"{one.command or 'run the program again'}   {_effect(one.effect)}" for one in why.commands]),
         ("story", list(_story(why, now))),
         ("evidence", [] if why.proof is None else list(_proof(why.proof, why.error))),
