@@ -13,6 +13,8 @@ import sys
 from adapters.cli.answer import answer
 from adapters.cli.check import check
 from adapters.cli.demo import demo
+from adapters.cli.export import export
+from adapters.cli.history import history
 from adapters.cli.output import print_error
 from adapters.cli.prune import prune
 from adapters.cli.report import report
@@ -20,6 +22,7 @@ from adapters.cli.run import run
 from adapters.cli.status import status
 from adapters.cli.steer import VERBS
 from adapters.cli.verify import verify
+from adapters.cli.why import why
 from adapters.terminal.ascii_marks import use_marks
 from recovery.installation import extra
 
@@ -50,7 +53,7 @@ def cli() -> None:
     """
 
 
-for _verb in (run, status, *VERBS, answer, report, prune, verify, check, demo):
+for _verb in (run, status, why, history, *VERBS, answer, report, export, prune, verify, check, demo):
     cli.add_command(_verb)
 
 

@@ -118,9 +118,7 @@ async def _check(path: Path, *, is_main: bool, is_written: bool) -> tuple[FileCh
     except (ForeignJournalError, NewerJournalError) as error:
         return checked, [_problem(path, str(error), "give the journal another path")]
     except DamagedJournalError as error:
-        aside = (
-            f"{RESUMES} keeps it as {path.name}.damaged-TIME and begins a new one; copy it before if you need it"
-        )
+        aside = f"{RESUMES} keeps it as {path.name}.damaged-TIME and begins a new one; copy it before if you need it"
         return checked, [_problem(path, str(error), aside)]
     except (JournalError, OSError) as error:
         return checked, [_problem(path, str(error), "see to the disk, and to the permissions of the file")]
