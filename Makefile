@@ -8,7 +8,7 @@ EVIDENCE := $(VENV)/.evidence
 SHARE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test slow check format lint types arch props evidence plans mutants torture bench bench-quick report bench-check bench-baseline bench-quiet clean
+.PHONY: help install demo test slow check format lint types arch props evidence plans cli mutants torture bench bench-quick report bench-check bench-baseline bench-quiet clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -61,6 +61,9 @@ evidence: $(EVIDENCE) ## ask twenty libraries for their errors, on the loopback 
 
 plans: $(READY) ## write the tables of docs/plans.md from the types of plans
 	$(BIN)/python -m tests.plans_page
+
+cli: $(READY) ## write docs/cli.md, and what the commands print of one journal (tests/golden/cli)
+	$(BIN)/python -m tests.cli_page
 
 mutants: $(READY) ## plant each known bug, and check that its test fails (four minutes)
 	$(BIN)/python -m tests.mutants
