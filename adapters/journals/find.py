@@ -9,6 +9,9 @@ from events.names import display_name
 from recovery.explain import counted
 from recovery.redact import brief
 
+SHORTEST = 4
+"""Characters of an id that are enough, if no other begins with them."""
+
 MOST_LISTED = 8
 """Calls that an error names; more are counted."""
 
@@ -38,7 +41,7 @@ def find_calls(status: JournalStatus, text: str) -> list[CallStatus]:
     for names_of in (lambda call: (call.name,), lambda call: _operations_of(call)):
         if named := [call for call in status.calls if text in names_of(call)]:
             return [call for call in named if not call.is_over] or [max(named, key=lambda call: call.seen)]
-    begun = [call for call in status.calls if text and call.call.startswith(text)]
+    begun = [call for call in status.calls if len(text) >= SHORTEST and call.call.startswith(text)]
     if len(begun) > 1:
         raise LookupError(brief(f"{len(begun)} ids of {status.path} begin with {text!r}: {_listed(begun)}"))
     return begun or _missing(status, text)

@@ -17,6 +17,9 @@ from recovery.redact import brief
 MOST_OUTPUT = 5
 """Lines of a tool's error output that are shown."""
 
+MOST_OF_CAUSE = 200
+"""Characters of an inner exception that are shown."""
+
 
 class Proof(msgspec.Struct, frozen=True, kw_only=True):
     """The evidence of the latest failure, redacted: of ``events.evidence.Evidence`` what is there.
@@ -52,7 +55,8 @@ def proof_of(evidence: Evidence) -> Proof:
     """*evidence* as texts."""
     causes, cause = list[str](), evidence.cause
     while cause is not None:
-        causes.append(shown(cause.summary))
+        if (summary := shown(cause.summary, MOST_OF_CAUSE)) not in causes and cause.summary != evidence.summary:
+            causes.append(summary)
         cause = cause.cause
     lines = [line for line in brief(evidence.stderr or "", reshape=as_shown, tail=True).split("\n") if line.strip()]
     room = evidence.room

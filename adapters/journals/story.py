@@ -31,6 +31,9 @@ from recovery.policies.retry import PERSON
 BRIEF = 0.01
 """Seconds below which the length of an attempt or a wait is not said."""
 
+MOST_OF_FAILURE = 160
+"""Characters of a failure that are shown."""
+
 DIED = "its process ended in it"
 SAME = "failed in the same way"
 
@@ -82,7 +85,7 @@ class _Teller:
             case OperationStarted():
                 self._begin("attempt", at, number, "runs")
             case FailureClassified():
-                about = explain(event).short
+                about = shown(explain(event).short, MOST_OF_FAILURE)
                 self._end_attempt(event, at, SAME if about == self._latest else about)
                 self._latest = about
             case RetryScheduled(retry=retry, after=after):

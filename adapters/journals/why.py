@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -131,7 +132,10 @@ def read_why(source: Path, text: str, *, now: float | None = None) -> Why:
     journal = load_plan(source).journal if source.suffix == ".toml" else source
     now = time.time() if now is None else now
     status = anyio.run(partial(read_status, journal, also=[text]))
-    call = find_call(status, text)
+    try:
+        call = find_call(status, text)
+    except LookupError as error:
+        raise LookupError(_never_begun(status, text) or str(error)) from None
     events = anyio.run(read_events, journal, call.call)
     asked = [one for one in read_questions(journal) if one.is_open] if call.waits_for else []
     return why(call, status, events, source=source, now=now, questions=asked, in_force=_in_force(source, call))
@@ -186,7 +190,7 @@ def why(
         rule="" if failure is None else shown(f"{failure.rule}{f': {failure.why}' if failure.why else ''}"),
         policy=tuple(_policy(call, known, failure, in_force, source)),
         progress=shown(where or call.note),
-        outcomes=tuple(shown(line) for line in (*outcome_lines(call), *_failed_steps(call))),
+        outcomes=tuple(shown(line) for line in _outcomes(call, source)),
         story=story_of(events, is_alive=call.state not in ABANDONED),
         incident=(held.line(now) or "") if held is not None and is_of_incident else "",
         questions=tuple(one for one in questions if cause_of(one.name) in call.waits_for),
@@ -198,6 +202,15 @@ def why(
         commands=tuple(Command(one.verb, command_of(one, source, call), one.effect) for one in step.offers),
         seen=call.seen,
     )
+
+
+def _never_begun(status: JournalStatus, text: str) -> str:
+    """Why the operation *text* of a launch has no call; "" if it has none for another reason."""
+    for call in status.calls:
+        outcome = call.outcomes.get(text)
+        if outcome is not None and outcome.state == "skipped":
+            return shown(f"{text} was not begun in launch {call.call}: it {outcome.why}")
+    return ""
 
 
 def _explained(call: CallStatus, events: Sequence[PastEvent], failure: FailureClassified) -> Explanation:
@@ -272,10 +285,15 @@ def _policy(
             )
 
 
-def _failed_steps(call: CallStatus) -> Iterator[str]:
-    for name, outcome in call.outcomes.items():
-        if outcome.state == "failed":
-            yield f"{name} failed: {outcome.why}"
+def _outcomes(call: CallStatus, source: Path) -> Iterator[str]:
+    failed = {name: outcome.why for name, outcome in call.outcomes.items() if outcome.state == "failed"}
+    for line in outcome_lines(call):
+        if line.startswith("failed: "):
+            yield from (f"failed: {name}: {why}" for name, why in failed.items())
+        else:
+            yield line
+    if failed:
+        yield f"`{shlex.join(('recovery', 'why', str(source), next(iter(failed))))}` says more of it"
 
 
 def _in_force(source: Path, call: CallStatus) -> InForce | None:

@@ -169,12 +169,29 @@ def test_how_far_a_download_came_is_told(tmp_path: Path) -> None:
     assert why_of(tmp_path, started(), saved).progress == "1.2 of 4.0 GB, 30 %"
 
 
+OUTCOMES = (
+    b'{"outcomes":{"a":{"state":"done","why":""},"b":{"state":"failed","why":"no room"},'
+    b'"c":{"state":"skipped","why":"needs b"}}}'
+)
+LAUNCH = (
+    of_call(OperationResumed, operation="launch"),
+    of_call(CheckpointSaved, operation="launch", data=msgspec.Raw(OUTCOMES)),
+    of_call(OperationSucceeded, operation="launch"),
+)
+
+
 def test_a_launch_that_failed_says_which_operations_failed_and_why(tmp_path: Path) -> None:
-    outcomes = b'{"outcomes":{"a":{"state":"done","why":""},"b":{"state":"failed","why":"no room"}}}'
-    saved = of_call(CheckpointSaved, operation="launch", data=msgspec.Raw(outcomes))
-    launch = of_call(OperationSucceeded, operation="launch")
-    why = why_of(tmp_path, of_call(OperationResumed, operation="launch"), saved, launch, text="launch")
-    assert (why.state, why.outcomes) == ("failed", ("done: 1 of 2, 1 failed", "failed: b", "b failed: no room"))
+    why = why_of(tmp_path, *LAUNCH, text="launch")
+    *outcomes, more = why.outcomes
+    assert (why.state, outcomes) == (
+        "failed", ["done: 1 of 3, 1 failed, 1 skipped", "failed: b: no room", "skipped: c, which needs b"],
+    )  # fmt: skip
+    assert more == f"`recovery why {tmp_path / 'calls.db'} b` says more of it"
+
+
+def test_an_operation_that_was_not_begun_says_what_it_needs(tmp_path: Path) -> None:
+    with pytest.raises(LookupError, match="c was not begun in launch c1: it needs b"):
+        why_of(tmp_path, *LAUNCH, text="c")
 
 
 def test_texts_of_the_journal_move_no_cursor(tmp_path: Path) -> None:
