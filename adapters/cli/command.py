@@ -14,6 +14,7 @@ import sys
 from adapters.cli.answer import answer
 from adapters.cli.check import check
 from adapters.cli.demo import demo
+from adapters.cli.incidents import incidents
 from adapters.cli.output import print_error
 from adapters.cli.run import run
 from adapters.cli.status import status
@@ -47,7 +48,7 @@ def cli() -> None:
     """
 
 
-for _verb in (run, status, *VERBS, answer, check, demo):
+for _verb in (run, status, *VERBS, incidents, answer, check, demo):
     cli.add_command(_verb)
 
 
