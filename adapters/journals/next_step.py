@@ -127,7 +127,11 @@ def _left(call: CallStatus, status: JournalStatus) -> NextStep:
         text = f"process {call.pid} left it, and the running one has not resumed it"
     else:
         orders = f", ordered for the next start: {', '.join(call.ordered)}" if call.ordered else ""
-        text, ends = f"process {call.pid} left it{orders}", (Offer("run", "resumes it"), *ends)
+        later: tuple[Offer, ...] = (
+            Offer("retry", "has it tried at the next start"),
+            Offer("pause", "keeps it from that"),
+        )
+        text, ends = f"process {call.pid} left it{orders}", (Offer("run", "resumes it"), *ends, *later)
     return NextStep(text=text, offers=ends, foremost=2 if ends[0].verb in ("run", "retry") else 1)
 
 

@@ -49,7 +49,9 @@ class CallStatus(msgspec.Struct, frozen=True, kw_only=True):
 
     *state* is "left" for a call that no living process has begun or resumed, "unreadable" for one that is not over and
     has a damaged row, "failed" for a launch that is over with an operation that is not done. *which* is
-    the argument, or the idempotency key, that tells it from others. *cause* is its latest failure in plain words.
+    the argument, or the idempotency key, that tells it from others. *cause* is its latest failure in plain words;
+    *sentence* says it to people who are no programmers, *said* is the tool's own line or the exception, and *remedy*
+    what a person can do.
     *seen* is the Unix time of its latest event, *due* that of its next attempt, *deadline* that of the end of its wait
     for causes. *pid* is the process that wrote the latest event. *is_resumable* says whether a process can resume it,
     or run it again once it has ended; *by* is the call that runs it again. *ordered* is what the next process is to do
@@ -70,6 +72,9 @@ class CallStatus(msgspec.Struct, frozen=True, kw_only=True):
     cause: str
     reason: str
     seen: float
+    sentence: str = ""
+    said: str = ""
+    remedy: str = ""
     due: float | None = None
     waits_for: str = ""
     deadline: float | None = None
@@ -245,7 +250,11 @@ def _status(record: CallRecord, run: Run | None, living: set[str], *, is_readabl
     def wall(at: float | None) -> float | None:
         return None if run is None or at is None else run.wall + at - run.monotonic
 
-    outcomes, explained, kind = _outcomes(record), record.explain(), record.operation.partition(" ")[0]
+    outcomes, explained, kind = (
+        _outcomes(record),
+        record.explain(is_alive=record.run in living),
+        record.operation.partition(" ")[0],
+    )
     return CallStatus(
         call=record.call,
         operation=record.operation,
@@ -258,6 +267,9 @@ def _status(record: CallRecord, run: Run | None, living: set[str], *, is_readabl
         failures=record.failures,
         which=explained.which,
         cause=explained.cause,
+        sentence=explained.sentence,
+        said=explained.said or explained.error,
+        remedy=explained.remedy,
         reason=record.reason,
         seen=wall(record.at) or 0.0,
         due=wall(record.due),

@@ -153,7 +153,7 @@ def test_a_secret_is_read_from_no_file(path: Path, caplog: pytest.LogCaptureFixt
         ask(service, "token", "secret")
         command = Command("answer", to_process(service.bus.run), changes={"question": "token"})
         inbox_of(path).mkdir()
-        for name in ("1.json", "2.json", "2.secret"):  # without a pipe, and with a file
+        for name in ("1.json", "2.secret", "2.json"):  # without a pipe, and with a file
             data = msgspec.json.encode(command) if name.endswith("json") else SECRET.encode()
             write_whole(inbox_of(path) / name, data)
         assert soon(lambda: not any(inbox_of(path).glob("*.json")))
