@@ -19,6 +19,7 @@ import msgspec
 
 from adapters.cli.answer import Answered
 from adapters.cli.command import cli
+from adapters.cli.incidents import IncidentRow
 from adapters.demo.report import Report as DemoReport
 from adapters.inspection import Inspection
 from adapters.journals.answering import Question
@@ -31,6 +32,7 @@ from adapters.journals.steering import Steered
 from adapters.journals.verify import Verified
 from adapters.journals.why import Why
 from adapters.launcher.launch import Outcome
+from recovery.journal.store import CommandName
 from tests.adapters.cli.snapshots import COMMANDS, write_all, written
 from tests.plans_page import meanings
 
@@ -42,7 +44,8 @@ SHAPES: dict[str, Any] = {
     "why": Why,
     "calls": {"path": str, "calls": list[CallStatus]},
     "history": {"path": str, "call": str, "name": str, "events": list[HistoryLine]},
-    "steered": Steered,
+    "steered": {"command": CommandName, "calls": list[Steered], "more": int},
+    "incidents": {"incidents": list[IncidentRow]},
     "answer": Answered,
     "questions": {"questions": list[Question]},
     "report": Report,
@@ -58,13 +61,15 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "status": ("recovery status launch.toml", "recovery status launch.toml --watch"),
     "why": ("recovery why launch.toml sdxl",),
     "history": ("recovery history launch.toml sdxl",),
-    "retry": ("recovery retry launch.toml sdxl",),
+    "retry": ("recovery retry launch.toml sdxl", "recovery retry launch.toml --host models.example.org --yes"),
+    "again": ("recovery again launch.toml sdxl", "recovery again launch.toml --failed --yes"),
     "pause": ('recovery pause launch.toml sdxl --reason "I need the network"',),
     "unpause": ("recovery unpause launch.toml sdxl",),
     "give-up": ("recovery give-up launch.toml 1a2b3c4d-3",),
     "cancel": ("recovery cancel launch.toml 1a2b3c4d-3",),
     "reset": ("recovery reset launch.toml sdxl",),
     "edit": ("recovery edit launch.toml sdxl --set max_retries=20",),
+    "incidents": ("recovery incidents launch.toml", "recovery incidents launch.toml --probe mirror.example.org"),
     "answer": ("recovery answer launch.toml", "recovery answer launch.toml token:huggingface.co --from env:HF_TOKEN"),
     "report": ("recovery report launch.toml", "recovery report launch.toml --since 7d"),
     "export": ("recovery export launch.toml --output bug.zip",),

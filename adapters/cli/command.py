@@ -15,6 +15,7 @@ from adapters.cli.check import check
 from adapters.cli.demo import demo
 from adapters.cli.export import export
 from adapters.cli.history import history
+from adapters.cli.incidents import incidents
 from adapters.cli.output import print_error
 from adapters.cli.prune import prune
 from adapters.cli.report import report
@@ -53,7 +54,9 @@ def cli() -> None:
     """
 
 
-for _verb in (run, status, why, history, *VERBS, answer, report, export, prune, verify, check, demo):
+for _verb in (
+    run, status, why, history, *VERBS, incidents, answer, report, export, prune, verify, check, demo,
+):  # fmt: skip
     cli.add_command(_verb)
 
 

@@ -43,7 +43,7 @@ def changed(before: JournalStatus | None, after: JournalStatus) -> list[CallStat
 
 
 def _standing(call: CallStatus) -> tuple[object, ...]:
-    return call.state, call.attempt, call.restarts, call.waits_for, call.cause, call.reason, call.note
+    return call.state, call.attempt, call.restarts, call.waits_for, call.cause, call.reason, call.note, call.ordered
 
 
 def watched(

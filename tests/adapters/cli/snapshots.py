@@ -46,6 +46,7 @@ COMMANDS = {
     "why-left": ("why", "launch.toml", "plugin"),
     "history": ("history", "launch.toml", "sdxl"),
     "history-of-all": ("history", "launch.toml"),
+    "incidents": ("incidents", "launch.toml"),
     "report": ("report", "launch.toml"),
     "verify": ("verify", "launch.toml"),
     "check": ("check", "launch.toml"),
