@@ -8,7 +8,7 @@ EVIDENCE := $(VENV)/.evidence
 SHARE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test slow check format lint types arch props evidence plans mutants torture bench bench-quick report bench-check bench-baseline bench-quiet clean
+.PHONY: help install demo test slow check format lint types arch props evidence metrics plans mutants torture bench bench-quick report bench-check bench-baseline bench-quiet clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -58,6 +58,9 @@ props: $(READY) ## run the property tests alone, with 3000 examples each
 
 evidence: $(EVIDENCE) ## ask twenty libraries for their errors, on the loopback (half a minute)
 	$(BIN)/python -m pytest tests/evidence
+
+metrics: $(READY) ## run the alert rules and the dashboard's queries in a real Prometheus (ten seconds; Debian's prometheus)
+	$(BIN)/python -m pytest tests/prometheus
 
 plans: $(READY) ## write the tables of docs/plans.md from the types of plans
 	$(BIN)/python -m tests.plans_page
