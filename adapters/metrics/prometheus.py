@@ -55,7 +55,8 @@ Counts: TypeAlias = Mapping[Series, float]
 class RecoveryCollector(Collector):
     """Collects the metrics of *service*, for a registry of ``prometheus_client``. Safe to use from any thread.
 
-    It counts from its making on. A scrape takes 0.2 ms for each operation key, and evaluates the monitor's alerts.
+    It counts from its making on. A scrape takes half a millisecond for each operation key, and evaluates
+    the monitor's alerts.
 
     Args:
         service: The service; it gets its monitor, if it has none.
