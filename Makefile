@@ -9,7 +9,7 @@ PAGE := $(VENV)/.page
 SHARE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test slow check format lint types arch props evidence page pictures plans mutants torture bench bench-quick report bench-check bench-baseline bench-quiet clean cli
+.PHONY: help install demo test slow check format lint types arch props evidence page pictures plans mutants torture bench bench-quick report bench-check bench-baseline bench-quiet clean cli metrics
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -71,6 +71,9 @@ page: $(PAGE) ## test the web page in Debian's Chromium, with axe-core (a minute
 
 pictures: $(PAGE) ## write docs/pictures: the page at both widths, light and dark
 	$(BIN)/python -m tests.page.pictures
+
+metrics: $(READY) ## run the alert rules and the dashboard's queries in a real Prometheus (ten seconds; Debian's prometheus)
+	$(BIN)/python -m pytest tests/prometheus
 
 plans: $(READY) ## write the tables of docs/plans.md from the types of plans
 	$(BIN)/python -m tests.plans_page

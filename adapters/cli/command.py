@@ -57,9 +57,8 @@ def cli() -> None:
     """
 
 
-for _verb in (run, status, *VERBS, answer, check, web, sentences, demo):
 for _verb in (
-    run, status, why, history, *VERBS, incidents, answer, report, export, prune, verify, check, demo,
+    run, status, why, history, *VERBS, incidents, answer, report, export, prune, verify, check, web, sentences, demo,
 ):  # fmt: skip
     cli.add_command(_verb)
 
