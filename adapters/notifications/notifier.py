@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from types import TracebackType
-from typing import Self, get_args
+from typing import Self
 
 import anyio
 import anyio.to_thread
 
 from adapters.notifications.outbox import Outbox, Tally
-from adapters.notifications.summary import EVENTS, Digest, Kind
+from adapters.notifications.summary import EVENTS, KINDS, Digest, Kind
 from adapters.notifications.target import Target
 from events.event import CallEvent, Event
 from events.own_log import own_log
@@ -22,8 +22,6 @@ from events.subscription import Subscription
 from recovery import validation
 from recovery.redact import brief
 from recovery.service import Recovery
-
-KINDS: tuple[Kind, ...] = get_args(Kind)
 
 QUEUE = 10_000
 """Events that wait to be summarised; further ones are dropped and counted."""
@@ -34,7 +32,7 @@ START_SECONDS = 10.0
 JOIN_SECONDS = 2.0
 """Seconds that it may take to end, besides those for sending what is left."""
 
-log = own_log("recovery")
+log = own_log("recovery.notifications")
 
 
 class Notifier:

@@ -16,7 +16,7 @@ from events.own_log import own_log
 from recovery.explain import counted, explain
 from recovery.service import Recovery
 
-log = own_log("recovery")
+log = own_log("recovery.notifications")
 
 
 class Tally(msgspec.Struct, kw_only=True):
