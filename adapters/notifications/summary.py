@@ -163,8 +163,8 @@ def _lines(items: tuple[Item, ...], left_out: int, unsent: int) -> list[str]:
     lines += [f"{counted(unsent, 'earlier event')} could not be notified of"] if unsent else []
     if len(lines) == 1:
         return lines
-    counts = {what: sum(item.count for item in items if item.what == what) for what in HEADINGS}
-    heads = [f"{count} {HEADINGS[what][count > 1]}" for what, count in counts.items() if count]
+    counts = [(sum(item.count for item in items if item.what == what), said) for what, said in HEADINGS.items()]
+    heads = [f"{count} {said[count > 1]}" for count, said in counts if count]
     return [", ".join(heads) or "notifications were lost", *lines]
 
 

@@ -69,13 +69,14 @@ class Webhook:
     def _revealed(self) -> str:
         """The URL as it is now: a file may have changed."""
         url = self._url if isinstance(self._url, str) else self._url.reveal()
+        wrong = f"{self} is no http or https URL; what was given ({len(url)} characters) is not shown"
         try:
             parts = urlsplit(url)
             is_right = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
         except ValueError:
-            is_right = False
+            raise ValueError(wrong) from None  # the cause shows it
         if not is_right:
-            raise ValueError(f"{self} is no http or https URL; what was given ({len(url)} characters) is not shown")
+            raise ValueError(wrong)
         hide(url)
         if len(path := url.partition(parts.netloc)[2]) >= LEAST_PATH:
             hide(path)

@@ -34,16 +34,17 @@ def test_a_run_tells_its_webhook_and_its_command_what_failed_and_what_is_asked(
         steps = [command("settings", *FAILS, retry={"max_retries": 0}), download("a", server.url)]
         plan = write_plan(tmp_path, "[wait]\nanswer = 0.1", targets, *steps)
         ended = recovery("run", plan)
-        [notification] = receiver.taken
     assert ended.code == 1
     assert PATH not in ended.out + ended.errors
     assert PATH.encode() not in (tmp_path / ".recovery" / "launch.db").read_bytes()
-    assert msgspec.json.decode((tmp_path / "told").read_bytes(), type=Notification).items == notification.items
-    assert notification.name == "launch.toml"
-    failed = next(item for item in notification.items if item.names == ("settings",))
+    told = [msgspec.json.decode(line, type=Notification) for line in (tmp_path / "told").read_bytes().splitlines()]
+    items = [item for one in receiver.taken for item in one.items]
+    assert [item for one in told for item in one.items] == items
+    assert {one.name for one in told} == {"launch.toml"}
+    failed = next(item for item in items if item.names == ("settings",))
     assert failed.example == "fatal: no luck"
     assert failed.command.startswith(f"recovery why {plan} ")
-    question = next(item for item in notification.items if item.what == "question asked")
+    question = next(item for item in items if item.what == "question asked")
     assert question.command == f"recovery answer {plan} {question.question}"
 
 
