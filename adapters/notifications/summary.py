@@ -59,6 +59,7 @@ class Notification(msgspec.Struct, frozen=True, kw_only=True):
     """What a webhook or a command gets, as JSON.
 
     Args:
+        format: The version of this form.
         at: When it was made, in Unix time.
         name: The program or plan that it is about; "" if it has no name.
         summary: All items as plain text: one line, or a line of counts and a line for each item.
@@ -68,19 +69,18 @@ class Notification(msgspec.Struct, frozen=True, kw_only=True):
         items: The most urgent first.
         left_out: Events that are in no item, because there were too many.
         unsent: Events of earlier notifications that could not be sent.
-        format: The version of this form.
     """
 
+    format: Literal["notification/1"] = FORMAT
     at: float
     name: str
     summary: str
     text: str
     content: str
-    items: tuple[Item, ...]
     allowed_mentions: dict[str, list[str]] = msgspec.field(default_factory=lambda: {"parse": []})
+    items: tuple[Item, ...]
     left_out: int = 0
     unsent: int = 0
-    format: Literal["notification/1"] = FORMAT
 
 
 class Digest:
