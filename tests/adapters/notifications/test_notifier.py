@@ -80,15 +80,29 @@ def test_a_command_gets_each_notification_as_json_on_its_input(service: Recovery
     assert [one.items[0].what for one in told(tmp_path)] == ["gave up", "incident opened"]
 
 
+class Inbox:
+    """A target of this process."""
+
+    policy = RetryPolicy(max_retries=0)
+
+    def __init__(self) -> None:
+        self.counts: list[int] = []
+
+    def prepare(self) -> None:
+        pass
+
+    async def send(self, notification: bytes) -> None:
+        self.counts.append(sum(item.count for item in msgspec.json.decode(notification, type=Notification).items))
+
+
 def test_between_two_notifications_a_target_is_left_alone(service: Recovery):
-    with Receiver() as receiver:
-        with Notifier(service, Webhook(receiver.url), gather=0.0, every=60.0) as notifier:
+    slow, quick = Inbox(), Inbox()
+    with Notifier(service, slow, gather=0.0, every=60.0), Notifier(service, quick, **QUICK):
+        for times in range(1, 5):
             fail(service)
-            wait_until(lambda: notifier.tally.sent == 1)
-            fail(service, 5)
-            time.sleep(0.01)
-            assert len(receiver.taken) == 1
-        assert [one.items[0].count for one in receiver.taken] == [1, 5]
+            wait_until(lambda times=times: sum(quick.counts) == times and slow.counts)
+        assert slow.counts == [1]
+    assert slow.counts == [1, 3]
 
 
 def test_only_the_kinds_that_were_asked_for_are_notified_of(service: Recovery):
@@ -106,6 +120,15 @@ def test_the_answer_429_is_waited_out_and_the_notification_sent_again(service: R
             fail(service)
             wait_until(lambda: notifier.tally.sent == 1)
         assert (receiver.asked, len(receiver.taken)) == (3, 1)
+
+
+def test_a_webhook_follows_no_redirect(service: Recovery, caplog: pytest.LogCaptureFixture):
+    with Receiver([307], {"Location": PATH}) as receiver:
+        with Notifier(service, Webhook(receiver.url), **QUICK) as notifier:
+            fail(service)
+            wait_until(lambda: notifier.tally.failed == 1)
+        assert receiver.asked == 1
+    assert "the webhook got no notification of 1 event: " in caplog.text
 
 
 def test_what_a_target_does_not_take_is_logged_and_counted_in_the_next_notification(
