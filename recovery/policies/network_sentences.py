@@ -51,7 +51,8 @@ NETWORK_SENTENCES: dict[str, Sentence] = {
          "It goes on by itself once that is answered."),
         ("proxy-login", "the proxy wants a login[ (HTTP {status})]", "Give the proxy's user name and password.",
          "It goes on by itself once that is answered."),
-        ("not-found", "it does not exist[ (HTTP {status})]", f"{ADDRESS} It may have been moved, renamed or deleted."),
+        ("not-found", "it does not exist[ on {host}][ (HTTP {status})]",
+         f"{ADDRESS} It may have been moved, renamed or deleted."),
         ("gone", "it is gone for good[ (HTTP {status})]", "Look for another source."),
         ("illegal", "a law forbids it[ (HTTP {status})]", "Look for another source."),
         ("bad-request", "the server cannot read the request[ (HTTP {status})]", SETTINGS),
@@ -75,8 +76,8 @@ NETWORK_SENTENCES: dict[str, Sentence] = {
          "Wait a while, or look for another source."),
         ("elsewhere", "the server sends it elsewhere[ (HTTP {status})]", "Use the address to which the server leads."),
         ("server-memory", "the server's memory is full", LATER),
-        ("moved-key", "the key has moved to another server"),
-        ("lost-race", "another client was faster"),
+        ("moved-key", "the key has moved to another server", "Check the servers in the settings."),
+        ("lost-race", "another client was faster", "Use fewer clients at once."),
         ("refused-data", "the database or its driver refuses what it was given", SETTINGS),
     )
 }  # fmt: skip
