@@ -13,16 +13,21 @@ from hypothesis import strategies as st
 
 import adapters
 from events.errors import RecoveryError
+from events.event import CallEvent
 from events.evidence import Category, Evidence, Remedy, Room
 from events.operation_events import (
     CallRejected,
+    CallSteered,
     FailureClassified,
     GaveUp,
+    OperationRecovered,
     OperationResumed,
+    OperationStarted,
     Parked,
     RetryScheduled,
 )
 from recovery.explain import Explanation, explain
+from recovery.journal.history import replay
 from recovery.policies.causes_of_rules import BY_STATUS as STATUS_CAUSES
 from recovery.policies.causes_of_rules import cause_of
 from recovery.policies.classification import BY_ERRNO, BY_STATUS, BY_TYPE, classify_evidence
@@ -152,7 +157,10 @@ def error(kind: str, message: str, **known: Any) -> Evidence:
         (failed(error("httpx2.ConnectError", "x"), key="hub.org:8443"), "the host hub.org:8443 was not reached"),
         (failed(error("httpx2.ConnectError", "x"), key="[::1]:80"), "the host [::1] was not reached"),
         (failed(error("httpx2.ConnectError", "x"), key="cat"), "the host was not reached"),
-        (failed(error("E", "for url 'https://hub.org/m'", status=404)), "it does not exist on hub.org (HTTP 404)"),
+        (
+            failed(error("E", "for url 'https://hub.org/m'", status=404)),
+            "the server hub.org has no such file or page (HTTP 404)",
+        ),
         (
             failed(error("E", "", status=429), retry_after=90.0, key=""),
             "the server wants fewer requests (HTTP 429), and a wait of 1 min 30 s",
@@ -180,6 +188,9 @@ def test_a_sentence_names_what_the_evidence_knows(failure: FailureClassified, se
 
 
 STEP = "Check the network connection."
+FAILING = f"If it keeps failing: {STEP}"
+RESTART = "It goes on when its program is started again."
+GONE = "It goes on by itself once its cause is gone."
 
 
 @pytest.mark.parametrize(
@@ -188,12 +199,12 @@ STEP = "Check the network connection."
         (explain(failed()), STEP),
         (
             explain(outcome(RetryScheduled, after=1.0, retry=1)),
-            f"It is tried again by itself. If it keeps failing: {STEP}",
+            f"It is tried again by itself. {FAILING}",
         ),
-        (explain(outcome(Parked, after=1.0)), f"{STEP} It goes on by itself once its cause is gone."),
+        (explain(outcome(Parked, after=1.0)), f"{STEP} {GONE}"),
         (explain(outcome(Parked, after=1.0, asks_person=True)), f"{STEP} Retry it, or give it up."),
         (explain(outcome(GaveUp)), f"{STEP} Then start it again."),
-        (explain(failed(), stands="left"), f"{STEP} It goes on when its program is started again."),
+        (explain(failed(), stands="left"), f"{STEP} {RESTART}"),
         (explain(made(Parked, after=1.0, why="the queue")), ""),
         (explain(made(CallRejected, reason="busy")), ""),
         (explain(made(OperationResumed, after=1.0)), ""),
@@ -215,3 +226,27 @@ def test_a_log_line_has_no_step_of_the_table() -> None:
     told = explain(outcome(GaveUp))
     assert STEP in told.remedy
     assert STEP not in told.line
+
+
+@pytest.mark.parametrize(
+    ("events", "is_alive", "remedy"),
+    [
+        ([failed(), made(RetryScheduled, after=9.0, retry=1)], True, f"It is tried again by itself. {FAILING}"),
+        ([failed(), made(RetryScheduled, after=9.0, retry=1)], False, f"{STEP} {RESTART}"),
+        ([failed(), made(OperationStarted, attempt=2)], True, f"It is being tried again. {FAILING}"),
+        ([failed(), made(Parked, after=0.0, category=Category.TRANSIENT, why="room")], True, f"{STEP} {GONE}"),
+        ([failed(), made(Parked, after=0.0, category=Category.TRANSIENT, why="room")], False, f"{STEP} {RESTART}"),
+        ([failed(), made(CallSteered, command="pause")], True, STEP),
+        ([failed(), made(GaveUp)], False, f"{STEP} Then start it again."),
+        ([failed(), made(OperationRecovered, attempt=2)], True, ""),
+    ],
+)
+def test_the_remedy_of_a_journalled_call_is_that_of_its_state(
+    events: list[CallEvent], is_alive: bool, remedy: str
+) -> None:
+    assert replay({}, "run", events)["run-1"].explain(is_alive=is_alive).remedy == remedy
+
+
+def test_a_server_that_limits_by_403_wants_fewer_requests() -> None:
+    evidence = error("E", "rate limit exceeded", status=403)
+    assert explain(failed(evidence, key="hub.org:443")).sentence == "the server hub.org wants fewer requests (HTTP 403)"
