@@ -16,6 +16,7 @@ from adapters.cli.check import check
 from adapters.cli.demo import demo
 from adapters.cli.output import print_error
 from adapters.cli.run import run
+from adapters.cli.sentences import LANGUAGE, sentences
 from adapters.cli.status import status
 from adapters.cli.steer import VERBS
 from recovery.installation import extra
@@ -40,6 +41,7 @@ class Interruptible(click.Group):
 
 @click.group(cls=Interruptible, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="launcher-recovery")
+@LANGUAGE
 def cli() -> None:
     """Run launches that recover by themselves.
 
@@ -47,7 +49,7 @@ def cli() -> None:
     """
 
 
-for _verb in (run, status, *VERBS, answer, check, demo):
+for _verb in (run, status, *VERBS, answer, check, sentences, demo):
     cli.add_command(_verb)
 
 

@@ -29,6 +29,7 @@ from events.operation_events import (
 from events.question_events import QuestionAnswered, QuestionAsked, QuestionReopened
 from events.repeat_events import OperationRepeated
 from recovery.explain import Explanation, counted, explain, moment
+from recovery.policies.sentences import Stands
 
 State: TypeAlias = Literal["running", "waiting", "quarantined", "succeeded", "gave up", "rejected", "cancelled"]
 
@@ -143,32 +144,35 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True):
         """Whether it is not over, and its arguments are stored."""
         return not self.is_over and self.arguments is not None
 
-    def explain(self, left: float | None = None) -> Explanation:
+    def explain(self, left: float | None = None, *, is_alive: bool = True) -> Explanation:
         """What people read about it: what its latest failure means, which call it is, where it stands.
 
         Args:
             left: Seconds that it has still to wait (see ``remaining``); ``None`` if that is unknown.
+            is_alive: Whether the process that runs it is alive, if it is not over.
         """
         event = self.failure or OperationStarted(at=0.0, operation=self.operation, key=self.key, call=self.call)
-        step = _standing(self, left)
-        return explain(event, idempotency_key=self.idempotency_key, arguments=self.arguments, step=step)
+        step, stands = _standing(self, left)
+        stands = stands if is_alive or stands == "ended" else "left"
+        return explain(event, idempotency_key=self.idempotency_key, arguments=self.arguments, step=step, stands=stands)
 
 
-def _standing(record: CallRecord, left: float | None) -> str:
+def _standing(record: CallRecord, left: float | None) -> tuple[str, Stands]:
     """Where the call of *record* stands, and what happens next."""
     match record.state:
         case "running":
-            return f"attempt {record.attempt} runs"
+            return f"attempt {record.attempt} runs", "runs"
         case "waiting" if record.asks_person:
-            return "has no retries left, and waits until a person says retry or give up"
+            return "has no retries left, and waits until a person says retry or give up", "asks"
         case "waiting":
             when = f" {moment(left)}" if left is not None else ""
-            return f"waits{f' for: {record.waits_for}' if record.waits_for else ''}, attempt {record.attempt}{when}"
+            step = f"waits{f' for: {record.waits_for}' if record.waits_for else ''}, attempt {record.attempt}{when}"
+            return step, "" if record.paused_at is not None else "waits" if record.waits_for else "retries"
         case "succeeded":
-            return f"succeeded with attempt {record.attempt}"
+            return f"succeeded with attempt {record.attempt}", "ended"
         case "gave up":
-            return f"gave up after {counted(record.attempt, 'attempt')}: {record.reason or 'no reason given'}"
-    return f"{record.state}: {record.reason}" if record.reason else record.state
+            return f"gave up after {counted(record.attempt, 'attempt')}: {record.reason or 'no reason given'}", "ended"
+    return f"{record.state}: {record.reason}" if record.reason else record.state, "ended"
 
 
 def replay(records: dict[str, CallRecord], run: str, events: Iterable[Event]) -> dict[str, CallRecord]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import msgspec
 
+from events.event import CallEvent
 from events.operation_events import FailureClassified, OperationStarted
 from recovery.explain import Explanation, explain, moment, waits_for
+from recovery.policies.sentences import Stands
 
 
 class WaitingCall(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,8 +46,11 @@ class WaitingCall(msgspec.Struct, frozen=True, kw_only=True):
         event = self.failure or OperationStarted(at=0.0, operation=self.operation, key=self.key, call=self.call)
         if self.asks_person:
             step = "no retries are left: retry, or give up?"
-            return explain(event, idempotency_key=self.idempotency_key, arguments=self.arguments, step=step)
+            return self._explained(event, step, "asks")
         when = "paused" if self.is_paused else moment(self.left)
         causes = f"{waits_for('; '.join(self.until))}, " if self.until else ""
         step = f"{causes}attempt {self.attempt} {when}"
-        return explain(event, idempotency_key=self.idempotency_key, arguments=self.arguments, step=step)
+        return self._explained(event, step, "" if self.is_paused else "waits" if self.until else "retries")
+
+    def _explained(self, event: CallEvent, step: str, stands: Stands) -> Explanation:
+        return explain(event, idempotency_key=self.idempotency_key, arguments=self.arguments, step=step, stands=stands)
