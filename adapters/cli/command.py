@@ -23,8 +23,8 @@ from adapters.cli.run import run
 from adapters.cli.sentences import LANGUAGE, sentences
 from adapters.cli.status import status
 from adapters.cli.steer import VERBS
-from adapters.cli.web import web
 from adapters.cli.verify import verify
+from adapters.cli.web import web
 from adapters.cli.why import why
 from adapters.terminal.ascii_marks import use_marks
 from recovery.installation import extra
