@@ -8,6 +8,8 @@ EVIDENCE := $(VENV)/.evidence
 PAGE := $(VENV)/.page
 SHARE ?= 1
 
+unexport PYTHONDONTWRITEBYTECODE # each child of a test would compile every module again
+
 .DEFAULT_GOAL := help
 .PHONY: help install demo test slow check format lint types arch props evidence page pictures plans mutants torture bench bench-quick report bench-check bench-baseline bench-quiet clean cli metrics
 
