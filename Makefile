@@ -9,8 +9,10 @@ PAGE := $(VENV)/.page
 SHARE ?= 1
 SECONDS ?= 60
 
+unexport PYTHONDONTWRITEBYTECODE # each child of a test would compile every module again
+
 .DEFAULT_GOAL := help
-.PHONY: help install demo test slow check format lint types arch props evidence page pictures plans mutants torture bench bench-quick report bench-check bench-baseline bench-quiet clean
+.PHONY: help install demo test slow check format lint types arch props evidence page pictures plans mutants torture bench bench-quick report bench-check bench-baseline bench-quiet clean cli metrics
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -73,8 +75,14 @@ page: $(PAGE) ## test the web page in Debian's Chromium, with axe-core and 1000 
 pictures: $(PAGE) ## write docs/pictures: the page at both widths, light and dark
 	$(BIN)/python -m tests.page.pictures
 
+metrics: $(READY) ## run the alert rules and the dashboard's queries in a real Prometheus (ten seconds; Debian's prometheus)
+	$(BIN)/python -m pytest tests/prometheus
+
 plans: $(READY) ## write the tables of docs/plans.md from the types of plans
 	$(BIN)/python -m tests.plans_page
+
+cli: $(READY) ## write docs/cli.md, and what the commands print of one journal (tests/golden/cli)
+	$(BIN)/python -m tests.cli_page
 
 mutants: $(READY) ## plant each known bug, and check that its test fails (four minutes)
 	$(BIN)/python -m tests.mutants
