@@ -152,13 +152,13 @@ class JournalSource:
         """Answer a question in the journal, or a secret in the process that asks. Raises RecoveryError, OSError."""
         questions = read_questions(self._path)
         asked = next((one for one in questions if printable(one.name) == question), None)
-        given = answer_question(
-            self._path, asked or named(questions, question, self._path), value, remember=False, timeout=TIMEOUT
-        )
+        asked = asked or named(questions, question, self._path)
+        chosen = cards.chosen(value, asked.choices)
+        given = answer_question(self._path, asked, chosen, remember=False, timeout=TIMEOUT)
         self._looked = self._read_at = 0.0
         return Done(is_done=given.is_done, said=given.said)
 
-    def metrics(self) -> None:
+    def metrics(self, _accept: str) -> None:
         """None: a journal has no counters."""
 
 

@@ -32,6 +32,6 @@ class Source(Protocol):
         """Answer the *question* of that name; a text for a "confirm" is refused."""
         ...
 
-    def metrics(self) -> tuple[bytes, str] | None:
-        """The metrics as Prometheus reads them, with their content type; None if there are none here."""
+    def metrics(self, accept: str) -> tuple[str, bytes] | None:
+        """The content type and the text of the metrics, as *accept* asks for them; None if there are none here."""
         ...

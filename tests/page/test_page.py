@@ -177,7 +177,9 @@ def test_a_half_typed_answer_survives_updates(page: Any, stage: Stage):
 
 
 def test_a_link_of_a_question_is_followed_only_to_the_web(page: Any, stage: Stage):
-    asked = [QuestionCard(name=link, kind="confirm", link=link) for link in ("javascript:alert(1)", "https://a.example/")]
+    asked = [
+        QuestionCard(name=link, kind="confirm", link=link) for link in ("javascript:alert(1)", "https://a.example/")
+    ]
     stage.change(headline="x", questions=asked)
     page.get_by_text("javascript:alert(1)").wait_for()
     links = page.locator("#questions a")
@@ -200,8 +202,11 @@ def test_search_and_groups_choose_the_calls_that_are_shown(page: Any):
 def test_markup_is_shown_as_text(page: Any, stage: Stage):
     fields = dict.fromkeys(("name", "operation", "state", "sentence", "said", "next", "remedy", "waits_for"), HOSTILE)
     chart = ChartCard(
-        name="x", title=HOSTILE, summary=HOSTILE, svg="<svg xmlns='http://www.w3.org/2000/svg'>"
-        "<script>document.title=3</script><foreignObject/><a href='javascript:x'/><rect data-x='1' width='3'/></svg>"
+        name="x",
+        title=HOSTILE,
+        summary=HOSTILE,
+        svg="<svg xmlns='http://www.w3.org/2000/svg'>"
+        "<script>document.title=3</script><foreignObject/><a href='javascript:x'/><rect data-x='1' width='3'/></svg>",
     )
     hostile: dict[str, Any] = {
         "headline": HOSTILE,
