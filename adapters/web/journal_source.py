@@ -51,11 +51,13 @@ class JournalSource:
     Args:
         path: The file of the journal.
         name: What the page calls it; the name of the file by default.
+        every: Seconds between two looks at the files.
     """
 
-    def __init__(self, path: Path, name: str = "") -> None:
+    def __init__(self, path: Path, name: str = "", *, every: float = EVERY) -> None:
         self._path = path
         self._name = printable(name or path.name)
+        self._every = every
         self._samples: dict[str, Samples] = {}
         self._stamp: object = None
         self._looked = self._read_at = 0.0
@@ -64,7 +66,7 @@ class JournalSource:
     def read(self) -> PageState:
         """The journal as it stands; the files are looked at once a second, and read when one of them has changed."""
         now = time.monotonic()
-        if self._state is None or now - self._looked >= EVERY:
+        if self._state is None or now - self._looked >= self._every:
             self._looked, stamp = now, self._stamp_of_files()
             if self._state is None or stamp != self._stamp or now - self._read_at >= AT_LEAST_EVERY:
                 self._stamp, self._read_at = stamp, now
