@@ -14,12 +14,15 @@ import sys
 from adapters.cli.answer import answer
 from adapters.cli.check import check
 from adapters.cli.demo import demo
+from adapters.cli.history import history
+from adapters.cli.incidents import incidents
 from adapters.cli.output import print_error
 from adapters.cli.run import run
 from adapters.cli.sentences import LANGUAGE, sentences
 from adapters.cli.status import status
 from adapters.cli.steer import VERBS
 from adapters.cli.web import web
+from adapters.cli.why import why
 from recovery.installation import extra
 
 with extra("launcher"):
@@ -50,7 +53,7 @@ def cli() -> None:
     """
 
 
-for _verb in (run, status, *VERBS, answer, check, web, sentences, demo):
+for _verb in (run, status, why, history, *VERBS, incidents, answer, check, web, sentences, demo):
     cli.add_command(_verb)
 
 

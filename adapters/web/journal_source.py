@@ -19,11 +19,11 @@ from adapters.sqlite.files import companions_of, journal_files
 from adapters.sqlite.lock import written_files
 from adapters.web import cards
 from adapters.web.headline import headline
-from adapters.web.source import Done
+from adapters.web.source import BY_THE_PAGE, Done
 from adapters.web.state import PageState
 from events.errors import RecoveryError
 from recovery.explain import counted
-from recovery.journal.store import Command, CommandName
+from recovery.journal.store import Command
 from recovery.questions import cause_of
 from recovery.redact import printable
 
@@ -140,15 +140,13 @@ class JournalSource:
         self._samples = samples
 
     def act(self, action: Action, call: str) -> Done:
-        """Do *action* with a call, by its process or in the journal. Raises RecoveryError, OSError."""
-        names: dict[Action, CommandName] = {
-            "retry": "retry", "pause": "pause", "unpause": "unpause", "cancel": "cancel", "give up": "give up",
-        }  # fmt: skip
-        if action not in names:
-            return Done(is_done=False, said="only the program itself can run a call again")
-        steered = steer(self._path, Command(names[action], call, "by the page"), timeout=TIMEOUT)
+        """Do *action* with a call, by its process or in the journal, or have the next process do it.
+
+        Raises RecoveryError, OSError.
+        """
+        steered = steer(self._path, Command(action, call, BY_THE_PAGE), timeout=TIMEOUT)
         self._looked = self._read_at = 0.0
-        return Done(is_done=steered.is_done, said=steered.said)
+        return Done(is_done=steered.is_done or steered.waits, said=steered.said)
 
     def answer(self, question: str, value: bool | str) -> Done:
         """Answer a question in the journal, or a secret in the process that asks. Raises RecoveryError, OSError."""

@@ -19,13 +19,13 @@ from adapters.launcher.progress import Samples, rate, with_sample
 from adapters.web import cards
 from adapters.web.headline import headline
 from adapters.web.live_calls import OF_THE_PAGE, LiveCalls, ended, succeeded
-from adapters.web.source import Done
+from adapters.web.source import BY_THE_PAGE, Done
 from adapters.web.state import MOST_CALLS, CallLine, PageState
 from events.errors import RecoveryError
 from events.event import CallEvent
 from events.names import display_name
 from events.repeat_events import OperationRepeated
-from recovery.journal.store import Command, CommandName
+from recovery.journal.store import Command
 from recovery.policies.circuit_states import Closed, Forced, Open
 from recovery.questions import cause_of
 from recovery.redact import printable
@@ -38,14 +38,6 @@ if TYPE_CHECKING:
 
 TIMEOUT = 5.0
 """Seconds to wait for another process of the journal, or for the journal."""
-
-COMMANDS: dict[Action, CommandName] = {
-    "retry": "retry",
-    "pause": "pause",
-    "unpause": "unpause",
-    "cancel": "cancel",
-    "give up": "give up",
-}
 
 SAID = {
     "retry": "its next attempt begins now",
@@ -228,7 +220,7 @@ class ServiceSource:
 
     def act(self, action: Action, call: str) -> Done:
         """Do *action* with a call, here or in the journal. Raises RecoveryError, OSError, LookupError."""
-        calls, reason = self._service.calls, "by the page"
+        calls, reason = self._service.calls, BY_THE_PAGE
         match action:
             case "retry":
                 is_done = calls.retry_now(call, reason)
@@ -250,8 +242,8 @@ class ServiceSource:
             status = self._known.get(call) or self._over.get(call)
             why = "no such call is known" if status is None else f"it is {status.state}"
             return Done(is_done=False, said=f"nothing is changed: {why}")
-        steered = steer(self._journal, Command(COMMANDS[action], call, "by the page"), timeout=TIMEOUT)
-        return Done(is_done=steered.is_done, said=steered.said)
+        steered = steer(self._journal, Command(action, call, BY_THE_PAGE), timeout=TIMEOUT)
+        return Done(is_done=steered.is_done or steered.waits, said=steered.said)
 
     def _again(self, call: str) -> Done:
         found = self._service.again(call)

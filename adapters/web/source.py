@@ -10,6 +10,10 @@ from adapters.journals.next_step import Action
 from adapters.web.state import PageState
 
 
+BY_THE_PAGE = "by the page"
+"""The reason of every command, for the journal."""
+
+
 class Done(msgspec.Struct, frozen=True):
     """What became of what a person did: whether it *is_done*, and what happens now, or why it is not done."""
 
