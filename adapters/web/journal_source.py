@@ -158,7 +158,7 @@ class JournalSource:
         self._looked = self._read_at = 0.0
         return Done(is_done=given.is_done, said=given.said)
 
-    def metrics(self, _accept: str) -> None:
+    def metrics(self, accept: str) -> None:
         """None: a journal has no counters."""
 
 

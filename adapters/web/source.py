@@ -9,7 +9,6 @@ import msgspec
 from adapters.journals.next_step import Action
 from adapters.web.state import PageState
 
-
 BY_THE_PAGE = "by the page"
 """The reason of every command, for the journal."""
 
