@@ -1,6 +1,6 @@
 """The sentences about failures in another language, from a TOML file.
 
-    speak(read_translation("german.toml"))
+    read_translation("german.toml").speak()
 
 ``recovery sentences`` prints the English ones as such a file, to be translated. What a file leaves out stays English.
 docs/causes.md lists the causes, and the {names} that a sentence may have in [brackets].
@@ -17,20 +17,18 @@ import msgspec
 
 from recovery import tables
 from recovery.policies.sentence import DETAILS, Sentence, problem_of
-from recovery.policies.sentences import ENGLISH, NEXT, NEXT_DETAILS, Sentences, speak, spoken
+from recovery.policies.sentences import ENGLISH, NEXT, NEXT_DETAILS, Sentences, spoken
 from recovery.redact import brief
 from recovery.suggestions import hint
 
-__all__ = ["as_toml", "read_translation", "speak", "spoken", "translation"]
 
-
-class _Cause(msgspec.Struct, forbid_unknown_fields=True):
+class _Cause(msgspec.Struct):
     sentence: str = ""
     step: str = ""
     itself: str = ""
 
 
-class _Document(msgspec.Struct, forbid_unknown_fields=True):
+class _Document(msgspec.Struct):
     next: dict[str, str] = {}
     causes: dict[str, _Cause] = {}
 
@@ -53,18 +51,18 @@ def read_translation(path: str | os.PathLike[str]) -> Sentences:
 
 def translation(document: Mapping[str, object]) -> Sentences:
     """The sentences of *document*, as TOML has it. Raises TableError for the first thing that is wrong."""
-    found: _Document = tables.read(document, _Document)
-    for table, given, known in (("causes", found.causes, ENGLISH), ("next", found.next, _next())):
-        for key in given:
-            if key not in known:
-                raise tables.TableError(f"{table}.{brief(key)}", f"there is no such key; {hint(key, known)}")
-    for key, text in found.next.items():
+    found = tables.given(tables.read(document, tables.table_of(_Document)))
+    following: dict[str, str] = found.get("next", {})
+    causes = {key: Sentence(**{"sentence": "", **tables.given(one)}) for key, one in found.get("causes", {}).items()}
+    for table, keys, known in (("causes", causes, ENGLISH), ("next", following, _next())):
+        if strange := [key for key in keys if key not in known]:
+            raise tables.TableError(f"{table}.{brief(strange[0])}", f"there is no such key; {hint(strange[0], known)}")
+    for key, text in following.items():
         _check(f"next.{key}", text, NEXT_DETAILS)
-    causes = {key: Sentence(one.sentence, one.step, one.itself) for key, one in found.causes.items()}
     for key, sentence in causes.items():
         for part, text in sentence._asdict().items():
             _check(f"causes.{key}.{part}", text, DETAILS)
-    return Sentences(causes, {key: text for key, text in found.next.items() if text})
+    return Sentences(causes, {key: text for key, text in following.items() if text})
 
 
 def as_toml(sentences: Sentences | None = None) -> str:

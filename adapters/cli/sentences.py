@@ -6,8 +6,8 @@ from pathlib import Path
 
 from adapters.cli.output import FILE, JSON, print_json, usage_error
 from recovery.installation import extra
-from recovery.policies.sentences import spoken
-from recovery.translation import as_toml, read_translation, speak
+from recovery.policies.sentences import Sentences, spoken
+from recovery.translation import as_toml, read_translation
 
 with extra("launcher"):
     import click
@@ -15,7 +15,7 @@ with extra("launcher"):
 
 def _chosen(_context: click.Context, _option: click.Parameter, path: Path | None) -> None:
     try:
-        speak(None if path is None else read_translation(path))
+        (Sentences() if path is None else read_translation(path)).speak()
     except (OSError, ValueError) as error:
         usage_error(error)
 

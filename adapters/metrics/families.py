@@ -77,11 +77,11 @@ FAMILIES: tuple[Family, ...] = tuple(one for one in globals().values() if isinst
 """All metrics, in the order in which they are written."""
 
 OUTCOMES = {
-    "succeeded": "without a failed attempt",
-    "recovered": "succeeded after a failed attempt",
-    "gave_up": "failed for good",
-    "rejected": "was not allowed to begin",
-    "cancelled": "was cancelled: no failure",
+    "succeeded": "no attempt failed",
+    "recovered": "an attempt failed, and a later one succeeded",
+    "gave_up": "it failed for good",
+    "rejected": "it was not allowed to begin",
+    "cancelled": "that is no failure",
 }
 """The values of the label ``outcome``, and what each means."""
 

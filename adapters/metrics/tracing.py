@@ -94,9 +94,11 @@ class _Attempt(msgspec.Struct, eq=False):
 
 
 class _Call(msgspec.Struct, eq=False):
-    """The span of a call, and its attempt that runs."""
+    """The span of a call, what it shares with those of its attempts, and its attempt that runs."""
 
     span: Span
+    name: str
+    attributes: dict[str, Any]
     attempt: _Attempt | None = None
 
 
@@ -161,18 +163,16 @@ class Tracing:
         is_new = call is None
         if call is None:
             links = _links(event.trace) if isinstance(event, OperationResumed) else ()
-            attributes = {**_attributes(event), "recovery.resumed": isinstance(event, OperationResumed)}
-            call = _Call(self._tracer.start_span(brief(event.operation), attributes=attributes, links=links))
+            name, attributes = brief(event.operation), _attributes(event)
+            resumed = {"recovery.resumed": isinstance(event, OperationResumed)}
+            span = self._tracer.start_span(name, attributes=attributes | resumed, links=links)
+            call = _Call(span, name, attributes)
             self._keep(event.call, call)
         if isinstance(event, OperationStarted):
             _leave(call)  # of an attempt that was deferred, and is asked for again
-            within = trace.set_span_in_context(call.span)
-            span = self._tracer.start_span(
-                f"{brief(event.operation)} attempt",
-                context=within,
-                attributes={**_attributes(event), "recovery.attempt": event.attempt},
-            )
-            _enter(call, span)
+            within, number = trace.set_span_in_context(call.span), {"recovery.attempt": event.attempt}
+            attributes = call.attributes | number
+            _enter(call, self._tracer.start_span(f"{call.name} attempt", context=within, attributes=attributes))
         if not is_new or not bytes(event.arguments):
             return None
         carrier: dict[str, str] = {}

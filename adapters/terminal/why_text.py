@@ -14,7 +14,7 @@ from adapters.journals.why import Why
 from adapters.terminal.screen import STYLES
 from recovery.explain import counted, duration
 from recovery.installation import extra
-from recovery.redact import brief
+from recovery.redact import brief, printable
 
 with extra("launcher"):
     from rich.console import Console
@@ -29,50 +29,47 @@ LABEL = 10
 
 
 def print_why(why: Why, console: Console, now: float) -> None:
-    """Print *why* on *console*: a table, or a line ``label: text`` for each fact where there is no terminal."""
+    """Print *why* on *console*: a table, or a line ``label: text`` for each of its lines where there is no terminal."""
     headline = f"{why.name} {why.phrase}"
     if not console.is_terminal:
-        console.print(Text(brief(headline)), soft_wrap=True)
+        console.print(Text(printable(headline)), soft_wrap=True)
         for label, lines in why_lines(why, now):
             for line in lines:
-                console.print(Text(f"{label}: {brief(line)}"), soft_wrap=True)
+                console.print(Text(f"{label}: {printable(line)}"), soft_wrap=True)
         return
     table = Table.grid(
         Column(no_wrap=True, width=LABEL, style="dim"), Column(overflow="fold", ratio=1), padding=(0, 1, 0, 0)
     )
     for label, lines in why_lines(why, now):
         style = "bold" if label in ("why", "next") else ""
-        table.add_row(label, Text("\n").join(Text(brief(line), style) for line in lines))
-    console.print(Text.assemble((brief(why.name), "bold"), " ", (why.phrase, STYLES.get(why.state, "red"))))
+        table.add_row(label, Text("\n").join(Text(printable(line), style) for line in lines))
+    console.print(Text.assemble((printable(why.name), "bold"), " ", (why.phrase, STYLES.get(why.state, "red"))))
     console.print(table)
 
 
 def why_lines(why: Why, now: float) -> Iterator[tuple[str, list[str]]]:
     """What *why* tells, as labels with their lines; what is unknown is left out."""
-    facts = (
-        ("why", [why.sentence + (f" ({why.category})" if why.category and why.state != "succeeded" else "")]),
-        ("it said", [why.said]),
-        ("error", [why.error]),
+    is_done = why.state == "succeeded"
+    told = (
+        ("why", [why.sentence + (f" ({why.category})" if why.category and not is_done else "")]),
+        ("it said", [why.said] if not is_done else []),
+        ("error", [why.error] if not is_done else []),
         ("incident", [why.incident]),
         ("steps", list(why.outcomes)),
         ("progress", [why.progress]),
         ("next", [why.next_line]),
         ("question", [line for one in why.questions for line in (one.name, one.text, one.link, one.reason)]),
         ("advice", [why.remedy]),
-        ("you can", [f"{one.command or 'run the program again'}   {_effect(one.effect)}" for one in why.commands]),
+        ("you can", [f"{one.command or 'run the program again'}   ({one.effect})" for one in why.commands]),
         ("story", list(_story(why, now))),
         ("evidence", [] if why.proof is None else list(_proof(why.proof, why.error))),
         ("rule", [why.rule]),
         ("policy", list(why.policy)),
         ("call", [_identity(why, now)]),
     )
-    for label, lines in facts:
+    for label, lines in told:
         if known := [line for line in lines if line]:
             yield label, known
-
-
-def _effect(effect: str) -> str:
-    return f"({effect})"
 
 
 def _story(why: Why, now: float) -> Iterator[str]:

@@ -5,7 +5,6 @@ The markup has classes and no styles, so the page's content security policy hold
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 
 from adapters.web.state import ChartCard
@@ -79,7 +78,7 @@ def _bars(values: Sequence[float | None], top: float, kind: Callable[[float], st
     step = (WIDTH - LEFT) / max(len(values), 1)
     drawn = []
     for index, value in enumerate(values):
-        if value is None or not math.isfinite(value) or top <= 0.0:
+        if value is None or top <= 0.0:
             continue
         height = max((BOTTOM - TOP) * min(value / top, 1.0), 1.0)
         drawn.append(

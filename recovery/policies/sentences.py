@@ -1,7 +1,7 @@
 """What a failure means and what a person can do, in sentences that need no programmer. Pure.
 
 A rule of classification leads to a cause (``cause_of``), a cause to its sentences (``Sentences``). English is built in;
-``speak`` chooses a translation for all that this process shows.
+``Sentences.speak`` chooses a translation for all that this process shows.
 """
 
 from __future__ import annotations
@@ -59,6 +59,11 @@ class Sentences:
         }
         self.following = {**NEXT, **(following or {})}
 
+    def speak(self) -> None:
+        """Show all failures of this process in this language; ``Sentences().speak()`` goes back to English."""
+        global _spoken  # as hidden secrets are: what people read is a matter of the whole process
+        _spoken = self
+
     def advice(self, stands: Stands, step: str, itself: str = "") -> str:
         """What a person can do, and what happens by itself, as whole sentences.
 
@@ -72,12 +77,6 @@ class Sentences:
 
 
 _spoken = Sentences()
-
-
-def speak(sentences: Sentences | None = None) -> None:
-    """Show all failures of this process in *sentences*; ``None`` is English."""
-    global _spoken  # as hidden secrets are: what people read is a matter of the whole process
-    _spoken = sentences or Sentences()
 
 
 def spoken() -> Sentences:

@@ -44,7 +44,7 @@ def test_a_call_says_why_it_failed_what_comes_next_and_what_a_person_can_do(page
     assert shown.startswith("Gave up vae-ft-mse.safetensors download · attempt 4 · 4 failures")
     assert "Why The disk is full: 6.2 GB more are needed in models/vae." in shown
     assert "It said OSError: [Errno 28] No space left on device" in shown
-    assert "Next Nothing: it has given up." in shown
+    assert "Next Ended: its 3 retries are used up" in shown
     assert "You can Free some space, then run it again." in shown
     assert shown.endswith("Run again")
 
@@ -121,7 +121,7 @@ def test_a_snapshot_puts_the_rows_in_the_order_of_the_server(page: Any, stage: S
     lines = dict(reversed(stage.state.calls.items()))
     del lines["c1-5"]
     stage.show(replace(stage.state, calls=lines, headline="turned"))
-    page.get_by_role("heading", name="turned").wait_for()
+    page.get_by_role("heading", name="Turned").wait_for()
     ids = page.locator(".call").evaluate_all("(rows) => rows.map((row) => row.id)")
     assert ids == [f"call-c1-{one}" for one in (2, 1, 7, 6, 4, 3, 9, 8)]
 
@@ -129,7 +129,7 @@ def test_a_snapshot_puts_the_rows_in_the_order_of_the_server(page: Any, stage: S
 def test_retry_is_one_click_and_giving_up_is_two(page: Any, stage: Stage):
     stage.said = "attempt 2 begins now"
     page.locator("#call-c1-4 [data-action=retry]").click()
-    page.get_by_role("status").get_by_text("attempt 2 begins now").wait_for()
+    page.get_by_role("status").get_by_text("Attempt 2 begins now").wait_for()
     assert stage.posts == [("/actions", {"action": "retry", "call": "c1-4"})]
     page.locator("#call-c1-4 [data-action='give up']").click()
     page.get_by_role("button", name="Really give up?").click()
@@ -231,7 +231,7 @@ def test_a_lost_connection_is_said_and_ends_with_a_snapshot(page: Any, stage: St
     page.get_by_text("Too many pages are open").wait_for()
     stage.state = replace(stage.state, headline="here again", calls={})
     stage.status = 200
-    page.get_by_role("heading", name="here again").wait_for()
+    page.get_by_role("heading", name="Here again").wait_for()
     assert not page.locator("#connection").is_visible()
     page.get_by_text("No calls yet.").wait_for()
 
@@ -256,7 +256,7 @@ def test_a_hidden_tab_closes_its_stream_and_a_shown_one_gets_a_snapshot(page: An
     wait_until(is_gone)
     stage.state = replace(stage.state, headline="seen")
     page.evaluate(turn, False)
-    page.get_by_role("heading", name="seen").wait_for()
+    page.get_by_role("heading", name="Seen").wait_for()
     assert stage.begun == 2
 
 
@@ -273,4 +273,18 @@ def test_a_state_without_anything_says_so(stage: Stage, open_page: Callable[...,
     stage.state = PageState(at=stage.state.at, headline="no calls", source="empty.db", is_live=False)
     page = open_page(stage.url)
     assert words(page, "main") == "Calls All 0 Needs a look 0 In progress 0 Finished 0 No calls yet."
-    assert words(page, "header") == "empty.db not running no calls"
+    assert words(page, "header") == "empty.db not running No calls"
+
+
+def test_buttons_stand_in_the_order_of_the_server_whichever_were_there_before(page: Any, stage: Stage):
+    buttons = page.locator("#call-c1-6 button")
+    assert buttons.all_inner_texts() == ["Cancel"]
+    stage.change(headline="x", calls={"c1-6": replace(call(stage, "c1-6"), actions=("retry", "pause", "cancel"))})
+    wait_until(lambda: buttons.count() == 3)
+    assert buttons.all_inner_texts() == ["Retry now", "Pause", "Cancel"]
+
+
+def test_a_sentence_begins_with_a_capital_unless_it_begins_with_a_name(page: Any, stage: Stage):
+    for given, shown in (("no calls", "No calls"), ("a.example is down", "a.example is down"), ("7 wait", "7 wait")):
+        stage.change(headline=given)
+        page.get_by_role("heading", name=shown, exact=True, level=1).wait_for()

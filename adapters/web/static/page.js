@@ -46,7 +46,7 @@ const countdown = (due) => (due > now() ? `in ${span(due - now())}` : "now");
 const grouped = new Intl.NumberFormat();
 const figure = (number) => (number < 1000 ? `${number}` : grouped.format(number));
 const counted = (number, noun) => `${figure(number)} ${noun}${number === 1 ? "" : "s"}`;
-const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
+const capital = (text) => text.replace(/^[a-z]+(?=[\s,:;-]|$)/, (word) => word.charAt(0).toUpperCase() + word.slice(1));
 
 function size(bytes) {
   const units = ["B", "kB", "MB", "GB", "TB"];
@@ -113,7 +113,7 @@ function drawn(markup) {
 
 let toastTimer = 0;
 function say(text) {
-  find("toast").textContent = text;
+  find("toast").textContent = capital(text);
   clearTimeout(toastTimer);
   toastTimer = setTimeout(() => { find("toast").textContent = ""; }, TOAST_FOR);
 }
@@ -178,6 +178,7 @@ class Row {
     this.isNear = isNear;
     this.node = find("call").content.firstElementChild.cloneNode(true);
     this.node.id = `call-${id}`;
+    this.node.querySelector(".name").id = `name-${id}`;
     this.parts = {};
     for (const name of ["state", "name", "when", "about", "progress", "bytes", "sentence", "said", "next", "remedy", "actions"]) {
       this.parts[name] = this.node.querySelector(`.${name}`);
@@ -209,7 +210,7 @@ class Row {
     const about = aboutCall(line);
     if (about !== this.about) parts.about.textContent = this.about = about;
     for (const name of ["sentence", "said", "remedy"]) {
-      if (line[name] !== before[name]) this.detail(name, line[name]);
+      if (line[name] !== before[name]) this.detail(name, name === "said" ? line.said : capital(line[name] || ""));
     }
     if (line.bytes || before.bytes) this.progress(line.bytes);
     this.tick();
@@ -251,24 +252,29 @@ class Row {
       button.remove();
       this.buttons.delete(action);
     }
+    let at = this.parts.actions.firstChild;
     for (const action of wanted) {
-      if (this.buttons.has(action)) continue;
-      const button = make("button", ASKED_TWICE[action] ? "mild" : "", LABELS[action] || capital(action));
-      button.type = "button";
-      button.dataset.action = action;
-      button.setAttribute("aria-describedby", `name-${this.id}`);
-      button.addEventListener("click", () => act(button, this.id, action));
-      this.buttons.set(action, button);
-      this.parts.actions.append(button);
+      const button = this.buttons.get(action) || this.button(action);
+      if (button === at) at = at.nextSibling;
+      else place(button, this.parts.actions, at);
     }
-    this.parts.name.id = `name-${this.id}`;
+  }
+
+  button(action) {
+    const button = make("button", ASKED_TWICE[action] ? "mild" : "", LABELS[action] || capital(action));
+    button.type = "button";
+    button.dataset.action = action;
+    button.setAttribute("aria-describedby", `name-${this.id}`);
+    button.addEventListener("click", () => act(button, this.id, action));
+    this.buttons.set(action, button);
+    return button;
   }
 }
 
 function aboutCall(line) {
   const words = line.name.includes(line.operation) ? [] : [line.operation];
   if (line.attempt > 1) words.push(`attempt ${line.attempt}`);
-  if (line.failures) words.push(counted(line.failures, "failure"));
+  if (line.failures > 1 && line.failures >= line.attempt - 1) words.push(counted(line.failures, "failure"));
   if (line.waits_for && !(line.next || "").includes(line.waits_for)) words.push(`waits for ${line.waits_for}`);
   if (line.seen) words.push(`${line.state === "running" ? "since" : "latest event"} ${clock(line.seen)}`);
   return words.join(" · ");
@@ -441,11 +447,11 @@ function incidentCard(one) {
     time.textContent = countdown(one.next_probe);
     small.append(" · next try ", time, ` at ${clock(one.next_probe)}`);
   }
-  return card("li", "bad", one.name, make("p", "", one.sentence), small);
+  return card("li", "bad", one.name, make("p", "", capital(one.sentence)), small);
 }
 
 function alertCard(one) {
-  return card("li", "wait", one.sentence, make("p", "small", one.name + (one.since ? ` · since ${clock(one.since)}` : "")));
+  return card("li", "wait", capital(one.sentence), make("p", "small", one.name + (one.since ? ` · since ${clock(one.since)}` : "")));
 }
 
 function circuitLine([name, is]) {
@@ -543,8 +549,8 @@ const cards = {
 
 function showSections(changed) {
   if (changed.headline !== undefined) {
-    setText(find("headline"), changed.headline);
-    document.title = changed.headline || "Recovery";
+    setText(find("headline"), capital(changed.headline));
+    document.title = capital(changed.headline) || "Recovery";
   }
   setText(find("source"), state.source);
   const live = find("live");

@@ -132,6 +132,14 @@ def test_a_circuit_that_is_open_is_shown(service: Recovery, collector: RecoveryC
     assert value(found, families.OPEN_INCIDENTS) == 1
 
 
+def test_a_circuit_that_opened_before_the_collector_was_made_is_shown(service: Recovery):
+    service.circuits.force("fetch", "open")
+    service.circuits.force("clone", "metrics_only")
+    found = scrape(RecoveryCollector(service))
+    shown = [value(found, families.CIRCUITS, operation=operation, key="") for operation in ("fetch", "clone")]
+    assert shown == [1, 0]
+
+
 def test_an_alert_is_evaluated_by_a_scrape(service: Recovery, collector: RecoveryCollector, clock: VirtualClock):
     raised: list[AlertRaised] = []
     service.bus.subscribe(AlertRaised, raised.append)

@@ -107,9 +107,9 @@ class Stream:
 
 
 @contextmanager
-def serving(app: Any, *, send_buffer: int | None = None) -> Iterator[Served]:
+def serving(app: Any, *, port: int = 0, send_buffer: int | None = None) -> Iterator[Served]:
     """Serve *app* meanwhile; a small *send_buffer* lets a reader that does not read stall soon."""
-    with socket.create_server(("127.0.0.1", 0), backlog=256) as listener:
+    with socket.create_server(("127.0.0.1", port), backlog=256) as listener:
         if send_buffer is not None:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
         config = uvicorn.Config(
