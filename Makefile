@@ -75,7 +75,7 @@ page: $(PAGE) ## test the web page in Debian's Chromium, with axe-core (a minute
 page-load: $(PAGE) ## measure the page with 1000 live calls (a minute; SECONDS=600: ten)
 	$(BIN)/python -m tests.page.load --seconds $(SECONDS)
 
-pictures: $(PAGE) ## write docs/pictures: the page at both widths, light and dark
+pictures: $(PAGE) ## write docs/pictures: the page at both widths, light and dark, and a terminal
 	$(BIN)/python -m tests.page.pictures
 
 metrics: $(READY) ## run the alert rules and the dashboard's queries in a real Prometheus (ten seconds; Debian's prometheus)
