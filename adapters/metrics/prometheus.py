@@ -61,9 +61,6 @@ class RecoveryCollector(Collector):
     Args:
         service: The service; it gets its monitor, if it has none.
         most_keys: Keys with series of their own: the busiest ones. The others are counted as the key "other".
-
-    Raises:
-        ImportError: The extra ``monitor`` is not installed.
     """
 
     def __init__(self, service: Recovery, *, most_keys: int = MOST_KEYS) -> None:

@@ -165,7 +165,7 @@ class Tracing:
             links = _links(event.trace) if isinstance(event, OperationResumed) else ()
             name, attributes = brief(event.operation), _attributes(event)
             resumed = {"recovery.resumed": isinstance(event, OperationResumed)}
-            span = self._tracer.start_span(name, attributes=attributes | resumed, links=links)
+            span = self._tracer.start_span(name, context=_around(), attributes=attributes | resumed, links=links)
             call = _Call(span, name, attributes)
             self._keep(event.call, call)
         if isinstance(event, OperationStarted):
@@ -229,27 +229,36 @@ class Tracing:
 
 def _enter(call: _Call, span: Span) -> None:
     """Make *span*, of an attempt that begins, the current one."""
-    outer = contexts.get_current()
+    outer = _around()
     call.attempt = attempt = _Attempt(span, outer)
     contexts.attach(contexts.set_value(_ATTEMPT, attempt, trace.set_span_in_context(span, outer)))
 
 
 def _leave(call: _Call) -> _Attempt | None:
-    """Make the span around the attempt the current one again, if the attempt's is current here; returns the attempt.
+    """Make what is around the attempt current again, if the attempt is current here; returns the attempt.
 
-    The end of an attempt may be told in another thread or task. By hand, attempts may end in any order: those around
-    this one that are over are left as well.
+    The end of an attempt may be told in another thread or task: nothing is changed there. So no token is given back.
     """
     attempt, call.attempt = call.attempt, None
-    if attempt is None:
-        return None
-    attempt.is_over = True
-    if contexts.get_value(_ATTEMPT) is attempt:
-        outer = attempt.outer
-        while isinstance(around := contexts.get_value(_ATTEMPT, outer), _Attempt) and around.is_over:
-            outer = around.outer
-        contexts.attach(outer)  # a token could be given back in its own context only
+    if attempt is not None:
+        attempt.is_over = True
+        contexts.attach(_around())
     return attempt
+
+
+def _around() -> Context:
+    """The current context, or what is around it if it is that of an attempt that is over.
+
+    By hand, attempts end in any order, and in other threads than they began in.
+    """
+    context = contexts.get_current()
+    while (
+        isinstance(attempt := contexts.get_value(_ATTEMPT, context), _Attempt)
+        and attempt.is_over
+        and trace.get_current_span(context) is attempt.span
+    ):
+        context = attempt.outer
+    return context
 
 
 def _end_attempt(call: _Call, failure: FailureClassified | None = None) -> None:

@@ -159,8 +159,22 @@ def test_an_attempt_that_ends_in_another_thread_changes_no_span_there(service: R
     thread.join()
     assert seen == [True]
     assert spans.one("fetch")
-    service.operation("fetch").start().succeed()  # in the thread where the first one began
+    service.operation("clone").start().succeed()  # in the thread where the first one began
+    assert spans.one("clone").parent is None
     assert trace.get_current_span() is trace.INVALID_SPAN
+
+
+def test_a_user_span_that_an_attempt_leaves_open_stays_current(service: Recovery, spans: Spans):
+    attempt = service.operation("fetch").start()
+    with spans.tracer.start_as_current_span("inner") as inner:
+        attempt.succeed()
+        assert trace.get_current_span() is inner
+
+
+def test_a_call_within_a_call_is_a_child_of_its_attempt(service: Recovery, spans: Spans):
+    inner = service.recoverable("clone")(lambda: None)
+    service.recoverable("fetch")(lambda: inner())()
+    assert spans.one("clone").parent.span_id == spans.one("fetch attempt").context.span_id
 
 
 def test_a_deferred_attempt_has_no_span(service: Recovery, spans: Spans):
