@@ -22,10 +22,12 @@ from opentelemetry.trace import StatusCode
 from adapters.memory import MemoryStore
 from adapters.metrics.tracing import Tracing
 from events.operation_events import OperationStarted
+from events.trace_events import CallTraced
 from events.verdicts import GiveUp, Park
 from recovery import context
 from recovery.service import Recovery
 from recovery.testing import Script
+from tests.recorded_events import events_of
 from tests.recovery.resume.dead_process import Killed, kill
 
 QUICK: dict[str, Any] = {"initial_delay": 0.0, "jitter": "none"}
@@ -253,6 +255,19 @@ def test_a_resumed_call_links_to_its_span_before_the_restart(spans: Spans):
         one.context.span_id for one in (killed, again)
     ]
     assert len({one.context.trace_id for one in (killed, again, resumed)}) == 3
+
+
+def test_a_call_that_runs_again_links_to_the_former_one_also_in_its_own_journal(spans: Spans):
+    with Recovery(store=MemoryStore()) as service, Tracing(service, tracer_provider=spans.provider):
+        traced = events_of(service, CallTraced)
+        script = Script(ConnectionError(), "done")
+        with pytest.raises(ConnectionError):
+            service.recoverable("work", resumable=True, max_retries=0)(script)()
+        assert service.again(state="gave up").wait(10.0)
+    former, again = spans.ended("work")
+    assert [link.context.span_id for link in again.links] == [former.context.span_id]
+    assert again.attributes["recovery.former_call"] == former.attributes["recovery.call"]
+    assert [event.call for event in traced] == [one.attributes["recovery.call"] for one in (former, again)]
 
 
 def test_a_journal_without_spans_links_to_none(spans: Spans):
