@@ -30,7 +30,8 @@ from events.operation_events import (
 )
 from recovery.policies.error_output import as_shown, telling_line
 from recovery.policies.incidents import is_held
-from recovery.policies.sentences import sentence_of
+from recovery.policies.sentence_details import Known, room_of
+from recovery.policies.sentences import Stands, in_words, sentence_of
 from recovery.redact import brief, printable, redact
 
 MOST = 400
@@ -50,7 +51,8 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     """What people read about a failing call. Each part is one printable line without secrets, or "".
 
     Args:
-        sentence: What the failure means ("the connection was refused"); "" if the call has not failed.
+        sentence: What the failure means ("the connection to example.org was refused"), for people who are no
+            programmers; "" if the call has not failed.
         category: Its category ("unreachable").
         said: The line of the tool's error output that says why it failed ("fatal: unable to access ...").
         error: The exception, with its message.
@@ -58,7 +60,9 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
         operation: The name of the operation, with its key.
         which: The idempotency key, or else the argument that tells the call from others; "" if neither is known.
         step: What happens next, and when ("retry 2 of 5 in 1.3 s"), or how the call ended.
-        remedy: What a person can do, and where; "" if that is unknown.
+        remedy: What a person can do, and what happens by itself ("Free some space. It goes on by itself once there is
+            room."), as whole sentences; "" if nothing is known.
+        asked: What the failure itself asks of a person (its ``Remedy``), and where; "" if it asks nothing.
     """
 
     sentence: str = ""
@@ -70,6 +74,7 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     which: str = ""
     step: str = ""
     remedy: str = ""
+    asked: str = ""
 
     @property
     def cause(self) -> str:
@@ -83,6 +88,11 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
         return redact(": ".join(filter(None, (self.sentence, self.said or self.error))))
 
     @property
+    def plain(self) -> str:
+        """What failed, and what to do, as whole sentences: for people who read no log."""
+        return redact(" ".join(filter(None, (_as_sentence(self.sentence), self.remedy))))
+
+    @property
     def identity(self) -> str:
         """The operation, the id of the call, and what tells it from others."""
         return redact(" ".join(filter(None, (self.operation, self.call, f"({self.which})" if self.which else ""))))
@@ -92,8 +102,8 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
         """All of it in one line, the exception after the tool's own words and each sentence once: for a log."""
         also = self.error if self.said and self.error else ""
         _, _, message = self.error.partition(": ")
-        remedy = self.remedy.replace(message, "").strip(" .") if message in self.remedy and message else self.remedy
-        return redact(f"{self.identity}: {'; '.join(filter(None, (self.cause, also, self.step, remedy)))}")
+        asked = self.asked.replace(message, "").strip(" .") if message in self.asked and message else self.asked
+        return redact(f"{self.identity}: {'; '.join(filter(None, (self.cause, also, self.step, asked)))}")
 
 
 def explain(
@@ -105,6 +115,7 @@ def explain(
     kwargs: Mapping[str, object] | None = None,
     most_retries: int | None = None,
     step: str = "",
+    stands: Stands | None = None,
 ) -> Explanation:
     """What people read about a call, from an event of it: its outcome, its classified failure, ...
 
@@ -120,21 +131,25 @@ def explain(
         kwargs: Its arguments by name, if the event has none.
         most_retries: How many retries its policy allows; None if that is unknown or there is no limit.
         step: What happens next; by default what the event says.
+        stands: Where the call stands, which the remedy tells of; by default as the event leaves it.
     """
     failure = event if isinstance(event, FailureClassified) else getattr(event, "failure", None)
-    sentence = category = said = error = remedy = ""
+    sentence = category = said = error = remedy = asked = ""
     if failure is not None:
         evidence = failure.evidence
         # Redacted before a line is taken out of it: a secret may span lines.
-        if stderr := _stderr_of(evidence):
-            said = shown(telling_line(brief(stderr, reshape=as_shown, tail=True), failure.rule))
+        if stderr := brief(_stderr_of(evidence), reshape=as_shown, tail=True):
+            said = shown(telling_line(stderr, failure.rule))
         error = shown(evidence.summary.partition(ADVERT)[0])
-        sentence = shown(sentence_of(failure.category, failure.rule, failure.why, evidence.type))
         category = str(failure.category)
         if failure.remedy is not None:
-            remedy = shown(" ".join(filter(None, (failure.remedy.sentence, failure.remedy.link))))
+            asked = shown(" ".join(filter(None, (failure.remedy.sentence, failure.remedy.link))))
+        stands = _stands_after(event) if stands is None else stands
+        wait = duration(failure.retry_after) if failure.retry_after else ""
+        known = Known(failure.key, (error, stderr) if stderr else (error,), room_of(evidence), wait)
+        sentence, remedy = map(shown, in_words(failure, known, asked, stands))
     elif isinstance(event, RetryScheduled | GaveUp):
-        sentence = sentence_of(event.category, "")
+        sentence = sentence_of(event.category)
     which = shown(idempotency_key or getattr(event, "idempotency_key", ""), MOST_ARGUMENT)
     if not which:
         arguments = arguments or bytes(getattr(event, "arguments", b""))
@@ -149,7 +164,26 @@ def explain(
         which=which,
         step=shown(step or next_step(event, most_retries)),
         remedy=remedy,
+        asked=asked,
     )
+
+
+def _stands_after(event: CallEvent) -> Stands:
+    """Where a call stands after *event*; "" where that says nothing."""
+    match event:
+        case RetryScheduled():
+            return "retries"
+        case Parked(category=category, asks_person=asks_person):
+            return "asks" if asks_person else "" if category is None else "waits"
+        case GaveUp() | CallRejected() | OperationQuarantined():
+            return "ended"
+        case OperationInterrupted() | CallLeftPending():
+            return "left"
+    return ""
+
+
+def _as_sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}." if text else ""
 
 
 def shown(text: str, most: int = MOST) -> str:

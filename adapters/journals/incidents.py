@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+
 import msgspec
 
 from events.circuit_events import CircuitClosed, CircuitHalfOpened, CircuitOpened
-from events.event import FOREVER, Event
+from events.event import FOREVER, CallEvent, Event
 from events.evidence import Category
 from events.incident_events import IncidentClosed
 from events.operation_events import (
@@ -17,6 +19,8 @@ from events.operation_events import (
     OperationSucceeded,
     Parked,
 )
+from recovery.journal.history import Run
+from recovery.operations import OperationKey
 from recovery.policies.incidents import open_circuit
 from recovery.subscribers.incidents import FORCED_OPEN, Incident
 from recovery.subscribers.log import describe
@@ -106,3 +110,34 @@ class IncidentLine(msgspec.Struct, kw_only=True):
             next_probe=until,
         )
         return f"incident {incident}"
+
+
+class JournalIncidents:
+    """The latest incident of each operation key, from the rows about circuits, and after them those of calls."""
+
+    def __init__(self, runs: Mapping[str, Run]) -> None:
+        self._runs = runs
+        self._lines: dict[OperationKey, IncidentLine] = {}
+        self._writers: dict[OperationKey, str] = {}
+
+    def take(self, run: str, event: Event) -> None:
+        """Apply *event*, which *run* wrote, with the time of day at which it happened."""
+        operation_key, writer = (event.operation, event.key), self._runs.get(run)
+        line = self._lines.get(operation_key)
+        if writer is None or (line is None and isinstance(event, CallEvent)):
+            return
+        event = msgspec.structs.replace(event, at=writer.wall + event.at - writer.monotonic)
+        if line is None:
+            line = self._lines[operation_key] = IncidentLine(operation=event.operation, key=event.key)
+        if not isinstance(event, CallEvent):
+            self._writers[operation_key] = run
+            line.take(event)
+        elif event.at >= line.since:
+            line.take(event)
+
+    def latest(self, living: Collection[str]) -> tuple[IncidentLine, ...]:
+        """All of them; a process that is not among the *living* has no call that waits."""
+        for operation_key, line in self._lines.items():
+            if self._writers[operation_key] not in living:
+                line.abandon()
+        return tuple(self._lines.values())

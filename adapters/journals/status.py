@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import aclosing, suppress
 from pathlib import Path
 
 import msgspec
 
-from adapters.journals.incidents import IncidentLine
+from adapters.journals.incidents import IncidentLine, JournalIncidents
 from adapters.launcher.checkpoint_words import note_words, saved_note
 from adapters.launcher.launch import Outcome, Progress, name_in_arguments
 from adapters.launcher.progress import Transfer, saved_transfer
+from adapters.sqlite.command_inbox import read_orders
 from adapters.sqlite.files import side_files
 from adapters.sqlite.lock import written_files
 from adapters.sqlite.other_files import once
@@ -21,13 +22,13 @@ from adapters.sqlite.overview import ALL, Overview, overview_of, rows_of
 from events.circuit_events import CircuitClosed, CircuitHalfOpened, CircuitOpened
 from events.codec import decode
 from events.errors import CodecError
-from events.event import CallEvent, Event
+from events.event import Event
+from events.evidence import Category
 from events.names import display_name
 from events.operation_events import CheckpointSaved
 from recovery.journal.errors import JournalError
 from recovery.journal.history import CallRecord, Run, replay
 from recovery.journal.store import Row
-from recovery.operations import OperationKey
 from recovery.policies.retry import PERSON
 
 MOST_LEFT = 10_000
@@ -48,10 +49,14 @@ class CallStatus(msgspec.Struct, frozen=True, kw_only=True):
 
     *state* is "left" for a call that no living process has begun or resumed, "unreadable" for one that is not over and
     has a damaged row, "failed" for a launch that is over with an operation that is not done. *which* is
-    the argument, or the idempotency key, that tells it from others. *cause* is its latest failure in plain words.
+    the argument, or the idempotency key, that tells it from others. *cause* is its latest failure in plain words;
+    *sentence* says it to people who are no programmers, *said* is the tool's own line or the exception, and *remedy*
+    what a person can do.
     *seen* is the Unix time of its latest event, *due* that of its next attempt, *deadline* that of the end of its wait
-    for causes. *pid* is the process that wrote the latest event. *outcomes* are those of the operations of a launch, by
-    name. *transfer* is how far a download is, *note* how a server or a run of steps was, in words.
+    for causes. *pid* is the process that wrote the latest event. *is_resumable* says whether a process can resume it,
+    or run it again once it has ended; *by* is the call that runs it again. *ordered* is what the next process is to do
+    with it, *category* that of its latest failure. *outcomes* are those of the operations of a launch, by name.
+    *transfer* is how far a download is, *note* how a server or a run of steps was, in words.
     """
 
     call: str
@@ -67,11 +72,17 @@ class CallStatus(msgspec.Struct, frozen=True, kw_only=True):
     cause: str
     reason: str
     seen: float
+    sentence: str = ""
+    said: str = ""
+    remedy: str = ""
     due: float | None = None
     waits_for: str = ""
     deadline: float | None = None
     pid: int = 0
     is_resumable: bool = True
+    by: str = ""
+    ordered: tuple[str, ...] = ()
+    category: Category | None = None
     outcomes: dict[str, Outcome] = {}
     transfer: Transfer | None = None
     note: str = ""
@@ -145,6 +156,9 @@ def _status_of(path: Path, found: Sequence[Overview], rows: Iterable[Row], damag
             incidents.take(row.run, event)
     for call in filter(None, unreadable):
         records.setdefault(call, CallRecord(call=call, operation="?"))
+    for order in read_orders(path):  # the others are events
+        if (ended := records.get(f"{order.changes.get('call')}")) is not None:
+            records[ended.call] = msgspec.structs.replace(ended, ordered=(order.name,))
     unknown = {record.run for record in records.values()} - runs.keys() - {""}
     written = written_files(path)
     living = {_writer(one.runs) for one in found if one.path in written and one.runs}
@@ -162,37 +176,6 @@ def _status_of(path: Path, found: Sequence[Overview], rows: Iterable[Row], damag
         living=tuple(sorted(living)),
         incidents=incidents.latest(living),
     )
-
-
-class JournalIncidents:
-    """The latest incident of each operation key, from the rows about circuits, and after them those of calls."""
-
-    def __init__(self, runs: Mapping[str, Run]) -> None:
-        self._runs = runs
-        self._lines: dict[OperationKey, IncidentLine] = {}
-        self._writers: dict[OperationKey, str] = {}
-
-    def take(self, run: str, event: Event) -> None:
-        """Apply *event*, which *run* wrote, with the time of day at which it happened."""
-        operation_key, writer = (event.operation, event.key), self._runs.get(run)
-        line = self._lines.get(operation_key)
-        if writer is None or (line is None and isinstance(event, CallEvent)):
-            return
-        event = msgspec.structs.replace(event, at=writer.wall + event.at - writer.monotonic)
-        if line is None:
-            line = self._lines[operation_key] = IncidentLine(operation=event.operation, key=event.key)
-        if not isinstance(event, CallEvent):
-            self._writers[operation_key] = run
-            line.take(event)
-        elif event.at >= line.since:
-            line.take(event)
-
-    def latest(self, living: Collection[str]) -> tuple[IncidentLine, ...]:
-        """All of them; a process that is not among the *living* has no call that waits."""
-        for operation_key, line in self._lines.items():
-            if self._writers[operation_key] not in living:
-                line.abandon()
-        return tuple(self._lines.values())
 
 
 async def _overviews(path: Path, most_left: int, most_over: int) -> tuple[list[Overview], list[str]]:
@@ -267,7 +250,11 @@ def _status(record: CallRecord, run: Run | None, living: set[str], *, is_readabl
     def wall(at: float | None) -> float | None:
         return None if run is None or at is None else run.wall + at - run.monotonic
 
-    outcomes, explained, kind = _outcomes(record), record.explain(), record.operation.partition(" ")[0]
+    outcomes, explained, kind = (
+        _outcomes(record),
+        record.explain(is_alive=record.run in living),
+        record.operation.partition(" ")[0],
+    )
     return CallStatus(
         call=record.call,
         operation=record.operation,
@@ -280,13 +267,19 @@ def _status(record: CallRecord, run: Run | None, living: set[str], *, is_readabl
         failures=record.failures,
         which=explained.which,
         cause=explained.cause,
+        sentence=explained.sentence,
+        said=explained.said or explained.error,
+        remedy=explained.remedy,
         reason=record.reason,
         seen=wall(record.at) or 0.0,
         due=wall(record.due),
         waits_for=record.waits_for or (PERSON if record.asks_person else ""),
         deadline=wall(record.deadline),
         pid=0 if run is None else run.pid,
-        is_resumable=record.is_resumable or bool(record.idempotency_key),
+        is_resumable=record.arguments is not None or (bool(record.idempotency_key) and not record.is_over),
+        by=record.by,
+        ordered=record.ordered,
+        category=None if record.failure is None else record.failure.category,
         outcomes=outcomes,
         transfer=saved_transfer(record.saved) if kind == "download" else None,
         note=note_words(saved_note(record.saved or b"")) if kind in ("server", "steps") else "",

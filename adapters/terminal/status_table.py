@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import shlex
-import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from adapters.journals.find import title
+from adapters.journals.next_step import next_step, outcome_lines, said, when
 from adapters.journals.status import CallStatus, JournalStatus
 from adapters.launcher.progress import progress_words
 from adapters.terminal.screen import STYLES, incident_lines
 from events.names import display_name
-from recovery.explain import counted, moment
+from recovery.explain import counted
 from recovery.installation import extra
 from recovery.policies.incidents import has_ended, is_held
-from recovery.policies.retry import PERSON
-from recovery.questions import cause_of
 from recovery.redact import brief
 
 with extra("launcher"):
@@ -101,12 +99,10 @@ def _rank(call: CallStatus) -> int:
 
 def _lines(call: CallStatus, status: JournalStatus, source: Path, now: float) -> Iterator[Text]:
     """The call, what failed in it, and what happens next."""
-    kind = call.operation.removesuffix(f" {call.name}")  # an operation of a plan with a policy of its own has its name
-    name = f"{kind} {call.name}" if call.name else display_name(call.operation, call.key)
     which = f" ({call.which})" if call.which and not call.name else ""
     restarts = f", {counted(call.restarts, 'restart')}" if call.restarts else ""
-    about = f"attempt {call.attempt}{restarts}, call {call.call}, {_when(call.seen, now)}"
-    yield Text.assemble((brief(name), "bold"), f"{which}  ", (brief(about), "dim"))
+    about = f"attempt {call.attempt}{restarts}, call {call.call}, {when(call.seen, now)}"
+    yield Text.assemble((brief(title(call)), "bold"), f"{which}  ", (brief(about), "dim"))
     if call.state not in ("succeeded", "failed") and call.cause:
         often = f"{len(call.failures)} failures, last: " if len(call.failures) > 1 else ""
         yield Text(brief(often + call.cause))
@@ -119,74 +115,11 @@ def _lines(call: CallStatus, status: JournalStatus, source: Path, now: float) ->
 
 
 def _next(call: CallStatus, status: JournalStatus, source: Path, now: float) -> Iterator[str]:
-    """What happens next with *call*, and what a reader can do."""
-    again = f"`{_command('run', source)}`" if source.suffix == ".toml" else "running the program again"
-    retry, end = (f"`{_command(verb, source, call.call)}`" for verb in ("retry", "give-up"))
-    match call.state:
-        case "waiting" if is_held(call.waits_for):
-            yield f"waits for incident {call.key or call.operation}, since {_when(call.seen, now)}"
-        case "waiting" if call.waits_for == PERSON:
-            yield f"waits for {PERSON}, since {_when(call.seen, now)}: {retry} retries it, {end} ends it"
-        case "waiting" if call.waits_for:
-            least = f", until {_when(call.due, now)} at least" if call.due is not None and call.due > now else ""
-            most = "" if call.deadline is None else f", until {_when(call.deadline, now)} at the latest"
-            yield f"waits for: {call.waits_for}, since {_when(call.seen, now)}{least}{most}"
-            if call.waits_for.startswith(cause_of("")):
-                yield f"`{_command('answer', source)}` shows the question, and how to answer it"
-        case "waiting" if call.due is not None:
-            yield f"attempt {call.attempt} {moment(call.due - now)}, at {_when(call.due, now)}"
-        case "paused":
-            yield f"its clock is stopped; `{_command('unpause', source, call.call)}` continues it"
-        case "left" if not call.is_resumable:
-            yield f"stays: no process can resume it, since its arguments were not stored; {end} ends it"
-        case "left" if status.is_being_written:
-            yield f"process {call.pid} left it, and the running one has not resumed it; {end} ends it"
-        case "left":
-            yield f"process {call.pid} left it; {again} resumes it, {end} ends it"
-        case "unreadable":
-            yield f"stays: a row of it is damaged, so that no process can resume it; {end} ends it"
-        case "quarantined":
-            yield f"stays: {call.reason}; {retry} frees it, {end} ends it"
-        case "gave up" | "rejected" if has_ended(call.reason, call.operation, call.key):
-            yield f"gave up with incident {call.key or call.operation}; {again} tries it again"
-        case "gave up":
-            yield f"ended: {call.reason}; {again} tries it again"
-        case "rejected":
-            yield f"not started: {call.reason}"
-        case "failed":
-            yield from _outcomes(call)
-            yield f"{again} begins a new launch: what is there is kept, and commands without `creates` run again"
-        case "succeeded" if any(outcome.state != "done" for outcome in call.outcomes.values()):
-            yield from _outcomes(call)
-
-
-def _outcomes(call: CallStatus) -> Iterator[str]:
-    by_state = {
-        state: [
-            f"{name} (optional)" if outcome.optional else name
-            for name, outcome in call.outcomes.items()
-            if outcome.state == state
-        ]
-        for state in ("done", "failed", "skipped")
-    }
-    counted = [f"{len(names)} {state}" for state, names in by_state.items() if names and state != "done"]
-    yield f"done: {len(by_state['done'])} of {len(call.outcomes)}, {', '.join(counted)}"
-    if by_state["failed"]:
-        yield f"failed: {', '.join(by_state['failed'])}"
-    for name, outcome in call.outcomes.items():
-        if outcome.state == "skipped":
-            yield f"skipped: {name}, which {outcome.why}"
-
-
-def _command(verb: str, *arguments: object) -> str:
-    return shlex.join(("recovery", verb, *map(str, arguments)))
-
-
-def _when(moment: float, now: float) -> str:
-    """*moment*, a Unix time, as the local time of day; with the date if that is another day than *now*'s."""
-    try:
-        then = time.localtime(moment)
-    except (OverflowError, ValueError, OSError):  # another program wrote it
-        return "at an unknown time"
-    is_today = then[:3] == time.localtime(now)[:3]
-    return time.strftime("%H:%M:%S" if is_today else "%Y-%m-%d %H:%M:%S", then)
+    """What happens next with *call*, and, where it needs a person, what can be done."""
+    if call.state in ("failed", "succeeded"):
+        yield from outcome_lines(call)
+    if call.state in ("running", "cancelled", "succeeded"):
+        return
+    step = next_step(call, status, now)
+    offers = ", ".join(said(offer, source, call) for offer in step.offers[: step.foremost])
+    yield "; ".join(filter(None, (step.line(now), offers)))

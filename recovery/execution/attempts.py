@@ -225,7 +225,7 @@ def noted(
             "gave up after ": _ending(told, attempts, reason),
             "call ": f"{told.call} ({told.which})" if told.which else told.call,
             "said: ": told.said,
-            "remedy: ": told.remedy,
+            "remedy: ": told.asked,
         }
         about = f"recovery: {told.operation} "
         # The same object may be raised again and again: its notes must not pile up.

@@ -19,6 +19,7 @@ from recovery.journal.journal import Journal
 from recovery.monitoring.alerts import ALL_OPERATIONS, EVALUATE_AFTER_SECONDS, EVALUATED_EVENTS, Alerts, Thresholds
 from recovery.monitoring.calibration import Calibrations
 from recovery.monitoring.counters import COUNTED_EVENTS, OVERFLOW, Counters, count
+from recovery.monitoring.minutes import NO_CALLS, Minute, minutes_of
 from recovery.monitoring.overhead import Overhead, combined_overhead, overhead
 from recovery.monitoring.sampling import Sampler, SuccessReader
 from recovery.monitoring.snapshot import OperationSnapshot, Snapshot, combined_windows, counts_of, journal_snapshot
@@ -176,6 +177,20 @@ class Monitor:
         for event in changes:
             self._bus.publish(event)
         return shown
+
+    def minutes(self) -> tuple[Minute, ...]:
+        """What happened in each of the last sixty minutes, all operations together; the current minute is the last.
+
+        Takes some microseconds for each operation key and minute.
+        """
+        now, counters = self._bus.clock(), self._counters
+        with self._lock:
+            self._count_batch()
+            self._successes.read_all(now)
+            for one in counters.operations.values():
+                one.history.settle(now)
+            costs = [(one.history, self._overhead(key, NO_CALLS)) for key, one in counters.operations.items()]
+            return minutes_of(counters.minutes.until(now), costs)
 
     def totals(self) -> Totals:
         """What was counted since the monitor began, for an exporter of metrics; far cheaper than ``snapshot``.

@@ -125,8 +125,6 @@ BY_TYPE: dict[str, Category] = {
     for name in names.split()
 } | {f"{module}.{name}": category for category, module, names, _ in BY_CLASS for name in names.split()}
 
-THROTTLED = "the server wants fewer requests"
-
 UNKNOWN = "unknown error"
 """The rule for an exception that says nothing."""
 
@@ -151,12 +149,12 @@ def classify_evidence(evidence: Evidence, front: Front | None = None) -> Classif
         is_limited = evidence.status == 403 and (
             evidence.retry_after is not None or compiled(LIMITED).search(evidence.message)
         )
-        return Classification(R, "status 403", THROTTLED) if is_limited else by_status(evidence.status)
+        return Classification(R, "status 403") if is_limited else by_status(evidence.status)
     if evidence.exit_code is not None:
         code = by_exit_code(evidence.exit_code)
         # The output of a process that was killed does not tell the reason.
         said = match_error_message(evidence.stderr) if code.category is T else None
-        return code if said is None else Classification(said.category, said.name, said.why)
+        return code if said is None else Classification(said.category, said.name)
     answer = by_type(evidence.type, evidence.kinds)
     if evidence.cause is not None and not ASK_THE_CAUSE.isdisjoint((evidence.type, *evidence.kinds)):
         answer = None
@@ -172,7 +170,7 @@ def classify_evidence(evidence: Evidence, front: Front | None = None) -> Classif
         return classify_evidence(evidence.cause, front)
     if answer is None and (said := match_error_message(evidence.message, IN_MESSAGES)) is not None:
         # Frameworks raise RuntimeError for everything. What is transient need not be of git or pip: it is unknown.
-        answer = None if said.category is T else Classification(said.category, said.name, said.why)
+        answer = None if said.category is T else Classification(said.category, said.name)
     return answer or Classification(T, UNKNOWN)
 
 

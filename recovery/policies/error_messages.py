@@ -20,30 +20,26 @@ class ErrorPattern(msgspec.Struct, frozen=True):
     """An error message and what it means.
 
     Args:
-        name: The name of the rule in events and logs.
+        name: The name of the rule in events and logs, by which ``recovery.policies.sentences`` knows what it means.
         category: What a message that matches means.
         pattern: A regular expression, searched for; case is ignored, ``.`` spans lines.
-        why: The meaning in a few words.
     """
 
     name: str
     category: Category
     pattern: str
-    why: str
 
 
-def _rules(*rules: tuple[str, Category, str, str]) -> tuple[ErrorPattern, ...]:
+def _rules(*rules: tuple[str, Category, str]) -> tuple[ErrorPattern, ...]:
     return tuple(ErrorPattern(*rule) for rule in rules)
 
 
 GPU = _rules(
     ("gpu-missing", P, r"not compiled with cuda|no nvidia driver|no cuda gpus are available|no cuda-capable device|"
      r"cuda driver version is insufficient|no kernel image is available|invalid device ordinal|"
-     r"driver/library version mismatch|libcuda\.so.{0,40}cannot open", "there is no GPU or driver here that fits"),
-    ("gpu-memory", E, r"out of memory.{0,80}cuda|cuda.{0,80}out of memory|outofmemoryerror|allocation on device",
-     "the GPU's memory is full"),
-    ("gpu-poisoned", L, r"cuda error|device-side assert|cublas_status_|cudnn_status_",
-     "the GPU's context is poisoned: the process must be restarted"),
+     r"driver/library version mismatch|libcuda\.so.{0,40}cannot open"),
+    ("gpu-memory", E, r"out of memory.{0,80}cuda|cuda.{0,80}out of memory|outofmemoryerror|allocation on device"),
+    ("gpu-poisoned", L, r"cuda error|device-side assert|cublas_status_|cudnn_status_"),
 )  # fmt: skip
 
 STATUS = r"(?:http error |could not fetch url .{0,400}: |status client error \(|returned a )"
@@ -60,81 +56,65 @@ TRANSPORT = (
 
 PROCESSES = _rules(
     # What fills the disk breaks off transfers, too.
-    ("disk-full", E, r"no space left on device|disk quota exceeded|errno 28\]|winerror 112", "the disk is full"),
+    ("disk-full", E, r"no space left on device|disk quota exceeded|errno 28\]|winerror 112"),
     # git: a clone that breaks off starts over; a missing or private repository stays so.
     ("git-unreachable", U, r"could not resolve (host|proxy)|failed to connect to|couldn't connect to server|"
-     r"fatal: unable to (look up|connect to) |ssh: connect to host", "the host was not reached"),
-    ("git-server", T, r"requested url returned error: (408|429|5[0-9]{2})", "the server is ill or busy"),
-    ("git-lfs", P, r"git-lfs: (command )?not found|git: 'lfs' is not a git command",
-     "its large files need git-lfs, which is not installed or not on PATH"),
+     r"fatal: unable to (look up|connect to) |ssh: connect to host"),
+    ("git-server", T, r"requested url returned error: (408|429|5[0-9]{2})"),
+    ("git-lfs", P, r"git-lfs: (command )?not found|git: 'lfs' is not a git command"),
     ("git-damaged", P, r"index file (smaller than expected|corrupt)|bad index file sha1|(loose|packed) object .{0,300} "
-     r"is corrupt|object file .{0,300} is empty|bad signature 0x",
-     "the repository is damaged: clone it again; if it is the index alone, remove .git/index and run git reset"),
-    ("git-protocol", P, r"transport '[^'\n]{1,40}' not allowed",
-     "git is led to a protocol that it may not speak: look for url.*.insteadOf in its settings"),
+     r"is corrupt|object file .{0,300} is empty|bad signature 0x"),
+    ("git-protocol", P, r"transport '[^'\n]{1,40}' not allowed"),
     ("git-broken-off", T, r"rpc failed; |early eof|invalid index-pack output|remote end hung up|operation too slow|"
-     r"unable to access .{0,300}(transfer closed|empty reply|timed out|tls connection|ssl_(connect|read|error)|recv)",
-     "the transfer broke off"),
+     r"unable to access .{0,300}(transfer closed|empty reply|timed out|tls connection|ssl_(connect|read|error)|recv)"),
     ("git-login", A, r"could not read (username|password)|authentication failed for|permission denied \(publickey|"
-     r"host key verification failed",
-     "it is private, or does not exist: git does not say which"),
+     r"host key verification failed"),
     ("git-missing", P, r"repository (.{0,300} )?(not found|does not exist)|does not appear to be a git repository|"
      r"repository not exported|requested url returned error: (40[0134]|410)|remote branch .{0,300} not found|"
      r"pathspec .{0,300} did not match|couldn't find remote ref|not our ref|not a git repository|"
-     r"unknown revision or path|unable to find remote helper", "there is no such repository or commit"),
-    ("git-owner", P, r"detected dubious ownership", "the repository belongs to another user"),
-    ("git-lock", E, r"index\.lock.{0,80}file exists|another git process seems to be running", "a lock was left behind"),
-    ("git-husk", E, r"destination path .{0,300} already exists and is not an empty", "a killed clone was left behind"),
-    ("git-local-changes", A, r"would be overwritten by|not possible to fast-forward|divergent branches",
-     "files were changed here: a person must decide which to keep"),
+     r"unknown revision or path|unable to find remote helper"),
+    ("git-owner", P, r"detected dubious ownership"),
+    ("git-lock", E, r"index\.lock.{0,80}file exists|another git process seems to be running"),
+    ("git-husk", E, r"destination path .{0,300} already exists and is not an empty"),
+    ("git-local-changes", A, r"would be overwritten by|not possible to fast-forward|divergent branches"),
     ("certificate", P, r"certificate_verify_failed|ssl certificate problem|invalid peer certificate|"
-     r"server certificate verification failed|ssl-verification-failed", "the server's certificate is not trusted here"),
+     r"server certificate verification failed|ssl-verification-failed"),
     # pip and uv: a refusal or a lost network can look like a missing package, so these are looked for first.
-    ("index-refused", A, rf"{STATUS}403", "the package index refuses access"),
+    ("index-refused", A, rf"{STATUS}403"),
     ("index-login", A, rf"{STATUS}(?:401|407)|lack of valid authentication credentials|"
-     r"user for .{0,200}: error: exception.{0,4000}eoferror", "the package index wants a login"),
-    ("index-server", T, rf"{STATUS}{ILL}|too many {ILL} error responses|status server error \(5",
-     "the package index is ill or busy"),
+     r"user for .{0,200}: error: exception.{0,4000}eoferror"),
+    ("index-server", T, rf"{STATUS}{ILL}|too many {ILL} error responses|status server error \(5"),
     ("pip-network", T, rf"retry\(total=0|retrying \(retry.{{0,4000}}no matching distribution found|"
-     rf"(?:^|\n)(?![^\n]{{0,20}}retrying )[^\n]{{0,400}}(?:{TRANSPORT})", "the package index could not be read"),
+     rf"(?:^|\n)(?![^\n]{{0,20}}retrying )[^\n]{{0,400}}(?:{TRANSPORT})"),
     ("uv-network", T, r"error sending request for url|failed to (?:fetch|download|unzip).{0,500}"
-     r"(?:client error \(connect|timed out|timeout|reading a body|decoding response body)",
-     "the package index could not be read"),
-    ("pip-insecure", P, r"is not a trusted or secure host and is being ignored",
-     "pip ignores an index that has no https"),
-    ("pip-python", P, r"requires? a different python|requires-python|does not satisfy\s+python",
-     "it is not for this version of Python"),
+     r"(?:client error \(connect|timed out|timeout|reading a body|decoding response body)"),
+    ("pip-insecure", P, r"is not a trusted or secure host and is being ignored"),
+    ("pip-python", P, r"requires? a different python|requires-python|does not satisfy\s+python"),
     ("pip-missing", P, r"no matching distribution found|could not find a version that satisfies|"
      r"not\s+found\s+in\s+the\s+package\s+registry|there\s+is\s+no\s+version\s+of|no\s+usable\s+wheels|"
-     r"(?:http error |status client error \()(?:404|410)", "there is no such package for this Python"),
-    ("pip-conflict", P, r"resolutionimpossible|conflicting dependencies|no solution found when resolving",
-     "these requirements cannot be met together"),
-    ("pip-hash", P, r"do not match the hashes|hash mismatch for", "the package is not the one that was promised"),
+     r"(?:http error |status client error \()(?:404|410)"),
+    ("pip-conflict", P, r"resolutionimpossible|conflicting dependencies|no solution found when resolving"),
+    ("pip-hash", P, r"do not match the hashes|hash mismatch for"),
     ("pip-build", P, r"subprocess-exited-with-error|failed building wheel|metadata-generation-failed|"
-     r"build backend returned an error|failed-wheel-build|backend-unavailable", "it does not build here"),
+     r"build backend returned an error|failed-wheel-build|backend-unavailable"),
     ("pip-broke", P, r"dependency resolver does not currently take into account|"
      r"requires? .{0,200}, (?:but you have |which is not installed)|has requirement .{0,200}, but you have |"
-     r"requires `.{0,200}, but .{0,80} installed", "packages do not fit together any more"),
-    ("pip-managed", P, r"externally-managed-environment|is externally managed",
-     "this Python belongs to the system, and needs an environment beside it"),
+     r"requires `.{0,200}, but .{0,80} installed"),
+    ("pip-managed", P, r"externally-managed-environment|is externally managed"),
     ("pip-usage", P, r"no such option: |unexpected argument '|could not open requirements file|"
-     r"error: file not found: [^\n]{1,200}\.(?:txt|in|toml)|invalid requirement: ", "pip or uv was called wrongly"),
+     r"error: file not found: [^\n]{1,200}\.(?:txt|in|toml)|invalid requirement: "),
     # venv: it hides why ensurepip failed.
-    ("venv-no-pip", P, r"ensurepip is not\s+available|no module named '?ensurepip",
-     "this Python has no ensurepip: install python3-venv, or uv"),
-    ("venv-killed", L, r"'ensurepip'.{0,200}died with <signals", "what installs pip was killed"),
-    ("venv-ensurepip", T, r"'ensurepip'.{0,200}returned non-zero exit status", "pip could not be installed"),
-    ("venv-folder", P, r"(?:^|\n)error: (?:\[errno (?:2|17|20|36|40)\]|unable to create directory)|winerror 267",
-     "a file or folder that it needs is missing, or in the way"),
-    *((rule.name, rule.category, rule.pattern, rule.why) for rule in GPU),
+    ("venv-no-pip", P, r"ensurepip is not\s+available|no module named '?ensurepip"),
+    ("venv-killed", L, r"'ensurepip'.{0,200}died with <signals"),
+    ("venv-ensurepip", T, r"'ensurepip'.{0,200}returned non-zero exit status"),
+    ("venv-folder", P, r"(?:^|\n)error: (?:\[errno (?:2|17|20|36|40)\]|unable to create directory)|winerror 267"),
+    *((rule.name, rule.category, rule.pattern) for rule in GPU),
     # Python, and the system under it.
-    ("port-taken", E, r"address already in use|errno (98|48|10048)\]|winerror 10048|port [0-9]+ is already in use",
-     "the port is taken"),
-    ("module-missing", E, r"modulenotfounderror: |no module named ", "something is not installed here"),
-    ("login-expired", T, r"please login first to use this node", "a token has run out, and is renewed"),
-    ("not-allowed", P, r"permission denied|operation not permitted|errno 13\]", "it is not allowed"),
-    ("network", T, r"temporary failure in name resolution|connection (reset|timed out|refused)|network is unreachable",
-     "the network failed"),
+    ("port-taken", E, r"address already in use|errno (98|48|10048)\]|winerror 10048|port [0-9]+ is already in use"),
+    ("module-missing", E, r"modulenotfounderror: |no module named "),
+    ("login-expired", T, r"please login first to use this node"),
+    ("not-allowed", P, r"permission denied|operation not permitted|errno 13\]"),
+    ("network", T, r"temporary failure in name resolution|connection (reset|timed out|refused)|network is unreachable"),
 )  # fmt: skip
 
 

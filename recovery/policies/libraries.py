@@ -72,45 +72,39 @@ def meaning_of_code(code: str) -> Category | None:
     return BY_CODE.get(code)
 
 
-LOGIN = "a login is needed"
-REJECTED = "the database or its driver refuses what it was given"
-MISUSED = "the program or its settings are wrong"
-BUSY = "the server is ill or busy"
-UNCONNECTED = "the host was not reached"
-BROKE_OFF = "the connection failed"
-UNREADABLE = "the answer cannot be read"
 DB_API = ("sqlite3", "psycopg", "psycopg2", "pymysql.err", "MySQLdb", "mysql.connector.errors", "sqlalchemy.exc")
 
 BY_CLASS: tuple[tuple[Category, str, str, str], ...] = (
-    # Category, module, names of classes, what it means.
-    (T, "redis.exceptions", "ConnectionError", BROKE_OFF),
-    (T, "redis.exceptions", "TimeoutError", "it timed out"),
-    (T, "redis.exceptions", "BusyLoadingError ReadOnlyError ClusterError ClusterDownError TryAgainError", BUSY),
-    (T, "redis.exceptions", "AskError", "the key has moved to another server"),
-    (T, "redis.exceptions", "WatchError LockError", "another client was faster"),
-    (E, "redis.exceptions", "OutOfMemoryError", "the server's memory is full"),
-    (A, "redis.exceptions", "AuthenticationError AuthorizationError NoPermissionError", LOGIN),
-    (A, "redis.exceptions", "AuthenticationWrongNumberOfArgsError", LOGIN),
-    (P, "redis.exceptions", "ResponseError DataError LockNotOwnedError PubSubError", REJECTED),
-    (A, "paramiko.ssh_exception", "AuthenticationException", LOGIN),
-    (U, "paramiko.ssh_exception", "NoValidConnectionsError", UNCONNECTED),
-    (P, "paramiko.ssh_exception", "BadHostKeyException IncompatiblePeer", "the host is not the one that is expected"),
-    (P, "paramiko.ssh_exception", "ConfigParseError", MISUSED),
-    (U, "botocore.exceptions", "EndpointConnectionError ConnectTimeoutError", UNCONNECTED),
-    (A, "botocore.exceptions", "NoCredentialsError PartialCredentialsError NoAuthTokenError", LOGIN),
-    (A, "botocore.exceptions", "SSOError LoginError", LOGIN),
-    (P, "botocore.exceptions", "ValidationError ParamValidationError MissingParametersError", MISUSED),
-    (P, "botocore.exceptions", "DataNotFoundError BaseEndpointResolverError UnknownRegionError", MISUSED),
-    (P, "botocore.exceptions", "ProfileNotFound ConfigParseError ConfigNotFound InvalidConfigError", MISUSED),
-    (P, "docker.errors", "InvalidVersion InvalidRepository InvalidConfigFile InvalidArgument", MISUSED),
-    (P, "docker.errors", "DeprecatedMethod TLSParameterError ContextException ContextNotFound", MISUSED),
-    (P, "huggingface_hub.errors", "OfflineModeIsEnabled", "the program was told to stay offline"),
-    (T, "requests.exceptions", "JSONDecodeError", UNREADABLE),
-    (U, "aiohttp.client_exceptions", "ConnectionTimeoutError", UNCONNECTED),
-    (P, "aiohttp.client_exceptions", "NonHttpUrlClientError", "the URL is not usable"),
-    (P, "aiohttp.client_exceptions", "ServerFingerprintMismatch", "the host is not the one that is expected"),
-    (P, "aiohttp.client_exceptions", "TooManyRedirects", "the server redirects without end"),
-    *((P, module, "IntegrityError ProgrammingError NotSupportedError DataError", REJECTED) for module in DB_API),
+    # Category, module, names of classes, cause (recovery.policies.sentences).
+    (T, "redis.exceptions", "ConnectionError", "connection-failed"),
+    (T, "redis.exceptions", "TimeoutError", "timed-out"),
+    (T, "redis.exceptions", "BusyLoadingError ReadOnlyError ClusterError ClusterDownError", "busy-server"),
+    (T, "redis.exceptions", "TryAgainError", "busy-server"),
+    (T, "redis.exceptions", "AskError", "moved-key"),
+    (T, "redis.exceptions", "WatchError LockError", "lost-race"),
+    (E, "redis.exceptions", "OutOfMemoryError", "server-memory"),
+    (A, "redis.exceptions", "AuthenticationError AuthorizationError NoPermissionError", "login"),
+    (A, "redis.exceptions", "AuthenticationWrongNumberOfArgsError", "login"),
+    (P, "redis.exceptions", "ResponseError DataError LockNotOwnedError PubSubError", "refused-data"),
+    (A, "paramiko.ssh_exception", "AuthenticationException", "login"),
+    (U, "paramiko.ssh_exception", "NoValidConnectionsError", "not-reached"),
+    (P, "paramiko.ssh_exception", "BadHostKeyException IncompatiblePeer", "wrong-host"),
+    (P, "paramiko.ssh_exception", "ConfigParseError", "misused"),
+    (U, "botocore.exceptions", "EndpointConnectionError ConnectTimeoutError", "not-reached"),
+    (A, "botocore.exceptions", "NoCredentialsError PartialCredentialsError NoAuthTokenError", "login"),
+    (A, "botocore.exceptions", "SSOError LoginError", "login"),
+    (P, "botocore.exceptions", "ValidationError ParamValidationError MissingParametersError", "misused"),
+    (P, "botocore.exceptions", "DataNotFoundError BaseEndpointResolverError UnknownRegionError", "misused"),
+    (P, "botocore.exceptions", "ProfileNotFound ConfigParseError ConfigNotFound InvalidConfigError", "misused"),
+    (P, "docker.errors", "InvalidVersion InvalidRepository InvalidConfigFile InvalidArgument", "misused"),
+    (P, "docker.errors", "DeprecatedMethod TLSParameterError ContextException ContextNotFound", "misused"),
+    (P, "huggingface_hub.errors", "OfflineModeIsEnabled", "offline"),
+    (T, "requests.exceptions", "JSONDecodeError", "unreadable"),
+    (U, "aiohttp.client_exceptions", "ConnectionTimeoutError", "not-reached"),
+    (P, "aiohttp.client_exceptions", "NonHttpUrlClientError", "bad-url"),
+    (P, "aiohttp.client_exceptions", "ServerFingerprintMismatch", "wrong-host"),
+    (P, "aiohttp.client_exceptions", "TooManyRedirects", "redirected"),
+    *((P, module, "IntegrityError ProgrammingError NotSupportedError DataError", "refused-data") for module in DB_API),
 )  # fmt: skip
 
 ASK_THE_CAUSE = frozenset({"huggingface_hub.errors.LocalEntryNotFoundError"})

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from events.event import FOREVER, CallEvent
-from events.evidence import Category, Evidence
+from events.evidence import Evidence
 from events.operation_events import (
     CallLeftPending,
     CallRejected,
@@ -33,8 +33,7 @@ from events.operation_events import (
 )
 from recovery.explain import MOST, Explanation, duration, explain, telling_argument
 from recovery.journal.history import CallRecord, replay
-from recovery.policies.classification import BY_ERRNO, BY_TYPE, classify_evidence
-from recovery.policies.sentences import BY_RULE, sentence_of
+from recovery.policies.classification import classify_evidence
 from recovery.redact import hide, unhide
 from tests.recovery.policies.test_golden import TABLE, evidence_of
 
@@ -61,17 +60,6 @@ def test_a_real_failure_is_told_in_a_sentence_and_in_the_words_of_the_tool(failu
     stderr = failure.get("stderr", "")
     assert told.sentence == failure.get("sentence", told.sentence) != ""
     assert told.said == failure.get("said", stderr)
-
-
-def test_every_built_in_rule_has_a_sentence_of_its_own() -> None:
-    rules = [name.removeprefix("builtins.") for name in BY_TYPE]
-    rules += [classify_evidence(Evidence(type="builtins.OSError", errno=number)).rule for number in BY_ERRNO]
-    assert set(rules) - set(BY_RULE) == set()
-
-
-def test_a_rule_of_the_users_speaks_for_itself_or_is_named() -> None:
-    assert sentence_of(Category.AUTH, "licence", "the licence must be accepted") == "the licence must be accepted"
-    assert sentence_of(Category.AUTH, "licence") == "the rule licence decided"
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,8 @@ from events.circuit_events import CircuitOpened
 
 NOW = time.mktime((2026, 3, 1, 12, 0, 0, 0, 0, -1))
 CAUSE = (
-    "the server is ill or busy (HTTP 503): Server error '503 Service Unavailable' for url 'https://example.org/model'"
+    "the server example.org is overloaded or out of order (HTTP 503): "
+    "Server error '503 Service Unavailable' for url 'https://example.org/model'"
 )
 STATES = (
     "running", "waiting", "paused", "left", "quarantined", "unreadable", "gave up", "rejected", "failed", "cancelled",
@@ -91,9 +92,9 @@ def test_state_operation_id_and_the_whole_cause_are_seen_at_any_width(width: int
         ({"state": "waiting", "waits_for": "disk space", "deadline": NOW + 60.0},
          "waits for: disk space, since 11:59:55, until 12:01:00 at the latest"),
         ({"state": "waiting", "waits_for": "rate limit", "due": NOW + 60.0},
-         "waits for: rate limit, since 11:59:55, until 12:01:00 at least"),
+         "waits for: rate limit, since 11:59:55, next try 12:01:00"),
         ({"state": "waiting", "waits_for": "an answer: token:civitai"}, "waits for: an answer: token:civitai, since "
-         "11:59:55 `recovery answer launch.toml` shows the question, and how to answer it"),
+         "11:59:55; `recovery answer launch.toml` shows the question, and how to answer it"),
         ({"state": "paused"}, "its clock is stopped; `recovery unpause launch.toml 1a2b3c4d-17` continues it"),
         ({"state": "left"}, "process 123 left it; `recovery run launch.toml` resumes it, "
          "`recovery give-up launch.toml 1a2b3c4d-17` ends it"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import concurrent.futures
 import errno
-import subprocess
 from typing import Any
 
 import pytest
@@ -225,11 +224,6 @@ def test_the_longest_wait_that_was_asked_for_is_found_wherever_it_is(error: Exce
 def test_where_a_classifier_is_broken_the_built_in_rules_decide(answer: Any, caplog: pytest.LogCaptureFixture) -> None:
     assert judged(KeyError(), classifier=answer).rule == "LookupError"
     assert "the classifier of fetch failed" in caplog.text
-
-
-def test_an_error_message_comes_with_the_reason() -> None:
-    classified = judged(subprocess.CalledProcessError(128, "git", stderr="fatal: early EOF"))
-    assert (classified.rule, classified.why) == ("git-broken-off", "the transfer broke off")
 
 
 def test_a_retryable_that_forgot_to_call_super_is_retried() -> None:

@@ -1,0 +1,102 @@
+"""What failures of git, pip, uv and launchers mean, and what a person can do. Pure."""
+
+from __future__ import annotations
+
+from recovery.policies.sentence import Sentence
+
+NETWORK = "Check the network connection."
+LATER = "Wait a while, or use another index or a mirror."
+ANSWERED = "It goes on by itself once that is answered."
+GONE = "It goes on by itself once that is gone."
+CONFLICT = "Change the versions that are asked for, or leave one of the packages out."
+OUTPUT = "Look at the last lines of its output."
+
+TOOL_SENTENCES: dict[str, Sentence] = {
+    key: Sentence(*texts)
+    for key, *texts in (
+        ("git-unreachable", "the host[ {host}] was not reached", f"{NETWORK} Check the address for spelling mistakes.",
+         "It goes on by itself once the host answers."),
+        ("git-server", "the server[ {host}] is overloaded or out of order",
+         "Wait a while: only the owner of the server can mend it."),
+        ("git-lfs", "the repository has large files, which need git-lfs", "Install git-lfs."),
+        ("git-damaged", "the repository is damaged",
+         "Clone it again. If it is the index alone, remove .git/index and run git reset."),
+        ("git-protocol", "git is led to a protocol that it may not speak",
+         "Look for url.*.insteadOf in the settings of git, and correct it."),
+        ("git-broken-off", "the transfer broke off", NETWORK),
+        ("git-login", "the repository is private, or does not exist: git does not say which",
+         "Check the address. If it is private, give a token that may read it.", ANSWERED),
+        ("git-missing", "there is no such repository or commit",
+         "Check the address and the version: it may have been renamed or deleted."),
+        ("git-owner", "the repository belongs to another user",
+         "Run the program as that user, or change the owner of the files."),
+        ("git-lock", "a lock was left behind",
+         "End other git commands in this folder; if there are none, delete the lock.", GONE),
+        ("git-husk", "a killed clone was left behind", "Delete the folder that it names.", GONE),
+        ("git-local-changes", "files were changed here: a person must decide which to keep",
+         "Keep your changes, or discard them.", ANSWERED),
+        ("git-none", "git is missing, or too old", "Install git."),
+        ("git-place", "the folder cannot be used for a repository", "Choose another folder."),
+        ("git-folder", "the folder is not the repository that is expected", "Move it away, or choose another folder."),
+        ("git-occupied", "other files are where the repository should be", "Move them away, or choose another folder."),
+        ("git-busy", "another program works on the repository", "Wait until it is done.", GONE),
+        ("tool-certificate", "the server's certificate is not trusted here",
+         "Check the date and time of this machine. Behind the proxy of a company, install its certificate."),
+        ("index-refused", "the package index refuses access", "Use another index, or log in to this one.", ANSWERED),
+        ("index-login", "the package index wants a login",
+         "Give the user name and the password of the index.", ANSWERED),
+        ("index-server", "the package index is overloaded or out of order", LATER),
+        ("index-network", "the package index could not be read", f"{NETWORK} Or use another index or a mirror."),
+        ("pip-insecure", "pip ignores an index that has no https",
+         "Use the address of the index that begins with https."),
+        ("pip-python", "the package is not for this version of Python[: {package}]",
+         "Use another version of Python, or another version of the package."),
+        ("pip-missing", "there is no such package for this Python[: {package}]",
+         "Check the name of the package, its version and the version of Python."),
+        ("pip-conflict", "these requirements cannot be met together", CONFLICT),
+        ("pip-hash", "the package is not the one that was promised[: {package}]",
+         "Do not install it before you know why: it was replaced, or its hash is misspelled."),
+        ("pip-build", "the package does not build here[: {package}]",
+         "Install what it needs (a compiler, CUDA), or a version that has a wheel for this Python."),
+        ("pip-broke", "packages do not fit together any more", CONFLICT),
+        ("pip-managed", "this Python belongs to the system, and needs an environment beside it",
+         "Make a virtual environment, and install there."),
+        ("pip-usage", "pip or uv was called wrongly", "Correct the requirements or options that the message names."),
+        ("pip-cut", "the download of a package was cut off", NETWORK),
+        ("pip-none", "there is no pip or uv here that works", "Install pip or uv."),
+        ("requirements", "the list of requirements is not usable", "Correct the line that the message names."),
+        ("requirements-ask", "the list of requirements does more than name packages",
+         "Read those lines, and decide whether to allow them.", ANSWERED),
+        ("requirements-refused", "a person refused lines of the list of requirements",
+         "Remove those lines, or allow them."),
+        ("venv-no-pip", "this Python cannot install pip: it has no ensurepip", "Install python3-venv, or uv."),
+        ("venv-killed", "what installs pip was killed",
+         "The system does that when the memory is full: close other programs."),
+        ("venv-ensurepip", "pip could not be installed", "Check the disk and the network connection."),
+        ("venv-folder", "a file or folder that it needs is missing, or in the way",
+         "Look at the folder that the message names, or choose another one."),
+        ("venv-lost", "the environment is broken, and its packages would be lost",
+         "Decide whether it is made again without them.", ANSWERED),
+        ("wrong-content", "the file is not the one that was promised",
+         "Check the address and the hash. If both are right, the source has another file now."),
+        ("trickle", "the transfer is far too slow", NETWORK),
+        ("stale-part", "the file has changed on the server since its first part came",
+         "Check whether its owner is still changing it."),
+        ("other-download", "another program downloads the same file", "Wait until that is done.", GONE),
+        ("bad-answer", "the server sent something that cannot be used", "Check the address: it may lead to a page."),
+        ("refused-file", "the server refuses the file", "Read what it says; look for another source."),
+        ("refused-now", "the server refuses the file for the moment", "Wait a while, or look for another source."),
+        ("no-variable", "an environment variable is missing or wrong", "Set the variable that the message names."),
+        ("no-secret", "a password or token is missing", "Give it.", ANSWERED),
+        ("plan", "the plan has a mistake", "Correct the line of the plan that the message names."),
+        ("not-asked", "the program does not ask for this any more", "Give it up, or ask for it again."),
+        ("undone", "a step failed, and the steps before it were undone", "Read why it failed, and correct that."),
+        ("bad-call", "the program or its input is wrong", "Correct what the message names."),
+        ("not-done", "the command ended well, but what it should make is not there", OUTPUT),
+        ("server-gone", "the server ended, and may not be started again by itself", OUTPUT, ANSWERED),
+        ("journal", "the journal cannot be used", "Read what the message says of the journal's file."),
+        ("undecodable", "the answer was cut off, or is the error page of a proxy",
+         "Check whether a proxy or a login page answers in place of the server."),
+    )
+}  # fmt: skip
+"""By the name of the cause."""
