@@ -25,6 +25,7 @@ from events.operation_events import OperationStarted
 from events.trace_events import CallTraced
 from events.verdicts import GiveUp, Park
 from recovery import context
+from recovery.explain import next_step
 from recovery.service import Recovery
 from recovery.testing import Script
 from tests.recorded_events import events_of
@@ -268,6 +269,7 @@ def test_a_call_that_runs_again_links_to_the_former_one_also_in_its_own_journal(
     assert [link.context.span_id for link in again.links] == [former.context.span_id]
     assert again.attributes["recovery.former_call"] == former.attributes["recovery.call"]
     assert [event.call for event in traced] == [one.attributes["recovery.call"] for one in (former, again)]
+    assert [next_step(event) for event in traced] == [f"trace {one.context.trace_id:032x}" for one in (former, again)]
 
 
 def test_a_journal_without_spans_links_to_none(spans: Spans):
