@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from adapters.journals.why import Why, read_why
+from adapters.journals.reading_why import read_why
+from adapters.journals.why import Why
 from events.circuit_events import CircuitOpened
 from events.event import Event
 from events.evidence import Category, Evidence, Remedy, Room
