@@ -52,7 +52,9 @@ def _several(journal: Path, now: float, *, as_json: bool) -> None:
         print_json("whys", {"calls": [redacted(one) for one in whys], "more": more})
         return
     screen = make_console()
-    for one in whys:
+    for number, one in enumerate(whys):
+        if number:
+            click.echo()
         print_why(one, screen, now, source=journal)
     last = f"and {more} more; `recovery status` lists them" if more else ""
     if said := last or ("" if whys else "every call is done, or none has begun"):

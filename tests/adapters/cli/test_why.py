@@ -55,6 +55,7 @@ def test_why_without_a_call_explains_in_short_each_call_that_is_not_done(journal
     lines = recovery("why", journal).stdout.splitlines()
     assert [line for line in lines if ": " not in line] == [
         "download other was left by its process",
+        "",
         "download model gave up",
     ]
     assert lines[-1] == f"more: recovery why {journal} c1"
