@@ -15,6 +15,7 @@ from adapters.cli.answer import answer
 from adapters.cli.check import check
 from adapters.cli.demo import demo
 from adapters.cli.history import history
+from adapters.cli.incidents import incidents
 from adapters.cli.output import print_error
 from adapters.cli.run import run
 from adapters.cli.status import status
@@ -49,7 +50,7 @@ def cli() -> None:
     """
 
 
-for _verb in (run, status, why, history, *VERBS, answer, check, demo):
+for _verb in (run, status, why, history, *VERBS, incidents, answer, check, demo):
     cli.add_command(_verb)
 
 

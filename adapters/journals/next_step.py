@@ -128,7 +128,12 @@ def _left(call: CallStatus, status: JournalStatus) -> NextStep:
     elif status.is_being_written:
         text = f"process {call.pid} left it, and the running one has not resumed it"
     else:
-        text, ends = f"process {call.pid} left it", (Offer("run", "resumes it"), *ends)
+        orders = f", ordered for the next start: {', '.join(call.ordered)}" if call.ordered else ""
+        later: tuple[Offer, ...] = (
+            Offer("retry", "has it tried at the next start"),
+            Offer("pause", "keeps it from that"),
+        )
+        text, ends = f"process {call.pid} left it{orders}", (Offer("run", "resumes it"), *ends, *later)
     return NextStep(text=text, offers=ends, foremost=2 if ends[0].verb in ("run", "retry") else 1)
 
 
@@ -136,6 +141,10 @@ def _ended(call: CallStatus) -> NextStep:
     """What happens with a call that gave up, was rejected or was cancelled."""
     if call.by:
         return NextStep(text=f"nothing: call {call.by} runs it again")
+    if call.ordered:
+        return NextStep(
+            text="runs again at the next start, as ordered", offers=(Offer("run", "does that"),), foremost=1
+        )
     again = (Offer("again", "runs it again, with the same arguments"),) if call.is_resumable else ()
     offers = Offer("run", "tries it again"), *again
     if has_ended(call.reason, call.operation, call.key):

@@ -214,17 +214,20 @@ class Pending(msgspec.Struct, frozen=True):
     unreadable: tuple[str, ...] = ()
 
 
-CommandName: TypeAlias = Literal["retry", "pause", "unpause", "give up", "cancel", "reset", "edit", "answer"]
+CommandName: TypeAlias = Literal[
+    "retry", "pause", "unpause", "give up", "cancel", "reset", "edit", "again", "answer", "probe", "give up incident"
+]
 
 
 class Command(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a process is to do with one of its calls.
+    """What a process is to do with one of its calls, or by itself.
 
     Args:
         name: The command.
-        call: The id of the call.
+        call: The id of the call; of "again" and of what concerns no call, that of a process.
         reason: What goes into ``CallSteered``.
-        changes: Of "edit": the settings that change; of "answer": the name of the question, as "question".
+        changes: Of "edit": the settings that change; of "again": the id of the call, as "call"; of "answer": the name
+            of the question, as "question"; of an incident, its "operation" and "key".
     """
 
     name: CommandName
@@ -267,6 +270,9 @@ def kept_after(kept: Iterable[Remembered], changed: Iterable[Remembered]) -> dic
     return {name: one for name, one in after.items() if one.value}
 
 
+Reply: TypeAlias = Callable[[Answer], object]
+
+
 class CommandSink(Protocol):
     """What carries out the commands to this process. Called on the journal's thread."""
 
@@ -274,8 +280,11 @@ class CommandSink(Protocol):
         """Whether a command about the call of that id is for this process."""
         ...
 
-    def carry_out(self, command: Command, secret: str = "") -> Answer:
-        """Carry *command* out, or say why not; *secret* is what answers the question of an "answer"."""
+    def carry_out(self, command: Command, secret: str = "", reply: Reply = id) -> Answer | None:
+        """Carry *command* out, or say why not; None if *reply* gets the answer later, on another thread.
+
+        *secret* is what answers the question of an "answer".
+        """
         ...
 
     def after_fork(self) -> None:
@@ -306,12 +315,3 @@ class Query(Generic[T]):
         with anyio.move_on_after(timeout):
             await self._latch.opened()
         return self.answer
-
-
-METHODS = [name for name in vars(Store) if not name.startswith("_")]
-
-
-def check_store(store: object) -> None:
-    """Raise TypeError if *store* is neither a store nor ``None``."""
-    if store is not None and not all(hasattr(store, name) for name in METHODS):
-        raise TypeError(f"store must be a Store, as SQLiteStore({store!r}) is, not {store!r}")
