@@ -17,6 +17,7 @@ from adapters.memory import MemoryStore
 from adapters.notifications import Command, Notification, Notifier, Webhook
 from events.operation_events import GaveUp
 from recovery import RetryPolicy
+from recovery.monitoring.alerts import Threshold, Thresholds
 from recovery.policies.backoff import Constant
 from recovery.service import Recovery
 from tests.adapters.notifications.receiver import PATH, Receiver
@@ -112,6 +113,17 @@ def test_only_the_kinds_that_were_asked_for_are_notified_of(service: Recovery):
             service.bus.publish(OPENED)
             service.bus.publish(asks())
         assert [item.what for one in receiver.taken for item in one.items] == ["question asked"]
+
+
+def test_the_alerts_of_the_monitor_are_notified_of(service: Recovery):
+    monitor = service.monitor(Thresholds(success=Threshold(raised=0.9, cleared=0.93, least=5)))
+    with Receiver() as receiver:
+        with Notifier(service, Webhook(receiver.url), kinds=["alert"]):
+            fail(service, 20)
+            monitor.snapshot()
+        item = next(one for one in receiver.taken[0].items if one.operation)
+    assert (item.what, item.operation, item.category) == ("alert raised", "download", "environment")
+    assert item.text.startswith("download: success rate 0 % is below 90 % (of 20 calls)")
 
 
 def test_the_answer_429_is_waited_out_and_the_notification_sent_again(service: Recovery):
@@ -264,6 +276,10 @@ def test_a_target_that_cannot_work_is_refused_before_anything_is_sent(service: R
 @pytest.mark.parametrize(
     ("make", "error"),
     [
+        (
+            lambda service: Notifier(service, "https://example.org/abc"),
+            "to must be targets, as Webhook(url) or Command([...]), not str",
+        ),
         (lambda service: Notifier(service, []), "to must name a target at least"),
         (lambda service: Notifier(service, Webhook("https://a.org"), kinds=["quesion"]), "did you mean 'question'?"),
         (lambda service: Notifier(service, Webhook("https://a.org"), every=-1.0), "every must be at least 0, not -1.0"),
