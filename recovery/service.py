@@ -208,18 +208,13 @@ class Recovery(Declarations, JournalledCalls):
         classifiers = None if classifier is None else in_order("classifier", classifier)
         if store is not None:
             from recovery.journal.circuit_history import Restore
-            from recovery.resume.commands import CommandHandler  # here, for a journal alone
+            from recovery.resume.commands import Acts, CommandHandler  # here, for a journal alone
 
             questions, circuits = self._questions, self._subscribers.circuit_breaker.restore
-            commands = CommandHandler(
-                self._waiting, self._steering, self.bus, lambda: self._lifetime.resumption, questions.answer
-            )
+            acts = Acts(questions.answer, self.again, self.incidents.retry_now, self.incidents.give_up)
+            commands = CommandHandler(self._waiting, self._steering, self.bus, lambda: self._lifetime.resumption, acts)
             restore = Restore(
-                circuits,
-                questions.update,
-                questions.as_written,
-                lambda: questions.has_answered,
-                questions.to_remember,
+                circuits, questions.update, questions.as_written, lambda: questions.has_answered, questions.to_remember
             )
             self._lifetime.add_store(store, self.bus, self._registry.config_of, restore, commands)
         if enabled is not None:

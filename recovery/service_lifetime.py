@@ -56,9 +56,7 @@ class Lifetime:
 
     def add_store(self, store: Store, bus: Bus, config_of: ConfigOf, restore: Restore, commands: CommandSink) -> None:
         """Make the journal, which writes to *store*; the arguments are those of ``JournalCore``."""
-        from recovery.journal.store import check_store
-
-        check_store(store)
+        _check(store)
         if self.journal is not None:
             raise ValueError("this service already has a store; make another service for another store")
         # Here, with all that the journal needs until its end: a service without a store is imported without it.
@@ -203,3 +201,10 @@ class Lifetime:
             self.leave()
         finally:
             closed.open()
+
+
+def _check(store: object) -> None:
+    from recovery.journal.store import Store  # here, for a journal alone
+
+    if not all(hasattr(store, name) for name in vars(Store) if not name.startswith("_")):
+        raise TypeError(f"store must be a Store, as SQLiteStore({store!r}) is, not {store!r}")

@@ -1,18 +1,24 @@
-"""``recovery retry``, ``pause``, ``unpause``, ``give-up``, ``cancel``, ``reset`` and ``edit``: steer one call."""
+"""``recovery retry``, ``again``, ``pause``, ``unpause``, ``give-up``, ``cancel``, ``reset``, ``edit``: steer calls."""
 
 from __future__ import annotations
 
 import shlex
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import anyio
 import msgspec
 
 from adapters.cli.output import FILE, JSON, journal_at, print_error, print_json, usage_error
-from adapters.journals.steering import steer as steer_call
+from adapters.journals.find import title
+from adapters.journals.selection import ACTS_ON, MOST, Filter, select
+from adapters.journals.status import read_status
+from adapters.journals.steering import Steered, steer, steer_all
 from events.errors import RecoveryError
-from recovery.explain import MOST_ARGUMENT, shown
+from events.evidence import Category
+from recovery.explain import MOST_ARGUMENT, counted, shown
 from recovery.installation import extra
 from recovery.journal.store import Command, CommandName
 from recovery.redact import brief, redacted
@@ -22,6 +28,7 @@ with extra("launcher"):
 
 STEERING: dict[CommandName, str] = {
     "retry": "End the wait of CALL: its next attempt starts now. Resumes a quarantined call, too.",
+    "again": "Run CALL again, which has ended badly, as a new call with the same arguments.",
     "pause": "Stop the clock of the waiting CALL, until `unpause` or its deadline.",
     "unpause": "Let the paused CALL wait for the rest of its delay.",
     "give up": "End CALL for good: one that waits gets its last error, and one that was left is not resumed.",
@@ -30,38 +37,127 @@ STEERING: dict[CommandName, str] = {
     "edit": "Change how CALL decides, which runs or waits, as in: --set max_retries=20 --set max_elapsed=null.",
 }
 SET = click.option("--set", "settings", multiple=True, metavar="NAME=JSON", callback=lambda *got: _changes(got[2]))
-OF_A_CALL = (
-    "JOURNAL is a journal's file or a launch plan; CALL is an id of `recovery status`, or the name of an operation. "
-    "Exit codes: 0 done, 1 refused, 2 wrong usage."
+OF_CALLS = (
+    "JOURNAL is a journal's file or a launch plan; CALL is an id of `recovery status` or its beginning, a name in the "
+    "plan, or an operation. Without CALL, the options say which calls. Where no process runs, an order waits for the "
+    "next one, and `recovery status` shows it. Exit codes: 0 done, 1 refused or waiting for the next process, 2 wrong "
+    "usage."
 )
+MOST_NAMED = 5
+"""Calls that the question before many names."""
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What became of a command, by call; a filter matched as many *more* calls beyond its limit."""
+
+    command: CommandName
+    calls: list[Steered]
+    more: int = 0
+
+
+def print_steered(done: Outcome) -> None:
+    """Print *done* as JSON."""
+    calls = [redacted(one) for one in done.calls]
+    print_json("steered", {"command": done.command, "calls": calls, "more": done.more})
 
 
 def _verb(command: CommandName, description: str) -> click.Command:
-    @click.command(command.replace(" ", "-"), help=f"{description} {OF_A_CALL}")
+    states = click.Choice(ACTS_ON[command])
+
+    @click.command(command.replace(" ", "-"), help=f"{description}\n\n{OF_CALLS}")
     @click.argument("journal", type=FILE)
-    @click.argument("call")
+    @click.argument("call", required=False)
+    @click.option("--all", "is_all", is_flag=True, help="Every call with which that can be done.")
+    @click.option("--failed", is_flag=True, help="Calls that have failed at least once.")
+    @click.option("--state", "states", multiple=True, type=states, help="Calls in this state; can be repeated.")
+    @click.option("--operation", help="Calls of this operation, or with this name in the plan.")
+    @click.option("--host", "--key", "key", help="Calls of this host, or other key of the operation.")
+    @click.option("--category", type=click.Choice([one.value for one in Category]), help="Why they failed last.")
+    @click.option("--limit", default=MOST, show_default=True, type=click.IntRange(1), help="The most calls.")
+    @click.option("--yes", is_flag=True, help="Do not ask before more than one call.")
     @click.option("--reason", default="", help="Why; it is written to the journal.")
     @click.option("--timeout", default=5.0, show_default=True, help="Seconds to wait for the running process.")
     @JSON
-    def steer(
-        journal: Path, call: str, reason: str, timeout: float, as_json: bool, settings: dict[str, Any] | None = None
+    def verb(
+        journal: Path,
+        call: str | None,
+        is_all: bool,
+        failed: bool,
+        states: tuple[str, ...],
+        operation: str | None,
+        key: str | None,
+        category: str | None,
+        limit: int,
+        yes: bool,
+        reason: str,
+        timeout: float,
+        as_json: bool,
+        settings: dict[str, Any] | None = None,
     ) -> None:
+        is_filter = is_all or failed or states or any(one is not None for one in (operation, key, category))
+        if (call is None) is not bool(is_filter):
+            raise click.UsageError("give a CALL, or say which calls: --all, --failed, --state, --operation, --host")
+        asked = Command(command, call or "", reason, settings or {})
         try:
-            asked = Command(command, call, reason, settings or {})
-            steered = steer_call(journal_at(journal), asked, timeout=timeout)
+            path = journal_at(journal)
+            if call is not None:
+                done = Outcome(command, [steer(path, asked, timeout=timeout)])
+            else:
+                wanted = Filter(
+                    states=states,
+                    has_failed=failed,
+                    operation=operation,
+                    key=key,
+                    category=None if category is None else Category(category),
+                    limit=limit,
+                )
+                done = _steer_many(path, asked, wanted, timeout, is_sure=yes)
         except (RecoveryError, OSError) as error:
             usage_error(error)
-        if as_json:
-            print_json("steered", redacted(steered))
-        elif not steered.is_done:
-            print_error(f"cannot {command} {shown(steered.subject, MOST_ARGUMENT)}: {steered.said}")
-        else:
-            then = shlex.join(("recovery", "unpause", str(journal), call))
-            also = f"; `{then}` continues it" if command == "pause" else ""
-            click.echo(brief(f"{steered.subject}: {steered.said}{also}"))
-        sys.exit(0 if steered.is_done else 1)
+        _tell(done, journal, call, as_json=as_json)
+        sys.exit(0 if all(one.is_done for one in done.calls) else 1)
 
-    return SET(steer) if command == "edit" else steer
+    return SET(verb) if command == "edit" else verb
+
+
+def _steer_many(journal: Path, command: Command, wanted: Filter, timeout: float, *, is_sure: bool) -> Outcome:
+    status = anyio.run(partial(read_status, journal))
+    selected = select(status, command.name, wanted)
+    many = len(selected.calls)
+    if many > 1 and not is_sure:
+        names = ", ".join(title(one) for one in selected.calls[:MOST_NAMED])
+        others = f" and {many - MOST_NAMED} more" if many > MOST_NAMED else ""
+        about = brief(f"{command.name} {many} calls: {names}{others}")
+        if not sys.stdin.isatty():
+            raise click.UsageError(f"{about}; add --yes to do that")
+        click.confirm(about, abort=True, err=True)
+    return Outcome(command.name, steer_all(journal, status, selected.calls, command, timeout=timeout), selected.more)
+
+
+def _tell(done: Outcome, journal: Path, call: str | None, *, as_json: bool) -> None:
+    if as_json:
+        print_steered(done)
+        return
+    for one in done.calls:
+        if one.is_done:
+            then = shlex.join(("recovery", "unpause", str(journal), call or one.call))
+            also = f"; `{then}` continues it" if one.command == "pause" else ""
+            click.echo(brief(f"{one.subject}: {one.said}{also}"))
+        elif one.waits:
+            click.echo(brief(f"{one.command} of {shown(one.subject, MOST_ARGUMENT)}: {one.said}"))
+        else:
+            print_error(f"cannot {_in_words(one.command)} {shown(one.subject, MOST_ARGUMENT)}: {one.said}")
+    if not done.calls:
+        click.echo(f"no call matches: there is nothing to {_in_words(done.command)}")
+    elif len(done.calls) > 1:
+        did = sum(one.is_done for one in done.calls)
+        click.echo(f"{done.command}: done with {did} of {len(done.calls)} calls")
+    if done.more:
+        click.echo(f"{counted(done.more, 'more call')} match; --limit takes more at once", err=True)
+
+
+def _in_words(command: CommandName) -> str:
+    return "run again" if command == "again" else command
 
 
 def _changes(settings: tuple[str, ...]) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -23,6 +25,9 @@ from recovery.journal.store import Answer, Command
 from recovery.resume.commands import to_process
 from recovery.service import Recovery
 
+MOST_AT_ONCE = 8
+"""Processes that get an answer at the same time."""
+
 NOT_KEPT = "a secret is not written: add --remember, or --from env:NAME or file:PATH"
 
 
@@ -36,6 +41,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
         reason: What became of the latest answer; "" if there was none.
         is_open: Whether it has no answer that counts.
         runs: The processes that have asked it and live: those whose calls may wait for it.
+        others: The other processes of the journal that live: they may ask it later.
     """
 
     name: str
@@ -46,6 +52,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     is_open: bool
     runs: tuple[str, ...]
+    others: tuple[str, ...] = ()
 
 
 def read_questions(journal: Path) -> list[Question]:
@@ -68,12 +75,12 @@ async def _read(journal: Path) -> list[Question]:
         if kept.name in known:
             known[kept.name].take(kept.answered, kept.value)
     return [
-        _question(name, known[name], {run: answered for run, answered in runs.items() if run in living})
+        _question(name, known[name], {run: answered for run, answered in runs.items() if run in living}, living)
         for name, runs in asked.items()
     ]
 
 
-def _question(name: str, known: Known, runs: dict[str, float]) -> Question:
+def _question(name: str, known: Known, runs: dict[str, float], living: Sequence[str]) -> Question:
     value, reason = known.current(name)
     has_own = bool(runs) and all(answered > known.refused for answered in runs.values())
     return Question(
@@ -85,6 +92,7 @@ def _question(name: str, known: Known, runs: dict[str, float]) -> Question:
         reason=reason if value is None else "",
         is_open=value is None and not has_own,
         runs=tuple(runs),
+        others=tuple(run for run in living if run not in runs),
     )
 
 
@@ -118,8 +126,13 @@ def answer_question(journal: Path, question: Question, value: Value, *, remember
     hide_answer(value)
     if not question.runs:
         return Answer(is_done=False, said=f"no process that runs asks it, and {NOT_KEPT}")
-    answers = [_hand_over(journal, run, question.name, value, timeout) for run in question.runs]
-    return next((answer for answer in answers if answer.is_done), answers[0])
+    runs = (*question.runs, *question.others)
+    with ThreadPoolExecutor(MOST_AT_ONCE) as pool:  # one that hangs holds up no other
+        answers = list(pool.map(lambda run: _hand_over(journal, run, question.name, value, timeout), runs))
+    done = [answer for answer in answers if answer.is_done]
+    if len(done) > 1:
+        return Answer(is_done=True, said=f"{len(done)} processes have it, in their memory alone")
+    return done[0] if done else answers[0]
 
 
 def _hand_over(journal: Path, run: str, name: str, value: str, timeout: float) -> Answer:

@@ -9,6 +9,9 @@ from events.names import display_name
 from recovery.explain import counted
 from recovery.redact import brief
 
+SHORTEST = 4
+"""Characters of an id that are enough, if no other begins with them."""
+
 MOST_LISTED = 8
 """Calls that an error names; more are counted."""
 
@@ -23,8 +26,8 @@ def title(call: CallStatus) -> str:
 def find_calls(status: JournalStatus, text: str) -> list[CallStatus]:
     """The calls that *text* names: those that are not over, or else the one that ended last.
 
-    An id comes first, then a name in the plan, an operation, with its key or without it, and at last the beginning of
-    an id, which names one call.
+    An id comes first, then a name in the plan, an operation with or without its key or its module, and at last the
+    beginning of an id, which names one call.
 
     Args:
         status: A journal; of calls that ended it may know the latest alone.
@@ -35,10 +38,10 @@ def find_calls(status: JournalStatus, text: str) -> list[CallStatus]:
     """
     if exact := [call for call in status.calls if call.call == text]:
         return exact
-    for names_of in (lambda call: (call.name,), lambda call: (call.operation, title(call), _with_key(call))):
+    for names_of in (lambda call: (call.name,), lambda call: _operations_of(call)):
         if named := [call for call in status.calls if text in names_of(call)]:
             return [call for call in named if not call.is_over] or [max(named, key=lambda call: call.seen)]
-    begun = [call for call in status.calls if text and call.call.startswith(text)]
+    begun = [call for call in status.calls if len(text) >= SHORTEST and call.call.startswith(text)]
     if len(begun) > 1:
         raise LookupError(brief(f"{len(begun)} ids of {status.path} begin with {text!r}: {_listed(begun)}"))
     return begun or _missing(status, text)
@@ -53,12 +56,14 @@ def find_call(status: JournalStatus, text: str) -> CallStatus:
     return found[0]
 
 
-def _with_key(call: CallStatus) -> str:
-    return display_name(call.operation, call.key)
+def _operations_of(call: CallStatus) -> tuple[str, ...]:
+    """The operation of *call*, with its key, as it is shown, and, of a function, without its module."""
+    name = call.operation
+    return name, display_name(name, call.key), title(call), name.rpartition(".")[2]
 
 
 def _missing(status: JournalStatus, text: str) -> list[CallStatus]:
-    names = {name: None for call in status.calls for name in (call.name, title(call), call.call) if name}
+    names = {name: None for call in status.calls for name in (call.name, *_operations_of(call), call.call) if name}
     close = difflib.get_close_matches(text, names, n=1)
     meant = f"do you mean {close[0]!r}?" if close else "`recovery status` lists them with their ids"
     unread = sum(status.more.values())

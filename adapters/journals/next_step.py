@@ -12,10 +12,12 @@ import msgspec
 
 from adapters.journals.incidents import IncidentLine
 from adapters.journals.status import CallStatus, JournalStatus
+from events.question_events import QuestionKind
 from recovery.explain import moment
 from recovery.policies.incidents import has_ended, is_held
 from recovery.policies.retry import PERSON
 from recovery.questions import cause_of
+from recovery.redact import printable
 
 Action: TypeAlias = Literal["retry", "pause", "unpause", "cancel", "give up", "again"]
 """What can be done with one call, by a button or a verb of the command line."""
@@ -126,7 +128,12 @@ def _left(call: CallStatus, status: JournalStatus) -> NextStep:
     elif status.is_being_written:
         text = f"process {call.pid} left it, and the running one has not resumed it"
     else:
-        text, ends = f"process {call.pid} left it", (Offer("run", "resumes it"), *ends)
+        orders = f", ordered for the next start: {', '.join(call.ordered)}" if call.ordered else ""
+        later: tuple[Offer, ...] = (
+            Offer("retry", "has it tried at the next start"),
+            Offer("pause", "keeps it from that"),
+        )
+        text, ends = f"process {call.pid} left it{orders}", (Offer("run", "resumes it"), *ends, *later)
     return NextStep(text=text, offers=ends, foremost=2 if ends[0].verb in ("run", "retry") else 1)
 
 
@@ -134,6 +141,10 @@ def _ended(call: CallStatus) -> NextStep:
     """What happens with a call that gave up, was rejected or was cancelled."""
     if call.by:
         return NextStep(text=f"nothing: call {call.by} runs it again")
+    if call.ordered:
+        return NextStep(
+            text="runs again at the next start, as ordered", offers=(Offer("run", "does that"),), foremost=1
+        )
     again = (Offer("again", "runs it again, with the same arguments"),) if call.is_resumable else ()
     offers = Offer("run", "tries it again"), *again
     if has_ended(call.reason, call.operation, call.key):
@@ -168,6 +179,15 @@ def command_of(offer: Offer, source: Path, call: CallStatus) -> str:
         return shlex.join(("recovery", "run", str(source))) if source.suffix == ".toml" else ""
     words = (str(source),) if offer.verb == "answer" else (str(source), call.call)
     return shlex.join(("recovery", offer.verb.replace(" ", "-"), *words))
+
+
+ANSWERS: dict[QuestionKind, tuple[str, ...]] = {"confirm": ("yes",), "choice": ("CHOICE",), "text": ("TEXT",)}
+"""What stands for an answer in a command; a secret is asked for."""
+
+
+def answer_command(source: Path, name: str, kind: QuestionKind) -> str:
+    """How a person answers the question *name*: printable, and not redacted, since ``token:HOST`` is no secret."""
+    return " ".join((printable(shlex.join(("recovery", "answer", str(source), name))), *ANSWERS.get(kind, ())))
 
 
 def said(offer: Offer, source: Path, call: CallStatus) -> str:

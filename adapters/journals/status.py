@@ -14,6 +14,7 @@ from adapters.journals.incidents import IncidentLine, JournalIncidents
 from adapters.launcher.checkpoint_words import note_words, saved_note
 from adapters.launcher.launch import Outcome, Progress, name_in_arguments
 from adapters.launcher.progress import Transfer, saved_transfer
+from adapters.sqlite.command_inbox import read_orders
 from adapters.sqlite.files import side_files
 from adapters.sqlite.lock import written_files
 from adapters.sqlite.other_files import once
@@ -22,6 +23,7 @@ from events.circuit_events import CircuitClosed, CircuitHalfOpened, CircuitOpene
 from events.codec import decode
 from events.errors import CodecError
 from events.event import Event
+from events.evidence import Category
 from events.names import display_name
 from events.operation_events import CheckpointSaved
 from recovery.journal.errors import JournalError
@@ -52,8 +54,9 @@ class CallStatus(msgspec.Struct, frozen=True, kw_only=True):
     what a person can do.
     *seen* is the Unix time of its latest event, *due* that of its next attempt, *deadline* that of the end of its wait
     for causes. *pid* is the process that wrote the latest event. *is_resumable* says whether a process can resume it,
-    or run it again once it has ended; *by* is the call that runs it again. *outcomes* are those of the operations of a
-    launch, by name. *transfer* is how far a download is, *note* how a server or a run of steps was, in words.
+    or run it again once it has ended; *by* is the call that runs it again. *ordered* is what the next process is to do
+    with it, *category* that of its latest failure. *outcomes* are those of the operations of a launch, by name.
+    *transfer* is how far a download is, *note* how a server or a run of steps was, in words.
     """
 
     call: str
@@ -78,6 +81,8 @@ class CallStatus(msgspec.Struct, frozen=True, kw_only=True):
     pid: int = 0
     is_resumable: bool = True
     by: str = ""
+    ordered: tuple[str, ...] = ()
+    category: Category | None = None
     outcomes: dict[str, Outcome] = {}
     transfer: Transfer | None = None
     note: str = ""
@@ -151,6 +156,9 @@ def _status_of(path: Path, found: Sequence[Overview], rows: Iterable[Row], damag
             incidents.take(row.run, event)
     for call in filter(None, unreadable):
         records.setdefault(call, CallRecord(call=call, operation="?"))
+    for order in read_orders(path):  # the others are events
+        if (ended := records.get(f"{order.changes.get('call')}")) is not None:
+            records[ended.call] = msgspec.structs.replace(ended, ordered=(order.name,))
     unknown = {record.run for record in records.values()} - runs.keys() - {""}
     written = written_files(path)
     living = {_writer(one.runs) for one in found if one.path in written and one.runs}
@@ -270,6 +278,8 @@ def _status(record: CallRecord, run: Run | None, living: set[str], *, is_readabl
         pid=0 if run is None else run.pid,
         is_resumable=record.arguments is not None or (bool(record.idempotency_key) and not record.is_over),
         by=record.by,
+        ordered=record.ordered,
+        category=None if record.failure is None else record.failure.category,
         outcomes=outcomes,
         transfer=saved_transfer(record.saved) if kind == "download" else None,
         note=note_words(saved_note(record.saved or b"")) if kind in ("server", "steps") else "",

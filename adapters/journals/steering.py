@@ -1,34 +1,70 @@
-"""Steer one call of a journal, by its id or by the name of its operation: through its process, or without one."""
+"""Steer calls of a journal: through the process that has them, in the journal, or by an order to the next process."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import anyio
 import msgspec
 
+from adapters.journals.find import find_call
 from adapters.journals.status import CallStatus, JournalStatus, read_status
-from adapters.sqlite.command_inbox import send_command
+from adapters.sqlite.command_inbox import keep_order, read_orders, send_command, send_commands
 from adapters.sqlite.store import SQLiteStore
+from events.bus import Bus
 from recovery.journal.errors import NotDurable
 from recovery.journal.history import CallRecord
 from recovery.journal.store import Answer, Command, CommandName
 from recovery.redact import redact
-from recovery.resume.commands import cancel_left, give_up_left, retry_later
+from recovery.resume.again import UNKNOWN, UNSTORED
+from recovery.resume.commands import NEXT_PROCESS, cancel_left, give_up_left, order_left, to_process
 from recovery.service import Recovery
 
 ALSO_RUNNING = ("cancel", "reset", "edit")
 """The commands that act on calls that run, too."""
 
+AT_ONCE = {
+    "give up": "given up: no process resumes it any more",
+    "cancel": "cancelled: no process resumes it any more",
+    "quarantined": "it leaves the quarantine: run the program again, which resumes it",
+}
+"""What is done in the journal where no process runs, and what becomes of the call."""
 
-class Steered(msgspec.Struct, frozen=True):
-    """What became of a command: whether it *is_done*, and what happens now, or why it is not done."""
+ORDERS = {
+    "retry": ("retry now", "starts its next attempt at once"),
+    "pause": ("pause", "keeps it paused"),
+    "unpause": ("unpause", "lets it wait for the rest of its delay"),
+    "reset": ("reset", "gives it its retries and its time back"),
+}
+"""What waits for the next process: what ``CallSteered`` calls it, and what that process does."""
+
+
+ADOPTED_WITHIN = 60.0
+"""Seconds in which the files of dead processes are adopted, before an order is written."""
+
+
+class Steered(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a command.
+
+    Args:
+        command: The command.
+        call: The id of the call; "" if it is unknown.
+        name: What a reader knows the call by; None for its id.
+        is_done: Whether it is carried out.
+        taken: Whether a process took it, or it is written to the journal for good. False for an order that waits.
+        waits: Whether it is an order, which the next process carries out.
+        said: What happens now, or why it is not done.
+    """
 
     command: CommandName
     call: str
-    name: str | None
-    is_done: bool
+    name: str | None = None
+    is_done: bool = False
+    taken: bool = False
+    waits: bool = False
     said: str
 
     @property
@@ -38,9 +74,10 @@ class Steered(msgspec.Struct, frozen=True):
 
 
 def steer(journal: Path, command: Command, *, timeout: float) -> Steered:
-    """Carry out *command*, whose call may be a name in the plan or of an operation, and return what came of it.
+    """Carry out *command*, whose call may be what ``find_calls`` takes, and return what came of it.
 
-    A call that no process runs can be given up; any other command needs the process that has the call.
+    Where no process runs, a call can be given up or cancelled, or freed from its quarantine, at once. Other commands
+    wait for the next process.
 
     Args:
         journal: The journal's file.
@@ -52,76 +89,173 @@ def steer(journal: Path, command: Command, *, timeout: float) -> Steered:
         OSError: The command cannot be handed to the process.
     """
     status = anyio.run(partial(read_status, journal, also=[command.call]))
-    found = _named(status, command.call)
-    if len(found) > 1:
-        ids = ", ".join(call.call for call in found)
-        return _steered(command, None, _refused(f"it names {len(found)} calls that are not over: {ids}; give an id"))
-    call = found[0] if found else None
-    answer = _refusal(status, call, command)
-    if answer is None and call is not None and not status.is_being_written:
-        answer = _write(journal, call, command)
-    if answer is None:
-        sent = command if call is None else msgspec.structs.replace(command, call=call.call)
-        answer = send_command(journal, sent, timeout=timeout) or _refused(
-            f"the process that writes {journal} has not answered in {timeout:g} s: it does not run the call, or hangs"
-        )
-    if not answer.is_done and call is not None and call.state == "running" and command.name not in ALSO_RUNNING:
-        answer = _refused(f"{answer.said}: attempt {call.attempt} runs")
-    return _steered(command, call, answer)
+    try:
+        call = find_call(status, command.call)
+    except LookupError as error:
+        unknown = Steered(command=command.name, call="", name=redact(command.call), said=str(error.args[0]))
+        if command.call.rpartition("-")[0] not in status.living:
+            return unknown
+        answer = send_command(journal, command, timeout=timeout)  # calls of some operations are not journalled
+        return msgspec.structs.replace(unknown, **_answered(answer, journal, timeout)._asdict())
+    [steered] = steer_all(journal, status, [call], command, timeout=timeout)
+    return steered
 
 
-def _named(status: JournalStatus, name: str) -> list[CallStatus]:
-    """The call with the id *name*; else those of that name in the plan, or of that operation: pending ones, or one."""
-    for field in ("call", "name", "operation"):
-        if named := [call for call in status.calls if getattr(call, field) == name]:
-            return [call for call in named if not call.is_over] or named[-1:]
-    return []
+def steer_all(
+    journal: Path, status: JournalStatus, calls: Iterable[CallStatus], command: Command, *, timeout: float
+) -> list[Steered]:
+    """Carry out *command* with each of *calls*, which are in *status*, as ``steer`` does; in their order.
+
+    Args:
+        journal: The journal's file.
+        status: How it stands.
+        calls: Calls of *status*.
+        command: What to do; its call does not count.
+        timeout: Seconds to wait for the answers, of all calls together.
+    """
+    came: dict[str, Steered] = {}
+    rest: list[CallStatus] = []
+    for call in calls:
+        why = _refusal(status, call, command.name)
+        came[call.call] = Steered(command=command.name, call=call.call, name=call.name, said=why or "")
+        if why is None:
+            rest.append(call)
+    if command.name == "again":
+        done = _again(journal, status, rest, command, timeout)
+    elif status.is_being_written:
+        done = _sent(journal, rest, command, timeout)
+    else:
+        done = _written(journal, rest, command)
+    return [
+        msgspec.structs.replace(steered, **done[id_]._asdict()) if id_ in done else steered
+        for id_, steered in came.items()
+    ]
 
 
-def _refusal(status: JournalStatus, call: CallStatus | None, command: Command) -> Answer | None:
+class _Came(NamedTuple):
+    """What came of a command, as ``Steered`` has it."""
+
+    is_done: bool
+    said: str
+    taken: bool = True
+    waits: bool = False
+
+
+def _refusal(status: JournalStatus, call: CallStatus, command: CommandName) -> str | None:
     """Why *command* need not be tried, as the journal shows; None if it may succeed."""
-    if call is None:
-        if command.call.rpartition("-")[0] in status.living:
-            return None  # its process knows: calls of some operations are not journalled
-        return _refused(f"no call has this id or name in {status.path}; `recovery status` lists them")
+    if command == "again":
+        return _why_not_again(call)
     if call.is_over:
-        return _refused(f"it is over: {call.state}")
-    if status.is_being_written or command.name in ("give up", "cancel"):
+        cure = "; `recovery again` runs it again" if call.is_resumable and not call.by else ""
+        return f"it is over: {call.state}{cure if call.state != 'succeeded' else ''}"
+    if status.is_being_written or command in ("give up", "cancel"):
         return None
-    if command.name == "retry" and call.state == "quarantined":
+    if command == "retry" and call.state == "quarantined":
         return None
+    if call.state == "quarantined":
+        return "it is quarantined, and can only be retried, given up or cancelled"
+    if call.state == "unreadable":
+        return "a row of it is damaged, so that no process can resume it; give it up instead"
     if not call.is_resumable:
-        return _refused("no process runs it, and none can resume it: its arguments were not stored; give it up instead")
-    return _refused("no process runs it; run the program again, which resumes it, or give it up")
+        return "no process runs it, and none can resume it: its arguments were not stored; give it up instead"
+    if command not in ORDERS:
+        return f"no process runs it, and {command} needs one: run the program again, which resumes it"
+    return None
 
 
-def _write(journal: Path, call: CallStatus, command: Command) -> Answer:
-    """End *call*, or free it from its quarantine, as its process would have: no process writes the journal."""
-    record = CallRecord(
-        call=call.call, operation=call.operation, key=call.key, attempt=call.attempt, failures=call.failures
-    )
+def _why_not_again(call: CallStatus) -> str | None:
+    if call.by:
+        return f"call {call.by} runs it again already"
+    if call.state in ("succeeded", "failed"):
+        return (
+            "it has succeeded" if call.state == "succeeded" else "it is over, and so is its launch: run the plan again"
+        )
+    if not call.is_over:
+        return f"it is {call.state}, and has not ended: `recovery retry` has it tried now"
+    return None if call.is_resumable else UNSTORED
+
+
+def _sent(journal: Path, calls: Sequence[CallStatus], command: Command, timeout: float) -> dict[str, _Came]:
+    """Have the processes that have *calls* carry out *command*."""
+    sent = [msgspec.structs.replace(command, call=call.call) for call in calls]
+    came: dict[str, _Came] = {}
+    for call, answer in zip(calls, send_commands(journal, sent, timeout=timeout), strict=True):
+        told = _answered(answer, journal, timeout)
+        if not told.is_done and call.state == "running" and command.name not in ALSO_RUNNING:
+            told = told._replace(said=f"{told.said}: attempt {call.attempt} runs")
+        came[call.call] = told
+    return came
+
+
+def _again(
+    journal: Path, status: JournalStatus, calls: Sequence[CallStatus], command: Command, timeout: float
+) -> dict[str, _Came]:
+    """Have a process run *calls* again: the first that can, or the next one."""
+    came: dict[str, _Came] = {}
+    for run in status.living:
+        asked = [call.call for call in calls if call.call not in came or not came[call.call].is_done]
+        commands = [_about(command, to_process(run), call) for call in asked]
+        for call, answer in zip(asked, send_commands(journal, commands, timeout=timeout), strict=True):
+            told = _answered(answer, journal, timeout)
+            if call not in came or told.is_done or (told.taken and told.said != UNKNOWN):
+                came[call] = told
+    if status.living:
+        return came
+    ordered = {order.changes.get("call") for order in read_orders(journal) if order.name == "again"}
+    for one in calls:
+        if one.call not in ordered:
+            keep_order(journal, _about(command, NEXT_PROCESS, one.call))
+        came[one.call] = _order("runs it again")
+    return came
+
+
+def _about(command: Command, process: str, call: str) -> Command:
+    return msgspec.structs.replace(command, call=process, changes={"call": call})
+
+
+def _written(journal: Path, calls: Sequence[CallStatus], command: Command) -> dict[str, _Came]:
+    """End *calls*, free them from their quarantine, or write what the next process is to do: no process runs."""
+    if not calls:
+        return {}
     with Recovery(store=SQLiteStore(journal), enable_logging=False) as service:  # the answer says it
         assert service.journal is not None
-        if command.name == "retry":
-            retry_later(record, service.bus, command.reason)
-        elif command.name == "cancel":
-            cancel_left(record, service.bus)
-        else:
-            give_up_left(record, service.bus, command.reason)
+        service.journal.pending(ADOPTED_WITHIN)  # from files of dead processes: the order comes after what they wrote
+        for call in calls:
+            _write(call, service.bus, command)
         try:
             service.journal.receipt().wait()
         except NotDurable as error:
-            return _refused(str(error))
-    if command.name == "retry":
-        return Answer(is_done=True, said="it leaves the quarantine: run the program again, which resumes it")
-    done = "cancelled" if command.name == "cancel" else "given up"
-    return Answer(is_done=True, said=f"{done}: no process resumes it any more")
+            failed = _Came(is_done=False, said=str(error), taken=False)
+            return {call.call: failed for call in calls}
+    came: dict[str, _Came] = {}
+    for call in calls:
+        is_freed = call.state == "quarantined" and command.name == "retry"
+        said = AT_ONCE.get("quarantined" if is_freed else command.name)
+        came[call.call] = _order(ORDERS[command.name][1]) if said is None else _Came(is_done=True, said=said)
+    return came
 
 
-def _refused(why: str) -> Answer:
-    return Answer(is_done=False, said=why)
+def _write(call: CallStatus, bus: Bus, command: Command) -> None:
+    record = CallRecord(
+        call=call.call, operation=call.operation, key=call.key, attempt=call.attempt, failures=call.failures
+    )
+    match command.name:
+        case "cancel":
+            cancel_left(record, bus)
+        case "give up":
+            give_up_left(record, bus, command.reason)
+        case name:
+            order_left(record, bus, ORDERS[name][0], command.reason)
 
 
-def _steered(command: Command, call: CallStatus | None, answer: Answer) -> Steered:
-    name, id_ = (redact(command.call), "") if call is None else (call.name, call.call)
-    return Steered(command.name, id_, name, answer.is_done, answer.said)
+def _order(what: str) -> _Came:
+    said = f"it waits for the next start, as no process runs: run the program again, which {what}"
+    return _Came(is_done=False, said=said, taken=False, waits=True)
+
+
+def _answered(answer: Answer | None, journal: Path, timeout: float) -> _Came:
+    """What a process answered, or that none did."""
+    if answer is not None:
+        return _Came(answer.is_done, answer.said)
+    why = f"the process that writes {journal} has not answered in {timeout:g} s: it does not run the call, or hangs"
+    return _Came(is_done=False, said=why, taken=False)

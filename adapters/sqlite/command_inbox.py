@@ -1,7 +1,8 @@
 """Commands to a running process: files in ``<journal>.d/inbox``, each taken by one process, which answers in a file.
 
 A command is ``<name>.<call>.json``, and its answer ``<name>.<call>.answer``. Both appear whole, by renaming. The
-process that removes a command has taken it. A secret that goes with a command is never in a file: the sender holds it
+process that removes a command has taken it. An order, ``<name>.<process>.order``, is a command that waits for the next
+process, however long, and gets no answer. A secret that goes with a command is never in a file: the sender holds it
 ready in a pipe, ``<name>.<call>.secret``, which is empty without the sender.
 """
 
@@ -13,7 +14,7 @@ import os
 import secrets
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote, unquote
@@ -29,6 +30,7 @@ MOST_BYTES = 64 * 1024
 MOST_SECRET = 4096
 """Bytes of a secret: every pipe holds as many."""
 ENDING = ".json"
+ORDER_ENDING = ".order"
 ANSWER_ENDING = ".answer"
 SECRET_ENDING = ".secret"
 REFUSED_ENDING = ".refused"
@@ -68,12 +70,33 @@ def submit_command(journal: Path, command: Command) -> Path:
     return path
 
 
+def keep_order(journal: Path, command: Command) -> None:
+    """Put *command* into the inbox for the next process. Raises OSError if the file cannot be written."""
+    _write(_new_path(journal, command).with_suffix(ORDER_ENDING), command)
+
+
+def read_orders(journal: Path) -> list[Command]:
+    """The commands that wait for the next process, the oldest first; what cannot be read is left out."""
+    found: list[Command] = []
+    for path in sorted(inbox_of(journal).glob(f"*{ORDER_ENDING}")):
+        with suppress(OSError, ValueError):
+            found.append(decode_plain(path, Command, MOST_BYTES))
+    return found
+
+
 def _new_path(journal: Path, command: Command) -> Path:
     inbox = inbox_of(journal)
     inbox.mkdir(mode=0o700, parents=True, exist_ok=True)
     name = f"{time.time_ns()}-{os.getpid()}-{next(_numbers)}-{secrets.token_hex(4)}"
     about = quote(command.call, safe="")
     return inbox / (f"{name}.{about}{ENDING}" if len(about) <= LONGEST_CALL else f"{name}{ENDING}")
+
+
+def send_commands(journal: Path, commands: Iterable[Command], *, timeout: float) -> list[Answer | None]:
+    """As ``send_command``, of several at once; the answers are in their order. *timeout* is that of all of them."""
+    end = time.monotonic() + timeout
+    paths = [submit_command(journal, command) for command in commands]
+    return [_answer_to(path, timeout, end) for path in paths]
 
 
 def send_command(journal: Path, command: Command, *, timeout: float, secret: str = "") -> Answer | None:
@@ -86,7 +109,7 @@ def send_command(journal: Path, command: Command, *, timeout: float, secret: str
     path = _new_path(journal, command)
     with _held_ready(path.with_suffix(SECRET_ENDING), secret):
         _write(path, command)
-        return _answer_to(path, timeout)
+        return _answer_to(path, timeout, time.monotonic() + timeout)
 
 
 @contextmanager
@@ -127,8 +150,8 @@ def _secret_in(pipe: Path) -> str:
         os.close(file)
 
 
-def _answer_to(path: Path, timeout: float) -> Answer | None:
-    answer, end = path.with_suffix(ANSWER_ENDING), time.monotonic() + timeout
+def _answer_to(path: Path, timeout: float, end: float) -> Answer | None:
+    answer = path.with_suffix(ANSWER_ENDING)
     while not os.path.lexists(answer):
         if time.monotonic() > end:
             try:
@@ -156,17 +179,22 @@ class CommandInbox:
         self._entries: Iterator[os.DirEntry[str]] | None = None
         self._found: list[Path] = []
 
-    def take(self, sink: CommandSink, *, seconds: float = LOOK_SECONDS) -> None:
+    def take(self, sink: CommandSink, *, seconds: float = LOOK_SECONDS) -> list[tuple[Path, Command]]:
         """Let *sink* carry out the commands that concern it, oldest first, and answer them; each goes to one process.
+
+        Returns the commands that the store carries out, for ``answer_command``, each with its file.
 
         A file that is no command, that another user may have written, or that is a minute old is logged and renamed to
         ``.refused``. Answers are removed after a minute, refused files after a day.
         """
-        end = time.monotonic() + seconds
+        end, taken = time.monotonic() + seconds, []
         if self._is_read_through(sink, end):
             self._found.sort()
             while self._found and time.monotonic() < end:
-                _carry_out(self._found.pop(0), sink)
+                path = self._found.pop(0)
+                if (command := _carry_out(path, sink)) is not None:
+                    taken.append((path, command))
+        return taken
 
     def close(self) -> None:
         """Stop reading."""
@@ -208,6 +236,8 @@ def _may_concern(entry: os.DirEntry[str], sink: CommandSink) -> bool:
             case ".json":
                 _, is_named, call = name.partition(".")
                 return not is_named or sink.concerns(unquote(call)) or _age(entry) > EXPIRES_AFTER
+            case ".order":
+                return sink.concerns(unquote(name.partition(".")[2]))
     return False
 
 
@@ -215,26 +245,41 @@ def _age(entry: os.DirEntry[str]) -> float:
     return time.time() - entry.stat(follow_symlinks=False).st_mtime
 
 
-def _carry_out(path: Path, sink: CommandSink) -> None:
+def _carry_out(path: Path, sink: CommandSink) -> Command | None:
+    """Have *sink* carry out the command in the file *path*, and answer it; the command, if the store carries it out."""
     try:
         found = path.lstat()
         if hasattr(os, "geteuid") and found.st_uid != os.geteuid():
             raise JournalError("it belongs to another user")
         command = decode_plain(path, Command, MOST_BYTES)
-        if (age := time.time() - found.st_mtime) > EXPIRES_AFTER:
+        is_order = path.suffix == ORDER_ENDING
+        if not is_order and (age := time.time() - found.st_mtime) > EXPIRES_AFTER:
             raise JournalError(f"no process has taken it for {age:.0f} s")
         if not sink.concerns(command.call):
-            return
+            return None
         path.unlink()  # the process that succeeds with this has the command
         secret = _secret_in(path.with_suffix(SECRET_ENDING))
     except FileNotFoundError:
-        return  # another process took it
+        return None  # another process took it
     except (JournalError, OSError, ValueError) as error:
         log.warning("the command %s is refused: %s", path, error)
         with suppress(OSError):  # the next look refuses it again
             path.rename(path.with_suffix(REFUSED_ENDING))
-        return
-    answer = sink.carry_out(command, secret)
+        return None
+    if command.name == "prune":
+        return command
+
+    def reply(answer: Answer) -> None:
+        if not is_order:
+            answer_command(path, answer)
+
+    if (answer := sink.carry_out(command, secret, reply)) is not None:
+        reply(answer)
+    return None
+
+
+def answer_command(path: Path, answer: Answer) -> None:
+    """Answer the command that was in the file *path*."""
     with suppress(OSError):  # the command is carried out all the same
         _write(path.with_suffix(ANSWER_ENDING), answer)
 

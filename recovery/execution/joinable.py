@@ -289,8 +289,8 @@ class JoinableCalls:
         if rest.refusal is not None:
             give_up(rest.attempt, GiveUp(rest.refusal))
             raise RecoveryError(f"{shared} is not run again: {rest.refusal}")
-        if rest.delay > 0.0:
-            rest.wait = runner.first_wait(rest.attempt, rest.delay)
+        if rest.delay > 0.0 or rest.is_paused:
+            rest.wait = runner.first_wait(rest.attempt, rest.delay, is_paused=rest.is_paused)
         return rest.attempt
 
 

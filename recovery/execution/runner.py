@@ -233,12 +233,13 @@ class Runner:
         """Runs the calls of the same function, of the same operation, as *config* wants it."""
         return Runner(self.original, self.definition, self.waiting, self._journal, config)
 
-    def first_wait(self, attempt: Attempt, delay: float) -> Wait:
+    def first_wait(self, attempt: Attempt, delay: float, *, is_paused: bool = False) -> Wait:
         """The rest of a wait that another process began, *delay* seconds."""
         if attempt.call.asks_person:
             return asking(attempt, self._conditions)
         rest = Retry(delay, max(self._time_left(attempt.call), 0.0))
-        return Wait(self._conditions, attempt, attempt.number, rest)
+        left = delay if is_paused else None
+        return Wait(self._conditions, attempt, attempt.number, rest, left=left)
 
     def _as_edited(self, attempt: Attempt, failure: Failure) -> Runner:
         """What decides for the call of *attempt*, and from now on for its *failure*, if there is one.

@@ -140,7 +140,8 @@ def begin_resumed(record: CallRecord, definition: Definition, journal: JournalCo
         journal: The journal that has it.
         extra: Seconds to wait if nothing is left of its delay.
     """
-    from recovery.journal.history import after_death, remaining  # here: the journal that has the call has imported it
+    from recovery.journal.history import after_death  # here: the journal that has the call has imported both
+    from recovery.journal.remaining import remaining
 
     decision = decided(after_death(record), definition.config)
     operation = definition.keyed(record.key)
@@ -154,5 +155,6 @@ def begin_resumed(record: CallRecord, definition: Definition, journal: JournalCo
         return reason
     delay = math.inf if decision.asks_person else delay
     after = min(delay, FOREVER)
-    attempt.call.publish(OperationResumed, attempt.number, after=after, arguments=attempt.call.raw_arguments)
-    return Rest(attempt, delay=delay)
+    of = {"arguments": attempt.call.raw_arguments, "trace": record.trace}
+    attempt.call.publish(OperationResumed, attempt.number, after=after, **of)
+    return Rest(attempt, delay=delay, is_paused=decision.paused_at is not None)

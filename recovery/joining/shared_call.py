@@ -49,6 +49,7 @@ class Rest(msgspec.Struct, eq=False):
         verdict: What the failure was answered with, where the next attempt is not made yet.
         refusal: Why the call must not be run again.
         delay: Seconds to wait first, of a wait that another process began.
+        is_paused: Whether that wait stands still.
     """
 
     attempt: Attempt
@@ -57,6 +58,7 @@ class Rest(msgspec.Struct, eq=False):
     verdict: Verdict | None = None
     refusal: str | None = None
     delay: float = 0.0
+    is_paused: bool = False
 
 
 class SharedCall(msgspec.Struct, eq=False):

@@ -11,7 +11,8 @@ from events.circuit_events import CircuitClosed, CircuitOpened
 from events.event import Event
 from events.evidence import Category
 from events.question_events import QuestionAnswered
-from recovery.journal.history import Run, time_left
+from recovery.journal.history import Run
+from recovery.journal.remaining import time_left
 from recovery.journal.store import Remembered
 from recovery.policies.circuit_states import Open, Reopened
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Literal, TypeAlias
 
 import msgspec
@@ -28,6 +28,7 @@ from events.operation_events import (
 )
 from events.question_events import QuestionAnswered, QuestionAsked, QuestionReopened
 from events.repeat_events import OperationRepeated
+from events.trace_events import CallTraced
 from recovery.explain import Explanation, counted, explain, moment
 from recovery.policies.sentences import Stands
 
@@ -83,6 +84,7 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True):
         asks_person: Whether it has no retries left, and waits until a person says retry or give up.
         former: The call that it repeats; "" for none.
         by: The call that repeats it; "" for none.
+        ordered: The commands of a person since its process died, which the next process carries out.
         paused_at: When its wait was paused, on the clock of *run*; ``None`` if it is not.
         arguments: The arguments as JSON; ``None`` if they were not stored.
         version: The version of the operation.
@@ -100,6 +102,7 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True):
         reason: Why it ended, or is quarantined.
         elapsed: Seconds from its beginning to its latest failure.
         at: When its latest event happened, on the clock of *run*.
+        trace: The span that it had in the process that ran it last (``CallTraced``); "" for none.
     """
 
     call: str
@@ -116,6 +119,7 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True):
     asks_person: bool = False
     former: str = ""
     by: str = ""
+    ordered: tuple[str, ...] = ()
     paused_at: float | None = None
     arguments: bytes | None = None
     version: str = ""
@@ -133,6 +137,7 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
     elapsed: float = 0.0
     at: float = 0.0
+    trace: str = ""
 
     @property
     def is_over(self) -> bool:
@@ -180,14 +185,19 @@ def replay(records: dict[str, CallRecord], run: str, events: Iterable[Event]) ->
     for event in events:
         if isinstance(event, CallEvent):
             record = records.get(event.call) or CallRecord(call=event.call, operation=event.operation, key=event.key)
-            records[event.call] = _after(record, event, run)
+            if isinstance(event, CallTraced):
+                records[event.call] = msgspec.structs.replace(record, trace=event.trace)
+            else:
+                records[event.call] = _after(record, event, run)
     return records
 
 
 def _after(record: CallRecord, event: CallEvent, run: str) -> CallRecord:
     if record.is_over:  # one outcome per call: later events change nothing
         return msgspec.structs.replace(record, by=event.by) if isinstance(event, OperationRepeated) else record
-    changes: dict[str, object] = {"at": event.at, "run": run, **_wait_after(record, event)}
+    if isinstance(event, CallSteered) and record.run not in ("", run):
+        return _ordered(record, event)
+    changes: dict[str, object] = {"at": event.at, "run": run, "ordered": (), **_wait_after(record, event)}
     match event:
         case OperationStarted(arguments=arguments, version=version):
             changes.update(state="running", attempt=event.attempt, due=None, version=version, judged=None)
@@ -228,14 +238,10 @@ def _after(record: CallRecord, event: CallEvent, run: str) -> CallRecord:
             changes.update(state="waiting", resumes=record.resumes + 1, attempt=event.attempt, due=event.at + after)
         case OperationInterrupted():
             changes["interrupted"] = True
-        case CallSteered(command="retry now") if record.state == "quarantined":
-            record = after_death(record)  # by hand, without a process: the next one resumes it
         case CallSteered(command="retry now"):
             changes["asks_person"] = False
         case CallSteered(command="reset"):
-            # Of a call that waits for a retry, the next attempt is its first retry.
-            is_retry = record.state == "waiting" and not (record.waits_for or record.asks_person)
-            changes.update(retries=int(is_retry), elapsed=0.0)
+            changes.update(_after_reset(record))
         case OperationRepeated(former=former):
             changes["former"] = former
         case OperationQuarantined(reason=reason):
@@ -243,6 +249,26 @@ def _after(record: CallRecord, event: CallEvent, run: str) -> CallRecord:
         case _ if event.ends:
             changes.update(_after_end(record, event), attempt=event.attempt, due=None, asks_person=False)
     return msgspec.structs.replace(record, **changes)
+
+
+def _ordered(record: CallRecord, event: CallSteered) -> CallRecord:
+    """*record* after *event*, which a person ordered while no process had the call: its clock stays that of its run."""
+    kept = [one for one in record.ordered if one == "reset" != event.command]
+    changes: dict[str, object] = {"ordered": (*kept, event.command)}
+    match event.command:
+        case "retry now":
+            record = after_death(record) if record.state == "quarantined" else record
+            changes.update(due=None, waits_for="", deadline=None, asks_person=False, paused_at=None)
+        case "pause" | "unpause":
+            changes["paused_at"] = event.at if event.command == "pause" else None
+        case "reset":
+            changes.update(_after_reset(record))
+    return msgspec.structs.replace(record, **changes)
+
+
+def _after_reset(record: CallRecord) -> dict[str, object]:
+    is_first_retry = record.state == "waiting" and not (record.waits_for or record.asks_person)
+    return {"retries": int(is_first_retry), "elapsed": 0.0}
 
 
 def _after_end(record: CallRecord, event: CallEvent) -> dict[str, object]:
@@ -279,32 +305,15 @@ def _wait_after(record: CallRecord, event: CallEvent) -> dict[str, object]:
         case CallSteered(command="unpause", at=at) if record.paused_at is not None:
             due = None if record.due is None else max(record.due, record.paused_at) + at - record.paused_at
             return {"paused_at": None, "due": due}
-        case CallSteered(command="cancel" | "reset" | "edit"):
+        case OperationResumed(at=at) if record.paused_at is not None:
+            return {"waits_for": "", "deadline": None, "paused_at": at}  # a pause outlasts a restart
+        case CallSteered(command="cancel" | "reset" | "edit") | OperationInterrupted():
             return {}  # a wait goes on as it was, until another event ends it
         case CallSteered(command=command, at=at):
             return {"paused_at": at if command == "pause" else None}
         case Parked(at=at, why=why, within=within):
             return {"waits_for": why, "deadline": at + within if within < FOREVER else None, "paused_at": None}
     return {"waits_for": "", "deadline": None, "paused_at": None}
-
-
-def remaining(record: CallRecord, runs: Mapping[str, Run], now: Run) -> float:
-    """Seconds left of the wait of *record*, for the run *now*, with its clocks read at this moment.
-
-    Within one boot the monotonic clock counts, however the wall clock is set. Across boots only the wall clock means
-    anything; it never yields more than the whole delay.
-    """
-    return 0.0 if record.due is None else time_left(record.run, record.due, record.delay, runs, now)
-
-
-def time_left(run: str, due: float, delay: float, runs: Mapping[str, Run], now: Run) -> float:
-    """Seconds until *due*, on the clock of *run*, as ``remaining``; at most *delay*."""
-    then = runs.get(run)
-    if then is None:
-        return 0.0
-    is_one_boot = then.boot and then.boot == now.boot
-    left = due - now.monotonic if is_one_boot else due - then.monotonic + then.wall - now.wall
-    return min(max(left, 0.0), delay)
 
 
 def recorded_in(event: Event | None) -> Recorded | None:

@@ -214,17 +214,22 @@ class Pending(msgspec.Struct, frozen=True):
     unreadable: tuple[str, ...] = ()
 
 
-CommandName: TypeAlias = Literal["retry", "pause", "unpause", "give up", "cancel", "reset", "edit", "answer"]
+CommandName: TypeAlias = Literal[
+    "retry", "pause", "unpause", "give up", "cancel", "reset", "edit", "again", "answer", "probe", "give up incident",
+    "prune",
+]  # fmt: skip
 
 
 class Command(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a process is to do with one of its calls.
+    """What a process is to do with one of its calls, or by itself.
 
     Args:
         name: The command.
-        call: The id of the call.
+        call: The id of the call; of "again" and of what concerns no call, that of a process.
         reason: What goes into ``CallSteered``.
-        changes: Of "edit": the settings that change; of "answer": the name of the question, as "question".
+        changes: Of "edit": the settings that change; of "again": the id of the call, as "call"; of "answer": the name
+            of the question, as "question"; of an incident, its "operation" and "key"; of "prune": what
+            the store keeps.
     """
 
     name: CommandName
@@ -234,10 +239,11 @@ class Command(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What a process answers to a command: whether it *is_done*; *said* tells what happens now, or why it is not."""
+    """The answer to a command: whether it *is_done*, what happens now or why not, and how much "prune" has deleted."""
 
     is_done: bool
     said: str
+    counts: dict[str, int] = {}
 
 
 class Remembered(msgspec.Struct, frozen=True):
@@ -267,6 +273,9 @@ def kept_after(kept: Iterable[Remembered], changed: Iterable[Remembered]) -> dic
     return {name: one for name, one in after.items() if one.value}
 
 
+Reply: TypeAlias = Callable[[Answer], object]
+
+
 class CommandSink(Protocol):
     """What carries out the commands to this process. Called on the journal's thread."""
 
@@ -274,8 +283,11 @@ class CommandSink(Protocol):
         """Whether a command about the call of that id is for this process."""
         ...
 
-    def carry_out(self, command: Command, secret: str = "") -> Answer:
-        """Carry *command* out, or say why not; *secret* is what answers the question of an "answer"."""
+    def carry_out(self, command: Command, secret: str = "", reply: Reply = id) -> Answer | None:
+        """Carry *command* out, or say why not; None if *reply* gets the answer later, on another thread.
+
+        *secret* is what answers the question of an "answer".
+        """
         ...
 
     def after_fork(self) -> None:
@@ -306,12 +318,3 @@ class Query(Generic[T]):
         with anyio.move_on_after(timeout):
             await self._latch.opened()
         return self.answer
-
-
-METHODS = [name for name in vars(Store) if not name.startswith("_")]
-
-
-def check_store(store: object) -> None:
-    """Raise TypeError if *store* is neither a store nor ``None``."""
-    if store is not None and not all(hasattr(store, name) for name in METHODS):
-        raise TypeError(f"store must be a Store, as SQLiteStore({store!r}) is, not {store!r}")

@@ -1,8 +1,9 @@
-"""Commands from outside the process, carried out on the calls that wait, are quarantined, or are left in it."""
+"""Commands from outside the process, carried out on calls that wait, run, are left, or ended, and on incidents."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from events.bus import Bus
 from events.errors import RecoveryError
@@ -12,16 +13,42 @@ from events.own_log import own_log
 from events.runner_api import give_up
 from events.verdicts import GiveUp
 from recovery.execution.steering import Steering
+from recovery.explain import counted
 from recovery.joining.continuation import continued
 from recovery.journal.history import CallRecord
-from recovery.journal.store import Answer, Command
+from recovery.journal.store import ANSWER_TIMEOUT, Answer, Command, Reply
 from recovery.resume.handles import Resumption
+from recovery.resume.repetition import Repetition
 from recovery.waiting.calls import WaitingCalls
+from recovery.waiting.daemon_threads import Workers
 from recovery.waiting.description import WaitingCall
+from recovery.waiting.wait import WaitCommand
+
+NEXT_PROCESS = "next process"
+"""The ``Command.call`` of an order: the next process that resumes calls carries it out."""
+
+REPLIES = 4
+"""Answers that are waited for at a time, about calls to run again."""
 
 ASKED = "asked to end: it is a plain function, and ends when it asks context.cancelled(); it is not retried"
 
 log = own_log("recovery")
+
+
+class Acts(NamedTuple):
+    """What a service does besides steering calls.
+
+    Args:
+        answer: Answers a question, by its name.
+        again: Runs a call again that has ended, by its id.
+        probe: Ends the break of a circuit, by its operation and key; whether there was one.
+        give_up: Gives up the calls that wait for a circuit; how many did.
+    """
+
+    answer: Callable[[str, str], object]
+    again: Callable[[str], Repetition]
+    probe: Callable[..., bool]
+    give_up: Callable[..., int]
 
 
 class CommandHandler:
@@ -32,7 +59,7 @@ class CommandHandler:
         steering: Steers those that run, too.
         bus: Where the end of a call that is not resumed is published.
         resumption: What ``resume()`` found, with the quarantined calls; ``None`` before it.
-        answer: Answers a question of this process.
+        acts: What the service does besides.
     """
 
     def __init__(
@@ -41,13 +68,14 @@ class CommandHandler:
         steering: Steering,
         bus: Bus,
         resumption: Callable[[], Resumption | None],
-        answer: Callable[[str, str], object],
+        acts: Acts,
     ) -> None:
         self._waiting = waiting
         self._steering = steering
         self._bus = bus
         self._resumption = resumption
-        self._answer = answer
+        self._acts = acts
+        self._replies = Workers("recovery-again", REPLIES)
         self._of_parent: set[str] = set()
         self._counted = (0, 0, 0)
         self._ids: set[str] = set()
@@ -60,6 +88,8 @@ class CommandHandler:
         """Whether this process answers a command for that call: it began the call, resumed it, or left it."""
         if call in self._of_parent:
             return False
+        if call == NEXT_PROCESS:
+            return self._found() is not None
         is_begun_here = call.rpartition("-")[0] == self._bus.run
         return is_begun_here or call in self._waiting or call in self._resumed()
 
@@ -78,10 +108,19 @@ class CommandHandler:
         resumption = self._resumption()
         return resumption if resumption is not None and resumption.is_ours else None
 
-    def carry_out(self, command: Command, secret: str = "") -> Answer:
-        """Carry out *command*; where that is not possible, log a warning and say why."""
-        if command.name == "answer":
-            return self._answered(command, secret)
+    def carry_out(self, command: Command, secret: str = "", reply: Reply = id) -> Answer | None:
+        """Carry out *command*; where that is not possible, log a warning and say why.
+
+        None if *reply* gets the answer later: the journal, whose thread this is, must be read first.
+        """
+        match command.name:
+            case "answer":
+                return self._answered(command, secret)
+            case "again":
+                self._run_again(command, reply)
+                return None
+            case "probe" | "give up incident":
+                return self._on_incident(command)
         answer = self._steered(command) or self._on_what_is_left(command) or _refused(_why_not(command))
         if not answer.is_done:
             log.warning("cannot %s call %s: %s", command.name, command.call, answer.said)
@@ -97,10 +136,15 @@ class CommandHandler:
                 return Answer(is_done=True, said="its retries and its time begin again") if is_done else None
             case "edit":
                 return self._edited(command)
+            case "retry":
+                steering: WaitCommand = "retry now"
+            case "pause" | "unpause" | "give up":
+                steering = command.name
+            case _:
+                return None
         wait = self._waiting.describe(command.call)
-        if wait is None or command.name == "answer":
+        if wait is None:
             return None
-        steering = "retry now" if command.name == "retry" else command.name
         if self._waiting.steer(command.call, steering, command.reason):
             return Answer(is_done=True, said=_effect(command, wait))
         if command.name in ("pause", "unpause"):
@@ -109,10 +153,36 @@ class CommandHandler:
 
     def _answered(self, command: Command, secret: str) -> Answer:
         try:
-            self._answer(command.changes["question"], secret)
+            self._acts.answer(command.changes["question"], secret)
         except (KeyError, TypeError, ValueError) as error:
             return _refused(f"{error}" if secret else "no answer has arrived")
         return Answer(is_done=True, said="the process that asks has it, in its memory alone")
+
+    def _run_again(self, command: Command, reply: Reply) -> None:
+        repetition = self._acts.again(f"{command.changes.get('call')}")
+        found = self._found()
+        if command.call == NEXT_PROCESS and found is not None:
+            found.ordered.append(repetition)
+
+        def tell() -> None:
+            if not repetition.loaded.wait(ANSWER_TIMEOUT):
+                reply(_refused("the journal has not said yet how it stands"))
+            elif repetition.calls:
+                reply(Answer(is_done=True, said="it runs again, as a new call with its arguments"))
+            else:
+                reply(_refused(next(iter(repetition.refused.values()))))
+
+        self._replies.add([tell])
+
+    def _on_incident(self, command: Command) -> Answer:
+        operation, key = (f"{command.changes.get(name, '')}" for name in ("operation", "key"))
+        if command.name == "probe":
+            if self._acts.probe(operation, key=key):
+                return Answer(is_done=True, said="the next call that waits for it probes now")
+            return _refused("it has no break to end: a probe is under way, or it is closed, or forced open")
+        many = self._acts.give_up(operation, command.reason, key=key)
+        what = f"given up: {counted(many, 'call')} that waited for it"
+        return Answer(is_done=True, said=what) if many else _refused("no call waits for it here")
 
     def _edited(self, command: Command) -> Answer | None:
         try:
@@ -163,10 +233,10 @@ def cancel_left(record: CallRecord, bus: Bus) -> None:
     continued(record, Operation(record.operation, bus, key=record.key)).cancel()
 
 
-def retry_later(record: CallRecord, bus: Bus, reason: str) -> None:
-    """Publish on *bus* that the quarantined call of *record*, which no process runs, may be resumed again."""
+def order_left(record: CallRecord, bus: Bus, command: str, reason: str) -> None:
+    """Publish on *bus* that the process which resumes the call of *record* is to begin with *command*."""
     call = continued(record, Operation(record.operation, bus, key=record.key)).call
-    call.publish(CallSteered, record.attempt, command="retry now", reason=reason)
+    call.publish(CallSteered, record.attempt, command=command, reason=reason)
 
 
 def _why_not(command: Command) -> str:

@@ -35,7 +35,8 @@ from events.operation_events import (
 from events.runner_api import park
 from events.verdicts import GiveUp, Park, Retry, Verdict
 from recovery.joining.continuation import MAX_DEATHS, why_quarantined
-from recovery.journal.history import TERMINAL, CallRecord, Run, after_death, remaining, replay
+from recovery.journal.history import TERMINAL, CallRecord, Run, after_death, replay
+from recovery.journal.remaining import remaining
 from recovery.policies.retry import ASK, RetryPolicy
 from recovery.settings import OperationConfig
 from recovery.testing import VirtualClock
@@ -337,7 +338,7 @@ def test_d19_a_call_is_given_up_for_a_failure_and_quarantined_for_a_death(lives:
 @given(lives())
 def test_a_call_freed_from_its_quarantine_has_all_its_retries(lives: Lives):
     if lives.record.state == "quarantined":
-        steered = replay({"a": lives.record}, "first", [about(CallSteered, "a", 1, 0.0, command="retry now")])["a"]
+        steered = replay({"a": lives.record}, "by hand", [about(CallSteered, "a", 1, 0.0, command="retry now")])["a"]
         resumed = replay({"a": lives.record}, "first", [about(OperationResumed, "a", lives.record.attempt + 1, 0.0)])
         for freed in (steered, resumed["a"]):
             assert (freed.state, freed.attempt, freed.retries) == ("waiting", lives.record.attempt + 1, 0)

@@ -35,7 +35,8 @@ from events.operation_events import OperationFailed, OperationStarted, Operation
 from events.verdicts import GiveUp
 from recovery.journal.config import JournalConfig
 from recovery.journal.errors import NotDurable
-from recovery.journal.history import CallRecord, remaining, replay
+from recovery.journal.history import CallRecord, replay
+from recovery.journal.remaining import remaining
 from recovery.journal.store import Pending
 from recovery.policies.retry import RetryPolicy
 from recovery.service import Recovery

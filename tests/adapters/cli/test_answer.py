@@ -95,6 +95,18 @@ def asked(service: Recovery, *question: Condition) -> Iterator[list[BaseExceptio
     assert not thread.is_alive()
 
 
+def test_a_secret_goes_to_every_process_of_the_journal(path: Path) -> None:
+    with service_at(path) as asks, service_at(path) as other:
+        assert other.journal is not None
+        other.journal.pending()
+        with asked(asks, asks.calls.question("token:hub", "secret")):
+            done = answer(path, "token:hub", given=f"{SECRET}\n")
+        said = "the question 'token:hub' is answered: 2 processes have it, in their memory alone\n"
+        assert (done.exit_code, done.output) == (0, said)
+        assert (asks.calls.answered("token:hub"), other.calls.answered("token:hub")) == (SECRET, SECRET)
+    assert SECRET.encode() not in written_in(path.parent)
+
+
 def test_a_secret_goes_to_the_process_that_asks_and_is_left_behind_nowhere(
     path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -141,7 +153,7 @@ def test_a_secret_is_read_from_no_file(path: Path, caplog: pytest.LogCaptureFixt
         ask(service, "token", "secret")
         command = Command("answer", to_process(service.bus.run), changes={"question": "token"})
         inbox_of(path).mkdir()
-        for name in ("1.json", "2.json", "2.secret"):  # without a pipe, and with a file
+        for name in ("1.json", "2.secret", "2.json"):  # without a pipe, and with a file
             data = msgspec.json.encode(command) if name.endswith("json") else SECRET.encode()
             write_whole(inbox_of(path) / name, data)
         assert soon(lambda: not any(inbox_of(path).glob("*.json")))

@@ -33,7 +33,7 @@ def test_an_id_is_the_call_and_not_those_that_begin_with_it() -> None:
 
 
 def test_the_unique_beginning_of_an_id_is_enough() -> None:
-    assert found("7f", call("7f3a-1"), call("8f3a-1")) == ["7f3a-1"]
+    assert found("7f3a", call("7f3a-1"), call("8f3a-1")) == ["7f3a-1"]
 
 
 @pytest.mark.parametrize("text", ["weights", "download weights", "download[example.org]", "download"])
@@ -47,8 +47,17 @@ def test_an_operation_of_its_own_is_found_as_it_is_shown() -> None:
     assert found("download weights", own) == ["a-1"]
 
 
+def test_a_short_beginning_of_an_id_is_taken_for_a_typing_error() -> None:
+    with pytest.raises(LookupError, match="has the id or name '7f3'"):
+        found("7f3", call("7f3a-1"))
+
+
 def test_a_name_comes_before_the_beginning_of_an_id() -> None:
-    assert found("a", call("a-1"), call("b-1", name="a")) == ["b-1"]
+    assert found("7f3a", call("7f3a-1"), call("b-1", name="7f3a")) == ["b-1"]
+
+
+def test_a_function_is_found_without_its_module() -> None:
+    assert found("render", call("a-1", operation="shop.jobs.render"), call("b-1")) == ["a-1"]
 
 
 def test_calls_that_are_not_over_come_before_one_that_is() -> None:
@@ -68,9 +77,9 @@ def test_several_calls_are_listed_with_what_tells_them_apart() -> None:
 
 
 def test_an_ambiguous_beginning_lists_a_few_and_counts_the_rest() -> None:
-    calls = [call(f"abc-{number}") for number in range(20)]
-    with pytest.raises(LookupError, match=r"20 ids .* begin with 'abc': .* and 12 more; give one of these ids"):
-        find_calls(journal(*calls), "abc")
+    calls = [call(f"abcd-{number}") for number in range(20)]
+    with pytest.raises(LookupError, match=r"20 ids .* begin with 'abcd': .* and 12 more; give one of these ids"):
+        find_calls(journal(*calls), "abcd")
 
 
 def test_what_is_not_there_names_what_may_be_meant() -> None:

@@ -85,7 +85,7 @@ def test_a_step_says_whether_it_needs_a_person(state: str, changes: dict[str, An
 
 def test_a_left_call_is_resumed_by_a_run_unless_a_process_runs() -> None:
     is_dead = next_step(call("left"), journal(is_being_written=False), NOW)
-    assert [one.verb for one in is_dead.offers] == ["run", "give up", "cancel"]
+    assert [one.verb for one in is_dead.offers] == ["run", "give up", "cancel", "retry", "pause"]
     assert is_dead.text == "process 123 left it"
     assert "the running one has not resumed it" in next_step(call("left"), journal(), NOW).text
 

@@ -17,7 +17,7 @@ import pytest
 from adapters.disk import UnsafeFileError
 from adapters.sqlite.command_inbox import MOST_BYTES, CommandInbox, inbox_of, send_command, submit_command
 from adapters.sqlite.store import SQLiteStore
-from recovery.journal.store import Answer, Command
+from recovery.journal.store import Answer, Command, Reply
 from recovery.service import Recovery
 from tests.adapters.sqlite.test_kill import eventually
 from tests.recovery.resume.dead_process import Killed
@@ -42,7 +42,7 @@ class Sink:
     def concerns(self, call: str) -> bool:
         return call == "r-1"
 
-    def carry_out(self, command: Command, secret: str = "") -> Answer:
+    def carry_out(self, command: Command, secret: str = "", reply: Reply = id) -> Answer:
         self.taken.append(command)
         return self._answer
 
@@ -121,7 +121,7 @@ def test_a_command_that_no_process_takes_is_withdrawn(journal: Path) -> None:
 
 def test_a_process_that_takes_a_command_and_dies_is_named(journal: Path) -> None:
     class Dies(Sink):
-        def carry_out(self, command: Command, secret: str = "") -> Answer:
+        def carry_out(self, command: Command, secret: str = "", reply: Reply = id) -> Answer:
             raise Killed
 
     with ThreadPoolExecutor(1) as pool:

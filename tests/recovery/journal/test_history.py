@@ -25,7 +25,8 @@ from events.operation_events import (
     Parked,
     RetryScheduled,
 )
-from recovery.journal.history import MAX_FAILURES_KEPT, TERMINAL, CallRecord, Run, remaining, replay
+from recovery.journal.history import MAX_FAILURES_KEPT, TERMINAL, CallRecord, Run, replay
+from recovery.journal.remaining import remaining
 
 FIRST = Run(id="first", boot="monday", monotonic=1000.0, wall=50_000.0, pid=1)
 

@@ -17,7 +17,7 @@ from recovery.execution.steering import Steering
 from recovery.journal.history import CallRecord
 from recovery.journal.store import Command, CommandName
 from recovery.registry import Registry
-from recovery.resume.commands import CommandHandler
+from recovery.resume.commands import Acts, CommandHandler
 from recovery.resume.handles import Resumption
 from recovery.service import Recovery
 from recovery.waiting.calls import WaitingCalls
@@ -31,7 +31,8 @@ def waiting() -> WaitingCalls:
 
 
 def handler_of(waiting: WaitingCalls, bus: Bus, resumption: Callable[[], Resumption | None]) -> CommandHandler:
-    return CommandHandler(waiting, Steering(waiting, bus, Registry(bus)), bus, resumption, id)
+    acts = Acts(id, id, id, id)  # type: ignore[arg-type]  # none of them is asked here
+    return CommandHandler(waiting, Steering(waiting, bus, Registry(bus)), bus, resumption, acts)
 
 
 def waits(waiting: WaitingCalls, bus: Bus) -> str:

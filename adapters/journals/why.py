@@ -1,0 +1,291 @@
+"""Why a call of a journal stands as it does: what failed, why, what happens next and when, what a person can do."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import anyio
+import msgspec
+
+from adapters.inspection import InForce
+from adapters.journals.answering import Question, read_questions
+from adapters.journals.find import find_call, title
+from adapters.journals.history import PastEvent, read_events
+from adapters.journals.next_step import NextStep, Verb, answer_command, command_of, next_step, outcome_lines
+from adapters.journals.policy import in_force_for, policy_lines
+from adapters.journals.proof import Proof, proof_of
+from adapters.journals.status import CallStatus, JournalStatus, read_status
+from adapters.journals.story import Passage, story_of
+from adapters.launcher.plan import load_plan
+from adapters.launcher.progress import progress_words
+from events.operation_events import CallSteered, FailureClassified, OperationInterrupted
+from recovery.explain import Explanation, counted, explain, shown
+from recovery.journal.history import replay
+from recovery.policies.incidents import has_ended, is_held
+from recovery.questions import cause_of
+
+PHRASES = {
+    "running": "runs",
+    "waiting": "waits",
+    "paused": "is paused",
+    "left": "was left by its process",
+    "quarantined": "is quarantined",
+    "unreadable": "cannot be read",
+    "gave up": "gave up",
+    "rejected": "was not started",
+    "cancelled": "was cancelled",
+}
+"""What is said of a call in that state; of any other, the state itself."""
+
+
+ABANDONED = ("left", "quarantined", "unreadable")
+"""The states of calls that are not over, and that no process runs."""
+
+
+class Command(msgspec.Struct, frozen=True):
+    """What a person can do: *command* to be pasted ("" for running the program again), and its *effect*."""
+
+    verb: Verb
+    command: str
+    effect: str
+
+
+class Why(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that a journal tells of one call. Texts are printable lines without secrets; times are Unix times.
+
+    Args:
+        call: Its id.
+        name: What people know it by.
+        operation: Its operation; *key* is the part of it, a host, say.
+        which: What tells it from others: its idempotency key or an argument.
+        state: As ``CallStatus.state``; *phrase* says it ("was left by its process").
+        is_written: Whether a living process writes the journal.
+        attempt: The attempt that runs, ran last, or comes next; *failures* and *restarts* are counted.
+        sentence: Why, for a person who is no programmer.
+        category: The category of the latest failure; "" if nothing failed.
+        said: The line of the tool's own output that says why it failed.
+        error: The exception with its message.
+        proof: The evidence of the latest failure; None if nothing failed.
+        rule: The rule of classification that decided, and what it means, if the rule itself says so.
+        policy: The policy in force, as far as the plan and the journal know it, a line each.
+        progress: How far it is.
+        outcomes: How the operations of a launch ended, a line each.
+        story: Each attempt, wait, command and restart, in time order.
+        incident: The incident for which it waits.
+        questions: The open questions for which it waits.
+        next: What happens next; *due* and *deadline* are its times, *next_line* says it with them.
+        remedy: What a person can do about the cause, in words.
+        commands: What a person can do with the call.
+        seen: When its latest event happened.
+    """
+
+    call: str
+    name: str
+    operation: str
+    key: str
+    which: str
+    state: str
+    phrase: str
+    is_written: bool
+    attempt: int
+    failures: int
+    restarts: int
+    sentence: str
+    category: str
+    said: str
+    error: str
+    proof: Proof | None
+    rule: str
+    policy: tuple[str, ...]
+    progress: str
+    outcomes: tuple[str, ...]
+    story: tuple[Passage, ...]
+    incident: str
+    questions: tuple[Question, ...]
+    next: str
+    next_line: str
+    due: float | None
+    deadline: float | None
+    remedy: str
+    commands: tuple[Command, ...]
+    seen: float
+
+
+def read_why(source: Path, text: str, *, now: float | None = None) -> Why:
+    """Explain the call that *text* names.
+
+    Args:
+        source: A journal's file, or the launch plan whose journal is read.
+        text: An id, the beginning of one, a name in the plan, or an operation.
+        now: The Unix time; that of the clock by default.
+
+    Raises:
+        LookupError: No call, or more than one, has that name; the message says what to write.
+        FileNotFoundError, JournalError, PlanError: There is no journal, or it cannot be read.
+    """
+    journal = load_plan(source).journal if source.suffix == ".toml" else source
+    now = time.time() if now is None else now
+    status = anyio.run(partial(read_status, journal, also=[text]))
+    try:
+        call = find_call(status, text)
+    except LookupError as error:
+        raise LookupError(_never_begun(status, text) or str(error)) from None
+    events = anyio.run(read_events, journal, call.call)
+    asked = [one for one in read_questions(journal) if one.is_open] if call.waits_for else []
+    return why(call, status, events, source=source, now=now, questions=asked, in_force=in_force_for(source, call))
+
+
+def why(
+    call: CallStatus,
+    status: JournalStatus,
+    events: Sequence[PastEvent],
+    *,
+    source: Path,
+    now: float,
+    questions: Sequence[Question] = (),
+    in_force: InForce | None = None,
+) -> Why:
+    """Explain *call* of *status*, of which *events* are known. Pure.
+
+    Args:
+        call: The call.
+        status: Its journal.
+        events: Its events, in time order.
+        source: What to name in commands: the journal's file, or its plan.
+        now: The Unix time.
+        questions: The open questions of the journal.
+        in_force: What the plan sets for the call.
+    """
+    known = [past.event for past in events if past.event is not None]
+    failure = next((one for one in reversed(known) if isinstance(one, FailureClassified)), None)
+    about = Explanation() if failure is None else _explained(call, events, failure)
+    step, there = next_step(call, status, now), call.transfer
+    asked = tuple(one for one in questions if cause_of(one.name) in call.waits_for)
+    stays = _stays(call, step)
+    where = "" if there is None else progress_words(there.offset, there.size, there.start or 0)
+    return Why(
+        call=call.call,
+        name=shown(title(call)),
+        operation=shown(call.operation),
+        key=shown(call.key),
+        which=call.which,
+        state=call.state,
+        phrase=PHRASES.get(call.state, call.state),
+        is_written=status.is_being_written,
+        attempt=call.attempt,
+        failures=len(call.failures),
+        restarts=call.restarts,
+        sentence=_sentence(call, about, events),
+        category=about.category,
+        said=about.said,
+        error=about.error,
+        proof=None if failure is None else proof_of(failure.evidence),
+        rule="" if failure is None else shown(f"{failure.rule}{f': {failure.why}' if failure.why else ''}"),
+        policy=tuple(policy_lines(call, known, in_force, source)),
+        progress=shown(where or call.note),
+        outcomes=tuple(shown(line) for line in _outcomes(call, source)),
+        story=story_of(events, is_alive=call.state not in ABANDONED),
+        incident=_incident(call, status, now),
+        questions=asked,
+        next=shown(f"{stays}{step.text}"),
+        next_line=shown(f"{stays}{step.line(now)}"),
+        due=step.due,
+        deadline=step.deadline,
+        remedy=about.remedy if call.state != "succeeded" else "",
+        commands=tuple(_commands(step, asked, source, call)),
+        seen=call.seen,
+    )
+
+
+def _never_begun(status: JournalStatus, text: str) -> str:
+    """Why the operation *text* of a launch has no call; "" if it has none for another reason."""
+    for call in status.calls:
+        outcome = call.outcomes.get(text)
+        if outcome is not None and outcome.state == "skipped":
+            return shown(f"{text} was not begun in launch {call.call}: it {outcome.why}")
+    return ""
+
+
+def _explained(call: CallStatus, events: Sequence[PastEvent], failure: FailureClassified) -> Explanation:
+    """What people read about *failure*, the latest of *call*, and what a person can do as the call stands."""
+    records = replay({}, "", (past.event for past in events if past.event is not None))
+    record = records.get(call.call)
+    if record is None or record.failure is None:  # it has succeeded since
+        return explain(failure, stands="ended")
+    return record.explain(is_alive=call.state not in ABANDONED)
+
+
+def _sentence(call: CallStatus, about: Explanation, events: Sequence[PastEvent]) -> str:
+    """Why *call* stands as it does: what its latest failure means, or what stopped it without a failure."""
+    failed = counted(len(call.failures), "failure")
+    match call.state:
+        case "succeeded":
+            return f"it succeeded with attempt {call.attempt}{f', after {failed}' if call.failures else ''}"
+        case "unreadable":
+            return "a row of it in the journal is damaged"
+        case "quarantined":
+            return shown(call.reason)
+        case "rejected":
+            return shown(call.reason)
+        case "cancelled":
+            return _steered(events, "cancel", "it was cancelled, by its program or by hand")
+        case "failed":
+            return "the launch ended, and an operation of it is not done"
+        case "left":
+            is_orderly = bool(events) and isinstance(events[-1].event, OperationInterrupted)
+            how = "ended in good order" if is_orderly else "ended without a word: killed, crashed, or the power went"
+            gone = f"process {call.pid}, which ran it, {how}"
+            return f"{gone}; its latest failure: {about.sentence}" if about.sentence else gone
+        case "paused":
+            paused = _steered(events, "pause", "it was paused by hand")
+            return f"{paused}; its latest failure: {about.sentence}" if about.sentence else paused
+    if about.sentence:
+        return about.sentence
+    if call.state == "waiting":
+        return "nothing has failed: it waits before its attempt"
+    return "nothing has failed" if call.state == "running" else shown(call.reason)
+
+
+def _steered(events: Sequence[PastEvent], command: str, otherwise: str) -> str:
+    """That *command* was given by hand, and why; *otherwise*, if no person said why."""
+    given = [past.event for past in events if isinstance(past.event, CallSteered) and past.event.command == command]
+    said = given[-1].reason if given else ""
+    return shown(f"by hand: {said}") if said else otherwise
+
+
+def _stays(call: CallStatus, step: NextStep) -> str:
+    """That *call* stays as it is until a person does something; "" if it goes on by itself, or has ended well."""
+    if call.state == "left" and step.offers[0].verb == "run":
+        return "nothing until it is run again: "
+    return "nothing by itself: " if step.needs_person and call.state != "waiting" else ""
+
+
+def _incident(call: CallStatus, status: JournalStatus, now: float) -> str:
+    """The incident for which *call* waits, or with which it gave up; "" for none."""
+    if not is_held(call.waits_for) and not has_ended(call.reason, call.operation, call.key):
+        return ""
+    found = (one for one in status.incidents if (one.operation, one.key) == (call.operation, call.key))
+    return next((one.line(now) or "" for one in found), "")
+
+
+def _commands(step: NextStep, asked: Sequence[Question], source: Path, call: CallStatus) -> Iterator[Command]:
+    for one in step.offers:
+        if one.verb == "answer" and asked:
+            yield from (Command("answer", answer_command(source, q.name, q.kind), "answers it") for q in asked)
+        else:
+            yield Command(one.verb, command_of(one, source, call), one.effect)
+
+
+def _outcomes(call: CallStatus, source: Path) -> Iterator[str]:
+    failed = {name: outcome.why for name, outcome in call.outcomes.items() if outcome.state == "failed"}
+    for line in outcome_lines(call):
+        if line.startswith("failed: "):
+            yield from (f"failed: {name}: {why}" for name, why in failed.items())
+        else:
+            yield line
+    if failed:
+        yield f"`{shlex.join(('recovery', 'why', str(source), next(iter(failed))))}` says more of it"

@@ -1,0 +1,212 @@
+"""Why a call stands as it does, read from real journals of dead and of living processes."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from adapters.journals.why import Why, read_why
+from events.circuit_events import CircuitOpened
+from events.event import Event
+from events.evidence import Category, Evidence, Remedy, Room
+from events.operation_events import (
+    CallRejected,
+    CallSteered,
+    CheckpointSaved,
+    FailureClassified,
+    GaveUp,
+    OperationCancelled,
+    OperationInterrupted,
+    OperationQuarantined,
+    OperationRecovered,
+    OperationResumed,
+    OperationSucceeded,
+    Parked,
+    RetryScheduled,
+)
+from events.question_events import QuestionAsked
+from recovery.explain import explain
+from recovery.questions import cause_of
+from tests.adapters.journals.calls_written import WALL, journal_of
+from tests.adapters.terminal.test_view import failed, of_call, started
+from tests.failures import a_failure
+
+NOW = WALL + 100.0
+FAILED = a_failure("GET https://host/x", call="c1", at=10.0, operation="download")
+SENTENCE = explain(FAILED).sentence
+WAITS = FAILED, of_call(RetryScheduled, at=90.0, after=60.0, retry=1)
+
+
+def why_of(folder: Path, *events: Event, is_alive: bool = True, text: str = "c1") -> Why:
+    with journal_of(folder, *events, is_alive=is_alive) as path:
+        return read_why(path, text, now=NOW)
+
+
+@pytest.mark.parametrize(
+    ("events", "is_alive", "state", "sentence", "next_line"),
+    [
+        ([started()], True, "running", "nothing has failed", "attempt 1 runs"),
+        ([started(), *WAITS], True, "waiting", SENTENCE, "attempt 2 in 50 s, at "),
+        ([started(), *WAITS, of_call(CallSteered, command="pause", reason="lunch")], True, "paused",
+         f"by hand: lunch; its latest failure: {SENTENCE}", "nothing by itself: its clock is stopped"),
+        ([started()], False, "left",
+         f"process {os.getpid()}, which ran it, ended without a word: killed, crashed, or the power went",
+         f"nothing until it is run again: process {os.getpid()} left it"),
+        ([started(), of_call(OperationInterrupted)], False, "left",
+         f"process {os.getpid()}, which ran it, ended in good order", "nothing until it is run again: "),
+        ([started(), *WAITS], False, "left", f"its latest failure: {SENTENCE}",
+         "nothing until it is run again: "),
+        ([started(), of_call(OperationQuarantined, reason="2 processes died in it")], False, "quarantined",
+         "2 processes died in it", "nothing by itself: stays: 2 processes died in it"),
+        ([started(), FAILED, of_call(GaveUp, reason="out of retries (0)")], False, "gave up",
+         SENTENCE, "nothing by itself: ended: out of retries (0)"),
+        ([of_call(CallRejected, reason="circuit open: download")], False, "rejected", "circuit open: download",
+         "nothing by itself: not started: circuit open"),
+        ([started(), of_call(OperationCancelled)], False, "cancelled", "it was cancelled, by its program or by hand",
+         "nothing: it was cancelled"),
+        ([started(), of_call(CallSteered, command="cancel", reason="wrong file"), of_call(OperationCancelled)], False,
+         "cancelled", "by hand: wrong file", "nothing: it was cancelled"),
+        ([started(), FAILED, of_call(OperationRecovered, attempt=2)], False, "succeeded",
+         "it succeeded with attempt 2, after 1 failure", "nothing: it is done"),
+        ([started(), of_call(OperationSucceeded)], True, "succeeded", "it succeeded with attempt 1",
+         "nothing: it is done"),
+    ],
+)  # fmt: skip
+def test_each_state_says_why_and_what_happens_next(
+    tmp_path: Path, events: list[Event], is_alive: bool, state: str, sentence: str, next_line: str
+) -> None:
+    why = why_of(tmp_path, *events, is_alive=is_alive)
+    assert (why.state, why.is_written) == (state, is_alive)
+    assert why.sentence.endswith(sentence)
+    assert why.next_line.startswith(next_line)
+    assert why.story
+
+
+def test_the_evidence_of_the_latest_failure_is_shown_with_names_and_without_secrets(tmp_path: Path) -> None:
+    cause = Evidence(type="builtins.OSError", message="GET https://user:hunter22@host/x")
+    evidence = Evidence(
+        type="adapters.processes.command.CommandError", message="git ended", errno=28, status=503, code="SlowDown",
+        exit_code=-9, retry_after=7.0, bytes_done=5, room=Room("models", 6_200_000_000), cause=cause,
+        stderr="one\ntwo\nthree\nfour\nfive\nfatal: unable to access\nnote: done\n",
+    )  # fmt: skip
+    failure = of_call(FailureClassified, category=Category.TRANSIENT, evidence=evidence, rule="exit_code", why="w")
+    why = why_of(tmp_path, started(), failure)
+    assert why.proof is not None
+    found = {name: value for name, value in msgspec.structs.asdict(why.proof).items() if name != "type"}
+    assert found == {
+        "message": "git ended", "errno": "28 ENOSPC", "status": 503, "code": "SlowDown", "exit_code": "-9 SIGKILL",
+        "retry_after": 7.0, "bytes_done": 5, "room": "6.2 GB in models",
+        "output": ("three", "four", "five", "fatal: unable to access", "note: done"),
+        "causes": ("OSError: GET https://***@host/x",),
+    }  # fmt: skip
+    assert (why.said, why.rule) == ("fatal: unable to access", "exit_code: w")
+
+
+def test_the_failures_of_a_call_that_succeeded_are_told_as_its_story_alone(tmp_path: Path) -> None:
+    remedy = Remedy("Log in.")
+    why = why_of(tmp_path, started(), failed(remedy=remedy), of_call(OperationRecovered, at=11.0, attempt=2))
+    assert (why.category, why.remedy) == ("transient", "")
+    assert "ReadError: reset" in why.story[0].text
+
+
+def test_a_question_for_which_a_call_waits_is_shown_with_its_text(tmp_path: Path) -> None:
+    name = "token:hf"
+    asked = QuestionAsked(
+        at=9.0, operation="download", name=name, kind="secret", text="Make a token", link="https://hf"
+    )
+    other = QuestionAsked(at=9.0, operation="download", name="other", kind="text")
+    parked = of_call(Parked, after=0.0, why=cause_of(name), category=Category.AUTH)
+    why = why_of(tmp_path, started(), asked, other, failed(), parked)
+    assert [(one.name, one.kind, one.text) for one in why.questions] == [(name, "secret", "Make a token")]
+    assert why.commands[0].command.startswith("recovery answer ")
+
+
+def test_the_incident_for_which_a_call_waits_is_told_with_its_next_probe(tmp_path: Path) -> None:
+    opened = CircuitOpened(at=80.0, operation="download", key="hf.co", after=45.0, cause="unreachable: no")
+    parked = of_call(Parked, key="hf.co", at=81.0, after=0.0, why="circuit open: download[hf.co]")
+    why = why_of(tmp_path, started(key="hf.co"), failed(key="hf.co"), opened, parked)
+    assert why.due == pytest.approx(WALL + 125.0)
+    assert "next probe in 25 s" in why.incident
+
+
+def test_the_policy_is_what_the_journal_knows(tmp_path: Path) -> None:
+    edit = of_call(CallSteered, command="edit", changes="max_retries=20", reason="slow host")
+    assert why_of(tmp_path, started(), *WAITS, edit).policy == (
+        "1 retry used",
+        "by hand: edit max_retries=20, slow host",
+    )
+
+
+PLAN = """
+[[operation]]
+name = "weights"
+kind = "download"
+url = "https://example.org/weights"
+destination = "weights"
+retry.max_retries = 7
+"""
+
+
+def test_the_policy_of_a_plan_and_its_commands_name_the_plan(tmp_path: Path) -> None:
+    plan = tmp_path / "launch.toml"
+    plan.write_text(PLAN)
+    operation: dict[str, Any] = {"operation": "download weights", "key": "example.org"}
+    (tmp_path / ".recovery").mkdir()
+    with journal_of(tmp_path / ".recovery", started("weights", **operation), failed(**operation)) as path:
+        path.rename(path.with_name("launch.db"))
+    why = read_why(plan, "weights", now=NOW)
+    assert why.name == "download weights"
+    assert why.policy[0].startswith("at most 7 retries, ")
+    assert why.policy[0].endswith("as launch.toml says now")
+    assert why.commands[0].command == f"recovery run {plan}"
+
+
+def test_how_far_a_download_came_is_told(tmp_path: Path) -> None:
+    saved = of_call(CheckpointSaved, data=msgspec.Raw(b'{"offset":1200000000,"size":4000000000}'))
+    assert why_of(tmp_path, started(), saved).progress == "1.2 of 4.0 GB, 30 %"
+
+
+OUTCOMES = (
+    b'{"outcomes":{"a":{"state":"done","why":""},"b":{"state":"failed","why":"no room"},'
+    b'"c":{"state":"skipped","why":"needs b"}}}'
+)
+LAUNCH = (
+    of_call(OperationResumed, operation="launch"),
+    of_call(CheckpointSaved, operation="launch", data=msgspec.Raw(OUTCOMES)),
+    of_call(OperationSucceeded, operation="launch"),
+)
+
+
+def test_a_launch_that_failed_says_which_operations_failed_and_why(tmp_path: Path) -> None:
+    why = why_of(tmp_path, *LAUNCH, text="launch")
+    *outcomes, more = why.outcomes
+    assert (why.state, outcomes) == (
+        "failed", ["done: 1 of 3, 1 failed, 1 skipped", "failed: b: no room", "skipped: c, which needs b"],
+    )  # fmt: skip
+    assert more == f"`recovery why {tmp_path / 'calls.db'} b` says more of it"
+
+
+def test_an_operation_that_was_not_begun_says_what_it_needs(tmp_path: Path) -> None:
+    with pytest.raises(LookupError, match="c was not begun in launch c1: it needs b"):
+        why_of(tmp_path, *LAUNCH, text="c")
+
+
+def test_texts_of_the_journal_move_no_cursor(tmp_path: Path) -> None:
+    evil = "\x1b[31mred\u202eabc\nnext"
+    evidence = Evidence(type="X", message=evil, stderr=evil)
+    failure = of_call(FailureClassified, category=Category.PERMANENT, evidence=evidence, rule=evil, why=evil)
+    why = why_of(tmp_path, started(), failure, of_call(GaveUp, reason=evil))
+    text = str(msgspec.to_builtins(why))
+    assert not {"\x1b", "\u202e", "\n"} & set(text)
+    assert "\\x1b" not in text
+
+
+def test_what_is_not_in_the_journal_is_one_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(LookupError, match="has the id or name 'nothing'"):
+        why_of(tmp_path, started(), text="nothing")
+    with pytest.raises(FileNotFoundError, match="there is no journal at"):
+        read_why(tmp_path / "none.db", "c1")
