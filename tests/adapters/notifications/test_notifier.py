@@ -63,7 +63,7 @@ def told(folder: Path) -> list[Notification]:
 
 
 def test_a_webhook_gets_what_happens_in_a_while_as_one_notification(service: Recovery):
-    with Receiver() as receiver, Notifier(service, Webhook(receiver.url), name="nightly") as notifier:
+    with Receiver() as receiver, Notifier(service, Webhook(receiver.url), gather=30.0, name="nightly") as notifier:
         fail(service, 12)
         notifier.close()
         [notification] = receiver.taken
@@ -118,7 +118,7 @@ def test_only_the_kinds_that_were_asked_for_are_notified_of(service: Recovery):
 def test_the_alerts_of_the_monitor_are_notified_of(service: Recovery):
     monitor = service.monitor(Thresholds(success=Threshold(raised=0.9, cleared=0.93, least=5)))
     with Receiver() as receiver:
-        with Notifier(service, Webhook(receiver.url), kinds=["alert"]):
+        with Notifier(service, Webhook(receiver.url), kinds=["alert"], gather=30.0):
             fail(service, 20)
             monitor.snapshot()
         item = next(one for one in receiver.taken[0].items if one.operation)
