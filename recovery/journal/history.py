@@ -23,7 +23,6 @@ from events.operation_events import (
     OperationSucceeded,
     Parked,
     ProgressMade,
-    Recorded,
     RetryScheduled,
 )
 from events.question_events import QuestionAnswered, QuestionAsked, QuestionReopened
@@ -314,13 +313,3 @@ def _wait_after(record: CallRecord, event: CallEvent) -> dict[str, object]:
         case Parked(at=at, why=why, within=within):
             return {"waits_for": why, "deadline": at + within if within < FOREVER else None, "paused_at": None}
     return {"waits_for": "", "deadline": None, "paused_at": None}
-
-
-def recorded_in(event: Event | None) -> Recorded | None:
-    """The result that *event* records, or ``None``."""
-    return event.recorded if isinstance(event, (OperationSucceeded, OperationRecovered)) else None
-
-
-def result_key(operation: str, key: str) -> str:
-    """What identifies a result in a store: idempotency keys are the operation's own."""
-    return f"{operation}\0{key}"
