@@ -179,17 +179,20 @@ class CommandInbox:
         self._entries: Iterator[os.DirEntry[str]] | None = None
         self._found: list[Path] = []
 
-    def take(self, sink: CommandSink, *, seconds: float = LOOK_SECONDS) -> None:
+    def take(self, sink: CommandSink, *, seconds: float = LOOK_SECONDS) -> bool:
         """Let *sink* carry out the commands that concern it, oldest first, and answer them; each goes to one process.
 
         A file that is no command, that another user may have written, or that is a minute old is logged and renamed to
-        ``.refused``. Answers are removed after a minute, refused files after a day.
+        ``.refused``. Answers are removed after a minute, refused files after a day. Returns whether there may be more.
         """
         end = time.monotonic() + seconds
-        if self._is_read_through(sink, end):
-            self._found.sort()
-            while self._found and time.monotonic() < end:
-                _carry_out(self._found.pop(0), sink)
+        if not self._is_read_through(sink, end):
+            return False  # so many are for others that the next look is in no hurry
+        has_found = bool(self._found)
+        self._found.sort()
+        while self._found and time.monotonic() < end:
+            _carry_out(self._found.pop(0), sink)
+        return has_found
 
     def close(self) -> None:
         """Stop reading."""

@@ -284,9 +284,9 @@ class SQLiteStore(KeepsSecrets):
         self._answers_read = noted
         return own + await question_rows(lambda: [one for one in files.journal_files(self.path) if one != self.own])
 
-    async def commands(self, sink: CommandSink) -> None:
-        """Carry out the commands for this process that are in the inbox."""
-        self._inbox.take(sink)
+    async def commands(self, sink: CommandSink) -> bool:
+        """Carry out the commands for this process that are in the inbox; whether there are more."""
+        return self._inbox.take(sink)
 
     def forked(self) -> Self:
         """A store for a forked child, which writes a side file while its parent lives."""
