@@ -8,19 +8,25 @@ Exit codes: 0 everything is done, 1 something failed, 2 the command or the plan 
 from __future__ import annotations
 
 import errno
-import io
 import sys
 
 from adapters.cli.answer import answer
 from adapters.cli.check import check
 from adapters.cli.demo import demo
+from adapters.cli.export import export
 from adapters.cli.history import history
 from adapters.cli.incidents import incidents
 from adapters.cli.output import print_error
+from adapters.cli.prune import prune
+from adapters.cli.report import report
 from adapters.cli.run import run
+from adapters.cli.sentences import LANGUAGE, sentences
 from adapters.cli.status import status
 from adapters.cli.steer import VERBS
+from adapters.cli.verify import verify
+from adapters.cli.web import web
 from adapters.cli.why import why
+from adapters.terminal.ascii_marks import use_marks
 from recovery.installation import extra
 
 with extra("launcher"):
@@ -43,6 +49,7 @@ class Interruptible(click.Group):
 
 @click.group(cls=Interruptible, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="launcher-recovery")
+@LANGUAGE
 def cli() -> None:
     """Run launches that recover by themselves.
 
@@ -50,15 +57,15 @@ def cli() -> None:
     """
 
 
-for _verb in (run, status, why, history, *VERBS, incidents, answer, check, demo):
+for _verb in (
+    run, status, why, history, *VERBS, incidents, answer, report, export, prune, verify, check, web, sentences, demo,
+):  # fmt: skip
     cli.add_command(_verb)
 
 
 def main() -> None:
     """The console script."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # the signs of a table are not in every encoding
+    use_marks()
     try:
         cli()
     except OSError as error:

@@ -19,7 +19,10 @@ with extra("launcher"):
 @click.option("--keep", type=click.Path(path_type=Path, file_okay=False), help="Work in this folder, and keep it.")
 @JSON
 def demo(keep: Path | None, as_json: bool) -> None:
-    """Watch a launch recover: eleven kinds of failure and two kill -9, in about half a minute. It needs git."""
+    """Watch a launch recover: eleven kinds of failure and two kill -9, in about half a minute. It needs git.
+
+    Exit codes: 0 everything recovered, 1 something did not, 2 wrong usage, or no git.
+    """
     if shutil.which("git") is None:
         usage_error(FileNotFoundError("the demonstration clones a repository, and there is no program git: install it"))
     try:

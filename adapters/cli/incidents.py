@@ -15,6 +15,7 @@ from adapters.cli.steer import Outcome, print_steered
 from adapters.journals.incident_steering import IncidentCommand, steer_incident
 from adapters.journals.incidents import IncidentLine
 from adapters.journals.status import read_status
+from adapters.terminal.screen import incident_lines, make_console
 from events.errors import RecoveryError
 from events.evidence import Category
 from events.names import display_name
@@ -102,8 +103,9 @@ def _list(journal: Path, *, show_all: bool, as_json: bool) -> None:
     if as_json:
         print_json("incidents", {"incidents": [redacted(_row(one)) for one in found]})
         return
-    for line in filter(None, (one.line(time.time()) for one in found)):
-        click.echo(brief(line))
+    screen = make_console()
+    for line in incident_lines(found, time.time()):
+        screen.print(line)
     if not found:
         click.echo("no incident" if show_all else "no incident is open")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import sys
 from pathlib import Path
@@ -37,6 +38,19 @@ class FilePath(click.Path):
 
 FILE = FilePath()
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+
+
+SPANS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def span(_context: click.Context, _parameter: click.Parameter, value: str | None) -> float | None:
+    """The seconds of a time span with its unit, as an option has it: ``90s``, ``30min``, ``12h``, ``7d``."""
+    if value is None:
+        return None
+    found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)\s?(s|min|h|d)", value.strip())
+    if found is None:
+        raise click.BadParameter(f"{value!r} is no time span: write 90s, 30min, 12h or 7d")
+    return float(found[1]) * SPANS[found[2]]
 
 
 def console(*, as_json: bool) -> Console:

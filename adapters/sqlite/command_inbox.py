@@ -178,21 +178,26 @@ class CommandInbox:
         self._inbox = inbox_of(journal)
         self._entries: Iterator[os.DirEntry[str]] | None = None
         self._found: list[Path] = []
+        self.has_more = False
+        """Whether the latest look found commands, and there may be more; not if it ended among those for others."""
 
-    def take(self, sink: CommandSink, *, seconds: float = LOOK_SECONDS) -> bool:
+    def take(self, sink: CommandSink, *, seconds: float = LOOK_SECONDS) -> list[tuple[Path, Command]]:
         """Let *sink* carry out the commands that concern it, oldest first, and answer them; each goes to one process.
 
+        Returns the commands that the store carries out, for ``answer_command``, each with its file.
+
         A file that is no command, that another user may have written, or that is a minute old is logged and renamed to
-        ``.refused``. Answers are removed after a minute, refused files after a day. Returns whether there may be more.
+        ``.refused``. Answers are removed after a minute, refused files after a day.
         """
-        end = time.monotonic() + seconds
-        if not self._is_read_through(sink, end):
-            return False  # so many are for others that the next look is in no hurry
-        has_found = bool(self._found)
-        self._found.sort()
-        while self._found and time.monotonic() < end:
-            _carry_out(self._found.pop(0), sink)
-        return has_found
+        end, taken, self.has_more = time.monotonic() + seconds, [], False
+        if self._is_read_through(sink, end):
+            self.has_more = bool(self._found)
+            self._found.sort()
+            while self._found and time.monotonic() < end:
+                path = self._found.pop(0)
+                if (command := _carry_out(path, sink)) is not None:
+                    taken.append((path, command))
+        return taken
 
     def close(self) -> None:
         """Stop reading."""
@@ -243,7 +248,8 @@ def _age(entry: os.DirEntry[str]) -> float:
     return time.time() - entry.stat(follow_symlinks=False).st_mtime
 
 
-def _carry_out(path: Path, sink: CommandSink) -> None:
+def _carry_out(path: Path, sink: CommandSink) -> Command | None:
+    """Have *sink* carry out the command in the file *path*, and answer it; the command, if the store carries it out."""
     try:
         found = path.lstat()
         if hasattr(os, "geteuid") and found.st_uid != os.geteuid():
@@ -253,24 +259,32 @@ def _carry_out(path: Path, sink: CommandSink) -> None:
         if not is_order and (age := time.time() - found.st_mtime) > EXPIRES_AFTER:
             raise JournalError(f"no process has taken it for {age:.0f} s")
         if not sink.concerns(command.call):
-            return
+            return None
         path.unlink()  # the process that succeeds with this has the command
         secret = _secret_in(path.with_suffix(SECRET_ENDING))
     except FileNotFoundError:
-        return  # another process took it
+        return None  # another process took it
     except (JournalError, OSError, ValueError) as error:
         log.warning("the command %s is refused: %s", path, error)
         with suppress(OSError):  # the next look refuses it again
             path.rename(path.with_suffix(REFUSED_ENDING))
-        return
+        return None
+    if command.name == "prune":
+        return command
 
     def reply(answer: Answer) -> None:
-        with suppress(OSError):  # the command is carried out all the same
-            if not is_order:
-                _write(path.with_suffix(ANSWER_ENDING), answer)
+        if not is_order:
+            answer_command(path, answer)
 
     if (answer := sink.carry_out(command, secret, reply)) is not None:
         reply(answer)
+    return None
+
+
+def answer_command(path: Path, answer: Answer) -> None:
+    """Answer the command that was in the file *path*."""
+    with suppress(OSError):  # the command is carried out all the same
+        _write(path.with_suffix(ANSWER_ENDING), answer)
 
 
 def _write(path: Path, value: Command | Answer) -> None:

@@ -79,16 +79,29 @@ SELECT rowid FROM runs WHERE id <> ? AND NOT EXISTS (SELECT 1 FROM events WHERE 
 """
 
 
+class Pruned(msgspec.Struct, frozen=True):
+    """What was deleted: whole calls, and rows in all; *is_more* says that there may be more to delete."""
+
+    calls: int = 0
+    rows: int = 0
+    is_more: bool = False
+
+    def __add__(self, later: Pruned) -> Pruned:
+        return Pruned(self.calls + later.calls, self.rows + later.rows, later.is_more)
+
+
 async def prune(
     connection: aiosqlite.Connection, keep: Retention, now: float, run: str, *, since: float = FIRST
-) -> bool:
-    """Delete a slice of what *keep* does not allow at Unix time *now*, and return whether there may be more.
+) -> Pruned:
+    """Delete a slice of what *keep* does not allow at Unix time *now*, and return what it was.
 
     Rows from before *since* are not deleted for their age. A run without rows is deleted too, except *run*, which is
     writing.
     """
     ages = math.floor(since), math.floor(now - keep.seconds)
-    deleted = await _delete(connection, _OLD_NO_CALL, ages) or await _delete(connection, _TOO_MANY_NO_CALL)
+    deleted = await _delete(connection, _OLD_NO_CALL, ages)
+    if not deleted.rows:
+        deleted = await _delete(connection, _TOO_MANY_NO_CALL)
     is_big = await _size(connection) > keep.bytes
     too_many = 0
     [(span,)] = await connection.execute_fetchall(_SPAN)
@@ -99,9 +112,10 @@ async def prune(
         deleted += await _delete(connection, _OLD_CALLS, (FIRST, 0, SLICE if is_big else too_many))
     elif oldest and oldest[0][0] < ages[1]:
         deleted += await _delete(connection, _OLD_CALLS, (*ages, 0))
-    if not deleted:
+    if not deleted.rows:
         await connection.execute(f"DELETE FROM runs WHERE rowid IN ({_RUNS})", (run,))
-    return deleted >= SLICE or (deleted > 0 and is_big)
+    is_more = deleted.rows >= SLICE or (deleted.rows > 0 and is_big)
+    return Pruned(deleted.calls, deleted.rows, is_more)
 
 
 async def _size(connection: aiosqlite.Connection) -> int:
@@ -110,6 +124,7 @@ async def _size(connection: aiosqlite.Connection) -> int:
     return pages * await number_of(connection, "page_size")
 
 
-async def _delete(connection: aiosqlite.Connection, query: str, values: Sequence[object] = ()) -> int:
-    async with connection.execute(f"DELETE FROM events WHERE id IN ({query})", values) as cursor:
-        return cursor.rowcount
+async def _delete(connection: aiosqlite.Connection, query: str, values: Sequence[object] = ()) -> Pruned:
+    deleting = f"DELETE FROM events WHERE id IN ({query}) RETURNING kind IN ({DONE})"
+    ends = [is_end for (is_end,) in await connection.execute_fetchall(deleting, values)]
+    return Pruned(sum(ends), len(ends))

@@ -139,6 +139,11 @@ LATEST_OVER = f"SELECT call FROM events WHERE kind IN ({_TERMINAL}) ORDER BY id 
 COUNT_OVER = f"""
 SELECT kind, count(*) FROM events INDEXED BY events_by_call WHERE call <> '' AND kind IN ({_TERMINAL}) GROUP BY kind
 """
+# The argument is a JSON list of kinds.
+OF_KINDS = f"SELECT {_READ} FROM events WHERE kind IN (SELECT value FROM json_each(?)) ORDER BY id"
+COUNT_ROWS = "SELECT count(*) FROM events"
+COUNT_UNKNOWN = "SELECT count(*) FROM events WHERE run NOT IN (SELECT id FROM runs)"
+"""Rows of processes that are not in the file."""
 # ``is_sound`` is a function of ours.
 UNSOUND = f"""
 SELECT call, count(*) FROM (SELECT {_READ} FROM events) WHERE NOT is_sound(

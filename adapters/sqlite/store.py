@@ -18,15 +18,16 @@ from typing import Literal, Self
 import aiosqlite
 
 from adapters.disk import sync_file
-from adapters.sqlite import connection, files, retention, schema
+from adapters.sqlite import connection, files, schema
 from adapters.sqlite.adoption import Adoption
 from adapters.sqlite.claims import Claims
-from adapters.sqlite.command_inbox import CommandInbox
+from adapters.sqlite.command_inbox import CommandInbox, answer_command
 from adapters.sqlite.dating import Dating
 from adapters.sqlite.identity import OpenFiles
 from adapters.sqlite.lock import Lock, lock_for
 from adapters.sqlite.opening import judged, open_file
 from adapters.sqlite.other_files import known_calls, question_rows, rows_of_operation
+from adapters.sqlite.pruning import Pruning
 from adapters.sqlite.remembered import KeepsSecrets
 from adapters.sqlite.retention import Retention
 from recovery import validation
@@ -99,6 +100,7 @@ class SQLiteStore(KeepsSecrets):
         self._adoption = Adoption(self.path, self._write, self.sync, self._dating)
         self._claims = Claims(self.path)
         self._inbox = CommandInbox(self.path)
+        self.pruning = Pruning(retention, self._dating, self._writing)
 
     async def open(self, run: Run) -> Sequence[str]:
         """Take a lock, open the file, and write down *run*. An open file is closed first; its lock is kept."""
@@ -261,19 +263,8 @@ class SQLiteStore(KeepsSecrets):
         await self._adoption.take_over(self.own, calls)
 
     async def prune(self) -> bool:
-        """Delete up to 500 rows of calls that are over and too old or too many; whether there may be more.
-
-        After a jump of the wall clock everything seems old. So of what is too old when a boot's first process opens the
-        file, one slice is deleted.
-        """
-        now, keep = self._dating.now(), self._retention
-        # One transaction: see ``Contents.changed``.
-        async with self._writing("pruned") as opened, connection.transaction(opened):
-            there_is_more = await retention.prune(
-                opened, keep, now, self._run, since=self._dating.aged_since - keep.seconds
-            )
-        self._dating.pruned()
-        return there_is_more
+        """Delete up to 500 rows of calls that are over and too old or too many; whether there may be more."""
+        return await self.pruning.slice(self._run)
 
     async def questions(self) -> Sequence[Row]:
         """The rows about questions in every file, if one was written since the last call."""
@@ -285,8 +276,10 @@ class SQLiteStore(KeepsSecrets):
         return own + await question_rows(lambda: [one for one in files.journal_files(self.path) if one != self.own])
 
     async def commands(self, sink: CommandSink) -> bool:
-        """Carry out the commands for this process that are in the inbox; whether there are more."""
-        return self._inbox.take(sink)
+        """Carry out the commands for this process that are in the inbox; whether there may be more."""
+        for path, command in self._inbox.take(sink):
+            answer_command(path, await self.pruning.carry_out(command, self._run))
+        return self._inbox.has_more
 
     def forked(self) -> Self:
         """A store for a forked child, which writes a side file while its parent lives."""

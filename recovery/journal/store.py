@@ -217,8 +217,9 @@ class Pending(msgspec.Struct, frozen=True):
 
 
 CommandName: TypeAlias = Literal[
-    "retry", "pause", "unpause", "give up", "cancel", "reset", "edit", "again", "answer", "probe", "give up incident"
-]
+    "retry", "pause", "unpause", "give up", "cancel", "reset", "edit", "again", "answer", "probe", "give up incident",
+    "prune",
+]  # fmt: skip
 
 
 class Command(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -229,7 +230,8 @@ class Command(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         call: The id of the call; of "again" and of what concerns no call, that of a process.
         reason: What goes into ``CallSteered``.
         changes: Of "edit": the settings that change; of "again": the id of the call, as "call"; of "answer": the name
-            of the question, as "question"; of an incident, its "operation" and "key".
+            of the question, as "question"; of an incident, its "operation" and "key"; of "prune": what
+            the store keeps.
     """
 
     name: CommandName
@@ -239,10 +241,11 @@ class Command(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What a process answers to a command: whether it *is_done*; *said* tells what happens now, or why it is not."""
+    """The answer to a command: whether it *is_done*, what happens now or why not, and how much "prune" has deleted."""
 
     is_done: bool
     said: str
+    counts: dict[str, int] = {}
 
 
 class Remembered(msgspec.Struct, frozen=True):
