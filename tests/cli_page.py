@@ -1,6 +1,6 @@
 """Write docs/cli.md from the commands, from what they print of one journal, and from the types of their JSON.
 
-python -m tests.cli_page
+python -m tests.cli_page        # also docs/pictures/status.svg
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from adapters.journals.verify import Verified
 from adapters.journals.why import Why
 from adapters.launcher.launch import Outcome
 from recovery.journal.store import CommandName
+from tests.adapters.cli.picture import draw
 from tests.adapters.cli.snapshots import COMMANDS, write_all, written
 from tests.plans_page import meanings
 
@@ -188,5 +189,6 @@ def _type(kind: Any, structs: dict[str, type[msgspec.Struct]]) -> str:
 
 if __name__ == "__main__":
     write_all()
+    draw()
     head, _, _ = PAGE.read_text(encoding="utf-8").partition(BEGIN)
     PAGE.write_text(head + BEGIN + page(), encoding="utf-8")
