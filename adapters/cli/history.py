@@ -33,8 +33,9 @@ def history(journal: Path, call: str | None, limit: int, as_json: bool) -> None:
     JOURNAL is a journal's file or a launch plan. CALL is an id of `recovery status` or the beginning of one, a name in
     the plan, or an operation. Exit codes: 0 listed, 1 no such call, or several, 2 wrong usage.
     """
-    now, path = time.time(), journal_at(journal)
+    now = time.time()
     try:
+        path = journal_at(journal)
         status = anyio.run(partial(read_status, path, also=[call] if call else []))
         if call is None:
             calls = sorted(status.calls, key=lambda one: one.seen)[-limit:]

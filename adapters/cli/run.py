@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shlex
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,6 +12,7 @@ import msgspec
 
 from adapters.cli.output import FILE, JSON, console, print_error, print_json, usage_error
 from adapters.downloads.client import EnvironmentVariableError
+from adapters.journals.next_step import answer_command
 from adapters.launcher.launch import Launch, Outcome, name_in_arguments
 from adapters.launcher.plan import LaunchPlan, PlanError, load_plan
 from adapters.launcher.stopping import StoppedBySignal
@@ -26,7 +26,7 @@ from events.journal_events import JournalDegraded, JournalQuarantined
 from events.operation_events import OperationFailed, OperationResumed, OperationStarted
 from events.question_events import QuestionAsked
 from recovery.installation import extra
-from recovery.redact import brief, printable, redacted
+from recovery.redact import brief, redacted
 from recovery.service import Recovery
 
 with extra("launcher"):
@@ -79,6 +79,10 @@ def _run_launch(plan: LaunchPlan, store: SQLiteStore, journal: Path, *, as_json:
     launch = Launch(plan, service, logs=store.path.parent / "logs")
     launch.check_environment()  # before anything is shown
     shows = [service.bus.subscribe(SEEN, view.feed)]
+
+    def how_to_answer(event: QuestionAsked) -> str:
+        return f"answer it with: {answer_command(journal, event.name, event.kind)}"
+
     with ExitStack() as shown:
         shown.enter_context(live_table(view, screen))
         if as_json:
@@ -87,18 +91,12 @@ def _run_launch(plan: LaunchPlan, store: SQLiteStore, journal: Path, *, as_json:
             lines = ProgressLines(view, click.echo)
             shows.append(service.bus.subscribe(SEEN, lines.feed))
             shown.enter_context(lines.heartbeat())
-        how = service.bus.subscribe(QuestionAsked, lambda event: screen.print(_how(event, journal), soft_wrap=True))
+        how = service.bus.subscribe(QuestionAsked, lambda event: screen.print(how_to_answer(event), soft_wrap=True))
         launch.on_stop.append(how.close)
         launch.on_stop += [seen.close for seen in shows]  # what is cancelled from then on is not for the screen
         outcomes = anyio.run(launch.run)
         view.end(outcomes)
     return outcomes
-
-
-def _how(event: QuestionAsked, journal: Path) -> str:
-    """How a person answers the question of *event*. Its name is not redacted: `token:HOST` would look like a secret."""
-    what = {"confirm": " yes", "choice": " CHOICE", "text": " TEXT"}.get(event.kind, "")
-    return f"answer it with: recovery answer {printable(shlex.join([str(journal), event.name]))}{what}"
 
 
 def _print_event(event: Event) -> None:

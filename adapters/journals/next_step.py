@@ -12,10 +12,12 @@ import msgspec
 
 from adapters.journals.incidents import IncidentLine
 from adapters.journals.status import CallStatus, JournalStatus
+from events.question_events import QuestionKind
 from recovery.explain import moment
 from recovery.policies.incidents import has_ended, is_held
 from recovery.policies.retry import PERSON
 from recovery.questions import cause_of
+from recovery.redact import printable
 
 Action: TypeAlias = Literal["retry", "pause", "unpause", "cancel", "give up", "again"]
 """What can be done with one call, by a button or a verb of the command line."""
@@ -177,6 +179,15 @@ def command_of(offer: Offer, source: Path, call: CallStatus) -> str:
         return shlex.join(("recovery", "run", str(source))) if source.suffix == ".toml" else ""
     words = (str(source),) if offer.verb == "answer" else (str(source), call.call)
     return shlex.join(("recovery", offer.verb.replace(" ", "-"), *words))
+
+
+ANSWERS: dict[QuestionKind, tuple[str, ...]] = {"confirm": ("yes",), "choice": ("CHOICE",), "text": ("TEXT",)}
+"""What stands for an answer in a command; a secret is asked for."""
+
+
+def answer_command(source: Path, name: str, kind: QuestionKind) -> str:
+    """How a person answers the question *name*: printable, and not redacted, since ``token:HOST`` is no secret."""
+    return " ".join((printable(shlex.join(("recovery", "answer", str(source), name))), *ANSWERS.get(kind, ())))
 
 
 def said(offer: Offer, source: Path, call: CallStatus) -> str:

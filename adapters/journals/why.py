@@ -1,34 +1,28 @@
-"""Why a call of a journal stands as it does: what failed, why, what happens next and when, what a person can do."""
+"""Why a call stands as it does: what failed, why, what happens next and when, what a person can do. Pure."""
 
 from __future__ import annotations
 
 import shlex
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
-from functools import partial
 from pathlib import Path
 
-import anyio
 import msgspec
 
-from adapters.inspection import InForce, inspect
-from adapters.journals.answering import Question, read_questions
-from adapters.journals.find import find_call, title
-from adapters.journals.history import PastEvent, read_events
-from adapters.journals.next_step import Verb, command_of, next_step, outcome_lines
+from adapters.inspection import InForce
+from adapters.journals.answering import Question
+from adapters.journals.find import title
+from adapters.journals.history import PastEvent
+from adapters.journals.next_step import NextStep, Verb, answer_command, command_of, next_step, outcome_lines
+from adapters.journals.policy import policy_lines
 from adapters.journals.proof import Proof, proof_of
-from adapters.journals.status import CallStatus, JournalStatus, read_status
+from adapters.journals.status import CallStatus, JournalStatus
 from adapters.journals.story import Passage, story_of
-from adapters.launcher.plan import load_plan
 from adapters.launcher.progress import progress_words
-from events.errors import RecoveryError
 from events.operation_events import CallSteered, FailureClassified, OperationInterrupted
-from recovery.explain import Explanation, counted, duration, explain, shown
+from recovery.explain import Explanation, counted, explain, shown
 from recovery.journal.history import replay
 from recovery.policies.incidents import has_ended, is_held
 from recovery.questions import cause_of
-from recovery.redact import brief
 
 PHRASES = {
     "running": "runs",
@@ -117,30 +111,6 @@ class Why(msgspec.Struct, frozen=True, kw_only=True):
     seen: float
 
 
-def read_why(source: Path, text: str, *, now: float | None = None) -> Why:
-    """Explain the call that *text* names.
-
-    Args:
-        source: A journal's file, or the launch plan whose journal is read.
-        text: An id, the beginning of one, a name in the plan, or an operation.
-        now: The Unix time; that of the clock by default.
-
-    Raises:
-        LookupError: No call, or more than one, has that name; the message says what to write.
-        FileNotFoundError, JournalError, PlanError: There is no journal, or it cannot be read.
-    """
-    journal = load_plan(source).journal if source.suffix == ".toml" else source
-    now = time.time() if now is None else now
-    status = anyio.run(partial(read_status, journal, also=[text]))
-    try:
-        call = find_call(status, text)
-    except LookupError as error:
-        raise LookupError(_never_begun(status, text) or str(error)) from None
-    events = anyio.run(read_events, journal, call.call)
-    asked = [one for one in read_questions(journal) if one.is_open] if call.waits_for else []
-    return why(call, status, events, source=source, now=now, questions=asked, in_force=_in_force(source, call))
-
-
 def why(
     call: CallStatus,
     status: JournalStatus,
@@ -151,7 +121,7 @@ def why(
     questions: Sequence[Question] = (),
     in_force: InForce | None = None,
 ) -> Why:
-    """Explain *call* of *status*, of which *events* are known. Pure.
+    """Explain *call* of *status*, of which *events* are known.
 
     Args:
         call: The call.
@@ -166,10 +136,9 @@ def why(
     failure = next((one for one in reversed(known) if isinstance(one, FailureClassified)), None)
     about = Explanation() if failure is None else _explained(call, events, failure)
     step, there = next_step(call, status, now), call.transfer
-    stays = "nothing by itself: " if step.needs_person and call.state != "waiting" else ""
+    asked = tuple(one for one in questions if cause_of(one.name) in call.waits_for)
+    stays = _stays(call, step)
     where = "" if there is None else progress_words(there.offset, there.size, there.start or 0)
-    held = next((one for one in status.incidents if (one.operation, one.key) == (call.operation, call.key)), None)
-    is_of_incident = is_held(call.waits_for) or has_ended(call.reason, call.operation, call.key)
     return Why(
         call=call.call,
         name=shown(title(call)),
@@ -188,29 +157,20 @@ def why(
         error=about.error,
         proof=None if failure is None else proof_of(failure.evidence),
         rule="" if failure is None else shown(f"{failure.rule}{f': {failure.why}' if failure.why else ''}"),
-        policy=tuple(_policy(call, known, failure, in_force, source)),
+        policy=tuple(policy_lines(call, known, in_force, source)),
         progress=shown(where or call.note),
         outcomes=tuple(shown(line) for line in _outcomes(call, source)),
         story=story_of(events, is_alive=call.state not in ABANDONED),
-        incident=(held.line(now) or "") if held is not None and is_of_incident else "",
-        questions=tuple(one for one in questions if cause_of(one.name) in call.waits_for),
+        incident=_incident(call, status, now),
+        questions=asked,
         next=shown(f"{stays}{step.text}"),
         next_line=shown(f"{stays}{step.line(now)}"),
         due=step.due,
         deadline=step.deadline,
         remedy=about.remedy if call.state != "succeeded" else "",
-        commands=tuple(Command(one.verb, command_of(one, source, call), one.effect) for one in step.offers),
+        commands=tuple(_commands(step, asked, source, call)),
         seen=call.seen,
     )
-
-
-def _never_begun(status: JournalStatus, text: str) -> str:
-    """Why the operation *text* of a launch has no call; "" if it has none for another reason."""
-    for call in status.calls:
-        outcome = call.outcomes.get(text)
-        if outcome is not None and outcome.state == "skipped":
-            return shown(f"{text} was not begun in launch {call.call}: it {outcome.why}")
-    return ""
 
 
 def _explained(call: CallStatus, events: Sequence[PastEvent], failure: FailureClassified) -> Explanation:
@@ -260,29 +220,27 @@ def _steered(events: Sequence[PastEvent], command: str, otherwise: str) -> str:
     return shown(f"by hand: {said}") if said else otherwise
 
 
-def _policy(
-    call: CallStatus,
-    events: Sequence[object],
-    failure: FailureClassified | None,
-    in_force: InForce | None,
-    source: Path,
-) -> Iterator[str]:
-    if in_force is not None:
-        most = "retries without limit" if in_force.retries is None else f"at most {counted(in_force.retries, 'retry')}"
-        first, last = in_force.delays
-        delays = f", {duration(first)} to {duration(last)} apart" if in_force.retries != 0 else ""
-        within = "" if in_force.fails_within is None else f", gives up within {duration(in_force.fails_within)}"
-        yield f"{most.replace('retrys', 'retries')}{delays}{within}, as {brief(source.name)} says now"
-        if in_force.circuit:
-            yield f"circuit: {', '.join(in_force.circuit)}"
-    used = call.retries if not call.is_over or failure is None else failure.retries
-    if call.failures:
-        yield f"{used} {'retry' if used == 1 else 'retries'} used"
-    for event in events:
-        if isinstance(event, CallSteered) and event.command in ("edit", "reset"):
-            yield shown(
-                f"by hand: {event.command} {event.changes}".strip() + (f", {event.reason}" * bool(event.reason))
-            )
+def _stays(call: CallStatus, step: NextStep) -> str:
+    """That *call* stays as it is until a person does something; "" if it goes on by itself, or has ended well."""
+    if call.state == "left" and step.offers[0].verb == "run":
+        return "nothing until it is run again: "
+    return "nothing by itself: " if step.needs_person and call.state != "waiting" else ""
+
+
+def _incident(call: CallStatus, status: JournalStatus, now: float) -> str:
+    """The incident for which *call* waits, or with which it gave up; "" for none."""
+    if not is_held(call.waits_for) and not has_ended(call.reason, call.operation, call.key):
+        return ""
+    found = (one for one in status.incidents if (one.operation, one.key) == (call.operation, call.key))
+    return next((one.line(now) or "" for one in found), "")
+
+
+def _commands(step: NextStep, asked: Sequence[Question], source: Path, call: CallStatus) -> Iterator[Command]:
+    for one in step.offers:
+        if one.verb == "answer" and asked:
+            yield from (Command("answer", answer_command(source, q.name, q.kind), "answers it") for q in asked)
+        else:
+            yield Command(one.verb, command_of(one, source, call), one.effect)
 
 
 def _outcomes(call: CallStatus, source: Path) -> Iterator[str]:
@@ -294,12 +252,3 @@ def _outcomes(call: CallStatus, source: Path) -> Iterator[str]:
             yield line
     if failed:
         yield f"`{shlex.join(('recovery', 'why', str(source), next(iter(failed))))}` says more of it"
-
-
-def _in_force(source: Path, call: CallStatus) -> InForce | None:
-    """What the plan *source* sets for *call*; None if that is no plan, or it has no such step."""
-    if source.suffix != ".toml" or call.name is None:
-        return None
-    with suppress(RecoveryError, ValueError, OSError):
-        return next((row for row in inspect(str(source)).operations if call.name in row.names), None)
-    return None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from adapters.journals.find import title
 from adapters.journals.history import HistoryLine, kind_words
@@ -14,7 +16,7 @@ from adapters.journals.why import Why
 from adapters.terminal.screen import STYLES
 from recovery.explain import counted, duration
 from recovery.installation import extra
-from recovery.redact import brief
+from recovery.redact import brief, printable
 
 with extra("launcher"):
     from rich.console import Console
@@ -24,55 +26,66 @@ with extra("launcher"):
 MOST_FIRST, MOST_LAST = 4, 16
 """Parts of a story that are shown of its beginning and of its end."""
 
+SHORT = ("why", "it said", "steps", "next", "advice")
+"""The labels that are printed of each of many calls."""
+
 LABEL = 10
 """Columns of the labels."""
 
 
-def print_why(why: Why, console: Console, now: float) -> None:
-    """Print *why* on *console*: a table, or a line ``label: text`` for each fact where there is no terminal."""
+def print_why(why: Why, console: Console, now: float, *, source: Path | None = None) -> None:
+    """Print *why* on *console*: a table, or a line ``label: text`` for each of its lines where there is no terminal.
+
+    Args:
+        why: What to print.
+        console: Where.
+        now: The Unix time.
+        source: The journal or its plan; then only the beginning is printed, and the command that prints the rest.
+    """
+    told = list(why_lines(why, now))
+    if source is not None:
+        told = [one for one in told if one[0] in SHORT]
+        told.append(("more", [shlex.join(("recovery", "why", str(source), why.call))]))
     headline = f"{why.name} {why.phrase}"
     if not console.is_terminal:
-        console.print(Text(brief(headline)), soft_wrap=True)
-        for label, lines in why_lines(why, now):
+        console.print(Text(printable(headline)), soft_wrap=True)
+        for label, lines in told:
             for line in lines:
-                console.print(Text(f"{label}: {brief(line)}"), soft_wrap=True)
+                console.print(Text(f"{label}: {printable(line)}"), soft_wrap=True)
         return
     table = Table.grid(
         Column(no_wrap=True, width=LABEL, style="dim"), Column(overflow="fold", ratio=1), padding=(0, 1, 0, 0)
     )
-    for label, lines in why_lines(why, now):
+    for label, lines in told:
         style = "bold" if label in ("why", "next") else ""
-        table.add_row(label, Text("\n").join(Text(brief(line), style) for line in lines))
-    console.print(Text.assemble((brief(why.name), "bold"), " ", (why.phrase, STYLES.get(why.state, "red"))))
+        table.add_row(label, Text("\n").join(Text(printable(line), style) for line in lines))
+    console.print(Text.assemble((printable(why.name), "bold"), " ", (why.phrase, STYLES.get(why.state, "red"))))
     console.print(table)
 
 
 def why_lines(why: Why, now: float) -> Iterator[tuple[str, list[str]]]:
     """What *why* tells, as labels with their lines; what is unknown is left out."""
-    facts = (
-        ("why", [why.sentence + (f" ({why.category})" if why.category and why.state != "succeeded" else "")]),
-        ("it said", [why.said]),
-        ("error", [why.error]),
+    is_done = why.state == "succeeded"
+    told = (
+        ("why", [why.sentence + (f" ({why.category})" if why.category and not is_done else "")]),
+        ("it said", [why.said] if not is_done else []),
+        ("error", [why.error] if not is_done else []),
         ("incident", [why.incident]),
         ("steps", list(why.outcomes)),
         ("progress", [why.progress]),
         ("next", [why.next_line]),
         ("question", [line for one in why.questions for line in (one.name, one.text, one.link, one.reason)]),
         ("advice", [why.remedy]),
-        ("you can", [f"{one.command or 'run the program again'}   {_effect(one.effect)}" for one in why.commands]),
+        ("you can", [f"{one.command or 'run the program again'}   ({one.effect})" for one in why.commands]),
         ("story", list(_story(why, now))),
         ("evidence", [] if why.proof is None else list(_proof(why.proof, why.error))),
         ("rule", [why.rule]),
         ("policy", list(why.policy)),
         ("call", [_identity(why, now)]),
     )
-    for label, lines in facts:
+    for label, lines in told:
         if known := [line for line in lines if line]:
             yield label, known
-
-
-def _effect(effect: str) -> str:
-    return f"({effect})"
 
 
 def _story(why: Why, now: float) -> Iterator[str]:

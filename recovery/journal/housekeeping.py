@@ -108,6 +108,8 @@ class Housekeeping:
             self._read()
             self._must_read = False
         if self.is_pending_wanted:
+            self._look_at = 0.0
+            self.take_commands()  # orders for the process that resumes calls, before it does
             self._report()
         if has_found and adopted is not None:
             adopted()

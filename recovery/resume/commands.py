@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -28,8 +27,8 @@ from recovery.waiting.wait import WaitCommand
 NEXT_PROCESS = "next process"
 """The ``Command.call`` of an order: the next process that resumes calls carries it out."""
 
-LOOK_UPS = 4
-"""Calls that are looked up at a time, to run them again."""
+REPLIES = 4
+"""Answers that are waited for at a time, about calls to run again."""
 
 ASKED = "asked to end: it is a plain function, and ends when it asks context.cancelled(); it is not retried"
 
@@ -76,7 +75,7 @@ class CommandHandler:
         self._bus = bus
         self._resumption = resumption
         self._acts = acts
-        self._look_ups = Workers("recovery-again", LOOK_UPS)
+        self._replies = Workers("recovery-again", REPLIES)
         self._of_parent: set[str] = set()
         self._counted = (0, 0, 0)
         self._ids: set[str] = set()
@@ -90,8 +89,7 @@ class CommandHandler:
         if call in self._of_parent:
             return False
         if call == NEXT_PROCESS:
-            found = self._found()
-            return found is not None and found.loaded.is_open
+            return self._found() is not None
         is_begun_here = call.rpartition("-")[0] == self._bus.run
         return is_begun_here or call in self._waiting or call in self._resumed()
 
@@ -119,7 +117,7 @@ class CommandHandler:
             case "answer":
                 return self._answered(command, secret)
             case "again":
-                self._look_ups.add([functools.partial(self._run_again, f"{command.changes.get('call')}", reply)])
+                self._run_again(command, reply)
                 return None
             case "probe" | "give up incident":
                 return self._on_incident(command)
@@ -160,18 +158,21 @@ class CommandHandler:
             return _refused(f"{error}" if secret else "no answer has arrived")
         return Answer(is_done=True, said="the process that asks has it, in its memory alone")
 
-    def _run_again(self, call: str, reply: Reply) -> None:
-        try:
-            found = self._acts.again(call)
-            if not found.loaded.wait(ANSWER_TIMEOUT):
+    def _run_again(self, command: Command, reply: Reply) -> None:
+        repetition = self._acts.again(f"{command.changes.get('call')}")
+        found = self._found()
+        if command.call == NEXT_PROCESS and found is not None:
+            found.ordered.append(repetition)
+
+        def tell() -> None:
+            if not repetition.loaded.wait(ANSWER_TIMEOUT):
                 reply(_refused("the journal has not said yet how it stands"))
-            elif found.calls:
+            elif repetition.calls:
                 reply(Answer(is_done=True, said="it runs again, as a new call with its arguments"))
             else:
-                reply(_refused(next(iter(found.refused.values()))))
-        except Exception as error:  # a job of ``Workers``
-            log.exception("call %s is not run again", call)
-            reply(_refused(str(error)))
+                reply(_refused(next(iter(repetition.refused.values()))))
+
+        self._replies.add([tell])
 
     def _on_incident(self, command: Command) -> Answer:
         operation, key = (f"{command.changes.get(name, '')}" for name in ("operation", "key"))

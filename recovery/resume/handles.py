@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Generator
-from typing import Any
+from collections.abc import Callable, Generator, Iterator
+from typing import Any, Protocol
 
 from recovery.joining.shared_call import Outcome
 from recovery.journal.history import CallRecord
@@ -51,6 +51,18 @@ class ResumedCall:
             self._over.open()
 
 
+class Ends(Protocol):
+    """What can be waited for, in a thread or in a task."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Block until it has ended; whether it has."""
+        ...
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        """Suspend until it has ended."""
+        ...
+
+
 class Resumption:
     """What ``resume()`` found: complete once ``loaded`` is open. ``wait()`` and ``await`` wait for that, too.
 
@@ -58,7 +70,8 @@ class Resumption:
     added while the service lives. ``left`` are pending calls that stay in the journal: their operation is not defined
     here, or has another version, or another signature, or kept no arguments, or is async where no loop runs.
     ``quarantined`` are calls whose last allowed attempt died with its process: only ``retry`` resumes them.
-    ``unreadable`` are the ids of calls with damaged rows.
+    ``unreadable`` are the ids of calls with damaged rows. ``ordered`` are the calls that had ended, and that a person
+    has ordered to be run again while no process ran.
 
     Args:
         start: Resumes a call; False if the next equal call goes on with it instead.
@@ -79,6 +92,7 @@ class Resumption:
         self.left: list[CallRecord] = []
         self.quarantined: list[CallRecord] = []
         self.unreadable: tuple[str, ...] = ()
+        self.ordered: list[Ends] = []
         self.close = close
         """End ``retry``; for the service, in its loop."""
         self._start = start
@@ -137,12 +151,16 @@ class Resumption:
         """Block until every call has ended, for at most *timeout* seconds; whether they have."""
         end = None if timeout is None else time.monotonic() + timeout
         return self.loaded.wait(timeout) and all(
-            call.wait(None if end is None else max(0.0, end - time.monotonic())) for call in self.calls
+            one.wait(None if end is None else max(0.0, end - time.monotonic())) for one in self._all()
         )
+
+    def _all(self) -> Iterator[Ends]:
+        yield from self.calls
+        yield from self.ordered
 
     def __await__(self) -> Generator[Any, None, Resumption]:
         """Suspend until every call has ended."""
         yield from self.loaded.opened().__await__()
-        for call in self.calls:
-            yield from call.__await__()
+        for one in self._all():
+            yield from one.__await__()
         return self

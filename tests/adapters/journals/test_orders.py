@@ -161,9 +161,9 @@ def test_a_call_that_was_ordered_again_is_run_once_by_the_next_process(journal: 
     assert len(read_orders(journal)) == 1
     assert "runs again at the next start" in recovery("status", journal).stdout
     runs: list[str] = []
-    with next_process(journal, runs.append):
-        wait_until(lambda: runs)
-        wait_until(lambda: not read_orders(journal))
+    with next_process(journal, runs.append) as (_, resumption):
+        assert resumption.wait(5.0)  # for that call, too
+        assert (runs, read_orders(journal)) == (["dead-1"], [])
     with next_process(journal, runs.append) as (_, resumption):
         assert resumption.wait(5.0)
     assert runs == ["dead-1"]  # its argument
