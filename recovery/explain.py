@@ -30,6 +30,7 @@ from events.operation_events import (
 )
 from recovery.policies.error_output import as_shown, telling_line
 from recovery.policies.incidents import is_held
+from recovery.policies.sentence_details import Known, room_of
 from recovery.policies.sentences import Stands, in_words, sentence_of
 from recovery.redact import brief, printable, redact
 
@@ -144,7 +145,9 @@ def explain(
         if failure.remedy is not None:
             asked = shown(" ".join(filter(None, (failure.remedy.sentence, failure.remedy.link))))
         stands = _stands_after(event) if stands is None else stands
-        sentence, remedy = map(shown, in_words(failure, (error, stderr), asked, stands, duration))
+        wait = duration(failure.retry_after) if failure.retry_after else ""
+        known = Known(failure.key, (error, stderr) if stderr else (error,), room_of(evidence), wait)
+        sentence, remedy = map(shown, in_words(failure, known, asked, stands))
     elif isinstance(event, RetryScheduled | GaveUp):
         sentence = sentence_of(event.category)
     which = shown(idempotency_key or getattr(event, "idempotency_key", ""), MOST_ARGUMENT)

@@ -43,6 +43,7 @@ SHAPES: dict[str, Any] = {
     "outcomes": {"outcomes": dict[str, Outcome]},
     "status": JournalStatus,
     "why": Why,
+    "whys": {"calls": list[Why], "more": int},
     "calls": {"path": str, "calls": list[CallStatus]},
     "history": {"path": str, "call": str, "name": str, "events": list[HistoryLine]},
     "steered": {"command": CommandName, "calls": list[Steered], "more": int},
@@ -54,13 +55,14 @@ SHAPES: dict[str, Any] = {
     "pruned": Removed,
     "verified": Verified,
     "check": Inspection,
+    "sentences": {"next": dict[str, str], "causes": dict[str, dict[str, str]]},
     "demo": DemoReport,
 }
 """The type, or the members, of each shape of JSON by its name; each has version 1."""
 EXAMPLES: dict[str, tuple[str, ...]] = {
     "run": ("recovery run launch.toml",),
     "status": ("recovery status launch.toml", "recovery status launch.toml --watch"),
-    "why": ("recovery why launch.toml sdxl",),
+    "why": ("recovery why launch.toml sdxl", "recovery why launch.toml"),
     "history": ("recovery history launch.toml sdxl",),
     "retry": ("recovery retry launch.toml sdxl", "recovery retry launch.toml --host models.example.org --yes"),
     "again": ("recovery again launch.toml sdxl", "recovery again launch.toml --failed --yes"),
@@ -77,6 +79,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "prune": ("recovery prune launch.toml --older-than 1d",),
     "verify": ("recovery verify launch.toml",),
     "check": ("recovery check launch.toml",),
+    "sentences": ("recovery sentences", "recovery --sentences deutsch.toml sentences"),
     "demo": ("recovery demo",),
 }
 """What to type, by verb. If it is a command of the snapshots, what it prints follows."""

@@ -20,6 +20,7 @@ from adapters.cli.output import print_error
 from adapters.cli.prune import prune
 from adapters.cli.report import report
 from adapters.cli.run import run
+from adapters.cli.sentences import LANGUAGE, sentences
 from adapters.cli.status import status
 from adapters.cli.steer import VERBS
 from adapters.cli.verify import verify
@@ -47,6 +48,7 @@ class Interruptible(click.Group):
 
 @click.group(cls=Interruptible, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="launcher-recovery")
+@LANGUAGE
 def cli() -> None:
     """Run launches that recover by themselves.
 
@@ -55,7 +57,7 @@ def cli() -> None:
 
 
 for _verb in (
-    run, status, why, history, *VERBS, incidents, answer, report, export, prune, verify, check, demo,
+    run, status, why, history, *VERBS, incidents, answer, report, export, prune, verify, check, sentences, demo,
 ):  # fmt: skip
     cli.add_command(_verb)
 

@@ -150,7 +150,7 @@ SAYS_LITTLE = (
 BY_CLASS_NAME = {
     "TrickleError": "trickle", "StalePartialFileError": "stale-part", "DestinationBusyError": "other-download",
     "UnusableResponseError": "bad-answer", "WrongContentError": "wrong-content", "RefusedError": "refused-file",
-    "RefusedForNowError": "refused-now", "AccessError": "denied", "NeverFitsError": "never-fits",
+    "RefusedForNowError": "refused-now", "AccessError": "access", "NeverFitsError": "never-fits",
     "NoRoomError": "disk-full", "DownloadError": "transfer-broke-off", "EnvironmentVariableError": "no-variable",
     "UnsafeFileError": "unsafe-file", "RepositoryError": "git-folder", "GitMissingError": "git-none",
     "UnusablePlaceError": "git-place", "LockedError": "git-busy", "RepositoryMissingError": "git-missing",
@@ -191,32 +191,35 @@ def cause_of(category: Category | None, rule: str, kind: str = "") -> tuple[str,
     if rule in BY_RULE:
         return BY_RULE[rule], {}
     what, _, value = rule.partition(" ")
+    number = _number(value)
     match what:
         case "errno" if value in BY_ERRNO:
             return BY_ERRNO[value], {}
-        case "status" if value.isdigit():
-            is_limit = category is Category.RATE_LIMITED and value != "509"
-            return "fewer-requests" if is_limit else _by_status(int(value)), {"status": value}
-        case "code" if value == "cut-off":
-            return "unreadable", {}
+        case "status" if number is not None:
+            is_limit = category is Category.RATE_LIMITED and number != 509
+            return "fewer-requests" if is_limit else _by_status(number), {"status": value}
         case "code":
-            return _by_category(category), {"rule": value}
-        case "signal" if value.isdigit():
-            cause = "stopped" if int(value) in STOPS else "crashed" if int(value) in CRASHES else "killed"
-            return cause, {"signal": SIGNALS.get(int(value), rule)}
-        case "exception" if value.startswith("0x"):
-            return "crashed", {"signal": EXCEPTIONS.get(int(value, 16), value)}
-        case "exit" if (code := value.removeprefix("code ")).lstrip("-").isdigit():
-            return BY_EXIT_CODE.get(int(code), "command-failed"), {"code": code}
+            return ("unreadable", {}) if value == "cut-off" else (str(category), {"rule": value})
+        case "signal" if number is not None:
+            cause = "stopped" if number in STOPS else "crashed" if number in CRASHES else "killed"
+            return cause, {"signal": SIGNALS.get(number, rule)}
+        case "exception" if number is not None:
+            return "crashed", {"signal": EXCEPTIONS.get(number, value)}
+        case "exit" if number is not None:
+            return BY_EXIT_CODE.get(number, "command-failed"), {"code": str(number)}
     is_own = rule and category is not Category.EXHAUSTED
-    return _by_category(category), {"rule": f"rule {rule}" if is_own else rule}
-
-
-def _by_category(category: Category) -> str:
-    return "category-cancelled" if category is Category.CANCELLED else str(category)
+    return str(category), {"rule": f"rule {rule}" if is_own else rule}
 
 
 def _by_status(status: int) -> str:
     if status >= 500:
         return BY_STATUS.get(status, "busy-server")
     return BY_STATUS.get(status, "refused-request" if status >= 400 else "elsewhere")
+
+
+def _number(text: str) -> int | None:
+    """The number of ``status 404``, ``signal 9``, ``exit code 1`` or ``exception 0xc0000005``, after its first word."""
+    try:
+        return int(text.removeprefix("code "), 0)
+    except ValueError:
+        return None

@@ -5,10 +5,10 @@ They are looked for in texts that are redacted already: a part of a secret is no
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
+from typing import NamedTuple
 
-from events.evidence import Evidence
-from events.operation_events import FailureClassified
+from events.evidence import Evidence, Room
 from recovery.policies.error_messages import compiled
 from recovery.policies.resources import amount
 from recovery.redact import brief
@@ -34,38 +34,45 @@ PACKAGE = (
 )
 
 
-def details_of(
-    failure: FailureClassified, names: Iterable[str], texts: Iterable[str], seconds: Callable[[float], str]
-) -> dict[str, str]:
-    """The details of *failure* that *names* name, as far as they are known.
+class Known(NamedTuple):
+    """What is known of a failure besides its rule.
 
     Args:
-        failure: The failure.
-        names: Names of ``recovery.policies.sentence.DETAILS``; those that a rule tells are not looked for.
+        key: The key of its call, such as a host.
         texts: What the exception and the tool say, redacted.
-        seconds: Puts a number of seconds in words.
+        room: The room that is missing, if an exception says so.
+        wait: How long the server asks to wait, in words; "" for no time.
     """
+
+    key: str
+    texts: tuple[str, ...]
+    room: Room | None = None
+    wait: str = ""
+
+
+def details_of(known: Known, names: Iterable[str]) -> dict[str, str]:
+    """The details that *names* name, of ``recovery.policies.sentence.DETAILS``, as far as they are *known*."""
     found: dict[str, str] = {}
     for name in names:
         match name:
             case "host":
-                found[name] = _host(failure.key) or _in(HOST, texts)
-            case "folder" | "size":
-                for evidence in _chain(failure.evidence):
-                    if (room := evidence.room) is not None:
-                        found |= {"folder": room.folder, "size": amount(room.bytes, "B")}
-                        break
-            case "wait" if failure.retry_after:
-                found[name] = seconds(failure.retry_after)
+                found[name] = _host(known.key) or _in(HOST, known.texts)
+            case "folder" if known.room is not None:
+                found[name] = known.room.folder
+            case "size" if known.room is not None:
+                found[name] = amount(known.room.bytes, "B")
+            case "wait":
+                found[name] = known.wait
             case "path" | "port" | "module" | "package":
-                found[name] = _in({"path": PATH, "port": PORT, "module": MODULE, "package": PACKAGE}[name], texts)
-    return {name: shown for name, detail in found.items() if (shown := _shown(detail))}
+                found[name] = _in({"path": PATH, "port": PORT, "module": MODULE, "package": PACKAGE}[name], known.texts)
+    return {name: _shown(detail) for name, detail in found.items() if detail}
 
 
-def _chain(evidence: Evidence | None) -> Iterator[Evidence]:
-    while evidence is not None:
-        yield evidence
+def room_of(evidence: Evidence | None) -> Room | None:
+    """The room that is missing, as the exception or one of its causes says."""
+    while evidence is not None and evidence.room is None:
         evidence = evidence.cause
+    return None if evidence is None else evidence.room
 
 
 def _host(key: str) -> str:

@@ -1,12 +1,13 @@
 """What a failure means and what a person can do, in sentences that need no programmer. Pure.
 
 A rule of classification leads to a cause (``cause_of``), a cause to its sentences (``Sentences``). English is built in;
-``speak`` chooses a translation for all that this process shows.
+``Sentences.speak`` chooses a translation for all that this process shows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
+from functools import lru_cache
 from typing import Literal, TypeAlias
 
 from events.evidence import Category
@@ -15,7 +16,7 @@ from recovery.policies.causes_of_rules import cause_of
 from recovery.policies.local_sentences import LOCAL_SENTENCES
 from recovery.policies.network_sentences import NETWORK_SENTENCES
 from recovery.policies.sentence import Sentence, fill, names_in
-from recovery.policies.sentence_details import details_of
+from recovery.policies.sentence_details import Known, details_of
 from recovery.policies.tool_sentences import TOOL_SENTENCES
 
 Stands: TypeAlias = Literal["", "retries", "runs", "waits", "asks", "left", "ended"]
@@ -58,6 +59,11 @@ class Sentences:
         }
         self.following = {**NEXT, **(following or {})}
 
+    def speak(self) -> None:
+        """Show all failures of this process in this language; ``Sentences().speak()`` goes back to English."""
+        global _spoken  # as hidden secrets are: what people read is a matter of the whole process
+        _spoken = self
+
     def advice(self, stands: Stands, step: str, itself: str = "") -> str:
         """What a person can do, and what happens by itself, as whole sentences.
 
@@ -73,12 +79,6 @@ class Sentences:
 _spoken = Sentences()
 
 
-def speak(sentences: Sentences | None = None) -> None:
-    """Show all failures of this process in *sentences*; ``None`` is English."""
-    global _spoken  # as hidden secrets are: what people read is a matter of the whole process
-    _spoken = sentences or Sentences()
-
-
 def spoken() -> Sentences:
     """The sentences that this process shows."""
     return _spoken
@@ -90,26 +90,31 @@ def sentence_of(category: Category | None) -> str:
     return fill(spoken().causes[cause].sentence, details)
 
 
-def in_words(
-    failure: FailureClassified, texts: Sequence[str], asked: str, stands: Stands, seconds: Callable[[float], str]
-) -> tuple[str, str]:
+def in_words(failure: FailureClassified, known: Known, asked: str, stands: Stands) -> tuple[str, str]:
     """The sentence of *failure*, and what a person can do (``Sentences.advice``).
 
     Args:
         failure: The failure; the reason of its rule (``why``), if it has one, is its sentence.
-        texts: What the exception and the tool say, redacted.
+        known: What is known of it besides.
         asked: What the failure itself asks of a person; "" for nothing. It counts more than the table.
         stands: Where the call stands.
-        seconds: Puts a number of seconds in words.
     """
-    cause, details = cause_of(failure.category, failure.rule, failure.evidence.type)
-    language = spoken()
+    has_question = failure.remedy is not None and failure.remedy.question != ""
+    about = (failure.category, failure.rule, failure.evidence.type)
+    sentence, advice = _in_words(about, known, asked, has_question, stands, _spoken)
+    return failure.why or sentence, advice
+
+
+@lru_cache(maxsize=256)  # most failures repeat others: 5 us for 30
+def _in_words(
+    about: tuple[Category, str, str], known: Known, asked: str, has_question: bool, stands: Stands, language: Sentences
+) -> tuple[str, str]:
+    cause, details = cause_of(*about)
     sentence, step, itself = language.causes[cause]
     if names := {*names_in(sentence), *names_in(step), *names_in(itself)} - details.keys():
-        details |= details_of(failure, names, texts, seconds)
+        details |= details_of(known, names)
     if asked:
-        has_question = failure.remedy is not None and failure.remedy.question
         step, itself = asked, language.following["answered"] if has_question else ""
     else:
         step, itself = fill(step, details), fill(itself, details)
-    return failure.why or fill(sentence, details), language.advice(stands, step, itself)
+    return fill(sentence, details), language.advice(stands, step, itself)

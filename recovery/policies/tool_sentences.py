@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from recovery.policies.network_sentences import NETWORK, REACH
 from recovery.policies.sentence import Sentence
 
-NETWORK = "Check the network connection."
 LATER = "Wait a while, or use another index or a mirror."
 ANSWERED = "It goes on by itself once that is answered."
 GONE = "It goes on by itself once that is gone."
@@ -14,22 +14,23 @@ OUTPUT = "Look at the last lines of its output."
 TOOL_SENTENCES: dict[str, Sentence] = {
     key: Sentence(*texts)
     for key, *texts in (
-        ("git-unreachable", "the host[ {host}] was not reached", f"{NETWORK} Check the address for spelling mistakes.",
+        ("git-unreachable", "the host[ {host}] was not reached", REACH,
          "It goes on by itself once the host answers."),
-        ("git-server", "the server[ {host}] is ill or busy", "Wait a while: only the owner of the server can mend it."),
-        ("git-lfs", "its large files need git-lfs, which is not installed or not on PATH", "Install git-lfs."),
+        ("git-server", "the server[ {host}] is overloaded or out of order",
+         "Wait a while: only the owner of the server can mend it."),
+        ("git-lfs", "the repository has large files, which need git-lfs", "Install git-lfs."),
         ("git-damaged", "the repository is damaged",
          "Clone it again. If it is the index alone, remove .git/index and run git reset."),
         ("git-protocol", "git is led to a protocol that it may not speak",
          "Look for url.*.insteadOf in the settings of git, and correct it."),
         ("git-broken-off", "the transfer broke off", NETWORK),
-        ("git-login", "it is private, or does not exist: git does not say which",
+        ("git-login", "the repository is private, or does not exist: git does not say which",
          "Check the address. If it is private, give a token that may read it.", ANSWERED),
         ("git-missing", "there is no such repository or commit",
          "Check the address and the version: it may have been renamed or deleted."),
         ("git-owner", "the repository belongs to another user",
          "Run the program as that user, or change the owner of the files."),
-        ("git-lock", "a lock was left behind",
+        ("git-lock", "another git command works there, or has left its lock behind",
          "End other git commands in this folder; if there are none, delete the lock.", GONE),
         ("git-husk", "a killed clone was left behind", "Delete the folder that it names.", GONE),
         ("git-local-changes", "files were changed here: a person must decide which to keep",
@@ -44,18 +45,18 @@ TOOL_SENTENCES: dict[str, Sentence] = {
         ("index-refused", "the package index refuses access", "Use another index, or log in to this one.", ANSWERED),
         ("index-login", "the package index wants a login",
          "Give the user name and the password of the index.", ANSWERED),
-        ("index-server", "the package index is ill or busy", LATER),
+        ("index-server", "the package index is overloaded or out of order", LATER),
         ("index-network", "the package index could not be read", f"{NETWORK} Or use another index or a mirror."),
         ("pip-insecure", "pip ignores an index that has no https",
          "Use the address of the index that begins with https."),
-        ("pip-python", "it is not for this version of Python[: {package}]",
+        ("pip-python", "the package is not for this version of Python[: {package}]",
          "Use another version of Python, or another version of the package."),
         ("pip-missing", "there is no such package for this Python[: {package}]",
          "Check the name of the package, its version and the version of Python."),
         ("pip-conflict", "these requirements cannot be met together", CONFLICT),
         ("pip-hash", "the package is not the one that was promised[: {package}]",
          "Do not install it before you know why: it was replaced, or its hash is misspelled."),
-        ("pip-build", "it does not build here[: {package}]",
+        ("pip-build", "the package does not build here[: {package}]",
          "Install what it needs (a compiler, CUDA), or a version that has a wheel for this Python."),
         ("pip-broke", "packages do not fit together any more", CONFLICT),
         ("pip-managed", "this Python belongs to the system, and needs an environment beside it",
@@ -68,7 +69,7 @@ TOOL_SENTENCES: dict[str, Sentence] = {
          "Read those lines, and decide whether to allow them.", ANSWERED),
         ("requirements-refused", "a person refused lines of the list of requirements",
          "Remove those lines, or allow them."),
-        ("venv-no-pip", "this Python has no ensurepip: install python3-venv, or uv", "Install python3-venv, or uv."),
+        ("venv-no-pip", "this Python cannot install pip: it has no ensurepip", "Install python3-venv, or uv."),
         ("venv-killed", "what installs pip was killed",
          "The system does that when the memory is full: close other programs."),
         ("venv-ensurepip", "pip could not be installed", "Check the disk and the network connection."),
@@ -79,7 +80,8 @@ TOOL_SENTENCES: dict[str, Sentence] = {
         ("wrong-content", "the file is not the one that was promised",
          "Check the address and the hash. If both are right, the source has another file now."),
         ("trickle", "the transfer is far too slow", NETWORK),
-        ("stale-part", "the file has changed on the server since its first part came"),
+        ("stale-part", "the file has changed on the server since its first part came",
+         "Check whether its owner is still changing it."),
         ("other-download", "another program downloads the same file", "Wait until that is done.", GONE),
         ("bad-answer", "the server sent something that cannot be used", "Check the address: it may lead to a page."),
         ("refused-file", "the server refuses the file", "Read what it says; look for another source."),

@@ -19,7 +19,8 @@ from events.circuit_events import CircuitOpened
 
 NOW = time.mktime((2026, 3, 1, 12, 0, 0, 0, 0, -1))
 CAUSE = (
-    "the server is ill or busy (HTTP 503): Server error '503 Service Unavailable' for url 'https://example.org/model'"
+    "the server example.org is overloaded or out of order (HTTP 503): "
+    "Server error '503 Service Unavailable' for url 'https://example.org/model'"
 )
 STATES = (
     "running", "waiting", "paused", "left", "quarantined", "unreadable", "gave up", "rejected", "failed", "cancelled",
