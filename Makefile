@@ -5,10 +5,13 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PEERS := $(VENV)/.peers
 EVIDENCE := $(VENV)/.evidence
+PAGE := $(VENV)/.page
 SHARE ?= 1
 
+unexport PYTHONDONTWRITEBYTECODE # each child of a test would compile every module again
+
 .DEFAULT_GOAL := help
-.PHONY: help install demo test slow check format lint types arch props evidence plans cli mutants torture bench bench-quick report bench-check bench-baseline bench-quiet clean
+.PHONY: help install demo test slow check format lint types arch props evidence page pictures plans mutants torture bench bench-quick report bench-check bench-baseline bench-quiet clean cli metrics
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -29,6 +32,12 @@ $(PEERS): $(READY)
 $(EVIDENCE): $(READY)
 	$(BIN)/python -m pip install --quiet --group evidence
 	@touch $(EVIDENCE)
+
+$(PAGE): $(READY)
+	@for one in chromium npm; do command -v $$one >/dev/null || { echo "this needs $$one: apt-get install $$one"; exit 1; }; done
+	$(BIN)/python -m pip install --quiet --group page
+	npm install --silent --no-save --prefix $(VENV)/axe axe-core@4
+	@touch $(PAGE)
 
 demo: $(READY) ## show a launch that fails in eleven ways, is killed twice, and still succeeds (half a minute)
 	$(BIN)/recovery demo
@@ -58,6 +67,15 @@ props: $(READY) ## run the property tests alone, with 3000 examples each
 
 evidence: $(EVIDENCE) ## ask twenty libraries for their errors, on the loopback (half a minute)
 	$(BIN)/python -m pytest tests/evidence
+
+page: $(PAGE) ## test the web page in Debian's Chromium, with axe-core (a minute)
+	$(BIN)/python -m pytest tests/page
+
+pictures: $(PAGE) ## write docs/pictures: the page at both widths, light and dark
+	$(BIN)/python -m tests.page.pictures
+
+metrics: $(READY) ## run the alert rules and the dashboard's queries in a real Prometheus (ten seconds; Debian's prometheus)
+	$(BIN)/python -m pytest tests/prometheus
 
 plans: $(READY) ## write the tables of docs/plans.md from the types of plans
 	$(BIN)/python -m tests.plans_page

@@ -49,11 +49,12 @@ from events.operation_events import (
 from events.question_events import QuestionAnswered, QuestionAsked, QuestionReopened
 from events.repeat_events import OperationRepeated
 from events.subscription import Subscription
+from events.trace_events import CallTraced
 from events.verdicts import GiveUp, Park, Retry, Verdict, join
 
 __all__ = [
     "AlertCleared", "AlertRaised", "Attempt", "AwaitableResultError", "Bus", "Call", "CallCancelledError", "CallEvent",
-    "CallLeftPending", "CallRejected", "CallRejectedError", "CallSteered", "Category", "CheckpointSaved",
+    "CallLeftPending", "CallRejected", "CallRejectedError", "CallSteered", "CallTraced", "Category", "CheckpointSaved",
     "CircuitClosed", "CircuitHalfOpened", "CircuitOpened", "ClockJumped", "CodecError", "Condition", "decode", "encode",
     "Event", "EventsDropped", "Evidence", "FailureClassified", "GaveUp", "GiveUp", "IncidentClosed", "IncidentOpened",
     "join", "JoinedElsewhere", "JournalDegraded", "JournalQuarantined", "JournalRestored", "NeedsPerson", "Operation",

@@ -14,6 +14,7 @@ from events import (
     operation_events,
     question_events,
     repeat_events,
+    trace_events,
 )
 from events.event import Event
 from events.operation_events import (
@@ -41,6 +42,7 @@ MODULES = (
     question_events,
     repeat_events,
     clock_events,
+    trace_events,
 )
 
 EVENTS: tuple[type[Event], ...] = tuple(

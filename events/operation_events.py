@@ -272,10 +272,12 @@ class OperationResumed(CallEvent, frozen=True, kw_only=True, omit_defaults=True)
     Args:
         after: Seconds from *at* that are left to wait.
         arguments: As in its ``OperationStarted``.
+        trace: The ``CallTraced.trace`` of the process that left it; "" if that traced no calls.
     """
 
     after: float = 0.0
     arguments: msgspec.Raw = NOTHING
+    trace: str = ""
 
 
 class OperationInterrupted(CallEvent, frozen=True, kw_only=True, omit_defaults=True):

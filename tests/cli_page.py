@@ -79,6 +79,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "prune": ("recovery prune launch.toml --older-than 1d",),
     "verify": ("recovery verify launch.toml",),
     "check": ("recovery check launch.toml",),
+    "web": ("recovery web launch.toml",),
     "sentences": ("recovery sentences", "recovery --sentences deutsch.toml sentences"),
     "demo": ("recovery demo",),
 }

@@ -16,7 +16,7 @@ from typing import Any, get_args, get_type_hints
 
 import msgspec
 
-from adapters.launcher.document import KINDS, Document, DownloadTable, LaunchTable, WaitTable
+from adapters.launcher.document import KINDS, Document, DownloadTable, LaunchTable, NotificationsTable, WaitTable
 from adapters.launcher.kinds.operation import Operation
 from adapters.launcher.kinds.steps import CommandWithUndo
 from recovery.tables import described
@@ -28,6 +28,7 @@ STRUCTS: tuple[type[msgspec.Struct], ...] = (
     DownloadTable,
     WaitTable,
     LaunchTable,
+    NotificationsTable,
     Operation,
     *KINDS.values(),
     CommandWithUndo,

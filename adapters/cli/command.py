@@ -24,6 +24,7 @@ from adapters.cli.sentences import LANGUAGE, sentences
 from adapters.cli.status import status
 from adapters.cli.steer import VERBS
 from adapters.cli.verify import verify
+from adapters.cli.web import web
 from adapters.cli.why import why
 from adapters.terminal.ascii_marks import use_marks
 from recovery.installation import extra
@@ -57,7 +58,7 @@ def cli() -> None:
 
 
 for _verb in (
-    run, status, why, history, *VERBS, incidents, answer, report, export, prune, verify, check, sentences, demo,
+    run, status, why, history, *VERBS, incidents, answer, report, export, prune, verify, check, web, sentences, demo,
 ):  # fmt: skip
     cli.add_command(_verb)
 

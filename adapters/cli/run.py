@@ -14,6 +14,7 @@ from adapters.cli.output import FILE, JSON, console, print_error, print_json, us
 from adapters.downloads.client import EnvironmentVariableError
 from adapters.journals.next_step import answer_command
 from adapters.launcher.launch import Launch, Outcome, name_in_arguments
+from adapters.launcher.notifying import notifying
 from adapters.launcher.plan import LaunchPlan, PlanError, load_plan
 from adapters.launcher.stopping import StoppedBySignal
 from adapters.sqlite.store import SQLiteStore
@@ -71,7 +72,8 @@ def _run_launch(plan: LaunchPlan, store: SQLiteStore, journal: Path, *, as_json:
     def warn(text: str) -> None:
         warnings.print(f"warning: {brief(text)}", soft_wrap=True)
 
-    logging.getLogger("recovery.launch").addHandler(Warnings(warn))
+    for name in ("recovery.launch", "recovery.notifications"):
+        logging.getLogger(name).addHandler(Warnings(warn))
     service = Recovery(store=store)
     degraded = f"the journal {store.path} cannot be written; the launch goes on in memory"
     service.bus.subscribe(JournalDegraded, lambda event: warn(f"{degraded}: {event.reason}"))
@@ -79,6 +81,7 @@ def _run_launch(plan: LaunchPlan, store: SQLiteStore, journal: Path, *, as_json:
     launch = Launch(plan, service, logs=store.path.parent / "logs")
     launch.check_environment()  # before anything is shown
     shows = [service.bus.subscribe(SEEN, view.feed)]
+    notifier = notifying(plan, service, target=str(journal), name_of=view.name_of)
 
     def how_to_answer(event: QuestionAsked) -> str:
         return f"answer it with: {answer_command(journal, event.name, event.kind)}"
@@ -93,6 +96,7 @@ def _run_launch(plan: LaunchPlan, store: SQLiteStore, journal: Path, *, as_json:
             shown.enter_context(lines.heartbeat())
         how = service.bus.subscribe(QuestionAsked, lambda event: screen.print(how_to_answer(event), soft_wrap=True))
         launch.on_stop.append(how.close)
+        shown.enter_context(notifier)
         launch.on_stop += [seen.close for seen in shows]  # what is cancelled from then on is not for the screen
         outcomes = anyio.run(launch.run)
         view.end(outcomes)

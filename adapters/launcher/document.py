@@ -15,6 +15,8 @@ from adapters.launcher.kinds.packages import Packages
 from adapters.launcher.kinds.server import Server
 from adapters.launcher.kinds.steps import CommandWithUndo, Steps
 from adapters.launcher.kinds.venv import Venv
+from adapters.notifications.summary import KINDS as NOTIFIED
+from adapters.notifications.summary import Kind
 from recovery import validation
 
 
@@ -66,6 +68,28 @@ class WaitTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             validation.number(name, getattr(self, name), least=0.0)
 
 
+class NotificationsTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[notifications]``: a URL or a program that is told what happens while the plan is run.
+
+    Args:
+        webhook: A URL that gets each notification by HTTP POST, as the variable or the file that holds it:
+            `"env:SLACK_WEBHOOK"`, or `"file:webhook.url"` in the plan's folder.
+        command: A program and its arguments, which gets each as JSON on its standard input, in the plan's folder.
+        kinds: What is notified of. An "alert" needs the extra `monitor`; without it there are none.
+        every: Seconds between two notifications. What happens meanwhile is one notification.
+    """
+
+    webhook: str | None = None
+    command: tuple[str, ...] = ()
+    kinds: tuple[Kind, ...] = NOTIFIED
+    every: float = 60.0
+
+    def __post_init__(self) -> None:
+        if self.webhook is None and not self.command:
+            raise ValueError("webhook must be given, or a command")
+        validation.number("every", self.every, least=0.0)
+
+
 Step: TypeAlias = Download | Command | Git | Venv | Packages | Server | Steps
 
 
@@ -80,6 +104,7 @@ class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         download: How files are downloaded.
         launch: The launch as a whole.
         wait: How long operations wait for causes to be gone.
+        notifications: Which URL or program is told what happens (docs/notifications.md).
         tokens: A token for each family of hosts (`huggingface`, `civitai`) or for one host (`"example.org"`, with its
             port if that is not 443), as the variable that holds it: `huggingface = "env:HF_TOKEN"`.
         rule: Fields of `Rule`, one table a rule. They are asked before the built-in rules.
@@ -92,6 +117,7 @@ class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     download: DownloadTable = DownloadTable()
     launch: LaunchTable = LaunchTable()
     wait: WaitTable = WaitTable()
+    notifications: NotificationsTable | None = None
     tokens: dict[str, str] = {}
     rule: tuple[dict[str, Any], ...] = ()
 
@@ -102,6 +128,7 @@ TABLES: Mapping[str, type[msgspec.Struct]] = {
     "": Document,
     "download": DownloadTable,
     "launch": LaunchTable,
+    "notifications": NotificationsTable,
     "wait": WaitTable,
     "operation.steps": CommandWithUndo,
 }

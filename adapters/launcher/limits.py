@@ -86,6 +86,13 @@ def wrong_reference(text: str) -> str | None:
     )
 
 
+def wrong_secret(text: str) -> str | None:
+    """As ``wrong_reference``; ``file:PATH`` names a file that holds the secret."""
+    is_file = text.startswith("file:") and len(text) > len("file:") and redact(text) == text
+    reason = None if is_file else wrong_reference(text)
+    return reason and reason.replace(", the variable that", ' or "file:PATH", the variable or the file that')
+
+
 def wrong_variable(name: str, value: str) -> str | None:
     """Why a plan may not set the variable *name* to *value*. The value is not shown if it may be a secret."""
     if not name or "=" in name or "\0" in name + value:

@@ -7,12 +7,12 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, get_type_hints
+from typing import Literal, get_args, get_type_hints
 
 import msgspec
 
 from adapters.disk import read_plain
-from adapters.launcher.document import KINDS, TABLES, Document, Step, WaitTable
+from adapters.launcher.document import KINDS, TABLES, Document, NotificationsTable, Step, WaitTable
 from adapters.launcher.places import JOURNALS
 from adapters.launcher.plan_checks import problems
 from events.errors import Permanent
@@ -62,6 +62,7 @@ class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
     breaker: BreakerPolicy
     rules: tuple[Rule, ...] = ()
     waits: WaitTable = WaitTable()
+    notifications: NotificationsTable | None = None
     tokens: Mapping[str, Secret] = {}
     parallel: int
     stall_timeout: float
@@ -108,6 +109,7 @@ def load_plan(path: Path) -> LaunchPlan:
         breaker=breaker,
         rules=rules,
         waits=document.wait,
+        notifications=document.notifications,
         tokens={family: Secret(reference) for family, reference in document.tokens.items()},
         parallel=document.download.parallel,
         stall_timeout=document.download.stall_timeout,
@@ -139,8 +141,9 @@ def _where(message: str, text: bytes) -> tuple[str, str]:
         meant = hint(match[1], tuple(KINDS))
         return key, f"there is no kind {match[1]!r}; {meant.replace('it has', 'a plan has')}"
     if match := re.match(r"Invalid enum value '(.*)'", reason):
-        table, _, field = key.rpartition(".")
+        table, _, field = re.sub(r"\[.*\]$", "", key).rpartition(".")
         value = get_type_hints(_table_at(table, text))[field]
+        value = get_args(value)[0] if key.endswith("]") else value  # of a list, one of its items
         return key, f"must be {described(value)}, not {match[1]!r}"
     if match := re.match(r"(\w+) (must be .+)", reason):  # of a table's own checks
         return f"{key}.{match[1]}", match[2]

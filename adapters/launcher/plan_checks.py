@@ -7,12 +7,13 @@ from graphlib import CycleError, TopologicalSorter
 from itertools import chain
 from pathlib import Path
 
-from adapters.launcher.document import Document, Step
+from adapters.launcher.document import Document, NotificationsTable, Step
 from adapters.launcher.kinds.command import Command
 from adapters.launcher.kinds.held_servers import PLACE
 from adapters.launcher.kinds.operation import Problem
-from adapters.launcher.limits import wrong_family, wrong_reference
+from adapters.launcher.limits import wrong_family, wrong_reference, wrong_secret
 from adapters.launcher.plan_places import key_of, wrong_places
+from recovery.redact import redact
 from recovery.suggestions import hint
 
 
@@ -26,6 +27,8 @@ def problems(document: Document, root: Path, ours: Sequence[Path]) -> Iterator[P
     """
     steps = document.operation
     yield from _wrong_tokens(document.tokens)
+    if document.notifications is not None:
+        yield from _wrong_notifications(document.notifications)
     yield from _wrong_needs(steps)
     before = _before(steps)
     yield from _equal_commands(steps, before)
@@ -39,6 +42,17 @@ def _wrong_tokens(tokens: Mapping[str, str]) -> Iterator[Problem]:
     for family, reference in tokens.items():
         if (reason := wrong_family(family) or wrong_reference(reference)) is not None:
             yield f"tokens.{family}", reason
+
+
+def _wrong_notifications(table: NotificationsTable) -> Iterator[Problem]:
+    if table.webhook is not None and (reason := wrong_secret(table.webhook)) is not None:
+        yield "notifications.webhook", reason
+    if (shown := redact(words := " ".join(table.command))) != words:
+        cure = "let the program read it from a variable or a file"
+        yield (
+            "notifications.command",
+            f"holds what looks like a secret ({shown}), and a plan is no place for one: {cure}",
+        )
 
 
 def _wrong_needs(steps: Sequence[Step]) -> Iterator[Problem]:

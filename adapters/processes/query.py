@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,6 +39,7 @@ async def query(
     cwd: Path | None = None,
     env: Mapping[str, str | None] | None = None,
     timeout: float = TIMEOUT,
+    stdin: bytes | None = None,
 ) -> Answer:
     """Run *argv*, which changes nothing, and return what it answers. Nothing of it is logged.
 
@@ -48,6 +50,7 @@ async def query(
         cwd: The folder it runs in.
         env: Variables that its environment has beside those of this process; ``None`` takes one of those away.
         timeout: Seconds that it may take.
+        stdin: What it reads from its standard input; nothing by default.
 
     Raises:
         TimeoutError: It has taken longer.
@@ -55,11 +58,11 @@ async def query(
     """
     tree = Tree(uuid.uuid4().hex)
     environment = environment_of({**(env or {}), **tree.environment()})
-    process = await _start(argv, cwd, environment)
+    process = await _start(argv, cwd, environment, subprocess.DEVNULL if stdin is None else subprocess.PIPE)
     tree.group = process.pid
     try:
         with anyio.fail_after(timeout):
-            return await _answer_of(process)
+            return await _answer_of(process, stdin)
     except TimeoutError:
         raise TimeoutError(f"{' '.join(argv):.200} has not answered within {timeout:g} s") from None
     finally:
@@ -69,15 +72,15 @@ async def query(
             await process.aclose()
 
 
-async def _start(argv: Sequence[str], cwd: Path | None, environment: Mapping[str, str]) -> anyio.abc.Process:
+async def _start(
+    argv: Sequence[str], cwd: Path | None, environment: Mapping[str, str], stdin: int
+) -> anyio.abc.Process:
     with anyio.CancelScope(shield=True):  # a start that is cancelled half way leaves a process
-        return await anyio.open_process(
-            argv, stdin=subprocess.DEVNULL, cwd=cwd, env=environment, start_new_session=True
-        )
+        return await anyio.open_process(argv, stdin=stdin, cwd=cwd, env=environment, start_new_session=True)
     raise AssertionError("a shielded scope ends with what is awaited in it")
 
 
-async def _answer_of(process: anyio.abc.Process) -> Answer:
+async def _answer_of(process: anyio.abc.Process, stdin: bytes | None) -> Answer:
     parts: dict[str, list[bytes]] = {"output": [], "errors": []}
 
     async def read(stream: anyio.abc.ByteReceiveStream | None, name: str) -> None:
@@ -85,7 +88,15 @@ async def _answer_of(process: anyio.abc.Process) -> Answer:
         async for chunk in stream:
             parts[name].append(chunk)
 
+    async def write(text: bytes) -> None:
+        assert process.stdin is not None
+        with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError, ConnectionError):  # it reads no further
+            await process.stdin.send(text)
+            await process.stdin.aclose()
+
     async with anyio.create_task_group() as group:
+        if stdin is not None:
+            group.start_soon(write, stdin)
         group.start_soon(read, process.stdout, "output")
         group.start_soon(read, process.stderr, "errors")
     code = await process.wait()

@@ -5,12 +5,9 @@ Times are Unix times in seconds. Every text is one printable line without secret
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
-
 import msgspec
 
-Action: TypeAlias = Literal["retry", "pause", "unpause", "cancel", "give up", "again"]
-"""What a person can do with a call."""
+from adapters.journals.next_step import Action
 
 
 class Bytes(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,7 +60,7 @@ class CallLine(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class IncidentCard(msgspec.Struct, frozen=True, kw_only=True):
-    """A circuit that is open, with what waits for it; *next_probe* is a Unix time, None if the circuit is forced open."""
+    """An open circuit, with what waits for it; *next_probe* is a Unix time, None if the circuit is forced open."""
 
     name: str
     sentence: str

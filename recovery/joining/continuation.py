@@ -155,5 +155,6 @@ def begin_resumed(record: CallRecord, definition: Definition, journal: JournalCo
         return reason
     delay = math.inf if decision.asks_person else delay
     after = min(delay, FOREVER)
-    attempt.call.publish(OperationResumed, attempt.number, after=after, arguments=attempt.call.raw_arguments)
+    of = {"arguments": attempt.call.raw_arguments, "trace": record.trace}
+    attempt.call.publish(OperationResumed, attempt.number, after=after, **of)
     return Rest(attempt, delay=delay, is_paused=decision.paused_at is not None)

@@ -16,8 +16,9 @@ from events.event import CallEvent, Event
 from events.operation_events import OperationRecovered, OperationSucceeded, Outcome
 from events.own_log import own_log
 from recovery.journal.circuit_history import OpenCircuit, replay_circuits
-from recovery.journal.history import CallRecord, Run, replay, result_key
+from recovery.journal.history import CallRecord, Run, replay
 from recovery.journal.lane import QueuedEvent
+from recovery.journal.results import result_key
 from recovery.journal.store import Pending, Row
 from recovery.redact import redacted, with_texts
 

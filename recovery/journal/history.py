@@ -23,11 +23,11 @@ from events.operation_events import (
     OperationSucceeded,
     Parked,
     ProgressMade,
-    Recorded,
     RetryScheduled,
 )
 from events.question_events import QuestionAnswered, QuestionAsked, QuestionReopened
 from events.repeat_events import OperationRepeated
+from events.trace_events import CallTraced
 from recovery.explain import Explanation, counted, explain, moment
 from recovery.policies.sentences import Stands
 
@@ -101,6 +101,7 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True):
         reason: Why it ended, or is quarantined.
         elapsed: Seconds from its beginning to its latest failure.
         at: When its latest event happened, on the clock of *run*.
+        trace: The span that it had in the process that ran it last (``CallTraced``); "" for none.
     """
 
     call: str
@@ -135,6 +136,7 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
     elapsed: float = 0.0
     at: float = 0.0
+    trace: str = ""
 
     @property
     def is_over(self) -> bool:
@@ -182,7 +184,10 @@ def replay(records: dict[str, CallRecord], run: str, events: Iterable[Event]) ->
     for event in events:
         if isinstance(event, CallEvent):
             record = records.get(event.call) or CallRecord(call=event.call, operation=event.operation, key=event.key)
-            records[event.call] = _after(record, event, run)
+            if isinstance(event, CallTraced):
+                records[event.call] = msgspec.structs.replace(record, trace=event.trace)
+            else:
+                records[event.call] = _after(record, event, run)
     return records
 
 
@@ -308,13 +313,3 @@ def _wait_after(record: CallRecord, event: CallEvent) -> dict[str, object]:
         case Parked(at=at, why=why, within=within):
             return {"waits_for": why, "deadline": at + within if within < FOREVER else None, "paused_at": None}
     return {"waits_for": "", "deadline": None, "paused_at": None}
-
-
-def recorded_in(event: Event | None) -> Recorded | None:
-    """The result that *event* records, or ``None``."""
-    return event.recorded if isinstance(event, (OperationSucceeded, OperationRecovered)) else None
-
-
-def result_key(operation: str, key: str) -> str:
-    """What identifies a result in a store: idempotency keys are the operation's own."""
-    return f"{operation}\0{key}"

@@ -6,7 +6,7 @@ from recovery.journal.accounting import Backlog, Counts
 from recovery.journal.core import JournalCore
 from recovery.journal.history import Run
 from recovery.journal.receipts import Receipt
-from recovery.journal.store import Pending
+from recovery.journal.store import Pending, Store
 
 
 class Journal:
@@ -36,6 +36,11 @@ class Journal:
     def run(self) -> Run:
         """This process as the journal knows it, with what its clocks mean."""
         return self._core.run
+
+    @property
+    def store(self) -> Store:
+        """Where it writes."""
+        return self._core.store
 
     @property
     def reason(self) -> str | None:

@@ -21,9 +21,10 @@ from events.operation_events import (
 from events.repeat_events import OperationRepeated
 from recovery.journal.config import JOURNAL_DEFAULTS
 from recovery.journal.encoding import readable
-from recovery.journal.history import CallRecord, recorded_in, replay, result_key
+from recovery.journal.history import CallRecord, replay
 from recovery.journal.lane import QueuedEvent
 from recovery.journal.queue import WriteQueue
+from recovery.journal.results import recorded_in, result_key
 from recovery.journal.size_estimate import BASE_SIZE, size_of_evidence
 from recovery.journal.store import Query, Store
 

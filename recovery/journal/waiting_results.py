@@ -6,8 +6,8 @@ from collections import OrderedDict
 
 from events.event import Event
 from events.operation_events import Recorded
-from recovery.journal.history import recorded_in, result_key
 from recovery.journal.lane import QueuedEvent
+from recovery.journal.results import recorded_in, result_key
 
 
 class WaitingResults:

@@ -30,7 +30,7 @@ from events.operation_events import (
     Parked,
     RetryScheduled,
 )
-from recovery.monitoring.windows import MAX_CAUSES, OTHER, History, Tally, new_sketch
+from recovery.monitoring.windows import MAX_CAUSES, OTHER, History, Minutes, Tally, new_sketch
 from recovery.operations import OperationKey
 from recovery.policies.circuit_states import Circuit, Forced, HalfOpen, Open
 
@@ -95,6 +95,7 @@ class Counters:
 
     def __init__(self, began: float) -> None:
         self.began = began
+        self.minutes = Minutes()
         self.operations: dict[OperationKey, OperationCounters] = {}
         self.failing_calls: OrderedDict[str, FailingCall] = OrderedDict()
         self.incidents: dict[OperationKey, Category | None] = {}  # those that are open, with their categories
@@ -107,7 +108,7 @@ class Counters:
         if counters is None:
             if len(self.operations) >= MAX_KEYS and operation:
                 return self.of(*OVERFLOW)
-            counters = self.operations[operation, key] = OperationCounters(History(self.began))
+            counters = self.operations[operation, key] = OperationCounters(History(self.began, self.minutes))
         return counters
 
 

@@ -19,9 +19,11 @@ from recovery.journal.journal import Journal
 from recovery.monitoring.alerts import ALL_OPERATIONS, EVALUATE_AFTER_SECONDS, EVALUATED_EVENTS, Alerts, Thresholds
 from recovery.monitoring.calibration import Calibrations
 from recovery.monitoring.counters import COUNTED_EVENTS, OVERFLOW, Counters, count
+from recovery.monitoring.minutes import NO_CALLS, Minute, minutes_of
 from recovery.monitoring.overhead import Overhead, combined_overhead, overhead
 from recovery.monitoring.sampling import Sampler, SuccessReader
 from recovery.monitoring.snapshot import OperationSnapshot, Snapshot, combined_windows, counts_of, journal_snapshot
+from recovery.monitoring.totals import OperationTotals, Totals
 from recovery.monitoring.windows import Window
 from recovery.operations import OperationKey
 from recovery.policies.circuit_states import Circuit, Forced
@@ -138,19 +140,14 @@ class Monitor:
 
         Takes up to 1.5 ms for each operation key that recovers all the time, and a few for calibration the first time.
         """
-        now, alerts, counters = self._bus.clock(), self._alerts, self._counters
+        now, counters = self._bus.clock(), self._counters
         with self._lock:
             self._count_batch()
             self._successes.read_all(now)
             windows = {key: one.history.windows(now) for key, one in counters.operations.items()}
-            costs = {key: self._overhead(key, of["5m"]) for key, of in windows.items()}
             total = combined_windows(windows.values())
-            cost = combined_overhead([(one, windows[key]["5m"].calls) for key, one in costs.items() if one is not None])
-            changes = alerts.memory(self._memory(), now)
-            latest = {key: (of["5m"], costs[key]) for key, of in windows.items() if key != OVERFLOW}
-            for key, (window, one) in (latest | {ALL_OPERATIONS: (total["5m"], cost)}).items():
-                changes += alerts.window(key, window, now)
-                changes += alerts.overhead(key, one, now)
+            recent = {key: of["5m"] for key, of in windows.items()}
+            costs, cost, changes = self._evaluate(recent, total["5m"], now, with_lag=True)
             circuits, journal = self._circuits(), self._journal()
             shown = Snapshot(
                 at=now,
@@ -173,13 +170,78 @@ class Monitor:
                 subscribers=dict(counters.subscribers),
                 ignored_verdicts=self._bus.ignored_verdicts,
                 dropped_events=self._bus.dropped_events,
-                alerts=alerts.raised,
+                alerts=self._alerts.raised,
                 incidents=tuple(self._incidents()),
             )
             self._sampler.offer(self._successes.take_new_calls())
         for event in changes:
             self._bus.publish(event)
         return shown
+
+    def minutes(self) -> tuple[Minute, ...]:
+        """What happened in each of the last sixty minutes, all operations together; the current minute is the last.
+
+        Takes some microseconds for each operation key and minute.
+        """
+        now, counters = self._bus.clock(), self._counters
+        with self._lock:
+            self._count_batch()
+            self._successes.read_all(now)
+            for one in counters.operations.values():
+                one.history.settle(now)
+            costs = [(one.history, self._overhead(key, NO_CALLS)) for key, one in counters.operations.items()]
+            return minutes_of(counters.minutes.until(now), costs)
+
+    def totals(self) -> Totals:
+        """What was counted since the monitor began, for an exporter of metrics; far cheaper than ``snapshot``.
+
+        Takes about 0.1 ms for each operation key. Alerts that this raises or clears are published before it returns;
+        that of ``lag`` is left as it is.
+        """
+        now, counters = self._bus.clock(), self._counters
+        with self._lock:
+            self._count_batch()
+            self._successes.read_all(now)
+            histories = {key: one.history for key, one in counters.operations.items()}
+            recent = {key: one.window("5m", now, with_distributions=False) for key, one in histories.items()}
+            total = combined_windows({"5m": window} for window in recent.values())["5m"]
+            costs, _, changes = self._evaluate(recent, total, now, with_lag=False)
+            circuits, journal = self._circuits(), self._journal()
+            counted = Totals(
+                operations={
+                    key: OperationTotals(
+                        window=history.window("all", now),
+                        circuit=counters.operations[key].circuit_at(now, circuits.get(key)),
+                        overhead=costs[key],
+                    )
+                    for key, history in histories.items()
+                },
+                waiting=self._waiting(),
+                memory=self._memory(),
+                journal=None if journal is None else journal_snapshot(counters, journal, now),
+                subscribers=dict(counters.subscribers),
+                dropped_events=self._bus.dropped_events,
+                alerts=self._alerts.raised,
+                incidents=len(self._incidents()),
+            )
+            self._sampler.offer(self._successes.take_new_calls())
+        for event in changes:
+            self._bus.publish(event)
+        return counted
+
+    def _evaluate(
+        self, recent: Mapping[OperationKey, Window], total: Window, now: float, *, with_lag: bool
+    ) -> tuple[dict[OperationKey, Overhead | None], Overhead | None, list[Event]]:
+        """The overhead of each operation key and of all; the alerts raised or cleared by the *recent* five minutes."""
+        alerts = self._alerts
+        costs = {key: self._overhead(key, window) for key, window in recent.items()}
+        cost = combined_overhead([(one, recent[key].calls) for key, one in costs.items() if one is not None])
+        changes = alerts.memory(self._memory(), now)
+        latest = {key: (window, costs[key]) for key, window in recent.items() if key != OVERFLOW}
+        for key, (window, one) in (latest | {ALL_OPERATIONS: (total, cost)}).items():
+            changes += alerts.window(key, window, now, with_lag=with_lag)
+            changes += alerts.overhead(key, one, now)
+        return costs, cost, changes
 
     def close(self) -> None:
         """Stop counting. Idempotent; ``snapshot`` goes on showing what was counted."""

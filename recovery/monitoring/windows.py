@@ -36,6 +36,9 @@ WINDOWS = (*SPANS, "all")
 WIDTHS = {"1m": 10, "5m": 60, "60m": 600}
 """Seconds of one slot of each window: a multiple of the quantum, at most a sixth of the span."""
 
+MINUTES = 60
+"""One-minute tallies that are kept, of all operations together."""
+
 MAX_CAUSES = 32
 """Causes of waits that are counted apart; further causes are counted together, as ``OTHER``."""
 
@@ -125,13 +128,41 @@ class Window(msgspec.Struct):
         return self.successes / self.calls if self.calls else None
 
 
+class Minutes:
+    """Tallies of the last sixty minutes, the current one included; several histories add to them."""
+
+    __slots__ = ("_tallies",)
+
+    def __init__(self) -> None:
+        self._tallies: dict[int, Tally] = {}
+
+    def add(self, at: float, tally: Tally) -> None:
+        """Add *tally* to the minute of *at*."""
+        minute = int(at) // 60
+        if minute not in self._tallies:
+            self._tallies[minute] = Tally()
+            oldest = max(self._tallies) - MINUTES
+            self._tallies = {index: one for index, one in self._tallies.items() if index > oldest}
+        if minute in self._tallies:
+            self._tallies[minute].add(tally)
+
+    def until(self, now: float) -> list[tuple[float, Tally]]:
+        """When each of the sixty minutes until *now* began, and its tally; oldest first."""
+        last = int(now) // 60
+        return [(index * 60.0, self._tallies.get(index, Tally())) for index in range(last - MINUTES + 1, last + 1)]
+
+
 class History:
-    """What happened since *began*. Times must not decrease: an event that comes late is counted as current."""
+    """What happened since *began*. Times must not decrease: an event that comes late is counted as current.
 
-    __slots__ = ("_current", "_ends", "_readings", "_slots", "_total", "began")
+    Each tally is added to *minutes* too, when its ten seconds are over or ``settle`` is called.
+    """
 
-    def __init__(self, began: float) -> None:
+    __slots__ = ("_current", "_ends", "_minutes", "_readings", "_slots", "_total", "began")
+
+    def __init__(self, began: float, minutes: Minutes | None = None) -> None:
         self.began = began
+        self._minutes = minutes
         self._current: Tally | None = None
         self._ends = _end_of_quantum(began)
         self._total = Tally()
@@ -156,6 +187,8 @@ class History:
                 if not slots or slots[-1][0] != index:
                     slots.append((index, Tally()))
                 slots[-1][1].add(self._current)
+            if self._minutes is not None:
+                self._minutes.add(self._ends - QUANTUM, self._current)
             self._current = None
         self._ends = _end_of_quantum(now)
 
@@ -171,6 +204,14 @@ class History:
         oldest = now - max(SPANS.values())
         while len(readings) > 2 and readings[1][0] <= oldest:
             del readings[0]
+
+    def settle(self, now: float) -> None:
+        """Add what was counted until *now* to the windows and minutes, although its ten seconds are not over."""
+        self._close_quantum(now)
+
+    def successes_between(self, since: float, until: float) -> int:
+        """How many calls succeeded from *since* until *until*, within the last hour."""
+        return round(self._successes_until(until)) - round(self._successes_until(since))
 
     def _successes_until(self, when: float) -> float:
         readings = self._readings

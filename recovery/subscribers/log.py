@@ -53,7 +53,14 @@ class Redacted(logging.Filter):
 
 
 # The loggers that log foreign texts: errors of subscribers, names of conditions, messages of stores and servers.
-for _name in ("recovery", "recovery.bus", "recovery.journal", "recovery.launch", "recovery.downloads"):
+for _name in (
+    "recovery",
+    "recovery.bus",
+    "recovery.journal",
+    "recovery.launch",
+    "recovery.downloads",
+    "recovery.notifications",
+):
     logging.getLogger(_name).addFilter(Redacted())
 
 

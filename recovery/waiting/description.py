@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import msgspec
 
 from events.event import CallEvent
@@ -20,6 +22,7 @@ class WaitingCall(msgspec.Struct, frozen=True, kw_only=True):
         attempt: The number of the attempt that the call waits for.
         retries: Retries used up, the next attempt included if it is one.
         left: Seconds left of its delay; infinite for a call that asks.
+        within: Seconds until its wait ends at the latest; infinite if it has no end.
         until: What it waits for besides: names of conditions, causes such as an open circuit.
         is_paused: Whether its delay stands still.
         asks_person: Whether it has no retries left, and waits until a person says ``retry_now`` or ``give_up``.
@@ -34,6 +37,7 @@ class WaitingCall(msgspec.Struct, frozen=True, kw_only=True):
     attempt: int
     retries: int = 0
     left: float
+    within: float = math.inf
     until: tuple[str, ...] = ()
     is_paused: bool = False
     asks_person: bool = False

@@ -291,7 +291,7 @@ class Wait(msgspec.Struct, eq=False):
     def describe(self) -> WaitingCall:
         """What to show of this wait."""
         operation, key = self.operation_key
-        call = self.attempt.call
+        call, now = self.attempt.call, self.conditions.clock()
         is_next = self.number > self.attempt.number
         return WaitingCall(
             call=call.id,
@@ -299,7 +299,8 @@ class Wait(msgspec.Struct, eq=False):
             key=key,
             attempt=self.number,
             retries=call.retries + (is_next and self.counts_as_retry),
-            left=max(self.due - self.conditions.clock(), 0.0) if self.left is None else self.left,
+            left=max(self.due - now, 0.0) if self.left is None else self.left,
+            within=max(self.deadline - now, 0.0),
             until=self.causes,
             is_paused=self.is_paused,
             asks_person=call.asks_person,

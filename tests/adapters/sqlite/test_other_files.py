@@ -14,7 +14,8 @@ from adapters.sqlite.reading import Reader
 from adapters.sqlite.store import SQLiteStore
 from events.operation_events import CheckpointSaved, OperationStarted, Recorded
 from recovery.journal.encoding import readable
-from recovery.journal.history import CallRecord, Run, recorded_in, replay
+from recovery.journal.history import CallRecord, Run, replay
+from recovery.journal.results import recorded_in
 from recovery.journal.store import Row
 from tests.adapters.sqlite import journals
 

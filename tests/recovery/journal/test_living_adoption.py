@@ -18,7 +18,8 @@ from adapters.sqlite.store import SQLiteStore
 from events.bus import Bus
 from events.operation_events import OperationResumed, OperationSucceeded, Recorded
 from recovery.journal.core import JournalCore
-from recovery.journal.history import Run, result_key
+from recovery.journal.history import Run
+from recovery.journal.results import result_key
 from recovery.journal.store import Query, Row, Store, Wants
 from tests.adapters.sqlite import journals
 from tests.adapters.sqlite.test_kill import eventually

@@ -22,9 +22,9 @@ from events.operation_events import (
     Recorded,
     RetryScheduled,
 )
-from recovery.journal.history import result_key
 from recovery.journal.lane import QueuedEvent
 from recovery.journal.lookup import REPLAY_EVENTS, RecentCallCache
+from recovery.journal.results import result_key
 from recovery.journal.size_estimate import BASE_SIZE
 from recovery.journal.store import Row
 from recovery.testing import FaultyStore

@@ -1,0 +1,23 @@
+"""Where notifications go: the interface of ``Webhook``, ``Command`` and targets of your own."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Protocol
+
+from recovery.policies.retry import RetryPolicy
+
+
+class Target(Protocol):
+    """Something that takes notifications. ``str`` is what messages call it, without a secret."""
+
+    policy: ClassVar[RetryPolicy]
+    """When a notification that could not be sent is sent again."""
+
+    def prepare(self) -> None:
+        """Check, before anything is sent, that notifications can be sent.
+
+        Raises LookupError, OSError or ValueError, whose message says what is wrong, and shows no secret.
+        """
+
+    async def send(self, notification: bytes) -> None:
+        """Send the JSON of one notification, once. Raises the error that says why it was not sent."""

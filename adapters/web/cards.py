@@ -1,0 +1,125 @@
+"""The parts of the page, made from the state of a journal. Pure: times are arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from adapters.journals.incidents import IncidentLine
+from adapters.journals.next_step import NextStep
+from adapters.journals.status import CallStatus
+from adapters.launcher.progress import Transfer, progress_words
+from adapters.web.state import MOST_CALLS, Bytes, CallLine, IncidentCard, QuestionCard
+from events.names import display_name
+from recovery.explain import shown
+from recovery.policies.incidents import is_held
+from recovery.questions import cause_of
+from recovery.redact import brief, printable
+
+ORDER = ("quarantined", "unreadable", "left", "paused", "waiting", "running", "gave up", "rejected", "failed")
+"""The states in the order in which calls are listed; the calls of all others come last."""
+
+FIRST_OVER = ORDER.index("gave up")
+
+
+def in_order(calls: Iterable[CallStatus]) -> list[CallStatus]:
+    """*calls*, those that need a look first: of those that are not over the oldest, of the others the latest."""
+
+    def rank(call: CallStatus) -> tuple[int, float, str]:
+        place = ORDER.index(call.state) if call.state in ORDER else len(ORDER)
+        return place, call.seen if place < FIRST_OVER else -call.seen, call.call
+
+    return sorted(calls, key=rank)
+
+
+def listed(calls: Iterable[CallStatus], more: Mapping[str, int]) -> tuple[list[CallStatus], dict[str, int]]:
+    """The calls that the page lists, and how many there are besides, by state; *more* are counted already."""
+    ordered, count = in_order(calls), dict(more)
+    for call in ordered[MOST_CALLS:]:
+        count[call.state] = count.get(call.state, 0) + 1
+    return ordered[:MOST_CALLS], count
+
+
+def waits_for(call: CallStatus) -> str:
+    """The host, the question or the condition that *call* waits for."""
+    if is_held(call.waits_for):
+        return printable(call.key or call.operation)
+    return printable(call.waits_for.removeprefix(cause_of("")))
+
+
+def call_line(call: CallStatus, step: NextStep, rate: float | None = None) -> CallLine:
+    """The line of *call*, with what happens next.
+
+    Args:
+        call: The call.
+        step: What happens next with it.
+        rate: Bytes a second, of a download.
+    """
+    return CallLine(
+        call=printable(call.call),
+        name=named(call),
+        operation=printable(call.operation),
+        state=call.state,
+        attempt=call.attempt,
+        failures=len(call.failures),
+        sentence=call.sentence,
+        said=call.said,
+        next=brief(step.text),
+        remedy=call.remedy,
+        due=None if call.is_over else step.due,
+        deadline=None if call.is_over else step.deadline or call.deadline,
+        waits_for=waits_for(call) if call.state in ("waiting", "paused") else "",
+        seen=call.seen,
+        bytes=bytes_of(call.transfer, rate),
+        actions=step.actions,
+    )
+
+
+def bytes_of(transfer: Transfer | None, rate: float | None = None) -> Bytes | None:
+    """How far a download is."""
+    if transfer is None:
+        return None
+    words = progress_words(transfer.offset, transfer.size, transfer.start or 0, rate)
+    return Bytes(done=transfer.offset, size=transfer.size, rate=rate, words=words)
+
+
+def incident_cards(incidents: Iterable[IncidentLine]) -> tuple[IncidentCard, ...]:
+    """The incidents that are open."""
+    return tuple(
+        IncidentCard(
+            name=printable(display_name(one.operation, one.key)),
+            sentence=shown(one.cause or "circuit open"),
+            since=one.since,
+            waiting=len(one.waiting),
+            gave_up=one.gave_up,
+            next_probe=None if one.is_probed else one.next_probe,
+            is_probed=one.is_probed,
+        )
+        for one in incidents
+        if one.is_open
+    )
+
+
+def question_card(
+    name: str, kind: str, text: str, link: str, reason: str, choices: tuple[str, ...], calls: int
+) -> QuestionCard:
+    """A question; a *link* that is no address of the web is left out."""
+    return QuestionCard(
+        name=printable(name),
+        kind=kind,
+        text=shown(text),
+        link=printable(link) if link.startswith(("https://", "http://")) else "",
+        reason=shown(reason),
+        choices=tuple(map(printable, choices)),
+        calls=calls,
+    )
+
+
+def circuits_of(circuits: Mapping[str, str]) -> dict[str, str]:
+    """The circuits that are not closed."""
+    return {printable(name): state for name, state in circuits.items() if state != "closed"}
+
+
+def named(call: CallStatus) -> str:
+    """What people know *call* by: its name in the plan, or its operation, its key, and what tells it from others."""
+    which = f" ({call.which})" if call.which else ""
+    return brief(call.name or f"{display_name(call.operation, call.key)}{which}")

@@ -1,0 +1,173 @@
+"""The file of a journal as the source of the page: of a process that lives, or of one that is dead."""
+
+from __future__ import annotations
+
+import os
+import time
+from functools import partial
+from pathlib import Path
+
+import anyio
+import msgspec
+
+from adapters.journals.answering import Question, answer_question, named, read_questions
+from adapters.journals.next_step import Action, next_step
+from adapters.journals.status import JournalStatus, read_status
+from adapters.journals.steering import steer
+from adapters.launcher.progress import Samples, rate, with_sample
+from adapters.sqlite.files import companions_of, journal_files
+from adapters.sqlite.lock import written_files
+from adapters.web import cards
+from adapters.web.headline import headline
+from adapters.web.source import Done
+from adapters.web.state import PageState
+from events.errors import RecoveryError
+from recovery.explain import counted
+from recovery.journal.store import Command, CommandName
+from recovery.questions import cause_of
+from recovery.redact import printable
+
+EVERY = 1.0
+"""Seconds between two looks at the files, which are read when one of them has changed."""
+
+AT_LEAST_EVERY = 10.0
+"""Seconds after which they are read all the same."""
+
+TIMEOUT = 5.0
+"""Seconds to wait for the process that has the call."""
+
+NOT_KNOWN = (
+    "This is a journal: it has what is written to it, within a second. It does not know rates between checkpoints, "
+    "alerts, charts, and calls that are not journalled."
+)
+DEAD = "No process writes this journal: nothing goes on until its program, or its plan, runs again."
+NOT_YET = "The journal does not exist yet: it begins with the first run."
+NOT_READ = "The journal cannot be read at the moment: this is how it stood before."
+
+
+class JournalSource:
+    """Shows and steers the journal at *path*, by its files and the inbox of its processes.
+
+    Args:
+        path: The file of the journal.
+        name: What the page calls it; the name of the file by default.
+    """
+
+    def __init__(self, path: Path, name: str = "") -> None:
+        self._path = path
+        self._name = printable(name or path.name)
+        self._samples: dict[str, Samples] = {}
+        self._stamp: object = None
+        self._looked = self._read_at = 0.0
+        self._state: PageState | None = None
+
+    def read(self) -> PageState:
+        """The journal as it stands; the files are looked at once a second, and read when one of them has changed."""
+        now = time.monotonic()
+        if self._state is None or now - self._looked >= EVERY:
+            self._looked, stamp = now, self._stamp_of_files()
+            if self._state is None or stamp != self._stamp or now - self._read_at >= AT_LEAST_EVERY:
+                self._stamp, self._read_at = stamp, now
+                self._state = self._read()
+        return self._state
+
+    def _stamp_of_files(self) -> object:
+        """Changes when a file of the journal changes, or the processes that write it."""
+        found = []
+        for file in journal_files(self._path):
+            for one in (file, *companions_of(file)):
+                try:
+                    about = os.stat(one)
+                except OSError:
+                    continue
+                found.append((str(one), about.st_ino, about.st_size, about.st_mtime_ns))
+        return found, written_files(self._path)
+
+    def _read(self) -> PageState:
+        try:
+            status = anyio.run(partial(read_status, self._path))
+            questions = [question for question in read_questions(self._path) if question.is_open]
+        except FileNotFoundError:
+            return PageState(
+                at=time.time(), headline="no journal yet", source=self._name, is_live=False, notes=(NOT_YET,)
+            )
+        except (RecoveryError, OSError):
+            return self._unreadable()
+        return self._page(status, questions, time.time())
+
+    def _unreadable(self) -> PageState:
+        if self._state is None:
+            return PageState(at=time.time(), headline="the journal cannot be read", source=self._name, is_live=False)
+        return msgspec.structs.replace(self._state, notes=tuple(dict.fromkeys((NOT_READ, *self._state.notes))))
+
+    def _page(self, status: JournalStatus, questions: list[Question], now: float) -> PageState:
+        shown, more = cards.listed(status.calls, status.more)
+        self._sample(status)
+        lines = [
+            cards.call_line(call, next_step(call, status, now), rate(self._samples.get(call.call, ()), call.seen))
+            for call in shown
+        ]
+        calls = {line.call: line for line in lines}
+        incidents = cards.incident_cards(status.incidents)
+        waiting = [call.waits_for for call in status.calls if not call.is_over]
+        asked = tuple(
+            cards.question_card(
+                one.name, one.kind, one.text, one.link, one.reason, one.choices, waiting.count(cause_of(one.name))
+            )
+            for one in questions
+        )
+        return PageState(
+            at=now,
+            headline=headline(calls.values(), more=more, incidents=incidents, questions=asked),
+            source=self._name,
+            is_live=status.is_being_written,
+            notes=_notes(status),
+            calls=calls,
+            more=more,
+            incidents=incidents,
+            circuits=cards.circuits_of(status.circuits),
+            questions=asked,
+        )
+
+    def _sample(self, status: JournalStatus) -> None:
+        """Note how far each download is, for its rate."""
+        samples = {}
+        for call in status.calls:
+            if call.transfer is not None and call.state == "running":
+                samples[call.call] = with_sample(self._samples.get(call.call, ()), call.seen, call.transfer.offset)
+        self._samples = samples
+
+    def act(self, action: Action, call: str) -> Done:
+        """Do *action* with a call, by its process or in the journal. Raises RecoveryError, OSError."""
+        names: dict[Action, CommandName] = {
+            "retry": "retry", "pause": "pause", "unpause": "unpause", "cancel": "cancel", "give up": "give up",
+        }  # fmt: skip
+        if action not in names:
+            return Done(is_done=False, said="only the program itself can run a call again")
+        steered = steer(self._path, Command(names[action], call, "by the page"), timeout=TIMEOUT)
+        self._looked = self._read_at = 0.0
+        return Done(is_done=steered.is_done, said=steered.said)
+
+    def answer(self, question: str, value: bool | str) -> Done:
+        """Answer a question in the journal, or a secret in the process that asks. Raises RecoveryError, OSError."""
+        questions = read_questions(self._path)
+        asked = next((one for one in questions if printable(one.name) == question), None)
+        given = answer_question(
+            self._path, asked or named(questions, question, self._path), value, remember=False, timeout=TIMEOUT
+        )
+        self._looked = self._read_at = 0.0
+        return Done(is_done=given.is_done, said=given.said)
+
+    def metrics(self) -> None:
+        """None: a journal has no counters."""
+
+
+def _notes(status: JournalStatus) -> tuple[str, ...]:
+    notes = [NOT_KNOWN]
+    if not status.is_being_written:
+        notes.append(DEAD)
+    if status.unreadable:
+        notes.append(f"{counted(status.unreadable, 'row')} of the journal cannot be read: a call may be missing.")
+    if status.damaged:
+        notes.append(f"{counted(len(status.damaged), 'file')} of a process that is gone cannot be read.")
+    return tuple(notes)

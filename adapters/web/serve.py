@@ -1,0 +1,142 @@
+"""Serve the page of a journal on this machine: a token at each start, a link that holds it, and the server."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import os
+import socket
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from adapters.sqlite.files import open_private, safe_folder_of
+from adapters.web.access import LOOPBACK, Access, Token
+from adapters.web.app import page
+from adapters.web.journal_source import JournalSource
+from adapters.web.streams import STALLED_AFTER
+from recovery.installation import extra
+
+with extra("web"):
+    import uvicorn
+
+SHUTDOWN = 1
+"""Seconds that open requests have at the end; streams never end by themselves."""
+
+PLAIN = (
+    "beyond this machine, plain HTTP shows the token and everything on the page to the network; "
+    "`ssh -L PORT:127.0.0.1:PORT HOST`, or a proxy with TLS, hides them"
+)
+
+
+class AddressError(ValueError):
+    """The page cannot be served at that address."""
+
+
+def serve(
+    journal: Path,
+    *,
+    name: str = "",
+    host: str = "127.0.0.1",
+    port: int = 0,
+    allowed_hosts: Collection[str] = (),
+    is_read_only: bool = False,
+    say: Callable[[str], object] = print,
+) -> None:
+    """Serve the page of *journal* until SIGINT or SIGTERM.
+
+    Args:
+        journal: The file of the journal, which need not exist yet.
+        name: What the page calls it.
+        host: The address at which it listens.
+        port: The port; 0 takes a free one.
+        allowed_hosts: Names besides those of this machine under which browsers reach it.
+        is_read_only: Whether the page only shows.
+        say: Gets the lines for the person: the link first, then a warning if there is one.
+
+    Raises:
+        AddressError: It cannot listen there, or no browser could reach it there.
+        OSError, JournalError: The file with the link cannot be written.
+    """
+    hosts = (*LOOPBACK, *_own(host), *allowed_hosts)
+    if not (_is_loopback(host) or _own(host) or allowed_hosts):
+        raise AddressError(
+            f"{host} is no name for a browser: add --allowed-host NAME, by which browsers reach the page"
+        )
+    token = Token()
+    with _listening(host, port) as listener:
+        shown = _shown(host) if _is_loopback(host) else next(iter((*allowed_hosts, *_own(host))))
+        address = f"http://{shown}:{listener.getsockname()[1]}/"
+        link = f"{address}?token={token.value}"
+        with _link_file(journal, listener.getsockname()[1], link) as file:
+            say(f"open {link}")
+            say(f"the link is in {file}, too; it ends with this command")
+            if not _is_loopback(host):
+                say(f"warning: {PLAIN}")
+            asgi = page(JournalSource(journal, name), Access(token, hosts, is_read_only=is_read_only))
+            config = uvicorn.Config(
+                asgi,
+                log_level="critical",  # its access log would hold the token; errors are in the log of the page
+                access_log=False,
+                lifespan="off",
+                ws="none",
+                server_header=False,
+                proxy_headers=False,
+                timeout_graceful_shutdown=SHUTDOWN,
+            )
+            asyncio.run(uvicorn.Server(config).serve(sockets=[listener]))
+
+
+@contextmanager
+def _listening(host: str, port: int) -> Iterator[socket.socket]:
+    """A socket that listens at *host*. A connection that takes no bytes for ``STALLED_AFTER`` seconds is ended.
+
+    Raises AddressError.
+    """
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        listener = socket.create_server(address[:2], family=family, backlog=128)
+    except (OSError, OverflowError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        cure = "; --port 0 takes a free one" if port else ""
+        raise AddressError(f"cannot listen at {host}, port {port}: {why}{cure}") from error
+    with listener:
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; what is accepted has it, too
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(STALLED_AFTER * 1000))
+        yield listener
+
+
+@contextmanager
+def _link_file(journal: Path, port: int, link: str) -> Iterator[Path]:
+    """The file with the link, beside the journal, while the page is served; only its user can read it (0600)."""
+    folder = safe_folder_of(journal)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    file = folder / f"web-{port}.link"
+    with suppress(FileNotFoundError):
+        file.unlink()  # of a process that was killed: the port was free
+    descriptor = open_private(file, os.O_WRONLY | os.O_EXCL)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as opened:
+        opened.write(f"{link}\n")
+    try:
+        yield file
+    finally:
+        file.unlink(missing_ok=True)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def _own(host: str) -> tuple[str, ...]:
+    """*host* as a browser names it, unless it stands for every address of the machine."""
+    try:
+        return () if ipaddress.ip_address(host).is_unspecified else (_shown(host),)
+    except ValueError:
+        return (host,) if host else ()
+
+
+def _shown(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

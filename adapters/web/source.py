@@ -1,0 +1,37 @@
+"""What the page reads from and steers: a service of this process, or the file of a journal."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+
+from adapters.journals.next_step import Action
+from adapters.web.state import PageState
+
+
+class Done(msgspec.Struct, frozen=True):
+    """What became of what a person did: whether it *is_done*, and what happens now, or why it is not done."""
+
+    is_done: bool
+    said: str
+
+
+class Source(Protocol):
+    """What the page shows. Its methods may block: they are called on worker threads, ``read`` one call at a time."""
+
+    def read(self) -> PageState:
+        """Everything as it stands now."""
+        ...
+
+    def act(self, action: Action, call: str) -> Done:
+        """Do *action* with the call of that id."""
+        ...
+
+    def answer(self, question: str, value: bool | str) -> Done:
+        """Answer the *question* of that name; a text for a "confirm" is refused."""
+        ...
+
+    def metrics(self) -> tuple[bytes, str] | None:
+        """The metrics as Prometheus reads them, with their content type; None if there are none here."""
+        ...

@@ -1,0 +1,36 @@
+"""The page at both widths, in both colour schemes: accessible by axe-core, without scrolling sideways."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.page.stage import Stage
+from tests.page.states import bad_day
+
+AUDIT = "axe.run({ resultTypes: ['violations'] }).then((found) => found.violations)"
+
+
+@pytest.mark.parametrize("width", [390, 1400])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(now: float, open_page: Callable[..., Any], axe: str, width: int, scheme: str):
+    with Stage(bad_day(now)) as stage:
+        page = open_page(stage.url, width, 3600, color_scheme=scheme)
+        page.evaluate(axe)
+        found = page.evaluate(AUDIT)
+    assert [(one["id"], one["impact"], [node["html"] for node in one["nodes"]]) for one in found] == []
+
+
+@pytest.mark.parametrize("width", [320, 390, 800, 1400])
+def test_the_page_is_no_wider_than_its_window(now: float, open_page: Callable[..., Any], width: int):
+    with Stage(bad_day(now)) as stage:
+        page = open_page(stage.url, width)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_the_page_moves_nothing_for_readers_that_want_no_motion(now: float, open_page: Callable[..., Any]):
+    with Stage(bad_day(now)) as stage:
+        page = open_page(stage.url, reduced_motion="reduce")
+        assert page.locator("button").first.evaluate("(one) => getComputedStyle(one).transitionDuration") == "0s"
