@@ -224,7 +224,8 @@ def _stays(call: CallStatus, step: NextStep) -> str:
     """That *call* stays as it is until a person does something; "" if it goes on by itself, or has ended well."""
     if call.state == "left" and step.offers[0].verb == "run":
         return "nothing until it is run again: "
-    return "nothing by itself: " if step.needs_person and call.state != "waiting" else ""
+    is_stuck = step.needs_person and call.state != "waiting" and not (call.is_over and call.ordered)
+    return "nothing by itself: " if is_stuck else ""
 
 
 def _incident(call: CallStatus, status: JournalStatus, now: float) -> str:
