@@ -7,6 +7,7 @@ PEERS := $(VENV)/.peers
 EVIDENCE := $(VENV)/.evidence
 PAGE := $(VENV)/.page
 SHARE ?= 1
+SECONDS ?= 60
 
 unexport PYTHONDONTWRITEBYTECODE # each child of a test would compile every module again
 
@@ -68,8 +69,8 @@ props: $(READY) ## run the property tests alone, with 3000 examples each
 evidence: $(EVIDENCE) ## ask twenty libraries for their errors, on the loopback (half a minute)
 	$(BIN)/python -m pytest tests/evidence
 
-page: $(PAGE) ## test the web page in Debian's Chromium, with axe-core (a minute)
-	$(BIN)/python -m pytest tests/page
+page: $(PAGE) ## test the web page in Debian's Chromium, with axe-core and 1000 live calls (two minutes; SECONDS=600: longer)
+	SOAK_SECONDS=$(SECONDS) $(BIN)/python -m pytest -m "" tests/page
 
 pictures: $(PAGE) ## write docs/pictures: the page at both widths, light and dark
 	$(BIN)/python -m tests.page.pictures
