@@ -75,7 +75,7 @@ page: $(PAGE) ## test the web page in Debian's Chromium, with axe-core (a minute
 page-load: $(PAGE) ## measure the page with 1000 live calls (a minute; SECONDS=600: ten)
 	$(BIN)/python -m tests.page.load --seconds $(SECONDS)
 
-pictures: $(PAGE) ## write docs/pictures: the page at both widths, light and dark, and a terminal
+pictures: $(PAGE) ## write docs/pictures: the page at both widths, light and dark
 	$(BIN)/python -m tests.page.pictures
 
 metrics: $(READY) ## run the alert rules and the dashboard's queries in a real Prometheus (ten seconds; Debian's prometheus)
@@ -84,7 +84,7 @@ metrics: $(READY) ## run the alert rules and the dashboard's queries in a real P
 plans: $(READY) ## write the tables of docs/plans.md from the types of plans
 	$(BIN)/python -m tests.plans_page
 
-cli: $(READY) ## write docs/cli.md, and what the commands print of one journal (tests/golden/cli)
+cli: $(READY) ## write docs/cli.md, tests/golden/cli and docs/pictures/status.svg: what the commands print
 	$(BIN)/python -m tests.cli_page
 
 mutants: $(READY) ## plant each known bug, and check that its test fails (four minutes)

@@ -1,11 +1,10 @@
-"""Write docs/pictures: the page at both widths, light and dark, and what `recovery status --watch` shows.
+"""Write the pictures of the page into docs/pictures: both widths, light and dark.
 
 python -m tests.page.pictures
 """
 
 from __future__ import annotations
 
-import io
 import os
 import shutil
 import sys
@@ -14,11 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from msgspec.structs import replace
-from rich.console import Console
 
-from adapters.terminal.status_table import status_table
 from tests.page.stage import Stage
-from tests.page.states import bad_day, journal
+from tests.page.states import bad_day
 
 AT = 1_800_000_000.0
 """The Unix time in the pictures, so that they differ only where the page does."""
@@ -45,13 +42,6 @@ def write(browser: Any, url: str) -> None:
             page.close()
 
 
-def write_status() -> None:
-    """Write what a terminal of 100 columns shows."""
-    console = Console(record=True, width=100, force_terminal=True, file=io.StringIO())
-    console.print(status_table(journal(AT), Path("launch.toml"), now=AT))
-    console.save_svg(f"{FOLDER / 'status.svg'}", title="recovery status launch.toml --watch", unique_id="status")
-
-
 def main() -> None:
     """Write all pictures."""
     try:
@@ -69,7 +59,6 @@ def main() -> None:
         browser = playwright.chromium.launch(executable_path=found)
         write(browser, stage.url)
         browser.close()
-    write_status()
 
 
 if __name__ == "__main__":

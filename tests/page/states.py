@@ -8,8 +8,6 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from adapters.journals.status import CallStatus, JournalStatus
-from adapters.launcher.progress import Transfer
 from adapters.web.charts import chart_cards
 from adapters.web.state import (
     AlertCard,
@@ -213,35 +211,3 @@ def hour() -> list[Minute]:
             )
         )
     return minutes
-
-
-def journal(at: float) -> JournalStatus:
-    """The journal of the same day, for a terminal."""
-
-    def status(call: str, operation: str, name: str, state: str, cause: str, **about: Any) -> CallStatus:
-        counts = {"attempt": 2, "retries": 1, "restarts": 0, "reason": "", "failures": (cause,) * bool(cause)}
-        fields = {"key": "huggingface.co", "which": "", "seen": at - 18, "pid": 4711, **counts, **about}
-        return CallStatus(call=call, operation=operation, name=name, state=state, cause=cause, **fields)
-
-    return JournalStatus(
-        path=".recovery/launch.db",
-        is_being_written=True,
-        calls=(
-            status(
-                "7f3a-1",
-                "download",
-                "sd_xl_base_1.0",
-                "waiting",
-                "huggingface.co does not answer",
-                due=at + 42,
-                transfer=Transfer(4_870_000_000, 6_940_000_000),
-            ),
-            status("7f3a-2", "git", "ComfyUI-Manager", "waiting", "another git process holds a lock", due=at + 7),
-            status("7f3a-3", "download", "4x-UltraSharp", "running", "", transfer=Transfer(52_000_000, 67_000_000)),
-            status("7f3a-4", "download", "vae-ft-mse", "gave up", "the disk is full", reason="out of retries (3)"),
-            status("7f3a-5", "packages", "requirements", "succeeded", "", attempt=1, retries=0),
-        ),
-        circuits={},
-        unreadable=0,
-        living=("7f3a",),
-    )
