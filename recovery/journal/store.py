@@ -230,8 +230,7 @@ class Command(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         call: The id of the call; of "again" and of what concerns no call, that of a process.
         reason: What goes into ``CallSteered``.
         changes: Of "edit": the settings that change; of "again": the id of the call, as "call"; of "answer": the name
-            of the question, as "question"; of an incident, its "operation" and "key"; of "prune": what
-            the store keeps.
+            of the question, as "question"; of an incident, its "operation" and "key"; of "prune": what the store keeps.
     """
 
     name: CommandName
@@ -286,10 +285,7 @@ class CommandSink(Protocol):
         ...
 
     def carry_out(self, command: Command, secret: str = "", reply: Reply = id) -> Answer | None:
-        """Carry *command* out, or say why not; None if *reply* gets the answer later, on another thread.
-
-        *secret* is what answers the question of an "answer".
-        """
+        """Carry *command* out, with the *secret* of an "answer", or say why not; None if *reply* gets that later."""
         ...
 
     def after_fork(self) -> None:
