@@ -284,10 +284,7 @@ class CommandSink(Protocol):
         ...
 
     def carry_out(self, command: Command, secret: str = "", reply: Reply = id) -> Answer | None:
-        """Carry *command* out, or say why not; None if *reply* gets the answer later, on another thread.
-
-        *secret* is what answers the question of an "answer".
-        """
+        """Carry *command* out, with the *secret* of an "answer", or say why not; None if *reply* gets that later."""
         ...
 
     def after_fork(self) -> None:
