@@ -42,6 +42,7 @@ SHAPES: dict[str, Any] = {
     "outcomes": {"outcomes": dict[str, Outcome]},
     "status": JournalStatus,
     "why": Why,
+    "whys": {"calls": list[Why], "more": int},
     "calls": {"path": str, "calls": list[CallStatus]},
     "history": {"path": str, "call": str, "name": str, "events": list[HistoryLine]},
     "steered": {"command": CommandName, "calls": list[Steered], "more": int},
@@ -59,7 +60,7 @@ SHAPES: dict[str, Any] = {
 EXAMPLES: dict[str, tuple[str, ...]] = {
     "run": ("recovery run launch.toml",),
     "status": ("recovery status launch.toml", "recovery status launch.toml --watch"),
-    "why": ("recovery why launch.toml sdxl",),
+    "why": ("recovery why launch.toml sdxl", "recovery why launch.toml"),
     "history": ("recovery history launch.toml sdxl",),
     "retry": ("recovery retry launch.toml sdxl", "recovery retry launch.toml --host models.example.org --yes"),
     "again": ("recovery again launch.toml sdxl", "recovery again launch.toml --failed --yes"),
