@@ -7,11 +7,12 @@ PEERS := $(VENV)/.peers
 EVIDENCE := $(VENV)/.evidence
 PAGE := $(VENV)/.page
 SHARE ?= 1
+SECONDS ?= 60
 
 unexport PYTHONDONTWRITEBYTECODE # each child of a test would compile every module again
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test slow check format lint types arch props evidence page pictures plans mutants torture bench bench-quick report bench-check bench-baseline bench-quiet clean cli metrics
+.PHONY: help install demo test slow check format lint types arch props evidence page page-load pictures plans mutants torture bench bench-quick report bench-check bench-baseline bench-quiet clean cli metrics
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -71,6 +72,9 @@ evidence: $(EVIDENCE) ## ask twenty libraries for their errors, on the loopback 
 page: $(PAGE) ## test the web page in Debian's Chromium, with axe-core (a minute)
 	$(BIN)/python -m pytest tests/page
 
+page-load: $(PAGE) ## measure the page with 1000 live calls (a minute; SECONDS=600: ten)
+	$(BIN)/python -m tests.page.load --seconds $(SECONDS)
+
 pictures: $(PAGE) ## write docs/pictures: the page at both widths, light and dark
 	$(BIN)/python -m tests.page.pictures
 
@@ -80,7 +84,7 @@ metrics: $(READY) ## run the alert rules and the dashboard's queries in a real P
 plans: $(READY) ## write the tables of docs/plans.md from the types of plans
 	$(BIN)/python -m tests.plans_page
 
-cli: $(READY) ## write docs/cli.md, and what the commands print of one journal (tests/golden/cli)
+cli: $(READY) ## write docs/cli.md, tests/golden/cli and docs/pictures/status.svg: what the commands print
 	$(BIN)/python -m tests.cli_page
 
 mutants: $(READY) ## plant each known bug, and check that its test fails (four minutes)

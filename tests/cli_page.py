@@ -1,6 +1,6 @@
 """Write docs/cli.md from the commands, from what they print of one journal, and from the types of their JSON.
 
-python -m tests.cli_page
+python -m tests.cli_page        # also docs/pictures/status.svg
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from adapters.journals.verify import Verified
 from adapters.journals.why import Why
 from adapters.launcher.launch import Outcome
 from recovery.journal.store import CommandName
+from tests.adapters.cli.picture import draw
 from tests.adapters.cli.snapshots import COMMANDS, write_all, written
 from tests.plans_page import meanings
 
@@ -54,6 +55,7 @@ SHAPES: dict[str, Any] = {
     "pruned": Removed,
     "verified": Verified,
     "check": Inspection,
+    "sentences": {"next": dict[str, str], "causes": dict[str, dict[str, str]]},
     "demo": DemoReport,
 }
 """The type, or the members, of each shape of JSON by its name; each has version 1."""
@@ -77,6 +79,8 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "prune": ("recovery prune launch.toml --older-than 1d",),
     "verify": ("recovery verify launch.toml",),
     "check": ("recovery check launch.toml",),
+    "web": ("recovery web launch.toml",),
+    "sentences": ("recovery sentences", "recovery --sentences deutsch.toml sentences"),
     "demo": ("recovery demo",),
 }
 """What to type, by verb. If it is a command of the snapshots, what it prints follows."""
@@ -189,5 +193,6 @@ def _type(kind: Any, structs: dict[str, type[msgspec.Struct]]) -> str:
 
 if __name__ == "__main__":
     write_all()
+    draw()
     head, _, _ = PAGE.read_text(encoding="utf-8").partition(BEGIN)
     PAGE.write_text(head + BEGIN + page(), encoding="utf-8")

@@ -150,7 +150,7 @@ SAYS_LITTLE = (
 BY_CLASS_NAME = {
     "TrickleError": "trickle", "StalePartialFileError": "stale-part", "DestinationBusyError": "other-download",
     "UnusableResponseError": "bad-answer", "WrongContentError": "wrong-content", "RefusedError": "refused-file",
-    "RefusedForNowError": "refused-now", "AccessError": "denied", "NeverFitsError": "never-fits",
+    "RefusedForNowError": "refused-now", "AccessError": "access", "NeverFitsError": "never-fits",
     "NoRoomError": "disk-full", "DownloadError": "transfer-broke-off", "EnvironmentVariableError": "no-variable",
     "UnsafeFileError": "unsafe-file", "RepositoryError": "git-folder", "GitMissingError": "git-none",
     "UnusablePlaceError": "git-place", "LockedError": "git-busy", "RepositoryMissingError": "git-missing",

@@ -6,6 +6,7 @@ from recovery.policies.sentence import Sentence
 
 NETWORK = "Check the network connection."
 ADDRESS = "Check the address for spelling mistakes."
+REACH = "Check the network connection, the spelling of the address, and that the server is running."
 TOKEN = "Log in, or give a token that has the right."  # words
 LATER = "Wait a while: only the owner of the server can mend it."
 ANSWERS = "It goes on by itself once the host answers."
@@ -20,8 +21,8 @@ NETWORK_SENTENCES: dict[str, Sentence] = {
          "It goes on by itself once the network is back."),
         ("no-address", "the address is not available",
          "Check the address in the settings, and the network connection."),
-        ("not-reached", "the host[ {host}] was not reached", f"{NETWORK} {ADDRESS}", ANSWERS),
-        ("name-not-found", "the name of the host[ {host}] was not found", f"{NETWORK} {ADDRESS}", ANSWERS),
+        ("not-reached", "the host[ {host}] was not reached", REACH, ANSWERS),
+        ("name-not-found", "the name of the host[ {host}] was not found", f"{ADDRESS} {NETWORK}", ANSWERS),
         ("network", "the network failed", NETWORK),
         ("broke-off", "the connection[ to {host}] broke off", NETWORK),
         ("connection-failed", "the connection[ to {host}] failed", NETWORK),
@@ -47,6 +48,8 @@ NETWORK_SENTENCES: dict[str, Sentence] = {
         ("denied", "the server denies access[ (HTTP {status})]",
          "Check that your account has the right, and that its token is valid.",
          "It goes on by itself once that is answered."),
+        ("access", "the server[ {host}] wants a token, a login or a consent",
+         "Give a token of an account that has the right.", "It goes on by itself once that is answered."),
         ("payment", "the file must be paid for first[ (HTTP {status})]", "Buy access with the account of the token.",
          "It goes on by itself once that is answered."),
         ("proxy-login", "the proxy wants a login[ (HTTP {status})]", "Give the proxy's user name and password.",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from recovery.policies.network_sentences import NETWORK, REACH
 from recovery.policies.sentence import Sentence
 
-NETWORK = "Check the network connection."
 LATER = "Wait a while, or use another index or a mirror."
 ANSWERED = "It goes on by itself once that is answered."
 GONE = "It goes on by itself once that is gone."
@@ -14,7 +14,7 @@ OUTPUT = "Look at the last lines of its output."
 TOOL_SENTENCES: dict[str, Sentence] = {
     key: Sentence(*texts)
     for key, *texts in (
-        ("git-unreachable", "the host[ {host}] was not reached", f"{NETWORK} Check the address for spelling mistakes.",
+        ("git-unreachable", "the host[ {host}] was not reached", REACH,
          "It goes on by itself once the host answers."),
         ("git-server", "the server[ {host}] is overloaded or out of order",
          "Wait a while: only the owner of the server can mend it."),
@@ -30,7 +30,7 @@ TOOL_SENTENCES: dict[str, Sentence] = {
          "Check the address and the version: it may have been renamed or deleted."),
         ("git-owner", "the repository belongs to another user",
          "Run the program as that user, or change the owner of the files."),
-        ("git-lock", "a lock was left behind",
+        ("git-lock", "another git command works there, or has left its lock behind",
          "End other git commands in this folder; if there are none, delete the lock.", GONE),
         ("git-husk", "a killed clone was left behind", "Delete the folder that it names.", GONE),
         ("git-local-changes", "files were changed here: a person must decide which to keep",
