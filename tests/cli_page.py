@@ -52,6 +52,7 @@ SHAPES: dict[str, Any] = {
     "exported": Exported,
     "pruned": Removed,
     "verified": Verified,
+    "sentences": {"next": dict[str, str], "causes": dict[str, dict[str, str]]},
     "check": Inspection,
     "demo": DemoReport,
 }
@@ -76,6 +77,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "prune": ("recovery prune launch.toml --older-than 1d",),
     "verify": ("recovery verify launch.toml",),
     "check": ("recovery check launch.toml",),
+    "sentences": ("recovery sentences",),
     "demo": ("recovery demo",),
 }
 """What to type, by verb. If it is a command of the snapshots, what it prints follows."""
