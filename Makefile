@@ -80,7 +80,7 @@ metrics: $(READY) ## run the alert rules and the dashboard's queries in a real P
 plans: $(READY) ## write the tables of docs/plans.md from the types of plans
 	$(BIN)/python -m tests.plans_page
 
-cli: $(READY) ## write docs/cli.md, and what the commands print of one journal (tests/golden/cli)
+cli: $(READY) ## write docs/cli.md, tests/golden/cli and docs/pictures/status.svg: what the commands print
 	$(BIN)/python -m tests.cli_page
 
 mutants: $(READY) ## plant each known bug, and check that its test fails (four minutes)

@@ -1,6 +1,6 @@
 """Write docs/cli.md from the commands, from what they print of one journal, and from the types of their JSON.
 
-python -m tests.cli_page
+python -m tests.cli_page        # also docs/pictures/status.svg
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from adapters.journals.verify import Verified
 from adapters.journals.why import Why
 from adapters.launcher.launch import Outcome
 from recovery.journal.store import CommandName
+from tests.adapters.cli.picture import draw
 from tests.adapters.cli.snapshots import COMMANDS, write_all, written
 from tests.plans_page import meanings
 
@@ -42,6 +43,7 @@ SHAPES: dict[str, Any] = {
     "outcomes": {"outcomes": dict[str, Outcome]},
     "status": JournalStatus,
     "why": Why,
+    "whys": {"calls": list[Why], "more": int},
     "calls": {"path": str, "calls": list[CallStatus]},
     "history": {"path": str, "call": str, "name": str, "events": list[HistoryLine]},
     "steered": {"command": CommandName, "calls": list[Steered], "more": int},
@@ -52,15 +54,15 @@ SHAPES: dict[str, Any] = {
     "exported": Exported,
     "pruned": Removed,
     "verified": Verified,
-    "sentences": {"next": dict[str, str], "causes": dict[str, dict[str, str]]},
     "check": Inspection,
+    "sentences": {"next": dict[str, str], "causes": dict[str, dict[str, str]]},
     "demo": DemoReport,
 }
 """The type, or the members, of each shape of JSON by its name; each has version 1."""
 EXAMPLES: dict[str, tuple[str, ...]] = {
     "run": ("recovery run launch.toml",),
     "status": ("recovery status launch.toml", "recovery status launch.toml --watch"),
-    "why": ("recovery why launch.toml sdxl",),
+    "why": ("recovery why launch.toml sdxl", "recovery why launch.toml"),
     "history": ("recovery history launch.toml sdxl",),
     "retry": ("recovery retry launch.toml sdxl", "recovery retry launch.toml --host models.example.org --yes"),
     "again": ("recovery again launch.toml sdxl", "recovery again launch.toml --failed --yes"),
@@ -77,6 +79,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "prune": ("recovery prune launch.toml --older-than 1d",),
     "verify": ("recovery verify launch.toml",),
     "check": ("recovery check launch.toml",),
+    "web": ("recovery web launch.toml",),
     "sentences": ("recovery sentences",),
     "demo": ("recovery demo",),
 }
@@ -190,5 +193,6 @@ def _type(kind: Any, structs: dict[str, type[msgspec.Struct]]) -> str:
 
 if __name__ == "__main__":
     write_all()
+    draw()
     head, _, _ = PAGE.read_text(encoding="utf-8").partition(BEGIN)
     PAGE.write_text(head + BEGIN + page(), encoding="utf-8")

@@ -38,7 +38,7 @@ def find_calls(status: JournalStatus, text: str) -> list[CallStatus]:
     """
     if exact := [call for call in status.calls if call.call == text]:
         return exact
-    for names_of in (lambda call: (call.name,), lambda call: _operations_of(call)):
+    for names_of in (lambda call: (call.name,), _operations_of):
         if named := [call for call in status.calls if text in names_of(call)]:
             return [call for call in named if not call.is_over] or [max(named, key=lambda call: call.seen)]
     begun = [call for call in status.calls if len(text) >= SHORTEST and call.call.startswith(text)]

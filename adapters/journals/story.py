@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from adapters.journals.history import PastEvent
-from events.event import CallEvent
+from events.event import FOREVER, CallEvent
 from events.operation_events import (
     CallRejected,
     CallSteered,
@@ -63,7 +63,7 @@ class Passage(msgspec.Struct, frozen=True, kw_only=True):
         """The passage in words, without its time of day."""
         took = "" if self.lasted is None or self.lasted < BRIEF else f" {duration(self.lasted)}"
         if self.kind == "attempt":
-            took = f" for {duration(max(now - self.at, 0.0))}" if self.is_now else took
+            took = f" for {duration(min(max(now - self.at, 0.0), FOREVER))}" if self.is_now else took
             return f"attempt {self.attempt}{took and ','}{took}: {self.text}"
         if self.kind == "wait":
             return f"waits {self.text}" if self.is_now else f"waited{took} {self.text}"
@@ -142,7 +142,7 @@ class _Teller:
         """End the attempt or wait that is open; *how* an attempt ended."""
         if self._open is not None:
             text = how if self._now.kind == "attempt" else self._now.text
-            self._replace(lasted=max(at - self._now.at, 0.0), text=text, is_now=False)
+            self._replace(lasted=min(max(at - self._now.at, 0.0), FOREVER), text=text, is_now=False)
             self._open = None
 
     @property

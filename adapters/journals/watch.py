@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 import anyio
 from msgspec.structs import replace
@@ -19,8 +20,10 @@ FAILED = ("quarantined", "unreadable", "gave up", "rejected", "failed")
 """The states of calls that went wrong for good, unless a person does something."""
 LOOK_AGAIN = 5.0
 """Seconds after which a journal is read although no file has changed: its process may have died."""
+RESTS = 3.0
+"""How much longer than a reading the pause after it is at least: a large journal takes a quarter of a processor."""
 
-Stamp = tuple[tuple[str, int, int], ...]
+Stamp: TypeAlias = tuple[tuple[str, int, int], ...]
 
 
 def only_failed(status: JournalStatus) -> JournalStatus:
@@ -64,14 +67,17 @@ def watched(
     Raises:
         FileNotFoundError, JournalError: The first reading failed. Later ones are tried again.
     """
-    stamp, read_at = stamp_of(journal), clock()
+    stamp, began = stamp_of(journal), clock()
     yield _read(journal, show_all=show_all)
+    read_at = clock()
     while True:
         pause()
-        latest = stamp_of(journal)
-        if latest == stamp and clock() - read_at < LOOK_AGAIN:
+        latest, now = stamp_of(journal), clock()
+        is_changed = latest != stamp or now - read_at >= LOOK_AGAIN
+        if not is_changed or now - read_at < RESTS * (read_at - began):
             continue
         with suppress(RecoveryError, OSError):  # the file is moved, or being replaced
+            began = now
             status = _read(journal, show_all=show_all)
             stamp, read_at = latest, clock()
             yield status

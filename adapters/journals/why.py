@@ -1,26 +1,22 @@
-"""Why a call of a journal stands as it does: what failed, why, what happens next and when, what a person can do."""
+"""Why a call stands as it does: what failed, why, what happens next and when, what a person can do. Pure."""
 
 from __future__ import annotations
 
 import shlex
-import time
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 
-import anyio
 import msgspec
 
 from adapters.inspection import InForce
-from adapters.journals.answering import Question, read_questions
-from adapters.journals.find import find_call, title
-from adapters.journals.history import PastEvent, read_events
+from adapters.journals.answering import Question
+from adapters.journals.find import title
+from adapters.journals.history import PastEvent
 from adapters.journals.next_step import NextStep, Verb, answer_command, command_of, next_step, outcome_lines
-from adapters.journals.policy import in_force_for, policy_lines
+from adapters.journals.policy import policy_lines
 from adapters.journals.proof import Proof, proof_of
-from adapters.journals.status import CallStatus, JournalStatus, read_status
+from adapters.journals.status import CallStatus, JournalStatus
 from adapters.journals.story import Passage, story_of
-from adapters.launcher.plan import load_plan
 from adapters.launcher.progress import progress_words
 from events.operation_events import CallSteered, FailureClassified, OperationInterrupted
 from recovery.explain import Explanation, counted, explain, shown
@@ -115,30 +111,6 @@ class Why(msgspec.Struct, frozen=True, kw_only=True):
     seen: float
 
 
-def read_why(source: Path, text: str, *, now: float | None = None) -> Why:
-    """Explain the call that *text* names.
-
-    Args:
-        source: A journal's file, or the launch plan whose journal is read.
-        text: An id, the beginning of one, a name in the plan, or an operation.
-        now: The Unix time; that of the clock by default.
-
-    Raises:
-        LookupError: No call, or more than one, has that name; the message says what to write.
-        FileNotFoundError, JournalError, PlanError: There is no journal, or it cannot be read.
-    """
-    journal = load_plan(source).journal if source.suffix == ".toml" else source
-    now = time.time() if now is None else now
-    status = anyio.run(partial(read_status, journal, also=[text]))
-    try:
-        call = find_call(status, text)
-    except LookupError as error:
-        raise LookupError(_never_begun(status, text) or str(error)) from None
-    events = anyio.run(read_events, journal, call.call)
-    asked = [one for one in read_questions(journal) if one.is_open] if call.waits_for else []
-    return why(call, status, events, source=source, now=now, questions=asked, in_force=in_force_for(source, call))
-
-
 def why(
     call: CallStatus,
     status: JournalStatus,
@@ -149,7 +121,7 @@ def why(
     questions: Sequence[Question] = (),
     in_force: InForce | None = None,
 ) -> Why:
-    """Explain *call* of *status*, of which *events* are known. Pure.
+    """Explain *call* of *status*, of which *events* are known.
 
     Args:
         call: The call.
@@ -199,15 +171,6 @@ def why(
         commands=tuple(_commands(step, asked, source, call)),
         seen=call.seen,
     )
-
-
-def _never_begun(status: JournalStatus, text: str) -> str:
-    """Why the operation *text* of a launch has no call; "" if it has none for another reason."""
-    for call in status.calls:
-        outcome = call.outcomes.get(text)
-        if outcome is not None and outcome.state == "skipped":
-            return shown(f"{text} was not begun in launch {call.call}: it {outcome.why}")
-    return ""
 
 
 def _explained(call: CallStatus, events: Sequence[PastEvent], failure: FailureClassified) -> Explanation:
@@ -261,7 +224,8 @@ def _stays(call: CallStatus, step: NextStep) -> str:
     """That *call* stays as it is until a person does something; "" if it goes on by itself, or has ended well."""
     if call.state == "left" and step.offers[0].verb == "run":
         return "nothing until it is run again: "
-    return "nothing by itself: " if step.needs_person and call.state != "waiting" else ""
+    is_stuck = step.needs_person and call.state != "waiting" and not (call.is_over and call.ordered)
+    return "nothing by itself: " if is_stuck else ""
 
 
 def _incident(call: CallStatus, status: JournalStatus, now: float) -> str:

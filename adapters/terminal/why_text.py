@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from adapters.journals.find import title
 from adapters.journals.history import HistoryLine, kind_words
@@ -24,23 +26,37 @@ with extra("launcher"):
 MOST_FIRST, MOST_LAST = 4, 16
 """Parts of a story that are shown of its beginning and of its end."""
 
+SHORT = ("why", "it said", "steps", "next", "advice")
+"""The labels that are printed of each of many calls."""
+
 LABEL = 10
 """Columns of the labels."""
 
 
-def print_why(why: Why, console: Console, now: float) -> None:
-    """Print *why* on *console*: a table, or a line ``label: text`` for each of its lines where there is no terminal."""
+def print_why(why: Why, console: Console, now: float, *, source: Path | None = None) -> None:
+    """Print *why* on *console*: a table, or a line ``label: text`` for each of its lines where there is no terminal.
+
+    Args:
+        why: What to print.
+        console: Where.
+        now: The Unix time.
+        source: The journal or its plan; then only the beginning is printed, and the command that prints the rest.
+    """
+    told = list(why_lines(why, now))
+    if source is not None:
+        told = [one for one in told if one[0] in SHORT]
+        told.append(("more", [shlex.join(("recovery", "why", str(source), why.call))]))
     headline = f"{why.name} {why.phrase}"
     if not console.is_terminal:
         console.print(Text(printable(headline)), soft_wrap=True)
-        for label, lines in why_lines(why, now):
+        for label, lines in told:
             for line in lines:
                 console.print(Text(f"{label}: {printable(line)}"), soft_wrap=True)
         return
     table = Table.grid(
         Column(no_wrap=True, width=LABEL, style="dim"), Column(overflow="fold", ratio=1), padding=(0, 1, 0, 0)
     )
-    for label, lines in why_lines(why, now):
+    for label, lines in told:
         style = "bold" if label in ("why", "next") else ""
         table.add_row(label, Text("\n").join(Text(printable(line), style) for line in lines))
     console.print(Text.assemble((printable(why.name), "bold"), " ", (why.phrase, STYLES.get(why.state, "red"))))

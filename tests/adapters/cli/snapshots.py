@@ -77,50 +77,50 @@ def events() -> Iterator[Event]:
     """A morning of a launcher: a disk is full, a process is killed, a host is down, and a download recovers."""
     host, url = "models.example.org", "https://models.example.org/"
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "models/sdxl.safetensors")
-    yield _started("1", "download", "sdxl", f"{url}sdxl.safetensors", at=1.0, key=host)
-    yield _saved("1", at=61.0, key=host, offset=2_400_000_000, size=6_900_000_000, start=0)
-    yield _failed("1", "download", ConnectionResetError(errno.ECONNRESET, "reset"), at=62.0, key=host)
-    yield RetryScheduled(at=62.0, call=_id("1"), operation="download", key=host, after=4.0, retry=1)
-    yield _started("1", "download", "sdxl", f"{url}sdxl.safetensors", at=66.0, key=host, attempt=2)
-    yield _saved("1", at=95.0, key=host, attempt=2, offset=4_100_000_000, size=6_900_000_000, start=2_400_000_000)
-    yield _failed("1", "download", full, at=96.0, key=host, attempt=2, retries=1)
-    yield GaveUp(at=96.0, call=_id("1"), operation="download", key=host, attempt=2, reason="permanent",
+    yield started("1", "download", "sdxl", f"{url}sdxl.safetensors", at=1.0, key=host)
+    yield saved("1", at=61.0, key=host, offset=2_400_000_000, size=6_900_000_000, start=0)
+    yield failed("1", "download", ConnectionResetError(errno.ECONNRESET, "reset"), at=62.0, key=host)
+    yield RetryScheduled(at=62.0, call=call_id("1"), operation="download", key=host, after=4.0, retry=1)
+    yield started("1", "download", "sdxl", f"{url}sdxl.safetensors", at=66.0, key=host, attempt=2)
+    yield saved("1", at=95.0, key=host, attempt=2, offset=4_100_000_000, size=6_900_000_000, start=2_400_000_000)
+    yield failed("1", "download", full, at=96.0, key=host, attempt=2, retries=1)
+    yield GaveUp(at=96.0, call=call_id("1"), operation="download", key=host, attempt=2, reason="permanent",
                  category=Category.ENVIRONMENT)  # fmt: skip
-    yield _started("2", "download", "vae", f"{url}vae.safetensors", at=2.0, key=host)
-    yield _failed("2", "download", TimeoutError("timed out"), at=32.0, key=host)
-    yield RetryScheduled(at=32.0, call=_id("2"), operation="download", key=host, after=8.0, retry=1)
-    yield _started("2", "download", "vae", f"{url}vae.safetensors", at=40.0, key=host, attempt=2)
-    yield _saved("2", at=50.0, key=host, attempt=2, offset=330_000_000, size=330_000_000, start=120_000_000)
-    yield OperationRecovered(at=51.0, call=_id("2"), operation="download", key=host, attempt=2, elapsed=30.0)
-    yield _started("3", "clone", "plugin", "https://git.example.org/plugin.git", at=3.0, key="git.example.org")
-    yield _started("4", "packages", "comfy", "requirements.txt", at=4.0)
-    yield _failed("4", "packages", _pip(), at=20.0)
-    yield OperationQuarantined(at=20.0, call=_id("4"), operation="packages", reason="4 processes died in it")
-    yield _started("5", "download", "lora", f"{url}lora.safetensors", at=5.0, key=host)
-    yield OperationCancelled(at=6.0, call=_id("5"), operation="download", key=host)
-    yield _started("6", "command", "warm-up", "python warm_up.py", at=7.0)
-    yield OperationSucceeded(at=9.0, call=_id("6"), operation="command")
+    yield started("2", "download", "vae", f"{url}vae.safetensors", at=2.0, key=host)
+    yield failed("2", "download", TimeoutError("timed out"), at=32.0, key=host)
+    yield RetryScheduled(at=32.0, call=call_id("2"), operation="download", key=host, after=8.0, retry=1)
+    yield started("2", "download", "vae", f"{url}vae.safetensors", at=40.0, key=host, attempt=2)
+    yield saved("2", at=50.0, key=host, attempt=2, offset=330_000_000, size=330_000_000, start=120_000_000)
+    yield OperationRecovered(at=51.0, call=call_id("2"), operation="download", key=host, attempt=2, elapsed=30.0)
+    yield started("3", "clone", "plugin", "https://git.example.org/plugin.git", at=3.0, key="git.example.org")
+    yield started("4", "packages", "comfy", "requirements.txt", at=4.0)
+    yield failed("4", "packages", _pip(), at=20.0)
+    yield OperationQuarantined(at=20.0, call=call_id("4"), operation="packages", reason="4 processes died in it")
+    yield started("5", "download", "lora", f"{url}lora.safetensors", at=5.0, key=host)
+    yield OperationCancelled(at=6.0, call=call_id("5"), operation="download", key=host)
+    yield started("6", "command", "warm-up", "python warm_up.py", at=7.0)
+    yield OperationSucceeded(at=9.0, call=call_id("6"), operation="command")
     yield CircuitOpened(at=97.0, operation="download", key="mirror.example.org", after=60.0, failures=5,
                         category=Category.UNREACHABLE, cause="the host cannot be reached")  # fmt: skip
 
 
-def _id(number: str) -> str:
+def call_id(number: str) -> str:
     return f"{RUN.id}-{number}"
 
 
-def _started(number: str, operation: str, *arguments: str, at: float, key: str = "", attempt: int = 1) -> Event:
+def started(number: str, operation: str, *arguments: str, at: float, key: str = "", attempt: int = 1) -> Event:
     given = msgspec.Raw(msgspec.json.encode([arguments, {}]))
     return OperationStarted(
-        at=at, call=_id(number), operation=operation, key=key, attempt=attempt, again=attempt > 1, arguments=given
+        at=at, call=call_id(number), operation=operation, key=key, attempt=attempt, again=attempt > 1, arguments=given
     )
 
 
-def _saved(number: str, *, at: float, key: str, attempt: int = 1, **transfer: int) -> Event:
+def saved(number: str, *, at: float, key: str, attempt: int = 1, **transfer: int) -> Event:
     data = msgspec.Raw(msgspec.json.encode(transfer))
-    return CheckpointSaved(at=at, call=_id(number), operation="download", key=key, attempt=attempt, data=data)
+    return CheckpointSaved(at=at, call=call_id(number), operation="download", key=key, attempt=attempt, data=data)
 
 
-def _failed(
+def failed(
     number: str,
     operation: str,
     error: Exception | Evidence,
@@ -133,7 +133,7 @@ def _failed(
     meaning = classify(error)
     return FailureClassified(
         at=at,
-        call=_id(number),
+        call=call_id(number),
         operation=operation,
         key=key,
         attempt=attempt,
@@ -152,16 +152,22 @@ def _pip() -> Evidence:
 @contextmanager
 def journal_of_a_launch() -> Iterator[None]:
     """Work in a folder with the plan ``launch.toml`` and its journal; local times are UTC."""
-    before = os.environ.get("TZ")
-    with tempfile.TemporaryDirectory() as folder, chdir(folder):
+    with tempfile.TemporaryDirectory() as folder, chdir(folder), zone("UTC"):
         Path("launch.toml").write_text(PLAN, encoding="utf-8")
-        written = sorted(events(), key=lambda event: event.at)
-        journals.write(Path(".recovery", "launch.db"), journals.rows_of(written, run=RUN.id), run=RUN)
-        try:
-            _set_zone("UTC")
-            yield
-        finally:
-            _set_zone(before)
+        in_order = sorted(events(), key=lambda event: event.at)
+        journals.write(Path(".recovery", "launch.db"), journals.rows_of(in_order, run=RUN.id), run=RUN)
+        yield
+
+
+@contextmanager
+def zone(name: str) -> Iterator[None]:
+    """Let local times be those of a time zone."""
+    before = os.environ.get("TZ")
+    try:
+        _set_zone(name)
+        yield
+    finally:
+        _set_zone(before)
 
 
 def _set_zone(name: str | None) -> None:

@@ -31,4 +31,4 @@ def test_a_terminal_of_80_columns_keeps_ids_states_and_causes(name: str) -> None
 
 
 def test_every_file_is_that_of_a_command() -> None:
-    assert {*FOLDER.glob("*")} == {written(name, width) for name in COMMANDS for width in WIDTHS}
+    assert {*FOLDER.glob("*.*.txt")} == {written(name, width) for name in COMMANDS for width in WIDTHS}

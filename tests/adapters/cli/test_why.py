@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 
 from adapters.cli.command import cli
 from adapters.journals.why import Why
-from events.operation_events import GaveUp
+from events.operation_events import GaveUp, OperationSucceeded
 from tests.adapters.journals.calls_written import journal_of
 from tests.adapters.terminal.test_view import failed, of_call, started
 
@@ -49,6 +49,23 @@ def test_the_json_of_why_is_the_struct_and_names_its_shape(journal: Path) -> Non
     assert found.pop("format") == "why/1"
     assert tuple(found) == Why.__struct_fields__
     assert msgspec.convert(found, Why).state == "gave up"
+
+
+def test_why_without_a_call_explains_in_short_each_call_that_is_not_done(journal: Path) -> None:
+    lines = recovery("why", journal).stdout.splitlines()
+    assert [line for line in lines if ": " not in line] == [
+        "download other was left by its process",
+        "",
+        "download model gave up",
+    ]
+    assert lines[-1] == f"more: recovery why {journal} c1"
+    found = of_json(recovery("why", journal, "--json"))
+    assert (found["format"], [one["call"] for one in found["calls"]], found["more"]) == ("whys/1", ["c2", "c1"], 0)
+
+
+def test_why_without_a_call_says_that_all_is_done(tmp_path: Path) -> None:
+    with journal_of(tmp_path, started(), of_call(OperationSucceeded)) as path:
+        assert recovery("why", path).stdout == "every call is done, or none has begun\n"
 
 
 @pytest.mark.parametrize("verb", ["why", "history"])

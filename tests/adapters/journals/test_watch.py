@@ -57,8 +57,16 @@ def test_a_journal_is_read_again_when_its_files_have_changed(journal: Path) -> N
 
 
 def test_a_journal_is_read_again_after_a_while_since_its_process_may_have_died(journal: Path) -> None:
-    times = iter([0.0, 1.0, LOOK_AGAIN, LOOK_AGAIN, LOOK_AGAIN + 1.0])
+    times = iter([0.0, 0.0, 1.0, LOOK_AGAIN, LOOK_AGAIN, LOOK_AGAIN + 1.0])
     assert seen(journal, *[lambda: None] * 3, clock=lambda: next(times)) == [["a"], ["a"]]
+
+
+def test_a_journal_that_takes_long_to_read_is_read_less_often(journal: Path) -> None:
+    def write() -> None:
+        journals.write(journal, journals.rows_of([journals.started("b")], 7))
+
+    times = iter([0.0, 2.0, 3.0, 7.9, 8.0, 8.0])  # the first reading takes two seconds
+    assert seen(journal, write, lambda: None, lambda: None, clock=lambda: next(times)) == [["a"], ["a", "b"]]
 
 
 def test_a_journal_that_is_moved_meanwhile_is_looked_for_again(journal: Path) -> None:

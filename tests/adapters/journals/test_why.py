@@ -9,7 +9,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from adapters.journals.why import Why, read_why
+from adapters.journals.history import read_events
+from adapters.journals.reading_why import read_why
+from adapters.journals.why import Why
+from adapters.sqlite.store import SQLiteStore
 from events.circuit_events import CircuitOpened
 from events.event import Event
 from events.evidence import Category, Evidence, Remedy, Room
@@ -30,12 +33,21 @@ from events.operation_events import (
 )
 from events.question_events import QuestionAsked
 from recovery.explain import explain
+from recovery.journal.history import Run
 from recovery.questions import cause_of
-from tests.adapters.journals.calls_written import WALL, journal_of
+from tests.adapters.journals.calls_written import RUN, WALL, journal_of
+from tests.adapters.sqlite.journals import rows_of
 from tests.adapters.terminal.test_view import failed, of_call, started
 from tests.failures import a_failure
 
 NOW = WALL + 100.0
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"  # aiosqlite knows no other
+
+
 FAILED = a_failure("GET https://host/x", call="c1", at=10.0, operation="download")
 SENTENCE = explain(FAILED).sentence
 WAITS = FAILED, of_call(RetryScheduled, at=90.0, after=60.0, retry=1)
@@ -210,3 +222,21 @@ def test_what_is_not_in_the_journal_is_one_clear_error(tmp_path: Path) -> None:
         why_of(tmp_path, started(), text="nothing")
     with pytest.raises(FileNotFoundError, match="there is no journal at"):
         read_why(tmp_path / "none.db", "c1")
+
+
+@pytest.mark.anyio
+async def test_the_history_of_a_call_in_two_files_is_in_time_order(tmp_path: Path) -> None:
+    path = tmp_path / "calls.db"
+    later = Run(id="a-later", boot="boot", monotonic=0.0, wall=WALL, pid=7)
+    for file, run, events in (
+        (path, later, [of_call(OperationSucceeded, at=30.0)]),
+        (tmp_path / "calls.db.d" / "z.db", RUN, [started(at=10.0), failed(at=11.0)]),
+    ):
+        file.parent.mkdir(exist_ok=True)
+        store = SQLiteStore(file)
+        await store.open(run)
+        await store.append(rows_of(events, run=run.id))
+        await store.close()
+    found = await read_events(path, "c1")
+    assert [one.kind for one in found] == ["OperationStarted", "FailureClassified", "OperationSucceeded"]
+    assert [one.pid for one in found] == [RUN.pid, RUN.pid, 7]

@@ -195,6 +195,16 @@ def test_what_the_journal_says_moves_no_cursor(evil: str, width: int | None) -> 
     assert not {"\x1b", "\r", "\u202e"} & set(text)
 
 
+@pytest.mark.parametrize("at", [1e308, -1e308, 2.0**63])
+def test_times_that_no_calendar_has_are_printed(at: float) -> None:
+    events = event(OperationStarted, at), failed(-at), event(RetryScheduled, at, after=1e308, retry=1)
+    found = explained("waiting", events, due=at, seen=at, deadline=at)
+    console = console_of(80)
+    print_history([history_line(one) for one in past(*events)], console, NOW)
+    assert "at an unknown time" in printed(found, 80)
+    assert "at an unknown time" in text_of(console)
+
+
 if __name__ == "__main__":
     GOLDEN.mkdir(exist_ok=True)
     for one in (80, 120, None):
