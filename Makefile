@@ -7,11 +7,12 @@ PEERS := $(VENV)/.peers
 EVIDENCE := $(VENV)/.evidence
 PAGE := $(VENV)/.page
 SHARE ?= 1
+SECONDS ?= 60
 
 unexport PYTHONDONTWRITEBYTECODE # each child of a test would compile every module again
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test slow check format lint types arch props evidence page pictures plans mutants torture bench bench-quick report bench-check bench-baseline bench-quiet clean cli metrics
+.PHONY: help install demo test slow check format lint types arch props evidence page page-load pictures plans mutants torture bench bench-quick report bench-check bench-baseline bench-quiet clean cli metrics
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -70,6 +71,9 @@ evidence: $(EVIDENCE) ## ask twenty libraries for their errors, on the loopback 
 
 page: $(PAGE) ## test the web page in Debian's Chromium, with axe-core (a minute)
 	$(BIN)/python -m pytest tests/page
+
+page-load: $(PAGE) ## measure the page with 1000 live calls (a minute; SECONDS=600: ten)
+	$(BIN)/python -m tests.page.load --seconds $(SECONDS)
 
 pictures: $(PAGE) ## write docs/pictures: the page at both widths, light and dark
 	$(BIN)/python -m tests.page.pictures

@@ -10,8 +10,10 @@ class OperationRepeated(CallEvent, frozen=True, kw_only=True, omit_defaults=True
 
     Args:
         former: Of the new call: the id of the call that it repeats.
+        trace: Of the new call: the ``CallTraced.trace`` of the former one; "" if that was not traced.
         by: Of the former call: the id of the call that repeats it.
     """
 
     former: str = ""
+    trace: str = ""
     by: str = ""

@@ -28,6 +28,7 @@ from events.operation_events import (
     Parked,
     RetryScheduled,
 )
+from events.trace_events import CallTraced
 from recovery.policies.error_output import as_shown, telling_line
 from recovery.policies.incidents import is_held
 from recovery.policies.sentence_details import Known, room_of
@@ -248,6 +249,8 @@ def next_step(event: CallEvent, most_retries: int | None = None) -> str:
             return f"resumed with attempt {event.attempt} {moment(after)}"
         case OperationRecovered(elapsed=elapsed):
             return f"recovered with attempt {event.attempt} after {duration(elapsed)}"
+        case CallTraced(trace=trace):
+            return f"trace {trace[3:35]}"  # as tools for traces call it
         case OperationInterrupted():
             return f"stays pending: another caller, or the next run, goes on with attempt {event.attempt}"
         case CallLeftPending(reason=reason):

@@ -54,8 +54,8 @@ SHAPES: dict[str, Any] = {
     "exported": Exported,
     "pruned": Removed,
     "verified": Verified,
-    "check": Inspection,
     "sentences": {"next": dict[str, str], "causes": dict[str, dict[str, str]]},
+    "check": Inspection,
     "demo": DemoReport,
 }
 """The type, or the members, of each shape of JSON by its name; each has version 1."""
@@ -80,7 +80,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "verify": ("recovery verify launch.toml",),
     "check": ("recovery check launch.toml",),
     "web": ("recovery web launch.toml",),
-    "sentences": ("recovery sentences",),
+    "sentences": ("recovery sentences", "recovery --sentences deutsch.toml sentences"),
     "demo": ("recovery demo",),
 }
 """What to type, by verb. If it is a command of the snapshots, what it prints follows."""

@@ -55,15 +55,12 @@ Counts: TypeAlias = Mapping[Series, float]
 class RecoveryCollector(Collector):
     """Collects the metrics of *service*, for a registry of ``prometheus_client``. Safe to use from any thread.
 
-    It counts from its making on. A scrape takes half a millisecond for each operation key, and evaluates
-    the monitor's alerts.
+    The counts begin with the service's monitor, which is made here if there is none. A scrape takes half a millisecond
+    for each operation key, and evaluates the monitor's alerts.
 
     Args:
-        service: The service; it gets its monitor, if it has none.
+        service: The service.
         most_keys: Keys with series of their own: the busiest ones. The others are counted as the key "other".
-
-    Raises:
-        ImportError: The extra ``monitor`` is not installed.
     """
 
     def __init__(self, service: Recovery, *, most_keys: int = MOST_KEYS) -> None:

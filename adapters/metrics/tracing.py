@@ -94,12 +94,16 @@ class _Attempt(msgspec.Struct, eq=False):
 
 
 class _Call(msgspec.Struct, eq=False):
-    """The span of a call, what it shares with those of its attempts, and its attempt that runs."""
+    """The span of a call, what it shares with those of its attempts, and its attempt that runs.
+
+    *is_told* says that a ``CallTraced`` was published of it.
+    """
 
     span: Span
     name: str
     attributes: dict[str, Any]
     attempt: _Attempt | None = None
+    is_told: bool = False
 
 
 class Tracing:
@@ -134,6 +138,8 @@ class Tracing:
         match event:
             case OperationStarted() | OperationResumed():
                 return self._begin(event)
+            case OperationRepeated():
+                return self._begin(event) if event.former else None  # the former call has its span
         call = self._calls.get(event.call)
         if call is None:
             return None  # its span has ended, or it began before the tracing
@@ -149,23 +155,20 @@ class Tracing:
             case CallSteered(command=command, reason=reason):
                 steered = {"recovery.command": command, "recovery.reason": brief(reason, MAX_TEXT)}
                 call.span.add_event("recovery.steered", steered)
-            case OperationRepeated(former=former) if former:
-                call.span.set_attribute("recovery.former_call", former)
-            case OperationRepeated():
-                pass
             case _:
                 self._end(call, event)
         return None
 
-    def _begin(self, event: OperationStarted | OperationResumed) -> CallTraced | None:
-        """Begin the span of a call that has none yet, and that of its attempt."""
+    def _begin(self, event: OperationStarted | OperationResumed | OperationRepeated) -> CallTraced | None:
+        """Begin the span of a call that has none yet, and that of its attempt if that begins."""
         call = self._calls.get(event.call)
-        is_new = call is None
         if call is None:
-            links = _links(event.trace) if isinstance(event, OperationResumed) else ()
+            links = () if isinstance(event, OperationStarted) else _links(event.trace)
             name, attributes = brief(event.operation), _attributes(event)
-            resumed = {"recovery.resumed": isinstance(event, OperationResumed)}
-            span = self._tracer.start_span(name, attributes=attributes | resumed, links=links)
+            begun: dict[str, Any] = {"recovery.resumed": isinstance(event, OperationResumed)}
+            if isinstance(event, OperationRepeated):
+                begun["recovery.former_call"] = event.former
+            span = self._tracer.start_span(name, context=_around(), attributes=attributes | begun, links=links)
             call = _Call(span, name, attributes)
             self._keep(event.call, call)
         if isinstance(event, OperationStarted):
@@ -173,20 +176,10 @@ class Tracing:
             within, number = trace.set_span_in_context(call.span), {"recovery.attempt": event.attempt}
             attributes = call.attributes | number
             _enter(call, self._tracer.start_span(f"{call.name} attempt", context=within, attributes=attributes))
-        if not is_new or not bytes(event.arguments):
+        if call.is_told or isinstance(event, OperationRepeated) or not bytes(event.arguments):
             return None
-        carrier: dict[str, str] = {}
-        _propagator.inject(carrier, trace.set_span_in_context(call.span))
-        if "traceparent" not in carrier:
-            return None
-        return CallTraced(
-            at=event.at,
-            operation=event.operation,
-            key=event.key,
-            call=event.call,
-            attempt=event.attempt,
-            trace=carrier["traceparent"],
-        )
+        call.is_told = True
+        return _traced(call.span, event)
 
     def _keep(self, call_id: str, call: _Call) -> None:
         with self._lock:
@@ -227,29 +220,48 @@ class Tracing:
         self.close()
 
 
+def _traced(span: Span, event: CallEvent) -> CallTraced | None:
+    """What the journal keeps of *span*, of the call of *event*; None if the program has no tracer provider."""
+    carrier: dict[str, str] = {}
+    _propagator.inject(carrier, trace.set_span_in_context(span))
+    if "traceparent" not in carrier:
+        return None
+    of: dict[str, Any] = {"operation": event.operation, "key": event.key, "call": event.call, "attempt": event.attempt}
+    return CallTraced(at=event.at, trace=carrier["traceparent"], **of)
+
+
 def _enter(call: _Call, span: Span) -> None:
     """Make *span*, of an attempt that begins, the current one."""
-    outer = contexts.get_current()
+    outer = _around()
     call.attempt = attempt = _Attempt(span, outer)
     contexts.attach(contexts.set_value(_ATTEMPT, attempt, trace.set_span_in_context(span, outer)))
 
 
 def _leave(call: _Call) -> _Attempt | None:
-    """Make the span around the attempt the current one again, if the attempt's is current here; returns the attempt.
+    """Make what is around the attempt current again, if the attempt is current here; returns the attempt.
 
-    The end of an attempt may be told in another thread or task. By hand, attempts may end in any order: those around
-    this one that are over are left as well.
+    The end of an attempt may be told in another thread or task: nothing is changed there. So no token is given back.
     """
     attempt, call.attempt = call.attempt, None
-    if attempt is None:
-        return None
-    attempt.is_over = True
-    if contexts.get_value(_ATTEMPT) is attempt:
-        outer = attempt.outer
-        while isinstance(around := contexts.get_value(_ATTEMPT, outer), _Attempt) and around.is_over:
-            outer = around.outer
-        contexts.attach(outer)  # a token could be given back in its own context only
+    if attempt is not None:
+        attempt.is_over = True
+        contexts.attach(_around())
     return attempt
+
+
+def _around() -> Context:
+    """The current context, or what is around it if it is that of an attempt that is over.
+
+    By hand, attempts end in any order, and in other threads than they began in.
+    """
+    context = contexts.get_current()
+    while (
+        isinstance(attempt := contexts.get_value(_ATTEMPT, context), _Attempt)
+        and attempt.is_over
+        and trace.get_current_span(context) is attempt.span
+    ):
+        context = attempt.outer
+    return context
 
 
 def _end_attempt(call: _Call, failure: FailureClassified | None = None) -> None:

@@ -13,6 +13,9 @@ from events.names import display_name
 from events.operation_events import GaveUp
 from events.question_events import QuestionAsked
 from recovery.explain import counted, duration, explain, shown
+from recovery.policies.sentence_details import Known
+from recovery.policies.sentences import Stands
+from recovery.policies.sentences import in_words as words_of_failure
 from recovery.redact import printable
 from recovery.subscribers.log import alert_in_words
 
@@ -81,10 +84,9 @@ def asked(event: QuestionAsked, target: str) -> Item:
     )
 
 
-def failed(event: GaveUp, name: str, target: str, *, is_asked: bool) -> Item:
-    """The item of a call that gave up, which a plan knows by *name*; or that asks a person, and counts as given up."""
-    explained = explain(event)
-    remedy = "a person is asked to say retry or give up" if is_asked else explained.remedy
+def failed(event: GaveUp, name: str, target: str, stands: Stands) -> Item:
+    """The item of a call that gave up, or asks a person, as *stands* says. A plan knows it by *name*."""
+    explained = explain(event, stands=stands)
     return Item(
         what="gave up",
         operation=shown(event.operation),
@@ -94,9 +96,17 @@ def failed(event: GaveUp, name: str, target: str, *, is_asked: bool) -> Item:
         category=explained.category,
         calls=(explained.call,),
         names=tuple(filter(None, (shown(name) if name else explained.which,))),
-        remedy=remedy,
+        remedy=explained.remedy,
         command=_command("why", target, event.call),
     )
+
+
+def in_general(event: GaveUp, stands: Stands) -> tuple[str, str]:
+    """What went wrong, and what a person can do, without what differs between calls: sizes, hosts, folders."""
+    if event.failure is None:
+        return shown(event.reason), ""
+    cause, remedy = words_of_failure(event.failure, Known("", ()), "", stands)
+    return shown(cause), shown(remedy)
 
 
 def _command(verb: str, target: str, *words: str) -> str:
@@ -109,11 +119,11 @@ def in_words(item: Item) -> str:
     match item.what:
         case "question asked":  # its name is not redacted: `token:HOST` would look like a secret
             said = f"a call waits for an answer to {item.question!r}{f': {item.cause}' if item.cause else ''}"
-            return _sentences(said, item.link, f"answer it with: {item.command}" if item.command else "")
+            return _sentences(said, item.link, f"Answer it with: {item.command}" if item.command else "")
         case "gave up":
             said = _failed_in_words(item) if item.count > 1 else f"{name} failed{_listed(item)}: {item.cause}"
             said += f": {item.example}" if item.example and item.count == 1 else ""
-            return _sentences(said, item.remedy, f"more: {item.command}" if item.command else "")
+            return _sentences(said, item.remedy, f"More: {item.command}" if item.command else "")
         case "incident opened":
             return f"{name}: {item.cause}; new calls wait or are rejected until it works again"
         case "incident closed":
@@ -157,10 +167,12 @@ def of_alert(event: AlertRaised | AlertCleared) -> Item:
     )
 
 
-def merged(one: Item, other: Item) -> Item:
-    """Both as one item: equal failures of several calls."""
+def merged(one: Item, other: Item, cause: str, remedy: str) -> Item:
+    """Both as one item: like failures of several calls. Where they differ it has the *cause* and *remedy* of all."""
     return msgspec.structs.replace(
         one,
+        cause=one.cause if one.cause == other.cause else cause,
+        remedy=one.remedy if one.remedy == other.remedy else remedy,
         count=one.count + other.count,
         key=one.key if one.key == other.key else "",
         calls=(*one.calls, *other.calls)[:MOST_CALLS],

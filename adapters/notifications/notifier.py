@@ -78,6 +78,9 @@ class Notifier:
         targets = tuple(to) if isinstance(to, Sequence) else (to,)
         if not targets:
             raise ValueError("to must name a target at least: Webhook(url), Command([...])")
+        for one in targets:
+            if not hasattr(one, "send"):  # it is not shown: a URL is a secret
+                raise TypeError(f"to must be targets, as Webhook(url) or Command([...]), not {type(one).__name__}")
         validation.number("every", every)
         validation.number("gather", gather)
         self._flush = validation.number("flush", flush)

@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias, get_args
 
 import msgspec
 
-from adapters.notifications.items import Item, What, asked, failed, in_words, merged, of_alert, of_incident
+from adapters.notifications.items import Item, What, asked, failed, in_general, in_words, merged, of_alert, of_incident
 from events.alert_events import AlertCleared, AlertRaised
 from events.counting import as_counted
 from events.event import CallEvent, Event
@@ -19,6 +19,7 @@ from events.incident_events import IncidentClosed, IncidentOpened
 from events.operation_events import GaveUp, Parked
 from events.question_events import QuestionAnswered, QuestionAsked
 from recovery.explain import counted, shown
+from recovery.policies.sentences import Stands
 
 Kind: TypeAlias = Literal["question", "gave up", "incident", "alert"]
 """What is notified of: questions, calls that gave up, incidents and alerts that begin or end."""
@@ -111,9 +112,9 @@ class Digest:
             case GaveUp() | Parked():
                 counts = as_counted(event)
                 if isinstance(counts, GaveUp):
-                    name = self._name_of(event) or ""
-                    item = failed(counts, name, self._target, is_asked=isinstance(event, Parked))
-                    self._put(("call", item.operation, item.cause, item.remedy), item)
+                    stands: Stands = "asks" if isinstance(event, Parked) else "ended"
+                    item = failed(counts, self._name_of(event) or "", self._target, stands)
+                    self._put(("call", item.operation, item.category, *in_general(counts, stands)), item)
             case IncidentOpened() | IncidentClosed():
                 self._replace(("incident", event.operation, event.key), of_incident(event))
             case AlertRaised() | AlertCleared():
@@ -153,7 +154,7 @@ class Digest:
         if known is None and len(self._items) >= MOST_ITEMS:
             self._left_out += item.count
             return
-        self._items[key] = item if known is None else merged(known, item)
+        self._items[key] = item if known is None else merged(known, item, *key[-2:])
 
 
 def _lines(items: tuple[Item, ...], left_out: int, unsent: int) -> list[str]:

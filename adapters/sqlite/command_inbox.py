@@ -178,6 +178,8 @@ class CommandInbox:
         self._inbox = inbox_of(journal)
         self._entries: Iterator[os.DirEntry[str]] | None = None
         self._found: list[Path] = []
+        self.has_more = False
+        """Whether the latest look found commands, and there may be more; not if it ended among those for others."""
 
     def take(self, sink: CommandSink, *, seconds: float = LOOK_SECONDS) -> list[tuple[Path, Command]]:
         """Let *sink* carry out the commands that concern it, oldest first, and answer them; each goes to one process.
@@ -187,8 +189,9 @@ class CommandInbox:
         A file that is no command, that another user may have written, or that is a minute old is logged and renamed to
         ``.refused``. Answers are removed after a minute, refused files after a day.
         """
-        end, taken = time.monotonic() + seconds, []
+        end, taken, self.has_more = time.monotonic() + seconds, [], False
         if self._is_read_through(sink, end):
+            self.has_more = bool(self._found)
             self._found.sort()
             while self._found and time.monotonic() < end:
                 path = self._found.pop(0)

@@ -275,10 +275,11 @@ class SQLiteStore(KeepsSecrets):
         self._answers_read = noted
         return own + await question_rows(lambda: [one for one in files.journal_files(self.path) if one != self.own])
 
-    async def commands(self, sink: CommandSink) -> None:
-        """Carry out the commands for this process that are in the inbox."""
+    async def commands(self, sink: CommandSink) -> bool:
+        """Carry out the commands for this process that are in the inbox; whether there may be more."""
         for path, command in self._inbox.take(sink):
             answer_command(path, await self.pruning.carry_out(command, self._run))
+        return self._inbox.has_more
 
     def forked(self) -> Self:
         """A store for a forked child, which writes a side file while its parent lives."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, ForwardRef, TypeAlias
 
 import anyio.to_thread
 import msgspec
@@ -17,6 +17,11 @@ from adapters.web.state import PageState
 from adapters.web.streams import Streams
 from recovery.installation import extra
 from recovery.service import Recovery
+
+if TYPE_CHECKING:
+    from recovery.monitoring.monitor import Monitor
+else:
+    Monitor = ForwardRef("Monitor", module="recovery.monitoring.monitor")
 
 with extra("web"):
     from starlette.applications import Starlette
@@ -38,18 +43,21 @@ def app(
     service: Recovery,
     auth: Auth = None,
     *,
+    monitor: Monitor | None = None,
     allowed_hosts: Collection[str] = LOOPBACK,
     is_read_only: bool = False,
 ) -> App:
     """The page of *service*, for any ASGI server, or to be mounted under another app: its addresses are relative.
 
-        outer.mount("/recovery", app(service, auth=Token(), allowed_hosts=["launcher.example.org"]))
+        outer.mount("/recovery", app(service, auth=may_steer, allowed_hosts=["launcher.example.org"]))
 
     Args:
         service: What it shows.
         auth: What admits to the page, and lets steer: a ``Token``, or a function of the Starlette request that says
             whether it may. Without it, every request may read, and none may change anything: then the app around it
             decides which requests reach it.
+        monitor: The monitor of the service, for alerts, charts and ``/metrics``: ``service.monitor()``. Without it, a
+            call that fails pays nothing for the page.
         allowed_hosts: The host names, without ports, under which browsers reach the page; "*" for any.
         is_read_only: Whether the page only shows.
 
@@ -59,7 +67,7 @@ def app(
     """
     from adapters.web.service_source import ServiceSource  # here, for a service alone
 
-    return page(ServiceSource(service), Access(auth, allowed_hosts, is_read_only=is_read_only))
+    return page(ServiceSource(service, monitor), Access(auth, allowed_hosts, is_read_only=is_read_only))
 
 
 def page(source: Source, access: Access, *, streams: Streams | None = None) -> App:
@@ -141,11 +149,11 @@ class _Page:
             return _refused(503, f"{self._streams.open} pages are open, and no more are served; close one")
         return _Events(self._streams)
 
-    async def _metrics(self, _: Request) -> Response:
-        found = await anyio.to_thread.run_sync(self._source.metrics)
+    async def _metrics(self, request: Request) -> Response:
+        found = await anyio.to_thread.run_sync(self._source.metrics, request.headers.get("accept", ""))
         if found is None:
-            return _refused(404, "there are no metrics here: they need a live service, and the extra 'prometheus'")
-        return Response(found[0], media_type=found[1])
+            return _refused(404, "there are no metrics here: they need app(service, monitor=service.monitor())")
+        return Response(found[1], headers={"content-type": found[0]})
 
 
 class _Events(Response):

@@ -8,12 +8,14 @@ from adapters.journals.incidents import IncidentLine
 from adapters.journals.next_step import NextStep
 from adapters.journals.status import CallStatus
 from adapters.launcher.progress import Transfer, progress_words
-from adapters.web.state import MOST_CALLS, Bytes, CallLine, IncidentCard, QuestionCard
+from adapters.web.state import MOST_CALLS, AlertCard, Bytes, CallLine, IncidentCard, QuestionCard
+from events.alert_events import AlertRaised
 from events.names import display_name
 from recovery.explain import shown
 from recovery.policies.incidents import is_held
 from recovery.questions import cause_of
 from recovery.redact import brief, printable
+from recovery.subscribers.log import alert_in_words
 
 ORDER = ("quarantined", "unreadable", "left", "paused", "waiting", "running", "gave up", "rejected", "failed")
 """The states in the order in which calls are listed; the calls of all others come last."""
@@ -42,8 +44,10 @@ def listed(calls: Iterable[CallStatus], more: Mapping[str, int]) -> tuple[list[C
 def waits_for(call: CallStatus) -> str:
     """The host, the question or the condition that *call* waits for."""
     if is_held(call.waits_for):
-        return printable(call.key or call.operation)
-    return printable(call.waits_for.removeprefix(cause_of("")))
+        return brief(call.key or call.operation)
+    if call.waits_for.startswith(cause_of("")):
+        return printable(call.waits_for.removeprefix(cause_of("")))  # `token:HOST` would look like a secret
+    return brief(call.waits_for)
 
 
 def call_line(call: CallStatus, step: NextStep, rate: float | None = None) -> CallLine:
@@ -57,7 +61,7 @@ def call_line(call: CallStatus, step: NextStep, rate: float | None = None) -> Ca
     return CallLine(
         call=printable(call.call),
         name=named(call),
-        operation=printable(call.operation),
+        operation=brief(call.operation),
         state=call.state,
         attempt=call.attempt,
         failures=len(call.failures),
@@ -86,7 +90,7 @@ def incident_cards(incidents: Iterable[IncidentLine]) -> tuple[IncidentCard, ...
     """The incidents that are open."""
     return tuple(
         IncidentCard(
-            name=printable(display_name(one.operation, one.key)),
+            name=brief(display_name(one.operation, one.key)),
             sentence=shown(one.cause or "circuit open"),
             since=one.since,
             waiting=len(one.waiting),
@@ -109,14 +113,25 @@ def question_card(
         text=shown(text),
         link=printable(link) if link.startswith(("https://", "http://")) else "",
         reason=shown(reason),
-        choices=tuple(map(printable, choices)),
+        choices=tuple(map(brief, choices)),
         calls=calls,
     )
 
 
+def alert_card(alert: AlertRaised, since: float) -> AlertCard:
+    """An alert that is on *since* that Unix time."""
+    about = f" of {display_name(alert.operation, alert.key)}" if alert.operation else ""
+    return AlertCard(name=brief(f"{alert.alert}{about}"), sentence=shown(alert_in_words(alert)), since=since)
+
+
+def chosen(value: bool | str, choices: Iterable[str]) -> bool | str:
+    """The choice that the page shows as *value*; *value* itself if there is none."""
+    return next((choice for choice in choices if brief(choice) == value), value)
+
+
 def circuits_of(circuits: Mapping[str, str]) -> dict[str, str]:
     """The circuits that are not closed."""
-    return {printable(name): state for name, state in circuits.items() if state != "closed"}
+    return {brief(name): state for name, state in circuits.items() if state != "closed"}
 
 
 def named(call: CallStatus) -> str:

@@ -19,11 +19,11 @@ from adapters.sqlite.files import companions_of, journal_files
 from adapters.sqlite.lock import written_files
 from adapters.web import cards
 from adapters.web.headline import headline
-from adapters.web.source import Done
+from adapters.web.source import BY_THE_PAGE, Done
 from adapters.web.state import PageState
 from events.errors import RecoveryError
 from recovery.explain import counted
-from recovery.journal.store import Command, CommandName
+from recovery.journal.store import Command
 from recovery.questions import cause_of
 from recovery.redact import printable
 
@@ -51,11 +51,13 @@ class JournalSource:
     Args:
         path: The file of the journal.
         name: What the page calls it; the name of the file by default.
+        every: Seconds between two looks at the files.
     """
 
-    def __init__(self, path: Path, name: str = "") -> None:
+    def __init__(self, path: Path, name: str = "", *, every: float = EVERY) -> None:
         self._path = path
         self._name = printable(name or path.name)
+        self._every = every
         self._samples: dict[str, Samples] = {}
         self._stamp: object = None
         self._looked = self._read_at = 0.0
@@ -64,7 +66,7 @@ class JournalSource:
     def read(self) -> PageState:
         """The journal as it stands; the files are looked at once a second, and read when one of them has changed."""
         now = time.monotonic()
-        if self._state is None or now - self._looked >= EVERY:
+        if self._state is None or now - self._looked >= self._every:
             self._looked, stamp = now, self._stamp_of_files()
             if self._state is None or stamp != self._stamp or now - self._read_at >= AT_LEAST_EVERY:
                 self._stamp, self._read_at = stamp, now
@@ -138,27 +140,25 @@ class JournalSource:
         self._samples = samples
 
     def act(self, action: Action, call: str) -> Done:
-        """Do *action* with a call, by its process or in the journal. Raises RecoveryError, OSError."""
-        names: dict[Action, CommandName] = {
-            "retry": "retry", "pause": "pause", "unpause": "unpause", "cancel": "cancel", "give up": "give up",
-        }  # fmt: skip
-        if action not in names:
-            return Done(is_done=False, said="only the program itself can run a call again")
-        steered = steer(self._path, Command(names[action], call, "by the page"), timeout=TIMEOUT)
+        """Do *action* with a call, by its process or in the journal, or have the next process do it.
+
+        Raises RecoveryError, OSError.
+        """
+        steered = steer(self._path, Command(action, call, BY_THE_PAGE), timeout=TIMEOUT)
         self._looked = self._read_at = 0.0
-        return Done(is_done=steered.is_done, said=steered.said)
+        return Done(is_done=steered.is_done or steered.waits, said=steered.said)
 
     def answer(self, question: str, value: bool | str) -> Done:
         """Answer a question in the journal, or a secret in the process that asks. Raises RecoveryError, OSError."""
         questions = read_questions(self._path)
         asked = next((one for one in questions if printable(one.name) == question), None)
-        given = answer_question(
-            self._path, asked or named(questions, question, self._path), value, remember=False, timeout=TIMEOUT
-        )
+        asked = asked or named(questions, question, self._path)
+        chosen = cards.chosen(value, asked.choices)
+        given = answer_question(self._path, asked, chosen, remember=False, timeout=TIMEOUT)
         self._looked = self._read_at = 0.0
         return Done(is_done=given.is_done, said=given.said)
 
-    def metrics(self) -> None:
+    def metrics(self, accept: str) -> None:
         """None: a journal has no counters."""
 
 

@@ -20,6 +20,7 @@ from events.operation_events import (
     OperationQuarantined,
     OperationStarted,
 )
+from events.repeat_events import OperationRepeated
 from recovery.execution.steering import RunningCall
 from recovery.explain import explain
 from recovery.journal.history import CallRecord
@@ -27,7 +28,10 @@ from recovery.policies.retry import PERSON
 from recovery.waiting.description import WaitingCall
 
 ENDS = (GaveUp, CallRejected, OperationCancelled, OperationQuarantined)
-"""The events that the page needs: the ends that a person looks into. Calls that succeed, or retry, publish nothing."""
+"""The ends that a person looks into, as events."""
+
+OF_THE_PAGE = (*ENDS, OperationRepeated)
+"""The events that the page needs. For it, a call that is retried, or succeeds, publishes nothing."""
 
 STATES = {
     GaveUp: "gave up",

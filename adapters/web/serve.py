@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import os
+import signal
 import socket
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 
 from adapters.sqlite.files import open_private, safe_folder_of
 from adapters.web.access import LOOPBACK, Access, Token
@@ -22,6 +24,8 @@ with extra("web"):
 
 SHUTDOWN = 1
 """Seconds that open requests have at the end; streams never end by themselves."""
+
+SIGNALS = [number for name in ("SIGINT", "SIGTERM", "SIGHUP") if (number := getattr(signal, name, None)) is not None]
 
 PLAIN = (
     "beyond this machine, plain HTTP shows the token and everything on the page to the network; "
@@ -43,7 +47,7 @@ def serve(
     is_read_only: bool = False,
     say: Callable[[str], object] = print,
 ) -> None:
-    """Serve the page of *journal* until SIGINT or SIGTERM.
+    """Serve the page of *journal* until a signal; call it in the main thread.
 
     Args:
         journal: The file of the journal, which need not exist yet.
@@ -57,6 +61,7 @@ def serve(
     Raises:
         AddressError: It cannot listen there, or no browser could reach it there.
         OSError, JournalError: The file with the link cannot be written.
+        KeyboardInterrupt, SystemExit: SIGINT; SIGTERM or SIGHUP, after everything has ended.
     """
     hosts = (*LOOPBACK, *_own(host), *allowed_hosts)
     if not (_is_loopback(host) or _own(host) or allowed_hosts):
@@ -84,7 +89,31 @@ def serve(
                 proxy_headers=False,
                 timeout_graceful_shutdown=SHUTDOWN,
             )
-            asyncio.run(uvicorn.Server(config).serve(sockets=[listener]))
+            server = _Server(config)
+            asyncio.run(server.serve(sockets=[listener]))
+    if server.stopped_by == signal.SIGINT:
+        raise KeyboardInterrupt
+    if server.stopped_by:
+        raise SystemExit(128 + server.stopped_by)
+
+
+class _Server(uvicorn.Server):
+    """Ends by a signal in good order: the one of uvicorn ends the process in the middle of ours."""
+
+    stopped_by = 0
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        def stop(number: int, frame: FrameType | None) -> None:
+            self.stopped_by = number
+            self.handle_exit(number, frame)
+
+        former = {number: signal.signal(number, stop) for number in SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in former.items():
+                signal.signal(number, handler)
 
 
 @contextmanager
@@ -97,7 +126,8 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         listener = socket.create_server(address[:2], family=family, backlog=128)
     except (OSError, OverflowError) as error:
-        why = getattr(error, "strerror", None) or str(error)
+        number = getattr(error, "errno", None) or 0
+        why = os.strerror(number) if number > 0 else getattr(error, "strerror", None) or str(error)
         cure = "; --port 0 takes a free one" if port else ""
         raise AddressError(f"cannot listen at {host}, port {port}: {why}{cure}") from error
     with listener:

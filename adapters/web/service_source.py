@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
+import msgspec
 
 from adapters.journals.incidents import IncidentLine
 from adapters.journals.next_step import Action, next_step
@@ -17,13 +18,14 @@ from adapters.journals.steering import steer
 from adapters.launcher.progress import Samples, rate, with_sample
 from adapters.web import cards
 from adapters.web.headline import headline
-from adapters.web.live_calls import ENDS, LiveCalls, ended, succeeded
-from adapters.web.source import Done
+from adapters.web.live_calls import OF_THE_PAGE, LiveCalls, ended, succeeded
+from adapters.web.source import BY_THE_PAGE, Done
 from adapters.web.state import MOST_CALLS, CallLine, PageState
 from events.errors import RecoveryError
 from events.event import CallEvent
 from events.names import display_name
-from recovery.journal.store import Command, CommandName
+from events.repeat_events import OperationRepeated
+from recovery.journal.store import Command
 from recovery.policies.circuit_states import Closed, Forced, Open
 from recovery.questions import cause_of
 from recovery.redact import printable
@@ -31,18 +33,11 @@ from recovery.service import Recovery
 from recovery.subscribers.incidents import FORCED_OPEN
 
 if TYPE_CHECKING:
+    from adapters.web.measured import Measured
     from recovery.monitoring.monitor import Monitor
 
 TIMEOUT = 5.0
 """Seconds to wait for another process of the journal, or for the journal."""
-
-COMMANDS: dict[Action, CommandName] = {
-    "retry": "retry",
-    "pause": "pause",
-    "unpause": "unpause",
-    "cancel": "cancel",
-    "give up": "give up",
-}
 
 SAID = {
     "retry": "its next attempt begins now",
@@ -73,7 +68,11 @@ class ServiceSource:
 
     def __init__(self, service: Recovery, monitor: Monitor | None = None, name: str = "this program") -> None:
         self._service = service
-        self._monitor = monitor
+        self._measured: Measured | None = None
+        if monitor is not None:
+            from adapters.web.measured import Measured  # here: it needs the extra of the monitor
+
+            self._measured = Measured(service, monitor)
         self._name = name
         self._live = LiveCalls()
         self._known: dict[str, CallStatus] = {}
@@ -83,7 +82,7 @@ class ServiceSource:
         self._incidents: dict[str, IncidentLine] = {}
         self._has_read_journal = False
         self._events: deque[CallEvent] = deque(maxlen=MOST_CALLS)
-        service.bus.subscribe(ENDS, self._events.append, essential=True)
+        service.bus.subscribe(OF_THE_PAGE, self._events.append, essential=True)
 
     @property
     def _journal(self) -> Path | None:
@@ -127,6 +126,8 @@ class ServiceSource:
             incidents=open_,
             circuits=cards.circuits_of(status.circuits),
             questions=asked,
+            alerts=() if self._measured is None else self._measured.alerts(now - monotonic),
+            charts=() if self._measured is None else self._measured.charts(),
         )
 
     def _take_ends(self, live: dict[str, CallStatus], now: float, offset: float) -> None:
@@ -136,6 +137,10 @@ class ServiceSource:
             self._over.update(self._in_journal())
         while self._events:
             event = self._events.popleft()
+            if isinstance(event, OperationRepeated):
+                if event.by and (former := self._over.get(event.call)) is not None:
+                    self._over[event.call] = msgspec.structs.replace(former, by=event.by)
+                continue
             record = self._service.calls.find(event.call, timeout=0.0)
             self._over[event.call] = ended(event, record, event.at + offset)
         for call in self._known.keys() - live.keys() - self._over.keys():
@@ -209,13 +214,13 @@ class ServiceSource:
             notes.append(NO_JOURNAL)
         elif journal.reason is not None:
             notes.append("The journal cannot be written at the moment: what happens now is lost if the program ends.")
-        if self._monitor is None:
+        if self._measured is None:
             notes.append(NO_MONITOR)
         return tuple(notes)
 
     def act(self, action: Action, call: str) -> Done:
         """Do *action* with a call, here or in the journal. Raises RecoveryError, OSError, LookupError."""
-        calls, reason = self._service.calls, "by the page"
+        calls, reason = self._service.calls, BY_THE_PAGE
         match action:
             case "retry":
                 is_done = calls.retry_now(call, reason)
@@ -237,8 +242,8 @@ class ServiceSource:
             status = self._known.get(call) or self._over.get(call)
             why = "no such call is known" if status is None else f"it is {status.state}"
             return Done(is_done=False, said=f"nothing is changed: {why}")
-        steered = steer(self._journal, Command(COMMANDS[action], call, "by the page"), timeout=TIMEOUT)
-        return Done(is_done=steered.is_done, said=steered.said)
+        steered = steer(self._journal, Command(action, call, BY_THE_PAGE), timeout=TIMEOUT)
+        return Done(is_done=steered.is_done or steered.waits, said=steered.said)
 
     def _again(self, call: str) -> Done:
         found = self._service.again(call)
@@ -252,13 +257,13 @@ class ServiceSource:
         """Answer a question that calls wait for. Raises LookupError for any other, TypeError or ValueError."""
         for one in self._service.calls.questions():
             if printable(one.name) == question:
-                self._service.calls.answer(one.name, value)
+                self._service.calls.answer(one.name, cards.chosen(value, one.choices))
                 return Done(is_done=True, said="the calls that wait for it go on")
         raise LookupError("no call waits for an answer to this question any more")
 
-    def metrics(self) -> tuple[bytes, str] | None:
-        """None: there is no exporter yet."""
-        return None
+    def metrics(self, accept: str) -> tuple[str, bytes] | None:
+        """The content type and the text of the metrics; None without a monitor."""
+        return None if self._measured is None else self._measured.metrics(accept)
 
 
 def _state_of(circuit: object) -> str:

@@ -9,6 +9,9 @@ import msgspec
 from adapters.journals.next_step import Action
 from adapters.web.state import PageState
 
+BY_THE_PAGE = "by the page"
+"""The reason of every command, for the journal."""
+
 
 class Done(msgspec.Struct, frozen=True):
     """What became of what a person did: whether it *is_done*, and what happens now, or why it is not done."""
@@ -32,6 +35,6 @@ class Source(Protocol):
         """Answer the *question* of that name; a text for a "confirm" is refused."""
         ...
 
-    def metrics(self) -> tuple[bytes, str] | None:
-        """The metrics as Prometheus reads them, with their content type; None if there are none here."""
+    def metrics(self, accept: str) -> tuple[str, bytes] | None:
+        """The content type and the text of the metrics, as *accept* asks for them; None if there are none here."""
         ...

@@ -56,17 +56,19 @@ class Former(msgspec.Struct, eq=False):
         call: Its id.
         attempt: The number of its last attempt.
         saved: The checkpoint from which the new call goes on, as JSON; None for the beginning.
+        trace: Its ``CallTraced.trace``; "" if it was not traced.
         handle: Gets the id of the call that runs again.
     """
 
     call: str
     attempt: int
     saved: bytes | None
+    trace: str
     handle: Repeats
 
     def begin(self, call: Call) -> None:
         """*call* is the new one: publish that, and give it the checkpoint."""
-        call.publish(OperationRepeated, 1, former=self.call)
+        call.publish(OperationRepeated, 1, former=self.call, trace=self.trace)
         if self.saved is not None:
             call.saved = self.saved
             call.publish(CheckpointSaved, 1, data=msgspec.Raw(self.saved))

@@ -56,6 +56,8 @@ class Housekeeping:
         self.queries: deque[Query[Any]] = deque()
         """Queries to answer."""
         self.pending = Pending()
+        self.has_commands = False
+        """Whether more commands wait: they are looked for after the next batch."""
         self.is_pending_wanted = False
         self.adopted: Callable[[], object] | None = None
         """Called when ``pending`` is renewed: processes have died since. While it is ``None``, none are looked for."""
@@ -172,8 +174,10 @@ class Housekeeping:
         self._look_at = now + self._connection.config.command_interval
         try:
             if commands is not None:
-                self._connection.run(self._connection.store.commands(commands))
+                self.has_commands = self._connection.run(self._connection.store.commands(commands))
+                self._look_at = now if self.has_commands else self._look_at
         except Exception:
+            self.has_commands = False
             log.exception("commands to this process could not be carried out; the next ones are")
         try:
             if self._connection.is_open:

@@ -188,12 +188,14 @@ class Store(Protocol):
         if any(one.value for one in changed):
             raise OSError("this store keeps no secrets; they are asked for again after a restart")
 
-    async def commands(self, sink: CommandSink) -> None:
+    async def commands(self, sink: CommandSink) -> bool:
         """Pass the commands that arrived since the last call to *sink*, as far as they concern it; send its answers.
 
-        If this raises, the journal logs it and asks again later; the store is not taken to have failed.
+        Returns whether there are more, which are passed after the next commit. If this raises, the journal logs it and
+        asks again later; the store is not taken to have failed.
         """
-        del sink  # most stores have no commands; without a statement this would be abstract
+        del sink  # most stores have no commands
+        return False
 
     def forked(self) -> Self:
         """In a forked child: a store of its own, which touches nothing that the parent has open."""

@@ -142,7 +142,8 @@ class Writer:
         self._stir.clear()
         is_resting = time.monotonic() >= self._poll_until and self._queue.rest()
         connection, housekeeping = self._connection, self._housekeeping
-        if self._is_closing or (housekeeping.is_searching and connection.is_open) or housekeeping.queries:
+        is_busy = housekeeping.has_commands or (housekeeping.is_searching and connection.is_open)
+        if self._is_closing or is_busy or housekeeping.queries:
             return  # each request sets ``_stir`` afterwards, so none is missed
         if not connection.is_open:
             self._stir.wait(max(connection.retry_at - time.monotonic(), 0.0))

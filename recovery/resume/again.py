@@ -181,7 +181,7 @@ class Repeater:
             self._under_way.add(record.call)
         handle = RepeatedCall(record)
         saved = record.saved if keep_checkpoint else None
-        return Todo(handle, definition, args, kwargs, Former(record.call, record.attempt, saved, handle))
+        return Todo(handle, definition, args, kwargs, Former(record.call, record.attempt, saved, record.trace, handle))
 
     # run them
 

@@ -136,6 +136,6 @@ class FaultyStore(Store):
         """Call the store's ``remember``, or fail."""
         await self._call(self.store.remember, changed)
 
-    async def commands(self, sink: CommandSink) -> None:
+    async def commands(self, sink: CommandSink) -> bool:
         """Call the store's ``commands``: never counted and never failing, since it is called by the clock."""
-        await self.store.commands(sink)
+        return await self.store.commands(sink)

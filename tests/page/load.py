@@ -1,4 +1,4 @@
-"""The page under load: ``python -m tests.page.load [--seconds 600]`` prints what it costs, and exits with 1 past a limit.
+"""The page under load: ``python -m tests.page.load --seconds 600`` prints what it costs; exits with 1 past a limit.
 
 A program runs 1 000 calls that fail and wait all the time, about 2 000 events a second, with the page on its own event
 loop. A 1 ms ticker on that loop measures the lag, first without a browser, then with one that shows every call.
@@ -36,7 +36,7 @@ WARM_UP = 15.0
 MOST_SCRIPT = 100.0
 """Milliseconds of script in a second on the page."""
 MOST_LAG = 5.0
-"""Milliseconds by which the page may raise the 99th percentile of the lag of the ticker: `make bench` allows as many."""
+"""Milliseconds by which the page may raise the 99th percentile of the lag: `make bench` allows as many."""
 MOST_GROWTH = 0.05
 """Share by which the memory of the program and that of the page may grow after the warm-up."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from time import localtime, strftime
 from typing import Any
 
 from msgspec.structs import replace
@@ -34,7 +35,7 @@ def lines(at: float) -> list[CallLine]:
             failures=4,
             sentence="The disk is full: 6.2 GB more are needed in models/vae.",
             said="OSError: [Errno 28] No space left on device",
-            next="Nothing: it has given up.",
+            next="ended: its 3 retries are used up",
             remedy="Free some space, then run it again. It goes on where it stopped.",
             seen=at - 340,
             bytes=Bytes(done=1_900_000_000, size=8_100_000_000),
@@ -47,10 +48,10 @@ def lines(at: float) -> list[CallLine]:
             state="waiting",
             attempt=2,
             failures=1,
-            sentence="huggingface.co wants to know who downloads: the model needs an access token.",
+            sentence="the model is for people with an access token.",
             said="HTTP 401 Unauthorized",
-            next="Begins attempt 2 as soon as the question above is answered.",
-            remedy="Answer the question “token of huggingface.co”.",
+            next="waits for: an answer: token of huggingface.co",
+            remedy="Make a token, and paste it above. The download goes on by itself.",
             waits_for="token of huggingface.co",
             seen=at - 65,
             actions=LATER,
@@ -64,7 +65,7 @@ def lines(at: float) -> list[CallLine]:
             failures=2,
             sentence="huggingface.co does not answer.",
             said="ConnectTimeout: timed out after 10 s",
-            next="Tries again when the host is tried next",
+            next="waits for incident huggingface.co",
             waits_for="huggingface.co",
             remedy="Nothing to do. Check the network if it lasts.",
             due=at + 42,
@@ -82,7 +83,7 @@ def lines(at: float) -> list[CallLine]:
             failures=1,
             sentence="Another git process holds the lock of the repository.",
             said="fatal: Unable to create '.git/index.lock': File exists.",
-            next="Begins attempt 2",
+            next="attempt 2",
             due=at + 7,
             seen=at - 3,
             actions=LATER,
@@ -112,7 +113,7 @@ def lines(at: float) -> list[CallLine]:
             failures=1,
             sentence="civitai.com asks for fewer requests.",
             said="HTTP 429 Too Many Requests",
-            next="Nothing until it is continued.",
+            next="its clock is stopped",
             seen=at - 200,
             actions=("unpause", "give up"),
         ),
@@ -127,11 +128,11 @@ def bad_day(at: float, **changed: Any) -> PageState:
     """A launcher with everything that the page can show."""
     state = PageState(
         at=at,
-        headline="1 download failed: disk full. 2 wait for huggingface.co, next try in under a minute",
+        headline=f"2 downloads wait for huggingface.co, next try {strftime('%H:%M:%S', localtime(at + 42))}; 1 failed",
         source="launch.toml",
         is_live=True,
         may_change=True,
-        notes=("Progress of downloads is read four times a second.",),
+        notes=("A call in its first attempt is listed if it can be resumed; any other appears when it fails.",),
         calls={line.call: line for line in lines(at)},
         more={"succeeded": 1204},
         incidents=(
@@ -179,7 +180,7 @@ def many(at: float, number: int = 1000, step: int = 0) -> dict[str, CallLine]:
             state="waiting" if (one + step) % 7 == 0 else "running",
             attempt=1 + step,
             failures=step,
-            sentence="huggingface.co does not answer." if step else "",
+            sentence="huggingface.co does not answer." if (one + step) % 7 == 0 else "",
             due=at + 5 + one % 50 if (one + step) % 7 == 0 else None,
             next="Begins the next attempt" if (one + step) % 7 == 0 else "",
             seen=at + step / 4,

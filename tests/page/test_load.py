@@ -30,7 +30,7 @@ def test_a_thousand_live_calls_take_under_100_ms_of_script_a_second(now: float, 
         page.get_by_role("heading", name=f"{step}", exact=True).wait_for()
         after = metrics(session)
     taken = {name: (after[name] - before[name]) / SECONDS for name in before}
-    print({name: f"{value * 1000:.0f} ms/s" for name, value in taken.items()})  # noqa: T201 (a figure for readers)
+    print({name: f"{value * 1000:.0f} ms/s" for name, value in taken.items()})
     assert taken["ScriptDuration"] < MOST_SCRIPT
 
 

@@ -44,7 +44,7 @@ def test_a_call_says_why_it_failed_what_comes_next_and_what_a_person_can_do(page
     assert shown.startswith("Gave up vae-ft-mse.safetensors download · attempt 4 · 4 failures")
     assert "Why The disk is full: 6.2 GB more are needed in models/vae." in shown
     assert "It said OSError: [Errno 28] No space left on device" in shown
-    assert "Next Nothing: it has given up." in shown
+    assert "Next Ended: its 3 retries are used up" in shown
     assert "You can Free some space, then run it again." in shown
     assert shown.endswith("Run again")
 
@@ -282,3 +282,9 @@ def test_buttons_stand_in_the_order_of_the_server_whichever_were_there_before(pa
     stage.change(headline="x", calls={"c1-6": replace(call(stage, "c1-6"), actions=("retry", "pause", "cancel"))})
     wait_until(lambda: buttons.count() == 3)
     assert buttons.all_inner_texts() == ["Retry now", "Pause", "Cancel"]
+
+
+def test_a_sentence_begins_with_a_capital_unless_it_begins_with_a_name(page: Any, stage: Stage):
+    for given, shown in (("no calls", "No calls"), ("a.example is down", "a.example is down"), ("7 wait", "7 wait")):
+        stage.change(headline=given)
+        page.get_by_role("heading", name=shown, exact=True, level=1).wait_for()

@@ -137,6 +137,8 @@ NEEDED = [
     ("testing", "hypothesis", "recovery.testing.machine"),
     ("testing", "pytest", "recovery.testing.plugin"),
     ("launcher", "psutil", "adapters.processes.command"),
+    ("prometheus", "prometheus_client", "adapters.metrics.prometheus"),
+    ("opentelemetry", "opentelemetry", "adapters.metrics.tracing"),
 ]
 
 

@@ -46,7 +46,7 @@ const countdown = (due) => (due > now() ? `in ${span(due - now())}` : "now");
 const grouped = new Intl.NumberFormat();
 const figure = (number) => (number < 1000 ? `${number}` : grouped.format(number));
 const counted = (number, noun) => `${figure(number)} ${noun}${number === 1 ? "" : "s"}`;
-const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
+const capital = (text) => text.replace(/^[a-z]+(?=[\s,:;-]|$)/, (word) => word.charAt(0).toUpperCase() + word.slice(1));
 
 function size(bytes) {
   const units = ["B", "kB", "MB", "GB", "TB"];
@@ -274,7 +274,7 @@ class Row {
 function aboutCall(line) {
   const words = line.name.includes(line.operation) ? [] : [line.operation];
   if (line.attempt > 1) words.push(`attempt ${line.attempt}`);
-  if (line.failures) words.push(counted(line.failures, "failure"));
+  if (line.failures > 1 && line.failures >= line.attempt - 1) words.push(counted(line.failures, "failure"));
   if (line.waits_for && !(line.next || "").includes(line.waits_for)) words.push(`waits for ${line.waits_for}`);
   if (line.seen) words.push(`${line.state === "running" ? "since" : "latest event"} ${clock(line.seen)}`);
   return words.join(" · ");

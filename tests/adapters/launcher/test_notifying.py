@@ -9,9 +9,11 @@ import msgspec
 import pytest
 
 from adapters.demo.server import Answer, FileServer, Hosted
+from adapters.launcher.notifying import notifying
 from adapters.launcher.plan import PlanError, load_plan
 from adapters.notifications import Notification
-from tests.adapters.cli.test_command import command, download, recovery, write_plan
+from recovery.service import Recovery
+from tests.adapters.cli.test_command import command, download, recovery, touch, write_plan
 from tests.adapters.notifications.receiver import PATH, Receiver
 
 FAILS = (sys.executable, "-S", "-c", "import sys; sys.exit('fatal: no ' + 'luck')")
@@ -23,6 +25,7 @@ def table(**values: object) -> str:
     return "\n".join(("[notifications]", *lines))
 
 
+@pytest.mark.slow
 def test_a_run_tells_its_webhook_and_its_command_what_failed_and_what_is_asked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -61,16 +64,24 @@ def test_a_webhook_that_takes_nothing_is_a_warning_and_the_launch_ends_as_withou
 @pytest.mark.parametrize(
     ("values", "error"),
     [
-        ({"webhook": "env:NOT_THERE_AT_ALL"}, "notifications.webhook: the environment has no NOT_THERE_AT_ALL"),
-        ({"webhook": "file:url"}, "notifications.webhook: [Errno 2] No such file"),
-        ({"command": ["./no-such-program"]}, "notifications.command: the command ./no-such-program is not there"),
+        ({"webhook": "env:NOT_THERE_AT_ALL"}, "webhook: the environment has no NOT_THERE_AT_ALL"),
+        ({"webhook": "file:url"}, "webhook: [Errno 2] No such file"),
+        ({"command": ["./no-such-program"]}, "command: the command ./no-such-program is not there"),
     ],
 )
 def test_a_run_does_not_begin_without_its_webhook_or_command(
     tmp_path: Path, values: dict[str, object], error: str
 ) -> None:
-    ended = recovery("run", write_plan(tmp_path, table(**values), command("good", "true")))
-    assert (ended.code, error in ended.errors) == (2, True), ended.errors
+    plan = load_plan(write_plan(tmp_path, table(**values), command("good", "true")))
+    with pytest.raises(PlanError) as raised:
+        notifying(plan, Recovery(), target="launch.toml", name_of=lambda _event: None)
+    assert str(raised.value).startswith(f"{plan.path}: notifications.{error}")
+
+
+def test_the_command_line_says_what_its_webhook_lacks_and_runs_nothing(tmp_path: Path) -> None:
+    ended = recovery("run", write_plan(tmp_path, table(webhook="env:NOT_THERE_AT_ALL"), touch("good")))
+    assert (ended.code, (tmp_path / "models" / "good").exists()) == (2, False)
+    assert "notifications.webhook: the environment has no NOT_THERE_AT_ALL" in ended.errors
 
 
 @pytest.mark.parametrize(

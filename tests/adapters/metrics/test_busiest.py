@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapters.metrics.busiest import HALF_LIFE, LEAD, Busiest
@@ -17,6 +17,7 @@ scrapes = st.lists(
 )
 
 
+@settings(max_examples=25)
 @given(scrapes, st.integers(0, 3))
 def test_every_share_only_grows_and_all_together_are_the_counts(scrapes, most):
     busiest: Busiest[str] = Busiest(most)

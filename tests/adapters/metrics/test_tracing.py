@@ -22,10 +22,13 @@ from opentelemetry.trace import StatusCode
 from adapters.memory import MemoryStore
 from adapters.metrics.tracing import Tracing
 from events.operation_events import OperationStarted
+from events.trace_events import CallTraced
 from events.verdicts import GiveUp, Park
 from recovery import context
+from recovery.explain import next_step
 from recovery.service import Recovery
 from recovery.testing import Script
+from tests.recorded_events import events_of
 from tests.recovery.resume.dead_process import Killed, kill
 
 QUICK: dict[str, Any] = {"initial_delay": 0.0, "jitter": "none"}
@@ -159,8 +162,22 @@ def test_an_attempt_that_ends_in_another_thread_changes_no_span_there(service: R
     thread.join()
     assert seen == [True]
     assert spans.one("fetch")
-    service.operation("fetch").start().succeed()  # in the thread where the first one began
+    service.operation("clone").start().succeed()  # in the thread where the first one began
+    assert spans.one("clone").parent is None
     assert trace.get_current_span() is trace.INVALID_SPAN
+
+
+def test_a_user_span_that_an_attempt_leaves_open_stays_current(service: Recovery, spans: Spans):
+    attempt = service.operation("fetch").start()
+    with spans.tracer.start_as_current_span("inner") as inner:
+        attempt.succeed()
+        assert trace.get_current_span() is inner
+
+
+def test_a_call_within_a_call_is_a_child_of_its_attempt(service: Recovery, spans: Spans):
+    inner = service.recoverable("clone")(lambda: None)
+    service.recoverable("fetch")(lambda: inner())()
+    assert spans.one("clone").parent.span_id == spans.one("fetch attempt").context.span_id
 
 
 def test_a_deferred_attempt_has_no_span(service: Recovery, spans: Spans):
@@ -239,6 +256,20 @@ def test_a_resumed_call_links_to_its_span_before_the_restart(spans: Spans):
         one.context.span_id for one in (killed, again)
     ]
     assert len({one.context.trace_id for one in (killed, again, resumed)}) == 3
+
+
+def test_a_call_that_runs_again_links_to_the_former_one_also_in_its_own_journal(spans: Spans):
+    with Recovery(store=MemoryStore()) as service, Tracing(service, tracer_provider=spans.provider):
+        traced = events_of(service, CallTraced)
+        script = Script(ConnectionError(), "done")
+        with pytest.raises(ConnectionError):
+            service.recoverable("work", resumable=True, max_retries=0)(script)()
+        assert service.again(state="gave up").wait(10.0)
+    former, again = spans.ended("work")
+    assert [link.context.span_id for link in again.links] == [former.context.span_id]
+    assert again.attributes["recovery.former_call"] == former.attributes["recovery.call"]
+    assert [event.call for event in traced] == [one.attributes["recovery.call"] for one in (former, again)]
+    assert [next_step(event) for event in traced] == [f"trace {one.context.trace_id:032x}" for one in (former, again)]
 
 
 def test_a_journal_without_spans_links_to_none(spans: Spans):

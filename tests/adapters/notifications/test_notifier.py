@@ -17,6 +17,7 @@ from adapters.memory import MemoryStore
 from adapters.notifications import Command, Notification, Notifier, Webhook
 from events.operation_events import GaveUp
 from recovery import RetryPolicy
+from recovery.monitoring.alerts import Threshold, Thresholds
 from recovery.policies.backoff import Constant
 from recovery.service import Recovery
 from tests.adapters.notifications.receiver import PATH, Receiver
@@ -62,7 +63,7 @@ def told(folder: Path) -> list[Notification]:
 
 
 def test_a_webhook_gets_what_happens_in_a_while_as_one_notification(service: Recovery):
-    with Receiver() as receiver, Notifier(service, Webhook(receiver.url), name="nightly") as notifier:
+    with Receiver() as receiver, Notifier(service, Webhook(receiver.url), gather=30.0, name="nightly") as notifier:
         fail(service, 12)
         notifier.close()
         [notification] = receiver.taken
@@ -114,6 +115,17 @@ def test_only_the_kinds_that_were_asked_for_are_notified_of(service: Recovery):
         assert [item.what for one in receiver.taken for item in one.items] == ["question asked"]
 
 
+def test_the_alerts_of_the_monitor_are_notified_of(service: Recovery):
+    monitor = service.monitor(Thresholds(success=Threshold(raised=0.9, cleared=0.93, least=5)))
+    with Receiver() as receiver:
+        with Notifier(service, Webhook(receiver.url), kinds=["alert"], gather=30.0):
+            fail(service, 20)
+            monitor.snapshot()
+        item = next(one for one in receiver.taken[0].items if one.operation)
+    assert (item.what, item.operation, item.category) == ("alert raised", "download", "environment")
+    assert item.text.startswith("download: success rate 0 % is below 90 % (of 20 calls)")
+
+
 def test_the_answer_429_is_waited_out_and_the_notification_sent_again(service: Recovery):
     with Receiver([429, 503], {"Retry-After": "0"}) as receiver:
         with Notifier(service, Impatient(receiver.url), **QUICK) as notifier:
@@ -146,7 +158,7 @@ def test_what_a_target_does_not_take_is_logged_and_counted_in_the_next_notificat
     assert [one.unsent for one in receiver.taken] == [notifier.tally.unsent] == [2]
     assert receiver.taken[0].summary.endswith("2 earlier events could not be notified of")
     assert "the webhook got no notification of 1 event: " in caplog.text
-    assert "has no such file" in caplog.text
+    assert "(HTTP 404)" in caplog.text
 
 
 def test_a_failing_target_notifies_of_nothing(service: Recovery):
@@ -264,6 +276,10 @@ def test_a_target_that_cannot_work_is_refused_before_anything_is_sent(service: R
 @pytest.mark.parametrize(
     ("make", "error"),
     [
+        (
+            lambda service: Notifier(service, "https://example.org/abc"),
+            "to must be targets, as Webhook(url) or Command([...]), not str",
+        ),
         (lambda service: Notifier(service, []), "to must name a target at least"),
         (lambda service: Notifier(service, Webhook("https://a.org"), kinds=["quesion"]), "did you mean 'question'?"),
         (lambda service: Notifier(service, Webhook("https://a.org"), every=-1.0), "every must be at least 0, not -1.0"),

@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from adapters.downloads.space import NoRoomError
 from adapters.notifications.summary import MOST_CONTENT, MOST_ITEMS, MOST_LINES, Digest
 from events.alert_events import AlertCleared, AlertRaised
 from events.event import Event
-from events.evidence import Category, Remedy
+from events.evidence import Category, Remedy, Room
 from events.incident_events import IncidentClosed, IncidentOpened
 from events.operation_events import FailureClassified, GaveUp, Parked
 from events.question_events import QuestionAnswered, QuestionAsked
@@ -78,6 +79,16 @@ def test_equal_failures_are_one_line():
     assert "\n" not in said
 
 
+def no_room(name: str, missing: int, folder: str) -> GaveUp:
+    return gave_up(NoRoomError(f"{name} does not fit", Room(folder, missing)), call=name, name=name)
+
+
+def test_failures_that_differ_in_size_and_folder_are_one_line_without_them():
+    alike = no_room("a", 6_200_000_000, "models"), no_room("b", 6_200_000_000, "models")
+    assert "2 downloads failed: the disk is full: 6.2 GB more are needed in models (a, b)" in summary(*alike)
+    assert "3 downloads failed: the disk is full (a, b, c)" in summary(*alike, no_room("c", 1_000_000, "vae"))
+
+
 def test_one_failure_says_what_the_error_said():
     said = summary(gave_up(name="model.bin", key="a.org"))
     assert said.startswith("download[a.org] failed (model.bin): the disk is full: OSError: [Errno 28] No space left")
@@ -105,7 +116,7 @@ def test_a_question_says_where_and_how_it_is_answered():
     said = summary(asks(), target="launch.toml")
     assert said == (
         "a call waits for an answer to 'token:example.org': Make a token. https://example.org/tokens. "
-        "answer it with: recovery answer launch.toml token:example.org"
+        "Answer it with: recovery answer launch.toml token:example.org"
     )
 
 
@@ -135,13 +146,13 @@ def test_a_call_that_asks_a_person_is_told_once():
     ended = gave_up(asked=True)
     said = summary(parked, ended, msgspec.structs.replace(parked, asks_person=False))
     assert said.startswith("render failed: the disk is full")
-    assert "a person is asked to say retry or give up" in said
+    assert "Retry it, or give it up" in said
 
 
 def test_a_call_has_the_name_of_the_plan_and_the_command_that_says_more():
     said = summary(gave_up(), target="my launch.toml", name_of=lambda event: f"model of {event.call}")
     assert "download failed (model of r-1)" in said
-    assert said.endswith("more: recovery why 'my launch.toml' r-1")
+    assert said.endswith("More: recovery why 'my launch.toml' r-1")
 
 
 def test_the_name_of_the_program_comes_first():

@@ -15,13 +15,16 @@ from typing import Any
 import pytest
 
 from adapters.disk import UnsafeFileError
+from adapters.memory import MemoryStore
 from adapters.sqlite.command_inbox import MOST_BYTES, CommandInbox, inbox_of, send_command, submit_command
 from adapters.sqlite.store import SQLiteStore
-from recovery.journal.store import Answer, Command, Reply
+from recovery.journal.config import JournalConfig
+from recovery.journal.store import Answer, Command, CommandSink, Reply
 from recovery.service import Recovery
 from tests.adapters.sqlite.test_kill import eventually
 from tests.recovery.resume.dead_process import Killed
 from tests.slow import few
+from tests.until import wait_until
 
 COMMAND = Command("retry", "r-1", "now")
 DONE = Answer(is_done=True, said="attempt 2 starts now")
@@ -251,6 +254,28 @@ def test_refused_commands_are_removed_after_a_day(journal: Path) -> None:
 
 
 # In a process
+
+
+def test_while_there_are_more_commands_the_next_look_comes_at_once() -> None:
+    class Busy(MemoryStore):
+        looks = 0
+
+        async def commands(self, sink: CommandSink) -> bool:
+            self.looks += 1
+            return self.looks < 50
+
+    store = Busy()
+    with Recovery(store=store, journal_config=JournalConfig(command_interval=60.0)) as service:
+        service.operation("job", durability="journal").start().succeed()  # the first look comes after that
+        wait_until(lambda: store.looks == 50)
+
+
+def test_a_look_says_whether_it_has_found_commands(journal: Path) -> None:
+    submit_command(journal, COMMAND)
+    sink, inbox = Sink(), CommandInbox(journal)
+    for has_more in (True, False):
+        inbox.take(sink, seconds=10.0)
+        assert inbox.has_more is has_more
 
 
 def test_retry_resumes_a_quarantined_call(journal: Path) -> None:

@@ -319,8 +319,9 @@ class Inbox(MemoryStore):
     def is_ours(self, call: str) -> bool:
         return False
 
-    async def commands(self, sink: CommandSink) -> None:
+    async def commands(self, sink: CommandSink) -> bool:
         self.is_ours = sink.concerns  # type: ignore[method-assign]
+        return False
 
 
 def test_d13_a_forked_child_takes_no_commands_of_its_parent() -> None:

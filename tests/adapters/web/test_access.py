@@ -40,7 +40,7 @@ class Noted:
         self.done.append((question, value))
         return Done(is_done=True, said="answered")
 
-    def metrics(self) -> None:
+    def metrics(self, accept: str) -> None:
         return None
 
 

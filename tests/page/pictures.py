@@ -1,0 +1,65 @@
+"""Write the pictures of the page into docs/pictures: both widths, light and dark.
+
+python -m tests.page.pictures
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from msgspec.structs import replace
+
+from tests.page.stage import Stage
+from tests.page.states import bad_day
+
+AT = 1_800_000_000.0
+"""The Unix time in the pictures, so that they differ only where the page does."""
+
+FOLDER = Path(__file__).parent.parent.parent / "docs" / "pictures"
+LAST = {1400: "c1-3", 390: "c1-1"}
+"""The call with which the picture of each width ends."""
+
+
+def write(browser: Any, url: str) -> None:
+    """Write each picture of the page at *url*."""
+    FOLDER.mkdir(exist_ok=True)
+    for scheme in ("light", "dark"):
+        for width, last in LAST.items():
+            size = {"width": width, "height": 3000}
+            page = browser.new_page(viewport=size, color_scheme=scheme, timezone_id="UTC", locale="en-GB")
+            page.clock.set_fixed_time(AT)
+            page.goto(url)
+            page.locator(".call").first.wait_for()
+            page.locator("#charts svg").last.wait_for(state="attached")
+            end = page.locator(f"#call-{last}").bounding_box()
+            clip = {"x": 0, "y": 0, "width": width, "height": end["y"] + end["height"]}
+            page.screenshot(path=FOLDER / f"page-{scheme}-{width}.png", clip=clip)
+            page.close()
+
+
+def main() -> None:
+    """Write all pictures."""
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        sys.exit("the pictures need the dependency group `page` (Playwright): `make pictures` installs it")
+    found = os.environ.get("CHROMIUM") or shutil.which("chromium")
+    if found is None:
+        sys.exit("the pictures need Chromium: `apt-get install chromium`, or CHROMIUM=/path/to/it")
+    os.environ["TZ"] = "UTC"
+    time.tzset()
+    state = bad_day(AT)
+    state = replace(state, questions=state.questions[:1])  # the others take the place of calls
+    with Stage(state) as stage, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found)
+        write(browser, stage.url)
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()
