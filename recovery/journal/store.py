@@ -191,8 +191,7 @@ class Store(Protocol):
     async def commands(self, sink: CommandSink) -> bool:
         """Pass the commands that arrived since the last call to *sink*, as far as they concern it; send its answers.
 
-        Returns whether there are more, which are passed after the next commit. If this raises, the journal logs it and
-        asks again later; the store is not taken to have failed.
+        Returns whether there are more, passed after the next commit. An error is logged, and is no failure of the store.
         """
         del sink  # most stores have no commands
         return False
@@ -229,9 +228,8 @@ class Command(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         name: The command.
         call: The id of the call; of "again" and of what concerns no call, that of a process.
         reason: What goes into ``CallSteered``.
-        changes: Of "edit": the settings that change; of "again": the id of the call, as "call"; of "answer": the name
-            of the question, as "question"; of an incident, its "operation" and "key"; of "prune": what
-            the store keeps.
+        changes: Of "edit": the settings; of "again": the "call"; of "answer": the "question"; of an incident: its
+            "operation" and "key"; of "prune": what the store keeps.
     """
 
     name: CommandName
