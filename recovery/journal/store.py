@@ -191,7 +191,7 @@ class Store(Protocol):
     async def commands(self, sink: CommandSink) -> bool:
         """Pass the commands that arrived since the last call to *sink*, as far as they concern it; send its answers.
 
-                Returns whether there are more, passed after the next commit. An error is logged; it is no failure of the store.
+        Returns whether there are more, passed after the next commit. An error is logged; it is no failure of the store.
         """
         del sink  # most stores have no commands
         return False
