@@ -69,7 +69,9 @@ def print_error(problem: str) -> None:
 
 
 def usage_error(error: Exception) -> NoReturn:
-    """End the command with exit code 2: it was used wrongly."""
+    """End the command with exit code 2: it was used wrongly. Raises *error* if it is that no reader is left."""
+    if isinstance(error, BrokenPipeError):
+        raise error  # as `| head` ends: click exits with 1, without a word
     print_error(str(error))
     sys.exit(2)
 
