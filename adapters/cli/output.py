@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import stat
@@ -84,4 +85,7 @@ def print_json(shape: str, value: object, version: int = 1) -> None:
         value: A struct or a mapping, redacted.
         version: Grows when a member changes its meaning or goes; a new member does not change it.
     """
-    click.echo(msgspec.json.encode({"format": f"{shape}/{version}", **msgspec.to_builtins(value)}))
+    text = msgspec.json.encode({"format": f"{shape}/{version}", **msgspec.to_builtins(value)}).decode()
+    if not text.isprintable():  # a terminal shows JSON, too: marks of direction are escaped
+        text = "".join(one if one.isprintable() else json.dumps(one)[1:-1] for one in text)
+    click.echo(text.encode())

@@ -62,7 +62,7 @@ def _watch(seen: Iterator[JournalStatus], path: Path, *, show_all: bool, as_json
     if as_json:
         for found in seen:
             print_json("status", found)
-    elif console.is_terminal:
+    elif console.is_terminal and not console.is_dumb_terminal:
         _redraw(seen, path, console, show_all=show_all)
     else:
         before = None

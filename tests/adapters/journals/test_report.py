@@ -249,3 +249,10 @@ def test_the_command_says_it_in_words_and_in_json(tmp_path: Path) -> None:
     assert (shape["format"], shape["total"]["gave_up"]) == ("report/1", 1)
     assert msgspec.convert(shape["lost"], list[Lost])[0].key == HOST
     assert CliRunner().invoke(cli, ["report", str(path.with_name("none.db"))]).exit_code == 2
+
+
+def test_json_has_no_mark_of_direction(tmp_path: Path) -> None:
+    reported(tmp_path, started(at=0.0, key="a\u202eb\x7f\U000e0001"), failed(at=5.0, key="a\u202eb\x7f\U000e0001"))
+    printed = CliRunner().invoke(cli, ["report", str(tmp_path / "calls.db"), "--json"]).stdout.rstrip("\n")
+    assert printed.isprintable()
+    assert msgspec.json.decode(printed)["lost"][0]["key"] == "a\u202eb\x7f\U000e0001"
