@@ -282,6 +282,17 @@ def test_a_target_that_cannot_work_is_refused_before_anything_is_sent(service: R
         ),
         (lambda service: Notifier(service, []), "to must name a target at least"),
         (lambda service: Notifier(service, Webhook("https://a.org"), kinds=["quesion"]), "did you mean 'question'?"),
+        (lambda service: Notifier(service, Webhook("https://a.org"), kinds=[]), "kinds must name a kind at least: 'qu"),
+        (lambda service: Notifier(service, Webhook("https://a.org"), name=5), "name must be a text, not 5"),
+        (
+            lambda service: Notifier(service, Webhook("https://a.org"), target=5),
+            "target must be the path of a plan or a journal, not 5",
+        ),
+        (lambda service: Notifier(service, Webhook("https://a.org"), name_of="a"), "name_of must be a function, not"),
+        (
+            lambda service: Notifier(service, Webhook),
+            "to must be targets, as Webhook(url) or Command([...]), not the cl",
+        ),
         (lambda service: Notifier(service, Webhook("https://a.org"), every=-1.0), "every must be at least 0, not -1.0"),
         (lambda _: Command([]), "argv must be a program and its arguments, not []"),
         (lambda _: Command("echo"), "argv must be a collection, not 'echo'"),
@@ -292,6 +303,17 @@ def test_a_wrong_option_is_one_clear_error(service: Recovery, make: Any, error: 
     with pytest.raises((TypeError, ValueError)) as raised:
         make(service)
     assert error in str(raised.value)
+
+
+def test_a_name_of_that_fails_is_logged_once_and_the_calls_are_notified_of(
+    service: Recovery, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    with Notifier(service, saving(tmp_path), target=tmp_path / "launch.db", name_of=lambda event: f"{event.no_such}"):
+        fail(service, 12)
+    [notification] = told(tmp_path)
+    assert notification.summary.startswith("12 downloads failed: the disk is full")
+    assert notification.items[0].command.startswith(f"recovery why {tmp_path / 'launch.db'} ")
+    assert caplog.text.count("name_of failed, so that notifications do not name calls: AttributeError") == 1
 
 
 def test_a_notifier_is_begun_once(service: Recovery):
