@@ -174,11 +174,16 @@ def test_after_it_was_taken_a_digest_is_empty():
 
 def test_the_text_for_chats_calls_no_people_and_makes_no_links():
     digest = Digest()
-    digest.add(gave_up(RuntimeError("<!channel> @everyone <https://evil.example|click> & more")))
+    hostile = "<!channel> @everyone [click](https://evil.example) <https://evil.example|click> (@here) git@a.org"
+    digest.add(gave_up(RuntimeError(hostile)))
     notification = digest.take(0.0)
     assert notification is not None
-    assert "&lt;!channel&gt; @everyone" in notification.text
+    assert "&lt;!channel&gt; \uff20everyone [click] (https://evil.example) &lt;" in notification.text
     assert "<" not in notification.text
+    for said in (notification.text, notification.content):
+        assert [word for word in said.split() if "@" in word] == ["git@a.org."]
+        assert "](" not in said
+    assert hostile in notification.summary
     assert notification.allowed_mentions == {"parse": []}
 
 
@@ -205,6 +210,11 @@ def test_a_notification_is_bounded_printable_and_without_secrets(texts: list[str
     assert len(notification.summary.split("\n")) <= MOST_LINES + 1
     assert len(notification.content) <= MOST_CONTENT
     assert SECRET not in msgspec.json.encode(notification).decode()
+
+
+def test_where_there_is_too_much_the_least_urgent_is_left_out():
+    said = summary(*(msgspec.structs.replace(OPENED, key=f"{one}.org") for one in range(MOST_ITEMS)), asks(), gave_up())
+    assert said.splitlines()[0] == "1 question waits for an answer, 1 call failed, 98 incidents began"
 
 
 @pytest.mark.parametrize("number", [1, MOST_ITEMS, 5 * MOST_ITEMS])
