@@ -229,7 +229,7 @@ def test_no_journal_has_the_url_of_a_webhook():
 @pytest.mark.parametrize(
     ("code", "said"),
     [
-        ("import sys; sys.exit('fatal: no such user')", "fatal: no such user"),
+        ("import sys; sys.exit('x' * 99_999 + '\\nfatal: no such user')", "fatal: no such user"),
         ("import time; time.sleep(30)", "has not answered within 0.2 s"),
     ],
 )
@@ -264,6 +264,7 @@ def test_nothing_of_an_event_is_read_by_a_shell(service: Recovery, tmp_path: Pat
         (Webhook("file:not-there"), "No such file"),
         (Webhook("ftp://example.org/abc"), "the webhook is no http or https URL; what was given (21 characters)"),
         (Webhook("https://[::1/abc"), "the webhook is no http or https URL"),
+        (Command(["true"], cwd="no-such-folder"), "the command true cannot run in no-such-folder: there is no such"),
         (Command(["no-such-program-at-all"]), "the command no-such-program-at-all is not there"),
     ],
 )
