@@ -155,6 +155,10 @@ def test_a_call_has_the_name_of_the_plan_and_the_command_that_says_more():
     assert said.endswith("More: recovery why 'my launch.toml' r-1")
 
 
+def test_a_name_that_the_operation_has_is_said_once():
+    assert summary(gave_up(), name_of=lambda _: "download").startswith("download failed: the disk is full")
+
+
 def test_the_name_of_the_program_comes_first():
     digest = Digest()
     digest.add(OPENED)
