@@ -99,11 +99,11 @@ def test_each_state_says_why_and_what_happens_next(
 
 
 def test_the_evidence_of_the_latest_failure_is_shown_with_names_and_without_secrets(tmp_path: Path) -> None:
-    cause = Evidence(type="builtins.OSError", message="GET https://user:hunter22@host/x")
+    stderr = "one\ntwo\nthree\nfour\nfive\nfatal: unable to access\nnote: done\n"
+    cause = Evidence(type="builtins.OSError", message="GET https://user:hunter22@host/x", stderr=stderr)
     evidence = Evidence(
         type="adapters.processes.command.CommandError", message="git ended", errno=28, status=503, code="SlowDown",
         exit_code=-9, retry_after=7.0, bytes_done=5, room=Room("models", 6_200_000_000), cause=cause,
-        stderr="one\ntwo\nthree\nfour\nfive\nfatal: unable to access\nnote: done\n",
     )  # fmt: skip
     failure = of_call(FailureClassified, category=Category.TRANSIENT, evidence=evidence, rule="exit_code", why="w")
     why = why_of(tmp_path, started(), failure)
