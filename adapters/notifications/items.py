@@ -121,9 +121,7 @@ def in_words(item: Item) -> str:
             said = f"a call waits for an answer to {item.question!r}{f': {item.cause}' if item.cause else ''}"
             return _sentences(said, item.link, f"Answer it with: {item.command}" if item.command else "")
         case "gave up":
-            which = (
-                "" if item.names and item.names[0] in name.split() else _listed(item)
-            )  # "command a (a)" says it twice
+            which = "" if item.names and item.names[0] in name.split() else _listed(item)
             said = _failed_in_words(item) if item.count > 1 else f"{name} failed{which}: {item.cause}"
             said += f": {item.example}" if item.example and item.count == 1 else ""
             return _sentences(said, item.remedy, f"More: {item.command}" if item.command else "")
