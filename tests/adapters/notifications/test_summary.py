@@ -120,6 +120,14 @@ def test_a_question_says_where_and_how_it_is_answered():
     )
 
 
+def test_a_choice_names_what_there_is_to_choose():
+    event = QuestionAsked(at=0.0, name="model", kind="choice", choices=("small", "la\x1brge"), text="Which one?")
+    assert summary(event, target="a.db") == (
+        "a call waits for an answer to 'model' (small, la rge): Which one? "
+        "Answer it with: recovery answer a.db model CHOICE"
+    )
+
+
 def test_a_question_that_is_answered_by_then_is_left_out():
     digest = Digest()
     assert digest.add(asks())
