@@ -30,7 +30,7 @@ from recovery.redact import printable
 EVERY = 1.0
 """Seconds between two looks at the files, which are read when one of them has changed."""
 
-AT_LEAST_EVERY = 10.0
+AT_LEAST_EVERY = 60.0
 """Seconds after which they are read all the same."""
 
 TIMEOUT = 5.0
