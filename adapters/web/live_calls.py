@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from adapters.journals.pauses import Pause, no_pause
 from adapters.journals.status import CallStatus
 from adapters.launcher.checkpoint_words import note_words, saved_note
 from adapters.launcher.launch import name_in_arguments
@@ -45,10 +46,18 @@ TOLERANCE = 0.5
 
 
 class LiveCalls:
-    """Makes statuses of calls, and the same object again for a call that has not changed."""
+    """Makes statuses of calls, and the same object again for a call that has not changed.
 
-    def __init__(self) -> None:
+    Args:
+        pause: Called after each call.
+    """
+
+    def __init__(self, pause: Pause = no_pause) -> None:
+        self._pause = pause
         self._made: dict[str, tuple[object, CallStatus]] = {}
+        self._words: dict[str, tuple[object, CallStatus]] = {}
+        self.waiting: dict[str, WaitingCall] = {}
+        """Those that waited at the latest update."""
 
     def update(
         self, waiting: Iterable[WaitingCall], running: Iterable[RunningCall], now: float, monotonic: float
@@ -56,23 +65,29 @@ class LiveCalls:
         """The statuses of the calls that live, by id.
 
         Args:
-            waiting: Those that wait.
+            waiting: Those that wait; of one that waits as before, the same object again.
             running: Those that run.
             now: The Unix time.
             monotonic: The same moment on the service's clock.
         """
+        found: dict[str, WaitingCall] = {}
         made: dict[str, tuple[object, CallStatus]] = {}
         for call in waiting:
-            made[call.call] = self._waiting(call, now, now - monotonic)
+            is_same = self.waiting.get(call.call) is call
+            made[call.call] = self._made[call.call] if is_same else self._waiting(call, now, now - monotonic)
+            found[call.call] = call
+            self._pause()
         for one in running:
             if one.call not in made:
                 made[one.call] = self._running(one, now)
-        self._made = made
+                self._pause()
+        self._made, self.waiting = made, found
+        self._words = {call: words for call, words in self._words.items() if call in made}
         return {call: status for call, (_, status) in made.items()}
 
     def _waiting(self, call: WaitingCall, now: float, offset: float) -> tuple[object, CallStatus]:
         has_delay = not (call.is_paused or call.asks_person) and 0.0 < call.left < math.inf
-        due = now + call.left if has_delay else None
+        due = call.due + offset if has_delay else None
         deadline = now + call.within if call.within < math.inf else None
         same = (call.attempt, call.until, call.is_paused, call.asks_person, id(call.failure))
         known, status = self._made.get(call.call, (None, None))
@@ -80,47 +95,67 @@ class LiveCalls:
             due, deadline = _steady(due, status.due), _steady(deadline, status.deadline)
             if due == status.due and deadline == status.deadline:
                 return same, status
-        explained = call.explain()
-        return same, CallStatus(
-            call=call.call,
-            operation=call.operation,
-            key=call.key,
-            name=name_in_arguments(call.operation, call.arguments),
+        return same, msgspec.structs.replace(
+            self._in_words(call),
             state="paused" if call.is_paused else "waiting",
             attempt=call.attempt,
             retries=call.retries,
-            restarts=0,
-            failures=() if call.failure is None else (call.failure.brief,),
-            which=explained.which,
-            cause=explained.cause,
-            reason="",
             seen=now if call.failure is None else call.failure.at + offset,
             due=due,
             waits_for="; ".join(call.until) or (PERSON if call.asks_person else ""),
             deadline=deadline,
+        )
+
+    def _in_words(self, call: WaitingCall) -> CallStatus:
+        """A status of *call* with its words: the former one where it has failed as before, since words take long."""
+        failed, stands = call.failure, (call.is_paused, call.asks_person, bool(call.until))
+        told: object = stands
+        if failed is not None:
+            means = failed.category, failed.rule, failed.why, failed.retry_after
+            told = stands, means, failed.evidence, failed.remedy
+        known, status = self._words.get(call.call, (None, None))
+        if status is not None and known == told:
+            return status
+        explained = call.explain()
+        status = CallStatus(
+            call=call.call,
+            operation=call.operation,
+            key=call.key,
+            name=name_in_arguments(call.operation, call.arguments),
+            state="waiting",
+            attempt=call.attempt,
+            retries=call.retries,
+            restarts=0,
+            failures=() if failed is None else (failed.brief,),
+            which=explained.which,
+            cause=explained.cause,
+            reason="",
+            seen=0.0,
             is_resumable=call.arguments is not None,
             sentence=explained.sentence,
             said=explained.said or explained.error,
             remedy=explained.remedy,
         )
+        self._words[call.call] = told, status
+        return status
 
     def _running(self, call: RunningCall, now: float) -> tuple[object, CallStatus]:
         same = (call.attempt, call.saved, call.is_cancelled)
-        known, status = self._made.get(call.call, (None, None))
-        if status is not None and known == same:
-            return same, status
+        known, former = self._made.get(call.call, (None, None))
+        if former is not None and known == same:
+            return same, former
         kind = call.operation.partition(" ")[0]
         return same, CallStatus(
             call=call.call,
             operation=call.operation,
             key=call.key,
-            name=name_in_arguments(call.operation, call.arguments),
+            name=name_in_arguments(call.operation, call.arguments) if former is None else former.name,
             state="running",
             attempt=call.attempt,
             retries=call.retries,
             restarts=0,
             failures=(),
-            which=_which(call),
+            which=_which(call) if former is None else former.which,
             cause="",
             reason="",
             seen=now,

@@ -34,6 +34,7 @@ async def test_waiting_calls_are_listed(anyio_backend_name: str) -> None:
             attempt=2,
             retries=1,
             left=pytest.approx(3600.0, abs=10.0),
+            due=pytest.approx(service.bus.clock() + 3600.0, abs=10.0),
             failure=waiting.failure,
         )
         assert waiting.explain().line == (
