@@ -45,7 +45,7 @@ STATES = {
 CIRCUIT_STATES = {CircuitOpened: "open", CircuitHalfOpened: "half-open", CircuitClosed: "closed"}
 
 
-class CallStatus(msgspec.Struct, frozen=True, kw_only=True):
+class CallStatus(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One call.
 
     *state* is "left" for a call that no living process has begun or resumed, "unreadable" for one that is not over and

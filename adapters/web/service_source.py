@@ -58,6 +58,14 @@ NO_JOURNAL = "This program keeps no journal: what ended before the page was open
 NO_MONITOR = "The service is not monitored: there are no alerts and no charts."
 
 
+class _Line(msgspec.Struct, frozen=True, gc=False):
+    """A *line*, with the *status* and the next *probe* that it was made of."""
+
+    line: CallLine
+    status: CallStatus
+    probe: float | None
+
+
 class ServiceSource:
     """Shows and steers the calls of *service*. Its subscription gets the ends of calls that did not succeed.
 
@@ -79,7 +87,7 @@ class ServiceSource:
         self._live = LiveCalls(self._pause)
         self._known: dict[str, CallStatus] = {}
         self._over: dict[str, CallStatus] = {}
-        self._lines: dict[str, tuple[CallStatus, float | None, CallLine]] = {}
+        self._lines: dict[str, _Line] = {}
         self._samples: dict[str, Samples] = {}
         self._incidents: dict[str, IncidentLine] = {}
         self._has_read_journal = False
@@ -178,14 +186,14 @@ class ServiceSource:
         incident = self._incidents.get(display_name(call.operation, call.key)) if is_held else None
         probe = None if incident is None or incident.is_probed else incident.next_probe
         known = self._lines.get(call.call)
-        if known is not None and known[0] is call and known[1] == probe:
-            return known[2]
+        if known is not None and known.status is call and known.probe == probe:
+            return known.line
         speed = None
         if call.transfer is not None and call.state == "running":
             samples = with_sample(self._samples.get(call.call, ()), now, call.transfer.offset)
             self._samples[call.call], speed = samples, rate(samples, now)
         line = cards.call_line(call, next_step(call, status, now), speed)
-        self._lines[call.call] = call, probe, line
+        self._lines[call.call] = _Line(line, call, probe)
         return line
 
     def _open_incidents(self, now: float) -> tuple[IncidentLine, ...]:

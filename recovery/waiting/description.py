@@ -12,7 +12,7 @@ from recovery.explain import Explanation, explain, moment, waits_for
 from recovery.policies.sentences import Stands
 
 
-class WaitingCall(msgspec.Struct, frozen=True, kw_only=True):
+class WaitingCall(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A call that waits.
 
     Args:
