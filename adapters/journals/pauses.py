@@ -13,15 +13,15 @@ REST = 0.0001
 Pause: TypeAlias = Callable[[], None]
 
 
-def pauses() -> Pause:
+def pauses(clock: Callable[[], float] = time.perf_counter, sleep: Callable[[float], object] = time.sleep) -> Pause:
     """What a thread calls often: it sleeps for a moment when the latest pause is long ago."""
     due = 0.0
 
     def pause() -> None:
         nonlocal due
-        if time.perf_counter() >= due:
-            time.sleep(REST)  # 0 would not do: this thread would have the lock again before another one wakes up
-            due = time.perf_counter() + WORK
+        if clock() >= due:
+            sleep(REST)  # 0 would not do: this thread would have the lock again before another one wakes up
+            due = clock() + WORK
 
     return pause
 
