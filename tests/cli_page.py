@@ -54,8 +54,8 @@ SHAPES: dict[str, Any] = {
     "exported": Exported,
     "pruned": Removed,
     "verified": Verified,
-    "check": Inspection,
     "sentences": {"next": dict[str, str], "causes": dict[str, dict[str, str]]},
+    "check": Inspection,
     "demo": DemoReport,
 }
 """The type, or the members, of each shape of JSON by its name; each has version 1."""

@@ -35,8 +35,8 @@ LANGUAGE = click.option(
 def sentences(*, as_json: bool) -> None:
     """Print the sentences about failures, as a TOML file to translate.
 
-    What a translation leaves out stays English: recovery --sentences FILE sentences prints the whole. Exit codes:
-    0 printed, 2 wrong usage, or a wrong translation.
+    What a translation leaves out stays English: recovery --sentences FILE sentences prints the whole. Exit codes: 0
+    printed, 2 wrong usage or a wrong translation.
     """
     if as_json:
         causes = {key: one._asdict() for key, one in spoken().causes.items()}

@@ -20,7 +20,8 @@ def title(call: CallStatus) -> str:
     """What people know *call* by: its kind and its name in the plan, or its operation with the key."""
     if not call.name:
         return display_name(call.operation, call.key)
-    return f"{call.operation.removesuffix(f' {call.name}')} {call.name}"  # with a policy of its own it has its name
+    kind = call.operation.removesuffix(f" {call.name}")  # with a policy of its own it has its name
+    return call.name if kind == call.name else f"{kind} {call.name}"
 
 
 def find_calls(status: JournalStatus, text: str) -> list[CallStatus]:

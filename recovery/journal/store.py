@@ -191,7 +191,7 @@ class Store(Protocol):
     async def commands(self, sink: CommandSink) -> bool:
         """Pass the commands that arrived since the last call to *sink*, as far as they concern it; send its answers.
 
-        Returns whether there are more, passed after the next commit. An error is logged, and is no failure of the store.
+        Returns whether there are more, passed after the next commit. An error is logged; it is no failure of the store.
         """
         del sink  # most stores have no commands
         return False
@@ -284,10 +284,7 @@ class CommandSink(Protocol):
         ...
 
     def carry_out(self, command: Command, secret: str = "", reply: Reply = id) -> Answer | None:
-        """Carry *command* out, or say why not; None if *reply* gets the answer later, on another thread.
-
-        *secret* is what answers the question of an "answer".
-        """
+        """Carry *command* out, with the *secret* of an "answer", or say why not; None if *reply* gets that later."""
         ...
 
     def after_fork(self) -> None:

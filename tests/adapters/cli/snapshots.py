@@ -44,6 +44,7 @@ COMMANDS = {
     "status-failed": ("status", "launch.toml", "--failed"),
     "why": ("why", "launch.toml", "sdxl"),
     "why-left": ("why", "launch.toml", "plugin"),
+    "why-all": ("why", "launch.toml"),
     "history": ("history", "launch.toml", "sdxl"),
     "history-of-all": ("history", "launch.toml"),
     "incidents": ("incidents", "launch.toml"),
