@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from adapters.journals.incidents import IncidentLine, JournalIncidents
+from adapters.journals.pauses import Pause, no_pause
 from adapters.launcher.checkpoint_words import note_words, saved_note
 from adapters.launcher.launch import Outcome, Progress, name_in_arguments
 from adapters.launcher.progress import Transfer, saved_transfer
@@ -44,7 +45,7 @@ STATES = {
 CIRCUIT_STATES = {CircuitOpened: "open", CircuitHalfOpened: "half-open", CircuitClosed: "closed"}
 
 
-class CallStatus(msgspec.Struct, frozen=True, kw_only=True):
+class CallStatus(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One call.
 
     *state* is "left" for a call that no living process has begun or resumed, "unreadable" for one that is not over and
@@ -113,13 +114,22 @@ class JournalStatus(msgspec.Struct, frozen=True, kw_only=True):
     incidents: tuple[IncidentLine, ...] = ()
 
 
-async def read_status(path: Path, *, show_all: bool = False, also: Collection[str] = ()) -> JournalStatus:
+async def read_status(
+    path: Path,
+    *,
+    show_all: bool = False,
+    also: Collection[str] = (),
+    not_left: tuple[str, ...] = (),
+    pause: Pause = no_pause,
+) -> JournalStatus:
     """Read the journal at *path*: of calls that are not over the latest 10 000, of others the latest 1 000.
 
     Args:
         path: The journal's file.
         show_all: Read every call. Takes four kilobytes of memory for each.
         also: The ids of further calls to read.
+        not_left: Beginnings of ids: such a call is read only if it is over.
+        pause: Called after each row.
 
     Raises:
         FileNotFoundError, JournalError: The message names the path.
@@ -127,17 +137,20 @@ async def read_status(path: Path, *, show_all: bool = False, also: Collection[st
     limits = (ALL, ALL) if show_all else (MOST_LEFT, MOST_OVER)
     while True:
         found, damaged = await _overviews(path, *limits)
-        wanted = dict.fromkeys(call for one in found for call in (*one.over, *one.left)) | dict.fromkeys(also)
+        left = (call for one in found for call in one.left if not call.startswith(not_left))
+        wanted = dict.fromkeys((*(call for one in found for call in one.over), *left, *also))
         try:
-            rows = await _rows(found, wanted)
+            rows = await _rows(found, wanted, pause)
         except (FileNotFoundError, JournalError):
             if all(one.path.exists() for one in found):
                 raise
         else:  # no file was adopted meanwhile
-            return _status_of(path, found, rows, damaged)
+            return _status_of(path, found, rows, damaged, pause)
 
 
-def _status_of(path: Path, found: Sequence[Overview], rows: Iterable[Row], damaged: Sequence[str]) -> JournalStatus:
+def _status_of(
+    path: Path, found: Sequence[Overview], rows: Iterable[Row], damaged: Sequence[str], pause: Pause
+) -> JournalStatus:
     records: dict[str, CallRecord] = {}
     unreadable = sum((Counter(one.unreadable) for one in found), Counter[str]())
     runs = {run.id: run for one in found for run in one.runs}
@@ -150,6 +163,7 @@ def _status_of(path: Path, found: Sequence[Overview], rows: Iterable[Row], damag
             if type(event) in CIRCUIT_STATES:
                 circuits[display_name(event.operation, event.key)] = CIRCUIT_STATES[type(event)]
     for row in rows:
+        pause()
         with suppress(CodecError):  # it is counted already
             event = _event_of(row)
             replay(records, row.run, (event,))
@@ -195,13 +209,14 @@ async def _overviews(path: Path, most_left: int, most_over: int) -> tuple[list[O
     return found, damaged
 
 
-async def _rows(found: Sequence[Overview], calls: Collection[str]) -> list[Row]:
+async def _rows(found: Sequence[Overview], calls: Collection[str], pause: Pause) -> list[Row]:
     """The rows of *calls* in every file, each once; of checkpoints, the latest of each call."""
     rows: list[Row | None] = []
     saved: dict[str, int] = {}
     for one in found:
         async with aclosing(rows_of(one.path, calls)) as read:
             async for row in read:
+                pause()
                 if row.kind == CheckpointSaved.__name__:
                     if (earlier := saved.get(row.call)) is not None:
                         rows[earlier] = None
