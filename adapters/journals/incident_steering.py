@@ -12,10 +12,11 @@ import anyio
 from adapters.journals.incidents import IncidentLine
 from adapters.journals.status import JournalStatus, read_status
 from adapters.journals.steering import Steered, steer_all
-from adapters.sqlite.command_inbox import keep_order, read_orders, send_commands
+from adapters.sqlite.command_inbox import send_commands
+from adapters.sqlite.orders import keep_order, read_orders
 from events.names import display_name
 from recovery.explain import counted
-from recovery.journal.store import Answer, Command
+from recovery.journal.store import Answer, Command, Order
 from recovery.policies.incidents import is_held, open_circuit
 from recovery.resume.commands import NEXT_PROCESS, to_process
 
@@ -70,7 +71,7 @@ def steer_incident(journal: Path, name: str, command: IncidentCommand, *, reason
         best = next((answer for answer in came if answer.is_done), came[0] if came else silent)
         return about(is_done=best.is_done, taken=bool(came), said=best.said)
     if command == "probe":
-        order = Command(command, NEXT_PROCESS, reason, changes)
+        order = Order(command, NEXT_PROCESS, reason, changes)
         if order not in read_orders(journal):
             keep_order(journal, order)
         said = "it waits for the next start, as no process runs: run the program again, which lets a call probe"

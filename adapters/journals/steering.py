@@ -12,12 +12,13 @@ import msgspec
 
 from adapters.journals.find import find_call
 from adapters.journals.status import CallStatus, JournalStatus, read_status
-from adapters.sqlite.command_inbox import keep_order, read_orders, send_command, send_commands
+from adapters.sqlite.command_inbox import send_command, send_commands
+from adapters.sqlite.orders import keep_order, read_orders
 from adapters.sqlite.store import SQLiteStore
 from events.bus import Bus
 from recovery.journal.errors import NotDurable
 from recovery.journal.history import CallRecord
-from recovery.journal.store import Answer, Command, CommandName
+from recovery.journal.store import Answer, Command, CommandName, Order
 from recovery.redact import redact
 from recovery.resume.again import UNKNOWN, UNSTORED
 from recovery.resume.commands import NEXT_PROCESS, cancel_left, give_up_left, order_left, to_process
@@ -208,7 +209,7 @@ def _again(
     ordered = {order.changes.get("call") for order in read_orders(journal) if order.name == "again"}
     for one in calls:
         if one.call not in ordered:
-            keep_order(journal, _about(command, NEXT_PROCESS, one.call))
+            keep_order(journal, Order("again", NEXT_PROCESS, command.reason, {"call": one.call}))
         came[one.call] = _order("runs it again")
     return came
 

@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 from adapters.cli.command import cli
 from adapters.journals.status import CallStatus, read_status
 from adapters.journals.steering import Steered
-from adapters.sqlite.command_inbox import inbox_of
+from adapters.sqlite.command_files import inbox_of
 from adapters.sqlite.store import SQLiteStore
 from events.codec import decode
 from events.event import Event
