@@ -16,6 +16,7 @@ from click.testing import CliRunner, Result
 
 from adapters.cli.command import cli
 from adapters.journals.status import CallStatus, read_status
+from adapters.sqlite.command_files import inbox_of
 from adapters.sqlite.orders import read_orders
 from adapters.sqlite.store import SQLiteStore
 from events.event import Event
@@ -23,6 +24,7 @@ from events.operation_events import RetryScheduled
 from recovery import JournalConfig, Recovery
 from recovery.resume.handles import Resumption
 from tests.adapters.sqlite import journals
+from tests.forked import forked
 from tests.until import wait_until
 
 QUICK = JournalConfig(command_interval=0.01)
@@ -174,6 +176,68 @@ def test_a_call_that_was_ordered_again_is_run_once_by_the_next_process(journal: 
     assert (refused.exit_code, refused.stderr) == (
         1, f"recovery: cannot run again call dead-1: call {former.by} runs it again already\n",
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("is_written", [False, True])
+def test_a_killed_process_loses_no_order(journal: Path, is_written: bool) -> None:
+    leave(journal, *ENDED)
+    ordered("again", journal, "dead-1")
+
+    def work(say: Callable[[str], object]) -> None:
+        def body(_: str) -> None:
+            assert service.journal is not None
+            if is_written:
+                service.journal.receipt().wait()
+            say("it runs")
+            time.sleep(10.0)
+
+        with Recovery(store=SQLiteStore(journal), journal_config=slow) as service:
+            service.recoverable("render", resumable=True)(body)
+            service.resume().wait()
+
+    slow = msgspec.structs.replace(QUICK, flush_interval=5.0)
+    with forked(work) as child:
+        assert child.next_line() == "it runs"
+        child.end()
+    runs: list[str] = []
+    with next_process(journal, runs.append) as (_, resumption):
+        assert resumption.wait(5.0)
+        wait_until(lambda: not read_orders(journal))
+    assert runs == ["dead-1"]
+    [first, *others] = [call for call in anyio.run(read_status, journal).calls if call.call != "dead-1"]
+    assert (first.state, first.restarts, others) == ("succeeded", int(is_written), [])
+
+
+def test_an_order_that_a_process_refuses_is_shown_with_the_reason_and_done_by_the_next(journal: Path) -> None:
+    leave(journal, *ENDED)
+    ordered("again", journal, "dead-1")
+    with Recovery(store=SQLiteStore(journal), journal_config=QUICK) as service:
+        service.resume()
+        wait_until(lambda: the_call(journal).refused)
+    why = "ordered to run again, which the latest process refused: no operation of that name is defined"
+    assert why in recovery("status", journal).stdout
+    with next_process(journal) as (_, resumption):
+        assert resumption.wait(5.0)
+        wait_until(lambda: not read_orders(journal))
+
+
+def test_an_order_is_not_done_again_if_its_call_has_failed_since(journal: Path) -> None:
+    leave(journal, *ENDED)
+    ordered("again", journal, "dead-1")
+    [order] = inbox_of(journal).glob("*.order")
+    kept = order.read_bytes()
+    runs: list[str] = []
+
+    def fails(name: str) -> None:
+        runs.append(name)
+        raise ValueError(name)
+
+    for _ in range(2):
+        order.write_bytes(kept)  # the process was killed after the commit
+        order.chmod(0o600)
+        with next_process(journal, fails):
+            wait_until(lambda: not read_orders(journal))
+    assert runs == ["dead-1"]
 
 
 def test_an_order_waits_for_days(journal: Path) -> None:
