@@ -66,8 +66,10 @@ def steer_incident(journal: Path, name: str, command: IncidentCommand, *, reason
     if status.living:
         sent = [Command(command, to_process(run), reason, changes) for run in status.living]
         answers = send_commands(journal, sent, timeout=timeout)
-        came = [answer for answer in answers if answer is not None]
-        silent = Answer(is_done=False, said=f"no process that writes {journal} has answered in {timeout:g} s")
+        came = [answer for answer in answers if isinstance(answer, Answer)]
+        unsent = [f"the command cannot be written: {one}" for one in answers if isinstance(one, OSError)]
+        said = unsent[0] if unsent else f"no process that writes {journal} has answered in {timeout:g} s"
+        silent = Answer(is_done=False, said=said)
         best = next((answer for answer in came if answer.is_done), came[0] if came else silent)
         return about(is_done=best.is_done, taken=bool(came), said=best.said)
     if command == "probe":

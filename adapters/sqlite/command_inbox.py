@@ -63,11 +63,19 @@ def submit_command(journal: Path, command: Command) -> Path:
     return path
 
 
-def send_commands(journal: Path, commands: Iterable[Command], *, timeout: float) -> list[Answer | None]:
-    """As ``send_command``, of several at once; the answers are in their order. *timeout* is that of all of them."""
+def send_commands(journal: Path, commands: Iterable[Command], *, timeout: float) -> list[Answer | OSError | None]:
+    """As ``send_command``, of several at once; the answers are in their order. *timeout* is that of all of them.
+
+    An OSError is why a command could not be written: the others are sent all the same.
+    """
     end = time.monotonic() + timeout
-    paths = [submit_command(journal, command) for command in commands]
-    return [_answer_to(path, timeout, end) for path in paths]
+    paths: list[Path | OSError] = []
+    for command in commands:
+        try:
+            paths.append(submit_command(journal, command))
+        except OSError as error:
+            paths.append(error)
+    return [path if isinstance(path, OSError) else _answer_to(path, timeout, end) for path in paths]
 
 
 def send_command(journal: Path, command: Command, *, timeout: float, secret: str = "") -> Answer | None:
