@@ -8,12 +8,11 @@ from adapters.journals.incidents import IncidentLine
 from adapters.journals.next_step import NextStep
 from adapters.journals.status import CallStatus
 from adapters.launcher.progress import Transfer, progress_words
+from adapters.web.page_words import next_words, place_of, remedy_words, why_words
 from adapters.web.state import MOST_CALLS, AlertCard, Bytes, CallLine, IncidentCard, QuestionCard
 from events.alert_events import AlertRaised
 from events.names import display_name
 from recovery.explain import shown
-from recovery.policies.incidents import is_held
-from recovery.questions import cause_of
 from recovery.redact import brief, printable
 from recovery.subscribers.log import alert_in_words
 
@@ -41,15 +40,6 @@ def listed(calls: Iterable[CallStatus], more: Mapping[str, int]) -> tuple[list[C
     return ordered[:MOST_CALLS], count
 
 
-def waits_for(call: CallStatus) -> str:
-    """The host, the question or the condition that *call* waits for."""
-    if is_held(call.waits_for):
-        return brief(call.key or call.operation)
-    if call.waits_for.startswith(cause_of("")):
-        return printable(call.waits_for.removeprefix(cause_of("")))  # `token:HOST` would look like a secret
-    return brief(call.waits_for)
-
-
 def call_line(call: CallStatus, step: NextStep, rate: float | None = None) -> CallLine:
     """The line of *call*, with what happens next.
 
@@ -65,13 +55,13 @@ def call_line(call: CallStatus, step: NextStep, rate: float | None = None) -> Ca
         state=call.state,
         attempt=call.attempt,
         failures=len(call.failures),
-        sentence=call.sentence,
+        sentence=why_words(call),
         said=call.said,
-        next=brief(step.text),
-        remedy=call.remedy,
+        next=next_words(call, step),
+        remedy=remedy_words(call, step),
         due=None if call.is_over else step.due,
         deadline=None if call.is_over else step.deadline or call.deadline,
-        waits_for=waits_for(call) if call.state in ("waiting", "paused") else "",
+        waits_for=place_of(call) if call.state in ("waiting", "paused") else "",
         seen=call.seen,
         bytes=bytes_of(call.transfer, rate),
         actions=step.actions,

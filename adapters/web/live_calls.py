@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from adapters.journals.status import CallStatus
+from adapters.journals.status import CallStatus, said_by
 from adapters.launcher.checkpoint_words import note_words, saved_note
 from adapters.launcher.launch import name_in_arguments
 from adapters.launcher.progress import saved_transfer
@@ -100,7 +100,7 @@ class LiveCalls:
             deadline=deadline,
             is_resumable=call.arguments is not None,
             sentence=explained.sentence,
-            said=explained.said or explained.error,
+            said=said_by(explained),
             remedy=explained.remedy,
         )
 
@@ -158,7 +158,7 @@ def ended(event: CallEvent, record: CallRecord | None, wall: float) -> CallStatu
         is_resumable=arguments is not None,
         by="" if record is None else record.by,
         sentence=explained.sentence,
-        said=explained.said or explained.error,
+        said=said_by(explained),
         remedy=explained.remedy,
     )
 

@@ -41,12 +41,12 @@ def focused(page: Any) -> str:
 
 def test_a_call_says_why_it_failed_what_comes_next_and_what_a_person_can_do(page: Any):
     shown = words(page, "#call-c1-1")
-    assert shown.startswith("Gave up vae-ft-mse.safetensors download · attempt 4 · 4 failures")
+    assert shown.startswith("Gave up vae-ft-mse.safetensors download · attempt 4 · 4 failures · ended ")
     assert "Why The disk is full: 6.2 GB more are needed in models/vae." in shown
     assert "It said OSError: [Errno 28] No space left on device" in shown
-    assert "Next Ended: its 3 retries are used up" in shown
-    assert "You can Free some space, then run it again." in shown
-    assert shown.endswith("Run again")
+    assert "Next Nothing by itself: 4 attempts failed, and it may take no more" in shown
+    assert "You can Free some space. Then start it again." in shown
+    assert shown.endswith("Start again")
 
 
 def test_the_top_line_is_the_title_and_is_read_aloud(page: Any, stage: Stage):
@@ -266,7 +266,7 @@ def test_everything_can_be_reached_with_the_keyboard(page: Any):
         page.keyboard.press("Tab")
         reached.append(page.evaluate("document.activeElement.textContent.trim() || document.activeElement.id"))
     assert reached[0] == "Skip to the calls"
-    assert {"Yes", "No", "search", "Retry now", "Continue", "Run again"} <= set(reached)
+    assert {"Yes", "No", "search", "Retry now", "Continue", "Start again"} <= set(reached)
 
 
 def test_a_state_without_anything_says_so(stage: Stage, open_page: Callable[..., Any]):

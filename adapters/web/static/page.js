@@ -7,13 +7,22 @@ const GROUPS = { look: find("look-title"), open: find("open-title"), over: find(
 const TONES = {
   running: "run", waiting: "wait", succeeded: "good", paused: "calm", cancelled: "calm", left: "wait",
 }; // every other state is bad
-const SELF_EVIDENT = new Set(["running", "succeeded"]); // states that say themselves what comes next
-const PERSON = "a person to say retry or give up"; // what a call waits for that only a person can help
+const SHOWN_AS = { left: "interrupted", unreadable: "damaged", rejected: "not started" }; // states that need another word
+const SEEN = {
+  running: "since", waiting: "since", paused: "since", left: "last seen", unreadable: "last seen", quarantined: "since",
+}; // what the time of a call's latest event is; of every other state, its end
+const SELF_EVIDENT = new Set(["running", "succeeded", "cancelled"]); // states that say themselves what comes next
+const PERSON = "your decision"; // what a call waits for that only a person can help
 const LABELS = {
-  retry: "Retry now", pause: "Pause", unpause: "Continue", cancel: "Cancel", "give up": "Give up", again: "Run again",
+  retry: "Retry now", pause: "Pause", unpause: "Continue", cancel: "Cancel", "give up": "Give up", again: "Start again",
+};
+const HINTS = {
+  retry: "Try it at once, without the rest of its wait", pause: "Do not try it until you continue it",
+  unpause: "Let it wait for the rest of its time", cancel: "End it: nothing is reported as failed",
+  "give up": "End it as failed, with its latest error", again: "Start it again as it was, with nothing changed",
 };
 const ASKED_TWICE = { cancel: "Really cancel?", "give up": "Really give up?" };
-const SURE_FOR = 4000; // milliseconds in which the second click counts
+const SURE_FOR = 8000; // milliseconds in which the second click counts
 const FIRST_DELAY = 1; // seconds until the first reconnect; doubled each time
 const MOST_DELAY = 30;
 const DRAWN_AT_ONCE = 50; // rows of a new page that are drawn before the first frame
@@ -139,6 +148,7 @@ async function act(button, call, action) {
   if (sure && !button.classList.contains("sure")) {
     button.classList.add("sure");
     button.textContent = sure;
+    say(`${sure} Press the button once more to end ${calls.nameOf(call)}.`); // the focus stays: a new label is not read
     setTimeout(() => { button.classList.remove("sure"); button.textContent = LABELS[action]; }, SURE_FOR);
     return;
   }
@@ -200,7 +210,7 @@ class Row {
     this.drawn = line;
     late.delete(this);
     if (line.state !== before.state) {
-      parts.state.textContent = capital(line.state);
+      parts.state.textContent = capital(SHOWN_AS[line.state] || line.state);
       this.node.dataset.tone = TONES[line.state] || "bad";
     }
     if (line.name !== before.name) {
@@ -238,7 +248,7 @@ class Row {
     const when = due ? countdown(due) : "";
     if (when !== this.when) this.parts.when.textContent = this.when = when;
     const start = due ? (waits_for ? `, next try at ${clock(due)}` : ` at ${clock(due)}`) : "";
-    const end = deadline ? `, until ${clock(deadline)} at the latest` : "";
+    const end = deadline ? `, until ${clock(deadline)} at the latest, then it gives up` : "";
     const words = next && !SELF_EVIDENT.has(is) ? capital(next) + start + end : "";
     if (words !== this.words) this.detail("next", this.words = words);
   }
@@ -264,6 +274,7 @@ class Row {
     const button = make("button", ASKED_TWICE[action] ? "mild" : "", LABELS[action] || capital(action));
     button.type = "button";
     button.dataset.action = action;
+    button.title = HINTS[action] || "";
     button.setAttribute("aria-describedby", `name-${this.id}`);
     button.addEventListener("click", () => act(button, this.id, action));
     this.buttons.set(action, button);
@@ -272,12 +283,13 @@ class Row {
 }
 
 function aboutCall(line) {
-  const words = line.name.includes(line.operation) ? [] : [line.operation];
+  const kind = line.operation.endsWith(` ${line.name}`) ? line.operation.slice(0, -line.name.length - 1) : line.operation;
+  const words = line.name.includes(kind) ? [] : [kind];
   if (line.attempt > 1) words.push(`attempt ${line.attempt}`);
   if (line.failures > 1 && line.failures >= line.attempt - 1) words.push(counted(line.failures, "failure"));
-  if (line.waits_for && !(line.next || "").includes(line.waits_for)) words.push(`waits for ${line.waits_for}`);
-  if (line.seen) words.push(`${line.state === "running" ? "since" : "latest event"} ${clock(line.seen)}`);
-  return words.join(" · ");
+  if (line.waits_for && line.state === "paused" && !asks(line)) words.push(`waits for ${line.waits_for}`);
+  if (line.seen) words.push(`${line.state === "running" && line.bytes ? "latest progress" : SEEN[line.state] || "ended"} ${clock(line.seen)}`);
+  return words.join(" \u00b7 ");
 }
 
 function groupOf(line) {
@@ -358,7 +370,7 @@ class Calls {
     let fits = this.group === "all" || row.group === this.group;
     if (fits && this.words.length) {
       const { name, operation, state: is, sentence, said, waits_for: cause } = row.line;
-      const text = [row.id, name, operation, is, sentence, said, cause].join(" ").toLowerCase();
+      const text = [row.id, name, operation, is, SHOWN_AS[is], sentence, said, cause].join(" ").toLowerCase();
       fits = this.words.every((word) => text.includes(word));
     }
     if (row.fits !== fits) row.node.hidden = !(row.fits = fits);
@@ -393,6 +405,11 @@ class Calls {
     const none = !this.rows.size ? "No calls yet." : shown.look + shown.open + shown.over ? "" : "No call fits.";
     find("none").hidden = !none;
     setText(find("none"), none);
+  }
+
+  nameOf(id) {
+    const row = this.rows.get(id);
+    return row ? row.line.name : "it";
   }
 
   tick() {
@@ -473,7 +490,8 @@ function questionCard(one) {
   const id = `question-${++questions}`;
   const parts = [];
   const waits = one.calls ? `${counted(one.calls, "call")} ${one.calls === 1 ? "waits" : "wait"} for the answer` : "";
-  const small = [one.text ? one.name : "", waits].filter(Boolean).join(" · ");
+  const about = one.name.slice(one.name.indexOf(":") + 1);
+  const small = [one.text && !one.text.includes(about) ? one.name : "", waits].filter(Boolean).join(" · ");
   if (small) parts.push(make("p", "small", small));
   if (one.reason) parts.push(make("p", "", `The latest answer did not work: ${one.reason}`));
   const link = safeLink(one.link);
@@ -629,12 +647,10 @@ async function explain() {
 }
 
 function showConnection() {
-  const node = find("connection");
-  node.hidden = !retryAt;
-  if (retryAt) {
-    const left = Math.max(Math.ceil(retryAt - Date.now() / 1000), 0);
-    setText(node, `${trouble || "Connection lost, reconnecting"} ${left ? `(next try in ${left} s)` : "now"}`);
-  }
+  const [what, when] = find("connection").children;
+  const left = Math.max(Math.ceil(retryAt - Date.now() / 1000), 0);
+  setText(what, retryAt ? trouble || "Connection lost: what you see may be old. Reconnecting" : "");
+  setText(when, retryAt ? (left ? `(next try in ${left} s)` : "now") : "");
 }
 
 function tick() {

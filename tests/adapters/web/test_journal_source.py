@@ -88,7 +88,7 @@ def test_a_dead_journal_shows_what_was_left_and_ends_it(journal: Path):
     source = JournalSource(journal, every=0.0)
     state = source.read()
     assert (only(state).state, state.is_live, DEAD in state.notes) == ("left", False, True)
-    assert state.headline == "1 call left by a process that is gone"
+    assert state.headline == "1 call interrupted"
     assert source.act("cancel", waiting.call).is_done
     assert only(source.read()).state == "cancelled"
     assert not source.act("retry", waiting.call).is_done
