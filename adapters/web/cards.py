@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from adapters.journals.incidents import IncidentLine
-from adapters.journals.next_step import NextStep
+from adapters.journals.next_step import Action, NextStep
 from adapters.journals.status import CallStatus
 from adapters.launcher.progress import Transfer, progress_words
 from adapters.web.page_words import next_words, place_of, remedy_words, why_words
@@ -19,6 +19,9 @@ from recovery.subscribers.log import alert_in_words
 ORDER = ("quarantined", "unreadable", "left", "paused", "waiting", "running", "gave up", "rejected", "failed")
 """The states in the order in which calls are listed; the calls of all others come last."""
 
+BUTTONS: tuple[Action, ...] = ("again", "unpause", "retry", "pause", "give up", "cancel")
+"""The actions in the order of their buttons: what ends a call stands last."""
+
 FIRST_OVER = ORDER.index("gave up")
 
 
@@ -26,7 +29,7 @@ def in_order(calls: Iterable[CallStatus]) -> list[CallStatus]:
     """*calls*, those that need a look first: of those that are not over the oldest, of the others the latest."""
 
     def rank(call: CallStatus) -> tuple[int, float, str]:
-        place = ORDER.index(call.state) if call.state in ORDER else len(ORDER)
+        place = ORDER.index(call.state) if call.state in ORDER and not call.by else len(ORDER)
         return place, call.seen if place < FIRST_OVER else -call.seen, call.call
 
     return sorted(calls, key=rank)
@@ -48,11 +51,12 @@ def call_line(call: CallStatus, step: NextStep, rate: float | None = None) -> Ca
         step: What happens next with it.
         rate: Bytes a second, of a download.
     """
+    is_waiting = call.state in ("waiting", "paused")
     return CallLine(
         call=printable(call.call),
         name=named(call),
         operation=brief(call.operation),
-        state=call.state,
+        state="repeated" if call.by else call.state,
         attempt=call.attempt,
         failures=len(call.failures),
         sentence=why_words(call),
@@ -60,11 +64,11 @@ def call_line(call: CallStatus, step: NextStep, rate: float | None = None) -> Ca
         next=next_words(call, step),
         remedy=remedy_words(call, step),
         due=None if call.is_over else step.due,
-        deadline=None if call.is_over else step.deadline or call.deadline,
-        waits_for=place_of(call) if call.state in ("waiting", "paused") else "",
+        deadline=(step.deadline or call.deadline) if is_waiting else None,
+        waits_for=place_of(call) if is_waiting else "",
         seen=call.seen,
         bytes=bytes_of(call.transfer, rate),
-        actions=step.actions,
+        actions=tuple(sorted(step.actions, key=BUTTONS.index)),
     )
 
 

@@ -39,6 +39,7 @@ def headline(
     more: Mapping[str, int] = {},
     incidents: Iterable[IncidentCard] = (),
     questions: Sequence[QuestionCard] = (),
+    is_live: bool = True,
     said: Callable[[float], str] = time_of_day,
 ) -> str:
     """The state in one short line: ``2 downloads wait for huggingface.co, next try 14:03:20``.
@@ -50,15 +51,15 @@ def headline(
         more: How many calls there are besides, by state.
         incidents: The incidents that are open.
         questions: The questions that are open.
+        is_live: Whether a process runs the calls: else what it left comes before its questions.
         said: Says a Unix time as a time of day.
     """
     asked = {question.name for question in questions}
     waiting = [call for call in calls if call.state == "waiting"]
-    parts = [
-        *_asked([call for call in waiting if call.waits_for in asked], questions),
-        *_waiting([call for call in waiting if call.waits_for not in asked], incidents, said),
-        *_states(calls, more),
-    ]
+    answers = _asked([call for call in waiting if call.waits_for in asked], questions)
+    waits = _waiting([call for call in waiting if call.waits_for not in asked], incidents, said)
+    states = _states(calls, more)
+    parts = [*answers, *waits, *states] if is_live else [*states, *answers, *waits]
     failed = _failed(calls, more)
     return "; ".join([*parts[: MOST_PARTS - len(failed)], *failed]) or _done(calls, more)
 

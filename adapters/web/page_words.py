@@ -11,6 +11,7 @@ from events.verdicts import OUT_OF_TIME
 from recovery.explain import counted, shown
 from recovery.policies.incidents import has_ended, is_held
 from recovery.policies.retry import OUT_OF_RETRIES, PERSON
+from recovery.policies.sentences import spoken
 from recovery.questions import cause_of
 from recovery.redact import brief, printable
 
@@ -24,7 +25,7 @@ def why_words(call: CallStatus) -> str:
     """Why *call* failed, or stands still; "" if nothing is wrong."""
     match call.state:
         case "left":
-            return f"{GONE}; its latest failure: {call.sentence}" if call.sentence else GONE
+            return f"its program has ended; its latest failure: {call.sentence}" if call.sentence else GONE
         case "unreadable":
             return DAMAGED
         case "quarantined":
@@ -124,7 +125,9 @@ def remedy_words(call: CallStatus, step: NextStep) -> str:
         return ""
     match call.state:
         case "left" if call.is_resumable and step.offers[0].verb == "run":
-            return call.remedy or "Start its program again. It goes on then."
+            itself = spoken().advice("left", "")  # which the next step says, too
+            step_by_hand = call.remedy.removesuffix(itself).strip()
+            return f"{step_by_hand} Then start its program again." if step_by_hand else "Start its program again."
         case "left" if call.is_resumable:
             return "Start the program again that ran it: it goes on there. Or give it up."
         case "left" | "unreadable":

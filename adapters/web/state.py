@@ -26,7 +26,8 @@ class CallLine(msgspec.Struct, frozen=True, kw_only=True):
         call: Its id.
         name: What people know it by: its name in the plan, or its operation and key.
         operation: Its operation.
-        state: As in ``CallStatus``: "running", "waiting", "paused", "left", "succeeded", "gave up", ...
+        state: As in ``CallStatus``: "running", "waiting", "paused", "left", "succeeded", "gave up", ...; "repeated" for
+            one that another call runs again.
         attempt: The attempt that runs, ran last, or comes next.
         failures: How many attempts failed.
         sentence: What the latest failure means, for a person who is no programmer; "" if none failed.

@@ -5,17 +5,18 @@
 const find = (id) => document.getElementById(id);
 const GROUPS = { look: find("look-title"), open: find("open-title"), over: find("over-title") };
 const TONES = {
-  running: "run", waiting: "wait", succeeded: "good", paused: "calm", cancelled: "calm", left: "wait",
+  running: "run", waiting: "wait", succeeded: "good", paused: "calm", cancelled: "calm", repeated: "calm", left: "wait",
 }; // every other state is bad
-const SHOWN_AS = { left: "interrupted", unreadable: "damaged", rejected: "not started" }; // states that need another word
+const SHOWN_AS = { left: "interrupted", unreadable: "damaged", rejected: "not started", repeated: "started again" }; // states that need another word
 const SEEN = {
   running: "since", waiting: "since", paused: "since", left: "last seen", unreadable: "last seen", quarantined: "since",
 }; // what the time of a call's latest event is; of every other state, its end
-const SELF_EVIDENT = new Set(["running", "succeeded", "cancelled"]); // states that say themselves what comes next
+const SELF_EVIDENT = new Set(["running", "succeeded", "cancelled", "repeated"]); // states that say themselves what comes next
 const PERSON = "your decision"; // what a call waits for that only a person can help
 const LABELS = {
   retry: "Retry now", pause: "Pause", unpause: "Continue", cancel: "Cancel", "give up": "Give up", again: "Start again",
 };
+const AT_NEXT_START = { retry: "Retry at the next start", pause: "Pause at the next start" }; // of calls without a program
 const HINTS = {
   retry: "Try it at once, without the rest of its wait", pause: "Do not try it until you continue it",
   unpause: "Let it wait for the rest of its time", cancel: "End it: nothing is reported as failed",
@@ -55,6 +56,7 @@ const countdown = (due) => (due > now() ? `in ${span(due - now())}` : "now");
 const grouped = new Intl.NumberFormat();
 const figure = (number) => (number < 1000 ? `${number}` : grouped.format(number));
 const counted = (number, noun) => `${figure(number)} ${noun}${number === 1 ? "" : "s"}`;
+const labelOf = (action, is) => (is === "left" && AT_NEXT_START[action]) || LABELS[action] || capital(action);
 const capital = (text) => text.replace(/^[a-z]+(?=[\s,:;-]|$)/, (word) => word.charAt(0).toUpperCase() + word.slice(1));
 
 function size(bytes) {
@@ -142,18 +144,18 @@ async function send(path, body) {
   }
 }
 
-async function act(button, call, action) {
+async function act(button, row, action) {
   if (button.getAttribute("aria-disabled") === "true") return;
   const sure = ASKED_TWICE[action];
   if (sure && !button.classList.contains("sure")) {
     button.classList.add("sure");
     button.textContent = sure;
-    say(`${sure} Press the button once more to end ${calls.nameOf(call)}.`); // the focus stays: a new label is not read
-    setTimeout(() => { button.classList.remove("sure"); button.textContent = LABELS[action]; }, SURE_FOR);
+    say(`${sure} Press the button once more to end ${row.line.name}.`); // the focus stays: a new label is not read
+    setTimeout(() => { button.classList.remove("sure"); button.textContent = labelOf(action, row.line.state); }, SURE_FOR);
     return;
   }
   button.setAttribute("aria-disabled", "true");
-  await send("actions", { action, call });
+  await send("actions", { action, call: row.id });
   button.removeAttribute("aria-disabled");
 }
 
@@ -226,7 +228,9 @@ class Row {
     this.tick();
     const plain = !(line.sentence || line.said || this.words || line.remedy);
     if (plain !== this.plain) this.node.classList.toggle("plain", this.plain = plain);
-    if (!isSame(line.actions, before.actions) || state.may_change !== this.mayChange) this.offer(line.actions);
+    if (!isSame(line.actions, before.actions) || line.state !== before.state || state.may_change !== this.mayChange) {
+      this.offer(line.actions);
+    }
   }
 
   detail(name, text) {
@@ -248,7 +252,7 @@ class Row {
     const when = due ? countdown(due) : "";
     if (when !== this.when) this.parts.when.textContent = this.when = when;
     const start = due ? (waits_for ? `, next try at ${clock(due)}` : ` at ${clock(due)}`) : "";
-    const end = deadline ? `, until ${clock(deadline)} at the latest, then it gives up` : "";
+    const end = deadline ? `; gives up at ${clock(deadline)}` : "";
     const words = next && !SELF_EVIDENT.has(is) ? capital(next) + start + end : "";
     if (words !== this.words) this.detail("next", this.words = words);
   }
@@ -265,18 +269,19 @@ class Row {
     let at = this.parts.actions.firstChild;
     for (const action of wanted) {
       const button = this.buttons.get(action) || this.button(action);
+      if (!button.classList.contains("sure")) setText(button, labelOf(action, this.line.state));
       if (button === at) at = at.nextSibling;
       else place(button, this.parts.actions, at);
     }
   }
 
   button(action) {
-    const button = make("button", ASKED_TWICE[action] ? "mild" : "", LABELS[action] || capital(action));
+    const button = make("button", ASKED_TWICE[action] ? "mild" : "", labelOf(action, this.line.state));
     button.type = "button";
     button.dataset.action = action;
     button.title = HINTS[action] || "";
     button.setAttribute("aria-describedby", `name-${this.id}`);
-    button.addEventListener("click", () => act(button, this.id, action));
+    button.addEventListener("click", () => act(button, this, action));
     this.buttons.set(action, button);
     return button;
   }
@@ -295,7 +300,7 @@ function aboutCall(line) {
 function groupOf(line) {
   if (["running", "paused"].includes(line.state)) return "open";
   if (line.state === "waiting") return asks(line) ? "look" : "open";
-  return ["succeeded", "cancelled"].includes(line.state) ? "over" : "look";
+  return ["succeeded", "cancelled", "repeated"].includes(line.state) ? "over" : "look";
 }
 
 const asks = (line) => line.waits_for === PERSON || state.questions.some((one) => one.name === line.waits_for);
@@ -405,11 +410,6 @@ class Calls {
     const none = !this.rows.size ? "No calls yet." : shown.look + shown.open + shown.over ? "" : "No call fits.";
     find("none").hidden = !none;
     setText(find("none"), none);
-  }
-
-  nameOf(id) {
-    const row = this.rows.get(id);
-    return row ? row.line.name : "it";
   }
 
   tick() {

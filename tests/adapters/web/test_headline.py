@@ -60,6 +60,11 @@ TOKEN = QuestionCard(name="token:huggingface", kind="secret")
             "3 downloads wait, next try at 97",
         ),
         (calls(1, "cancelled"), {}, "nothing runs"),
+        (
+            calls(1, "left"),
+            {"questions": (TOKEN,), "is_live": False},
+            "1 download interrupted; a question waits for your answer",
+        ),
         (calls(1, "running", "fetch") + calls(1, "running"), {}, "2 calls run"),
         (calls(1, "left"), {"more": {"gave up": 3}}, "1 download interrupted; 3 failed"),
         (calls(1, "quarantined", "server"), {}, "1 server in quarantine"),

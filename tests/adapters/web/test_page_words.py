@@ -10,6 +10,7 @@ from adapters.journals.next_step import next_step
 from adapters.journals.status import CallStatus, JournalStatus
 from adapters.web.page_words import next_words, place_of, remedy_words, why_words
 from recovery.policies.retry import PERSON
+from recovery.policies.sentences import spoken
 from tests.adapters.journals.test_find import call
 
 STATES = ("running", "waiting", "paused", "left", "unreadable", "quarantined", "gave up", "rejected", "cancelled")
@@ -32,8 +33,9 @@ def test_a_call_that_its_program_left_has_a_why_and_a_way_on(is_written: bool, i
 
 
 def test_a_call_that_failed_before_its_program_ended_tells_of_both():
-    words = why_words(call("a-1", "left", sentence="the disk is full"))
-    assert words.startswith("its program ended") and words.endswith("its latest failure: the disk is full")
+    one = call("a-1", "left", sentence="the disk is full", remedy=spoken().advice("left", "Free some space."))
+    assert why_words(one) == "its program has ended; its latest failure: the disk is full"
+    assert told(one) == ("goes on when its program is started again", "Free some space. Then start its program again.")
 
 
 @pytest.mark.parametrize(

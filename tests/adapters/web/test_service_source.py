@@ -101,7 +101,7 @@ def test_a_call_that_gave_up_stays_and_can_run_again():
         assert "no such model" in line.said
         assert source.act("again", line.call).is_done
         wait_until(lambda: script.calls == 2)
-        wait_until(lambda: only(source.read()).next == "another call runs it again")
+        wait_until(lambda: only(source.read()).state == "repeated")
         assert source.act("again", line.call).said.startswith("it is not run again: ")
 
 
