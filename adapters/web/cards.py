@@ -98,9 +98,9 @@ def incident_cards(incidents: Iterable[IncidentLine]) -> tuple[IncidentCard, ...
 
 
 def question_card(
-    name: str, kind: str, text: str, link: str, reason: str, choices: tuple[str, ...], calls: int
+    name: str, kind: str, text: str, link: str, reason: str, choices: tuple[str, ...], calls: int, closed: str = ""
 ) -> QuestionCard:
-    """A question; a *link* that is no address of the web is left out."""
+    """A question; a *link* that is no address of the web is left out. *closed* says why it cannot be answered now."""
     return QuestionCard(
         name=printable(name),
         kind=kind,
@@ -109,6 +109,7 @@ def question_card(
         reason=shown(reason),
         choices=tuple(map(brief, choices)),
         calls=calls,
+        closed=closed,
     )
 
 
@@ -130,5 +131,5 @@ def circuits_of(circuits: Mapping[str, str]) -> dict[str, str]:
 
 def named(call: CallStatus) -> str:
     """What people know *call* by: its name in the plan, or its operation, its key, and what tells it from others."""
-    which = f" ({call.which})" if call.which else ""
-    return brief(call.name or f"{display_name(call.operation, call.key)}{which}")
+    key, which = ("" if call.key in call.which else call.key), f" ({call.which})" if call.which else ""
+    return brief(call.name or f"{display_name(call.operation, key)}{which}")

@@ -46,6 +46,7 @@ UNTAKEN = (
     f"the program that runs now has not answered in {TIMEOUT:g} s: it does not have this call, or it hangs; "
     "end that program, then try again"
 )
+NO_PROGRAM = "It can be answered once its program runs again: a secret is handed to the program, and never written."
 NOT_YET = "The journal does not exist yet: it begins with the first run."
 NOT_READ = "The journal cannot be read at the moment: this is how it stood before."
 
@@ -119,7 +120,8 @@ class JournalSource:
         waiting = [call.waits_for for call in status.calls if not call.is_over]
         asked = tuple(
             cards.question_card(
-                one.name, one.kind, one.text, one.link, one.reason, one.choices, waiting.count(cause_of(one.name))
+                *(one.name, one.kind, one.text, one.link, one.reason, one.choices, waiting.count(cause_of(one.name))),
+                closed="" if one.runs or one.kind != "secret" else NO_PROGRAM,
             )
             for one in questions
         )

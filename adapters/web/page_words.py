@@ -18,6 +18,9 @@ from recovery.redact import brief, printable
 REACHABLE, RATE_LIMIT = " reachable", "rate limit"
 GONE = "its program ended before it was done: it was stopped or killed, or it crashed"
 DAMAGED = "a part of what the journal has of it is damaged"
+ORDERED = {"retry now": "is tried at once", "pause": "stays paused", "unpause": "waits for the rest of its time"}
+"""What the next process does with a call, by what it was ordered."""
+
 BY_PERSON = "your decision"
 
 
@@ -95,7 +98,7 @@ def _cause(cause: str, call: CallStatus) -> str:
 
 def _left(call: CallStatus, step: NextStep) -> str:
     if call.ordered:
-        return f"goes on when its program is started again, as ordered: {shown(', '.join(call.ordered))}"
+        return f"{ORDERED.get(call.ordered[-1], 'goes on')} when its program is started again, as ordered"
     if not call.is_resumable:
         return "nothing by itself: no program can go on with it, since what it was called with is not known"
     if step.offers[0].verb == "run":

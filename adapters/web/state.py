@@ -73,7 +73,10 @@ class IncidentCard(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class QuestionCard(msgspec.Struct, frozen=True, kw_only=True):
-    """An open question; *kind* is "confirm", "choice", "text" or "secret", *choices* are the answers to a "choice"."""
+    """An open question; *kind* is "confirm", "choice", "text" or "secret", *choices* are the answers to a "choice".
+
+    *closed* says why it cannot be answered on the page now; "" if it can.
+    """
 
     name: str
     kind: str
@@ -82,6 +85,7 @@ class QuestionCard(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
     choices: tuple[str, ...] = ()
     calls: int = 0
+    closed: str = ""
 
 
 class AlertCard(msgspec.Struct, frozen=True, kw_only=True):

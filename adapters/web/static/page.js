@@ -253,7 +253,9 @@ class Row {
     if (when !== this.when) this.parts.when.textContent = this.when = when;
     const start = due ? (waits_for ? `, next try at ${clock(due)}` : ` at ${clock(due)}`) : "";
     const end = deadline ? `; gives up at ${clock(deadline)}` : "";
-    const words = next && !SELF_EVIDENT.has(is) ? capital(next) + start + end : "";
+    const asked = state.questions.length > 1 && questionOf(this.line);
+    const what = asked ? next.replace("the question above", () => `\u201c${asked.text || asked.name}\u201d`) : next;
+    const words = next && !SELF_EVIDENT.has(is) ? capital(what) + start + end : "";
     if (words !== this.words) this.detail("next", this.words = words);
   }
 
@@ -303,7 +305,8 @@ function groupOf(line) {
   return ["succeeded", "cancelled", "repeated"].includes(line.state) ? "over" : "look";
 }
 
-const asks = (line) => line.waits_for === PERSON || state.questions.some((one) => one.name === line.waits_for);
+const questionOf = (line) => state.questions.find((one) => one.name === line.waits_for);
+const asks = (line) => line.waits_for === PERSON || questionOf(line);
 
 class Calls {
   constructor() {
@@ -499,7 +502,8 @@ function questionCard(one) {
   const node = card("article", "ask", one.text || one.name, ...parts);
   node.firstElementChild.id = id;
   node.setAttribute("aria-labelledby", id);
-  if (state.may_change) node.append(answerForm(one, id));
+  if (state.may_change && one.closed) node.append(make("p", "", one.closed));
+  else if (state.may_change) node.append(answerForm(one, id));
   return node;
 }
 
@@ -545,6 +549,7 @@ function answerFields(one, id) {
   field.setAttribute("aria-labelledby", id);
   field.required = true;
   if (one.kind === "choice") {
+    field.append(new Option("Choose one", "")); // which does not answer: the field is required
     for (const choice of one.choices) field.append(new Option(choice, choice));
   } else {
     field.type = one.kind === "secret" ? "password" : "text";
