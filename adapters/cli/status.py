@@ -73,7 +73,7 @@ def _watch(seen: Iterator[JournalStatus], path: Path, *, show_all: bool, as_json
 
 
 def _redraw(seen: Iterator[JournalStatus], path: Path, console: Console, *, show_all: bool) -> None:
-    """Draw the table of the latest of *seen* each second, so that its times go on; it is no higher than the terminal."""
+    """Draw the table of the latest of *seen* each second, so that its times go on; the terminal cuts its height."""
     latest = next(seen)
 
     def draw() -> Group:
