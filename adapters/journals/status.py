@@ -27,6 +27,7 @@ from events.event import Event
 from events.evidence import Category
 from events.names import display_name
 from events.operation_events import CheckpointSaved
+from recovery.explain import Explanation, shown
 from recovery.journal.errors import JournalError
 from recovery.journal.history import CallRecord, Run, replay
 from recovery.journal.store import Row
@@ -51,7 +52,7 @@ class CallStatus(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     *state* is "left" for a call that no living process has begun or resumed, "unreadable" for one that is not over and
     has a damaged row, "failed" for a launch that is over with an operation that is not done. *which* is
     the argument, or the idempotency key, that tells it from others. *cause* is its latest failure in plain words;
-    *sentence* says it to people who are no programmers, *said* is the tool's own line or the exception, and *remedy*
+    *sentence* says it to people who are no programmers, *said* is the tool's own line and the exception, and *remedy*
     what a person can do.
     *seen* is the Unix time of its latest event, *due* that of its next attempt, *deadline* that of the end of its wait
     for causes. *pid* is the process that wrote the latest event. *is_resumable* says whether a process can resume it,
@@ -283,7 +284,7 @@ def _status(record: CallRecord, run: Run | None, living: set[str], *, is_readabl
         which=explained.which,
         cause=explained.cause,
         sentence=explained.sentence,
-        said=explained.said or explained.error,
+        said=said_by(explained),
         remedy=explained.remedy,
         reason=record.reason,
         seen=wall(record.at) or 0.0,
@@ -299,6 +300,12 @@ def _status(record: CallRecord, run: Run | None, living: set[str], *, is_readabl
         transfer=saved_transfer(record.saved) if kind == "download" else None,
         note=note_words(saved_note(record.saved or b"")) if kind in ("server", "steps") else "",
     )
+
+
+def said_by(explained: Explanation) -> str:
+    """What the tool and the exception said of a failure: both, unless the exception only says which command failed."""
+    said, error = explained.said, explained.error
+    return error if not said else said if error.startswith("CalledProcessError") else shown(f"{said}; {error}")
 
 
 def _state(record: CallRecord, outcomes: dict[str, Outcome], *, is_alive: bool, is_readable: bool) -> str:

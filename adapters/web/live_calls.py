@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import msgspec
 
 from adapters.journals.pauses import Pause, no_pause
-from adapters.journals.status import CallStatus
+from adapters.journals.status import CallStatus, said_by
 from adapters.launcher.checkpoint_words import note_words, saved_note
 from adapters.launcher.launch import name_in_arguments
 from adapters.launcher.progress import saved_transfer
@@ -134,7 +134,7 @@ class LiveCalls:
             seen=0.0,
             is_resumable=call.arguments is not None,
             sentence=explained.sentence,
-            said=explained.said or explained.error,
+            said=said_by(explained),
             remedy=explained.remedy,
         )
         self._words[call.call] = _Made(status, call)
@@ -195,7 +195,7 @@ def ended(event: CallEvent, record: CallRecord | None, wall: float) -> CallStatu
         is_resumable=arguments is not None,
         by="" if record is None else record.by,
         sentence=explained.sentence,
-        said=explained.said or explained.error,
+        said=said_by(explained),
         remedy=explained.remedy,
     )
 

@@ -51,8 +51,8 @@ SAID = {
 """What happens now, by what was done."""
 
 NOT_LISTED = (
-    "A call in its first attempt is listed if its operation is resumable, or has an idempotency key or a time limit; "
-    "any other appears when it fails."
+    "A call of an operation that is not resumable, and has neither an idempotency key nor a time limit, appears here "
+    "only once it fails."
 )
 NO_JOURNAL = "This program keeps no journal: what ended before the page was opened is not known."
 NO_MONITOR = "The service is not monitored: there are no alerts and no charts."
