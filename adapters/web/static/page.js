@@ -216,6 +216,7 @@ class Row {
     if (line.state !== before.state) {
       parts.state.textContent = capital(SHOWN_AS[line.state] || line.state);
       this.node.dataset.tone = TONES[line.state] || "bad";
+      setText(parts.sentence.firstElementChild, line.state === "running" ? "Earlier" : "Why");
     }
     if (line.name !== before.name) {
       parts.name.textContent = line.name;
@@ -461,6 +462,9 @@ function card(tag, tone, title, ...rest) {
   return node;
 }
 
+// The host of a circuit, or what else is its key, before its operation.
+const placeOf = (name) => name.replace(/^([^[]+)\[(.+)\]$/s, "$2 ($1)");
+
 function incidentCard(one) {
   const gone = one.gave_up ? `, ${counted(one.gave_up, "call")} gave up` : "";
   const small = make("p", "small", `since ${clock(one.since)} · ${counted(one.waiting, "call")} waiting${gone}`);
@@ -471,7 +475,7 @@ function incidentCard(one) {
     time.textContent = countdown(one.next_probe);
     small.append(" · next try ", time, ` at ${clock(one.next_probe)}`);
   }
-  return card("li", "bad", one.name, make("p", "", capital(one.sentence)), small);
+  return card("li", "bad", placeOf(one.name), make("p", "", capital(one.sentence)), one.said && make("p", "said", one.said), small);
 }
 
 function alertCard(one) {
@@ -483,7 +487,7 @@ function circuitLine([name, is]) {
   item.dataset.tone = is === "open" ? "bad" : "wait";
   const top = make("span", "top");
   top.append(make("span", "state", capital(is)));
-  item.append(make("span", "", name), top);
+  item.append(make("span", "", placeOf(name)), top);
   return item;
 }
 
