@@ -580,12 +580,13 @@ const cards = {
   notes: new Cards("notes", (note) => make("li", "", note)),
 };
 
-let spokenAt = -SPOKEN_EVERY, spokenTimer = 0;
+let spoken = "", spokenAt = -SPOKEN_EVERY, spokenTimer = 0;
 function speak() {
-  if (spokenTimer || find("spoken").textContent === find("headline").textContent) return;
+  if (spokenTimer || spoken === find("headline").textContent) return;
   spokenTimer = setTimeout(() => {
-    [spokenAt, spokenTimer] = [performance.now(), 0];
-    setText(find("spoken"), find("headline").textContent);
+    [spoken, spokenAt, spokenTimer] = [find("headline").textContent, performance.now(), 0];
+    setText(find("spoken"), spoken);
+    setTimeout(() => setText(find("spoken"), ""), SPOKEN_EVERY / 10); // so that it is not read a second time in its place
   }, Math.max(spokenAt + SPOKEN_EVERY - performance.now(), 0));
 }
 
