@@ -39,11 +39,11 @@ def write(browser: Any, url: str) -> None:
             page.locator("#charts svg").last.wait_for(state="attached")
             end = page.locator(f"#call-{last}").bounding_box()
             clip = {"x": 0, "y": 0, "width": width, "height": end["y"] + end["height"]}
-            few_colours(page.screenshot(clip=clip)).save(FOLDER / f"page-{scheme}-{width}.png", optimize=True)
+            shrunk(page.screenshot(clip=clip)).save(FOLDER / f"page-{scheme}-{width}.png", optimize=True)
             page.close()
 
 
-def few_colours(picture: bytes) -> Any:
+def shrunk(picture: bytes) -> Any:
     """The same PNG with at most 256 colours, which takes a third of the bytes."""
     from PIL import Image
 
@@ -53,7 +53,7 @@ def few_colours(picture: bytes) -> Any:
 def main() -> None:
     """Write all pictures."""
     try:
-        import PIL  # noqa: F401 (few_colours needs it)
+        import PIL  # noqa: F401 (shrunk needs it)
         from playwright.sync_api import sync_playwright
     except ImportError:
         sys.exit("the pictures need the dependency group `page` (Playwright, Pillow): `make pictures` installs it")
