@@ -32,6 +32,7 @@ from adapters.journals.steering import Steered
 from adapters.journals.verify import Verified
 from adapters.journals.why import Why
 from adapters.launcher.launch import Outcome
+from adapters.web.serve import Opened
 from recovery.journal.store import CommandName
 from tests.adapters.cli.picture import draw
 from tests.adapters.cli.snapshots import COMMANDS, write_all, written
@@ -57,6 +58,7 @@ SHAPES: dict[str, Any] = {
     "sentences": {"next": dict[str, str], "causes": dict[str, dict[str, str]]},
     "check": Inspection,
     "demo": DemoReport,
+    "web": Opened,
 }
 """The type, or the members, of each shape of JSON by its name; each has version 1."""
 EXAMPLES: dict[str, tuple[str, ...]] = {

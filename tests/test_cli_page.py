@@ -40,12 +40,13 @@ def test_the_page_has_the_shapes_that_are_printed():
 
 
 @pytest.mark.parametrize("verb", [name for name, command in verbs() if not isinstance(command, click.Group)])
-def test_every_verb_has_an_example_and_says_its_exit_codes(verb: str):
+def test_every_verb_has_an_example_and_json_and_says_its_exit_codes(verb: str):
     command = dict(verbs())[verb]
     for example in EXAMPLES[verb]:
         words = shlex.split(example)
         command.make_context(verb, words[words.index(verb.split()[-1]) + 1 :]).close()  # raises for a wrong option
     assert "Exit codes: 0" in " ".join((command.help or "").split())
+    assert any("--json" in parameter.opts for parameter in command.params)
 
 
 @pytest.mark.parametrize("name", [name for name, words in COMMANDS.items() if name != "status-failed"])
