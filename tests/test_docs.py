@@ -53,6 +53,11 @@ def test_readme_shows_the_page_and_the_status_in_small_pictures():
     assert all((ROOT / picture).stat().st_size < 100_000 for picture in pictures)
 
 
+def test_every_picture_of_the_docs_is_on_a_page():
+    shown = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    assert [one.name for one in (ROOT / "docs" / "pictures").iterdir() if f"pictures/{one.name}" not in shown] == []
+
+
 def test_readme_names_every_page_of_the_docs_and_every_folder_of_adapters():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     named = readme + "".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs").glob("*.md"))
