@@ -12,10 +12,12 @@ import anyio
 from adapters.journals.incidents import IncidentLine
 from adapters.journals.status import JournalStatus, read_status
 from adapters.journals.steering import Steered, steer_all
-from adapters.sqlite.command_inbox import keep_order, read_orders, send_commands
+from adapters.sqlite.command_inbox import send_commands
+from adapters.sqlite.orders import keep_order, read_orders
 from events.names import display_name
 from recovery.explain import counted
-from recovery.journal.store import Answer, Command
+from recovery.journal.store import Answer, Command, Order
+from recovery.policies.hosts import without_port
 from recovery.policies.incidents import is_held, open_circuit
 from recovery.resume.commands import NEXT_PROCESS, to_process
 
@@ -23,13 +25,14 @@ IncidentCommand: TypeAlias = Literal["probe", "give up incident"]
 
 
 def find_incident(status: JournalStatus, name: str) -> IncidentLine:
-    """The open incident called *name*: its operation[key], its key (such as a host), or its operation.
+    """The open incident called *name*: its operation[key], its key (such as a host, with its port or
+    without), or its operation.
 
     Raises LookupError if there is none, or several; the message names them.
     """
     found = [one for one in status.incidents if one.is_open]
-    for names_of in (lambda one: display_name(one.operation, one.key), lambda one: one.key, lambda one: one.operation):
-        named = [one for one in found if name and names_of(one) == name]
+    for names_of in (_whole_names, lambda one: (one.key, without_port(one.key)), lambda one: (one.operation,)):
+        named = [one for one in found if name and name in names_of(one)]
         if len(named) == 1:
             return named[0]
         if named:
@@ -39,6 +42,10 @@ def find_incident(status: JournalStatus, name: str) -> IncidentLine:
     close = difflib.get_close_matches(name, names, n=1)
     meant = f"do you mean {close[0]!r}?" if close else "`recovery incidents` lists those that are open"
     raise LookupError(f"no open incident of {status.path} is called {name!r}; {meant}")
+
+
+def _whole_names(incident: IncidentLine) -> tuple[str, ...]:
+    return tuple(display_name(incident.operation, key) for key in (incident.key, without_port(incident.key)))
 
 
 def steer_incident(journal: Path, name: str, command: IncidentCommand, *, reason: str, timeout: float) -> Steered:
@@ -65,12 +72,14 @@ def steer_incident(journal: Path, name: str, command: IncidentCommand, *, reason
     if status.living:
         sent = [Command(command, to_process(run), reason, changes) for run in status.living]
         answers = send_commands(journal, sent, timeout=timeout)
-        came = [answer for answer in answers if answer is not None]
-        silent = Answer(is_done=False, said=f"no process that writes {journal} has answered in {timeout:g} s")
+        came = [answer for answer in answers if isinstance(answer, Answer)]
+        unsent = [f"the command cannot be written: {one}" for one in answers if isinstance(one, OSError)]
+        said = unsent[0] if unsent else f"no process that writes {journal} has answered in {timeout:g} s"
+        silent = Answer(is_done=False, said=said)
         best = next((answer for answer in came if answer.is_done), came[0] if came else silent)
         return about(is_done=best.is_done, taken=bool(came), said=best.said)
     if command == "probe":
-        order = Command(command, NEXT_PROCESS, reason, changes)
+        order = Order(command, NEXT_PROCESS, reason, changes)
         if order not in read_orders(journal):
             keep_order(journal, order)
         said = "it waits for the next start, as no process runs: run the program again, which lets a call probe"

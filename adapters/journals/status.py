@@ -15,9 +15,9 @@ from adapters.journals.pauses import Pause, no_pause
 from adapters.launcher.checkpoint_words import note_words, saved_note
 from adapters.launcher.launch import Outcome, Progress, name_in_arguments
 from adapters.launcher.progress import Transfer, saved_transfer
-from adapters.sqlite.command_inbox import read_orders
 from adapters.sqlite.files import side_files
 from adapters.sqlite.lock import written_files
+from adapters.sqlite.orders import read_orders
 from adapters.sqlite.other_files import once
 from adapters.sqlite.overview import ALL, Overview, overview_of, rows_of
 from events.circuit_events import CircuitClosed, CircuitHalfOpened, CircuitOpened
@@ -57,7 +57,8 @@ class CallStatus(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     *seen* is the Unix time of its latest event, *due* that of its next attempt, *deadline* that of the end of its wait
     for causes. *pid* is the process that wrote the latest event. *is_resumable* says whether a process can resume it,
     or run it again once it has ended; *by* is the call that runs it again. *ordered* is what the next process is to do
-    with it, *category* that of its latest failure. *outcomes* are those of the operations of a launch, by name.
+    with it, and *refused* why the latest process has not run it again as ordered. *category* is that of its latest
+    failure. *outcomes* are those of the operations of a launch, by name.
     *transfer* is how far a download is, *note* how a server or a run of steps was, in words.
     """
 
@@ -84,6 +85,7 @@ class CallStatus(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     is_resumable: bool = True
     by: str = ""
     ordered: tuple[str, ...] = ()
+    refused: str = ""
     category: Category | None = None
     outcomes: dict[str, Outcome] = {}
     transfer: Transfer | None = None
@@ -171,9 +173,12 @@ def _status_of(
             incidents.take(row.run, event)
     for call in filter(None, unreadable):
         records.setdefault(call, CallRecord(call=call, operation="?"))
+    refused: dict[str, str] = {}
     for order in read_orders(path):  # the others are events
-        if (ended := records.get(f"{order.changes.get('call')}")) is not None:
+        ended = records.get(f"{order.changes.get('call')}")
+        if ended is not None and ended.is_over and not ended.by:
             records[ended.call] = msgspec.structs.replace(ended, ordered=(order.name,))
+            refused[ended.call] = order.refused
     unknown = {record.run for record in records.values()} - runs.keys() - {""}
     written = written_files(path)
     living = {_writer(one.runs) for one in found if one.path in written and one.runs}
@@ -181,7 +186,10 @@ def _status_of(
         path=str(path),
         is_being_written=bool(written),
         calls=tuple(
-            _status(record, runs.get(record.run), living, is_readable=record.call not in unreadable)
+            msgspec.structs.replace(
+                _status(record, runs.get(record.run), living, is_readable=record.call not in unreadable),
+                refused=refused.get(record.call, ""),
+            )
             for record in records.values()
         ),
         circuits=circuits,
