@@ -1,7 +1,8 @@
 """Orders: commands for the next process, in files of the inbox that wait until they are carried out.
 
-The process that carries an order out claims it, and removes it once that is written to the journal: a process that is
-killed before loses no order, on Linux, which has such claims. A process that cannot carry it out leaves it to the next one, and notes in it why.
+The process that carries an order out claims it, and removes it once that is written to the journal. So a process that
+is killed before loses no order, on Linux, which has such claims. A process that cannot carry it out leaves it to the
+next one, and notes in it why.
 """
 
 from __future__ import annotations
