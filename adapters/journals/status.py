@@ -160,7 +160,7 @@ def _status_of(path: Path, found: Sequence[Overview], rows: Iterable[Row], damag
         records.setdefault(call, CallRecord(call=call, operation="?"))
     refused: dict[str, str] = {}
     for order in read_orders(path):  # the others are events
-        ended = records.get(f"{order.changes.get('call')}")
+        ended = records.get(order.about)
         if ended is not None and ended.is_over and not ended.by:
             records[ended.call] = msgspec.structs.replace(ended, ordered=(order.name,))
             refused[ended.call] = order.refused

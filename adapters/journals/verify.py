@@ -15,7 +15,7 @@ import msgspec
 
 from adapters.launcher.progress import amount
 from adapters.sqlite import schema
-from adapters.sqlite.command_files import ENDING, REFUSED_ENDING, inbox_of
+from adapters.sqlite.command_files import ENDING, ORDER_ENDING, REFUSED_ENDING, inbox_of
 from adapters.sqlite.files import folder_of, has_lost_its_file, log_of, side_files
 from adapters.sqlite.lock import written_files
 from adapters.sqlite.opening import check_file
@@ -183,6 +183,8 @@ def _others(journal: Path) -> Iterator[Finding]:
         oldest = max(time.time() - path.stat().st_mtime for path in waiting)
         text = f"{counted(len(waiting), 'command')} in the inbox, the oldest {duration(max(oldest, 0.0))} old"
         yield _note(inbox, text, "a process that writes the journal takes them")
+    if orders := len(list(inbox.glob(f"*{ORDER_ENDING}"))):
+        yield _note(inbox, f"{counted(orders, 'order')} for the next process", "a program that resumes takes them")
     if refused := len(names) - len(waiting):
         yield _note(inbox, f"{counted(refused, 'command')} that no process took", "they are removed after a day")
 

@@ -42,6 +42,14 @@ def read_orders(journal: Path) -> list[Order]:
     return found
 
 
+def drop_orders(journal: Path, call: str) -> None:
+    """Withdraw the orders to run *call* again. Raises OSError for one that cannot be removed."""
+    for path in inbox_of(journal).glob(f"*{ORDER_ENDING}"):
+        with suppress(FileNotFoundError, ValueError):
+            if decode_plain(path, Order, MOST_BYTES).about == call:
+                path.unlink()
+
+
 class Orders:
     """The orders that one process takes.
 
@@ -58,6 +66,8 @@ class Orders:
         """Have *sink* carry out the order in the file *path*, unless another process does."""
         try:
             order = read_command(path, Order)
+            if order.name not in ("again", "probe"):
+                raise JournalError(f"{order.name} is no order for the next process")
         except FileNotFoundError:
             return  # another process has carried it out
         except (JournalError, OSError, ValueError) as error:

@@ -243,6 +243,11 @@ class Order(Command, frozen=True, forbid_unknown_fields=True):
 
     refused: str = ""
 
+    @property
+    def about(self) -> str:
+        """The id of the call to run again."""
+        return f"{self.changes.get('call')}"
+
 
 class Answer(msgspec.Struct, frozen=True):
     """The answer to a command: whether it *is_done*, what happens now or why not, and how much "prune" has deleted."""
