@@ -69,7 +69,7 @@ props: $(READY) ## run the property tests alone, with 3000 examples each
 evidence: $(EVIDENCE) ## ask twenty libraries for their errors, on the loopback (half a minute)
 	$(BIN)/python -m pytest tests/evidence
 
-page: $(PAGE) ## test the web page in Debian's Chromium, with axe-core (a minute)
+page: $(PAGE) ## test the web page in Debian's Chromium, with axe-core (a minute; chromium and npm)
 	$(BIN)/python -m pytest tests/page
 
 page-load: $(PAGE) ## measure the page with 1000 live calls (a minute; SECONDS=600: ten)
@@ -81,8 +81,10 @@ pictures: $(PAGE) ## write docs/pictures: the page at both widths, light and dar
 metrics: $(READY) ## run the alert rules and the dashboard's queries in a real Prometheus (ten seconds; Debian's prometheus)
 	$(BIN)/python -m pytest tests/prometheus
 
-plans: $(READY) ## write the tables of docs/plans.md from the types of plans
+plans: $(READY) ## write the tables of docs/plans.md, docs/causes.md and docs/metrics.md from the code
 	$(BIN)/python -m tests.plans_page
+	$(BIN)/python -m tests.causes_page
+	$(BIN)/python -m tests.metrics_page
 
 cli: $(READY) ## write docs/cli.md, tests/golden/cli and docs/pictures/status.svg: what the commands print
 	$(BIN)/python -m tests.cli_page

@@ -7,7 +7,9 @@ from pathlib import Path
 import anyio
 import pytest
 
+from adapters.journals.reading_why import read_why
 from adapters.journals.status import JournalStatus, read_status
+from adapters.journals.why import Why
 from tests.ten_failures import CAUSES, LEFT, ten_failures
 
 
@@ -24,3 +26,18 @@ def test_each_of_the_ten_has_failed_in_a_way_of_its_own(tmp_path: Path):
     assert {name for name, call in calls.items() if call.state == "waiting"} == waiting
     assert calls[LEFT].state == "left"
     assert len({call.cause for call in calls.values()}) == len(CAUSES)
+
+
+@pytest.mark.slow
+def test_why_tells_of_each_what_failed_what_happens_next_and_what_can_be_done(tmp_path: Path):
+    journal = tmp_path / "ten" / "journal.db"
+
+    async def run() -> list[Why]:
+        async with ten_failures(journal.parent):
+            await anyio.sleep(1.0)  # until the journal has written it
+            return [await anyio.to_thread.run_sync(read_why, journal, name) for name in CAUSES]
+
+    whys = anyio.run(run)
+    assert len({why.sentence for why in whys}) == len(CAUSES)
+    assert [why.name for why in whys if not (why.sentence and why.next_line and why.story and why.commands)] == []
+    assert [why.name for why in whys if not why.remedy] == [LEFT]

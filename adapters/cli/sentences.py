@@ -16,7 +16,10 @@ with extra("launcher"):
 def _chosen(_context: click.Context, _option: click.Parameter, path: Path | None) -> None:
     try:
         (Sentences() if path is None else read_translation(path)).speak()
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        named = "--sentences, or the variable RECOVERY_SENTENCES, names it"
+        usage_error(ValueError(f"{path}: cannot be read: {error.strerror}; {named}"))
+    except ValueError as error:
         usage_error(error)
 
 
@@ -35,8 +38,8 @@ LANGUAGE = click.option(
 def sentences(*, as_json: bool) -> None:
     """Print the sentences about failures, as a TOML file to translate.
 
-    What a translation leaves out stays English: recovery --sentences FILE sentences prints the whole. Exit codes:
-    0 printed, 2 wrong usage, or a wrong translation.
+    What a translation leaves out stays English: recovery --sentences FILE sentences prints the whole. Exit codes: 0
+    printed, 2 wrong usage or a wrong translation.
     """
     if as_json:
         causes = {key: one._asdict() for key, one in spoken().causes.items()}

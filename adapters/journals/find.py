@@ -7,6 +7,7 @@ import difflib
 from adapters.journals.status import CallStatus, JournalStatus
 from events.names import display_name
 from recovery.explain import counted
+from recovery.policies.hosts import without_port
 from recovery.redact import brief
 
 SHORTEST = 4
@@ -20,7 +21,8 @@ def title(call: CallStatus) -> str:
     """What people know *call* by: its kind and its name in the plan, or its operation with the key."""
     if not call.name:
         return display_name(call.operation, call.key)
-    return f"{call.operation.removesuffix(f' {call.name}')} {call.name}"  # with a policy of its own it has its name
+    kind = call.operation.removesuffix(f" {call.name}")  # with a policy of its own it has its name
+    return call.name if kind == call.name else f"{kind} {call.name}"
 
 
 def find_calls(status: JournalStatus, text: str) -> list[CallStatus]:
@@ -59,7 +61,8 @@ def find_call(status: JournalStatus, text: str) -> CallStatus:
 def _operations_of(call: CallStatus) -> tuple[str, ...]:
     """The operation of *call*, with its key, as it is shown, and, of a function, without its module."""
     name = call.operation
-    return name, display_name(name, call.key), title(call), name.rpartition(".")[2]
+    keyed = (display_name(name, key) for key in (call.key, without_port(call.key)))
+    return name, *keyed, title(call), name.rpartition(".")[2]
 
 
 def _missing(status: JournalStatus, text: str) -> list[CallStatus]:

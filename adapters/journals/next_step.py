@@ -25,6 +25,7 @@ Action: TypeAlias = Literal["retry", "pause", "unpause", "cancel", "give up", "a
 Verb: TypeAlias = Action | Literal["run", "answer"]
 
 ENDS_IT, CANCELS_IT = "ends it with its last error", "cancels it"
+HOPELESS = "it fails in the same way until its cause is gone"
 KEEPS = "begins a new launch: what is there is kept, and commands without `creates` run again"
 
 
@@ -127,6 +128,7 @@ def _left(call: CallStatus, status: JournalStatus) -> NextStep:
         text = "stays: no process can resume it, since its arguments were not stored"
     elif status.is_being_written:
         text = f"process {call.pid} left it, and the running one has not resumed it"
+        ends = (*ends, Offer("run", "resumes it, once the running process has ended"))
     else:
         orders = f", ordered for the next start: {', '.join(call.ordered)}" if call.ordered else ""
         later: tuple[Offer, ...] = (
@@ -152,7 +154,8 @@ def _ended(call: CallStatus) -> NextStep:
     offers = Offer("run", "tries it again"), *again
     if has_ended(call.reason, call.operation, call.key):
         return NextStep(text=f"gave up with incident {_incident(call)}", offers=offers, foremost=1)
-    said = {"gave up": f"ended: {call.reason}", "rejected": f"not started: {call.reason}"}
+    reason = HOPELESS if call.reason.startswith("permanent") else call.reason
+    said = {"gave up": f"ended: {reason}", "rejected": f"not started: {call.reason}"}
     text = said.get(call.state, f"nothing: it was {call.state}")
     return NextStep(text=text, offers=offers, foremost=int(call.state in said))
 

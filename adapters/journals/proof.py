@@ -34,7 +34,7 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
         retry_after: Seconds that a server asked to wait.
         bytes_done: How far a transfer came.
         room: The room that is missing ("6.2 GB in models").
-        output: The last lines that the tool wrote as errors.
+        output: The last lines that the tool wrote as errors, also where an inner exception has them.
         causes: The exceptions from which it came, nearest first.
     """
 
@@ -53,12 +53,13 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
 
 def proof_of(evidence: Evidence) -> Proof:
     """*evidence* as texts."""
-    causes, cause = list[str](), evidence.cause
+    causes, stderr, cause = list[str](), evidence.stderr, evidence.cause
     while cause is not None:
+        stderr = stderr or cause.stderr
         if (summary := shown(cause.summary, MOST_OF_CAUSE)) not in causes and cause.summary != evidence.summary:
             causes.append(summary)
         cause = cause.cause
-    lines = [line for line in brief(evidence.stderr or "", reshape=as_shown, tail=True).split("\n") if line.strip()]
+    lines = [line for line in brief(stderr or "", reshape=as_shown, tail=True).split("\n") if line.strip()]
     room = evidence.room
     return Proof(
         type=shown(evidence.type),

@@ -5,27 +5,26 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from contextlib import aclosing, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
 from adapters.journals.incidents import IncidentLine, JournalIncidents
+from adapters.journals.pauses import Pause, no_pause
+from adapters.journals.status_rows import event_of, overviews_of_all, rows_of_calls
 from adapters.launcher.checkpoint_words import note_words, saved_note
 from adapters.launcher.launch import Outcome, Progress, name_in_arguments
 from adapters.launcher.progress import Transfer, saved_transfer
-from adapters.sqlite.files import side_files
 from adapters.sqlite.lock import written_files
 from adapters.sqlite.orders import read_orders
 from adapters.sqlite.other_files import once
-from adapters.sqlite.overview import ALL, Overview, overview_of, rows_of
+from adapters.sqlite.overview import ALL, Overview
 from events.circuit_events import CircuitClosed, CircuitHalfOpened, CircuitOpened
-from events.codec import decode
 from events.errors import CodecError
-from events.event import Event
 from events.evidence import Category
 from events.names import display_name
-from events.operation_events import CheckpointSaved
+from recovery.explain import Explanation, shown
 from recovery.journal.errors import JournalError
 from recovery.journal.history import CallRecord, Run, replay
 from recovery.journal.store import Row
@@ -44,13 +43,13 @@ STATES = {
 CIRCUIT_STATES = {CircuitOpened: "open", CircuitHalfOpened: "half-open", CircuitClosed: "closed"}
 
 
-class CallStatus(msgspec.Struct, frozen=True, kw_only=True):
+class CallStatus(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One call.
 
     *state* is "left" for a call that no living process has begun or resumed, "unreadable" for one that is not over and
     has a damaged row, "failed" for a launch that is over with an operation that is not done. *which* is
     the argument, or the idempotency key, that tells it from others. *cause* is its latest failure in plain words;
-    *sentence* says it to people who are no programmers, *said* is the tool's own line or the exception, and *remedy*
+    *sentence* says it to people who are no programmers, *said* is the tool's own line and the exception, and *remedy*
     what a person can do.
     *seen* is the Unix time of its latest event, *due* that of its next attempt, *deadline* that of the end of its wait
     for causes. *pid* is the process that wrote the latest event. *is_resumable* says whether a process can resume it,
@@ -115,31 +114,43 @@ class JournalStatus(msgspec.Struct, frozen=True, kw_only=True):
     incidents: tuple[IncidentLine, ...] = ()
 
 
-async def read_status(path: Path, *, show_all: bool = False, also: Collection[str] = ()) -> JournalStatus:
+async def read_status(
+    path: Path,
+    *,
+    show_all: bool = False,
+    also: Collection[str] = (),
+    not_left: tuple[str, ...] = (),
+    pause: Pause = no_pause,
+) -> JournalStatus:
     """Read the journal at *path*: of calls that are not over the latest 10 000, of others the latest 1 000.
 
     Args:
         path: The journal's file.
         show_all: Read every call. Takes four kilobytes of memory for each.
         also: The ids of further calls to read.
+        not_left: Beginnings of ids: such a call is read only if it is over.
+        pause: Called after each row.
 
     Raises:
         FileNotFoundError, JournalError: The message names the path.
     """
     limits = (ALL, ALL) if show_all else (MOST_LEFT, MOST_OVER)
     while True:
-        found, damaged = await _overviews(path, *limits)
-        wanted = dict.fromkeys(call for one in found for call in (*one.over, *one.left)) | dict.fromkeys(also)
+        found, damaged = await overviews_of_all(path, *limits)
+        left = (call for one in found for call in one.left if not call.startswith(not_left))
+        wanted = dict.fromkeys((*(call for one in found for call in one.over), *left, *also))
         try:
-            rows = await _rows(found, wanted)
+            rows = await rows_of_calls(found, wanted, pause)
         except (FileNotFoundError, JournalError):
             if all(one.path.exists() for one in found):
                 raise
         else:  # no file was adopted meanwhile
-            return _status_of(path, found, rows, damaged)
+            return _status_of(path, found, rows, damaged, pause)
 
 
-def _status_of(path: Path, found: Sequence[Overview], rows: Iterable[Row], damaged: Sequence[str]) -> JournalStatus:
+def _status_of(
+    path: Path, found: Sequence[Overview], rows: Iterable[Row], damaged: Sequence[str], pause: Pause
+) -> JournalStatus:
     records: dict[str, CallRecord] = {}
     unreadable = sum((Counter(one.unreadable) for one in found), Counter[str]())
     runs = {run.id: run for one in found for run in one.runs}
@@ -147,13 +158,14 @@ def _status_of(path: Path, found: Sequence[Overview], rows: Iterable[Row], damag
     incidents = JournalIncidents(runs)
     for row in once(row for one in found for row in one.circuits):
         with suppress(CodecError):
-            event = _event_of(row)
+            event = event_of(row)
             incidents.take(row.run, event)
             if type(event) in CIRCUIT_STATES:
                 circuits[display_name(event.operation, event.key)] = CIRCUIT_STATES[type(event)]
     for row in rows:
+        pause()
         with suppress(CodecError):  # it is counted already
-            event = _event_of(row)
+            event = event_of(row)
             replay(records, row.run, (event,))
             incidents.take(row.run, event)
     for call in filter(None, unreadable):
@@ -184,44 +196,6 @@ def _status_of(path: Path, found: Sequence[Overview], rows: Iterable[Row], damag
         living=tuple(sorted(living)),
         incidents=incidents.latest(living),
     )
-
-
-async def _overviews(path: Path, most_left: int, most_over: int) -> tuple[list[Overview], list[str]]:
-    """The journal's own file, if it is there, and its side files; and which of these cannot be read."""
-    found, damaged = [], []
-    # The journal itself last: a row that is adopted meanwhile is seen twice then, and not missed.
-    for file in side_files(path):
-        try:
-            found.append(await overview_of(file, most_left=most_left, most_over=most_over))
-        except FileNotFoundError:
-            continue
-        except JournalError:
-            if file.exists():
-                damaged.append(str(file))
-    if path.exists() or not found:
-        found.insert(0, await overview_of(path, most_left=most_left, most_over=most_over))
-    return found, damaged
-
-
-async def _rows(found: Sequence[Overview], calls: Collection[str]) -> list[Row]:
-    """The rows of *calls* in every file, each once; of checkpoints, the latest of each call."""
-    rows: list[Row | None] = []
-    saved: dict[str, int] = {}
-    for one in found:
-        async with aclosing(rows_of(one.path, calls)) as read:
-            async for row in read:
-                if row.kind == CheckpointSaved.__name__:
-                    if (earlier := saved.get(row.call)) is not None:
-                        rows[earlier] = None
-                    saved[row.call] = len(rows)
-                rows.append(row)
-    return list(once(filter(None, rows)))
-
-
-def _event_of(row: Row) -> Event:
-    if not row.is_readable:
-        raise CodecError("it is not as it was written")
-    return decode(row.body)
 
 
 def _more(found: Sequence[Overview], records: Collection[CallRecord]) -> dict[str, int]:
@@ -276,7 +250,7 @@ def _status(record: CallRecord, run: Run | None, living: set[str], *, is_readabl
         which=explained.which,
         cause=explained.cause,
         sentence=explained.sentence,
-        said=explained.said or explained.error,
+        said=said_by(explained),
         remedy=explained.remedy,
         reason=record.reason,
         seen=wall(record.at) or 0.0,
@@ -292,6 +266,12 @@ def _status(record: CallRecord, run: Run | None, living: set[str], *, is_readabl
         transfer=saved_transfer(record.saved) if kind == "download" else None,
         note=note_words(saved_note(record.saved or b"")) if kind in ("server", "steps") else "",
     )
+
+
+def said_by(explained: Explanation) -> str:
+    """What the tool and the exception said of a failure: both, unless the exception only says which command failed."""
+    said, error = explained.said, explained.error
+    return error if not said else said if error.startswith("CalledProcessError") else shown(f"{said}; {error}")
 
 
 def _state(record: CallRecord, outcomes: dict[str, Outcome], *, is_alive: bool, is_readable: bool) -> str:

@@ -19,7 +19,8 @@ from adapters.sqlite.store import SQLiteStore
 from events.bus import Bus
 from recovery.journal.errors import NotDurable
 from recovery.journal.history import CallRecord
-from recovery.journal.store import Answer, Command, CommandName, Order
+from recovery.journal.orders import Order
+from recovery.journal.store import Answer, Command, CommandName
 from recovery.redact import redact
 from recovery.resume.again import UNKNOWN, UNSTORED
 from recovery.resume.commands import NEXT_PROCESS, cancel_left, give_up_left, order_left, to_process

@@ -7,7 +7,7 @@ import shlex
 import stat
 import time
 from collections.abc import Iterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Literal
 
@@ -109,7 +109,7 @@ async def _check(path: Path, *, is_main: bool, is_written: bool) -> tuple[FileCh
         role="journal" if is_main else "side file",
         is_sound=False,
         is_being_written=is_written,
-        bytes=sum(one.stat().st_size for one in (path, log_of(path)) if one.exists()),
+        bytes=_size(path) + _size(log_of(path)),
     )
     try:
         if has_lost_its_file(path):
@@ -121,6 +121,8 @@ async def _check(path: Path, *, is_main: bool, is_written: bool) -> tuple[FileCh
         aside = f"{RESUMES} keeps it as {path.name}.damaged-TIME and begins a new one; copy it before if you need it"
         return checked, [_problem(path, str(error), aside)]
     except (JournalError, OSError) as error:
+        if not is_main and not path.exists():
+            return None, []  # it was adopted meanwhile
         return checked, [_problem(path, str(error), "see to the disk, and to the permissions of the file")]
 
 
@@ -176,17 +178,29 @@ def _others(journal: Path) -> Iterator[Finding]:
         for path in sorted(place.glob(pattern)):
             why = path.name.rpartition(".")[2].partition("-")[0]
             if why in KEPT_COPIES and path.is_file():
-                text = f"{amount(path.stat().st_size)} that were kept: the file was {why}"
+                text = f"{amount(_size(path))} that were kept: the file was {why}"
                 yield _note(path, text, "remove it when you need nothing of it")
-    names = [path for path in sorted(inbox.glob("*")) if path.suffix in (ENDING, REFUSED_ENDING)]
-    if waiting := [path for path in names if path.suffix == ENDING]:
-        oldest = max(time.time() - path.stat().st_mtime for path in waiting)
-        text = f"{counted(len(waiting), 'command')} in the inbox, the oldest {duration(max(oldest, 0.0))} old"
+    waiting = {ending: [*inbox.glob(f"*{ending}")] for ending in (ENDING, ORDER_ENDING, REFUSED_ENDING)}
+    if commands := waiting[ENDING]:
+        oldest = max(time.time() - _dated(path) for path in commands)
+        text = f"{counted(len(commands), 'command')} in the inbox, the oldest {duration(max(oldest, 0.0))} old"
         yield _note(inbox, text, "a process that writes the journal takes them")
-    if orders := len(list(inbox.glob(f"*{ORDER_ENDING}"))):
-        yield _note(inbox, f"{counted(orders, 'order')} for the next process", "a program that resumes takes them")
-    if refused := len(names) - len(waiting):
+    if orders := len(waiting[ORDER_ENDING]):
+        yield _note(inbox, f"{counted(orders, 'order')} for calls that no process runs", f"{RESUMES} carries them out")
+    if refused := len(waiting[REFUSED_ENDING]):
         yield _note(inbox, f"{counted(refused, 'command')} that no process took", "they are removed after a day")
+
+
+def _size(path: Path) -> int:
+    with suppress(FileNotFoundError):  # a process may remove it at any moment
+        return path.stat().st_size
+    return 0
+
+
+def _dated(path: Path) -> float:
+    with suppress(FileNotFoundError):
+        return path.stat().st_mtime
+    return time.time()
 
 
 def _problem(path: Path, text: str, cure: str) -> Finding:

@@ -25,7 +25,8 @@ from adapters.sqlite.command_files import (
     write_command,
 )
 from recovery.journal.errors import JournalError
-from recovery.journal.store import Answer, CommandSink, Order, Taken
+from recovery.journal.orders import Order
+from recovery.journal.store import Answer, CommandSink, Taken
 
 
 def keep_order(journal: Path, order: Order) -> None:

@@ -191,7 +191,7 @@ class Store(Protocol):
     async def commands(self, sink: CommandSink) -> bool:
         """Pass the commands that arrived since the last call to *sink*, as far as they concern it; send its answers.
 
-        Returns whether there are more, passed after the next commit. An error is logged and is no failure of the store.
+        Returns whether there are more, passed after the next commit. An error is logged; it is no failure of the store.
         """
         del sink  # most stores have no commands
         return False
@@ -236,17 +236,6 @@ class Command(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     call: str
     reason: str = ""
     changes: dict[str, Any] = {}
-
-
-class Order(Command, frozen=True, forbid_unknown_fields=True):
-    """A command for the next process, until one has carried it out; *refused* is why the latest has not, "" if none."""
-
-    refused: str = ""
-
-    @property
-    def about(self) -> str:
-        """The id of the call to run again."""
-        return f"{self.changes.get('call')}"
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -297,8 +286,7 @@ class CommandSink(Protocol):
     def carry_out(self, command: Command, secret: str = "", reply: Reply = id) -> Answer | None:
         """Carry *command* out, or say why not; None if *reply* gets the answer later, on another thread.
 
-        An ``Order`` is answered once what it has changed is written. It gets no answer if that fails. *secret* is what
-        answers the question of an "answer".
+        *secret* answers the question of an "answer". An ``Order`` is done once that is written to the journal.
         """
         ...
 

@@ -52,6 +52,10 @@ def test_a_short_beginning_of_an_id_is_taken_for_a_typing_error() -> None:
         found("7f3", call("7f3a-1"))
 
 
+def test_a_name_that_is_its_kind_is_said_once() -> None:
+    assert title(call("a-1", operation="server", name="server")) == "server"
+
+
 def test_a_name_comes_before_the_beginning_of_an_id() -> None:
     assert found("7f3a", call("7f3a-1"), call("b-1", name="7f3a")) == ["b-1"]
 

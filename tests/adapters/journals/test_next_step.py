@@ -102,3 +102,8 @@ def test_offers_are_commands_that_can_be_pasted() -> None:
     assert said(run, Path("my calls.db"), one) == "running the program again tries it again"
     end = next_step(call("waiting"), journal(), NOW).offers[-2]
     assert command_of(end, Path("calls.db"), one) == "recovery give-up calls.db a-1"
+
+
+def test_a_call_that_nothing_helps_says_so_in_plain_words() -> None:
+    step = next_step(call("gave up", reason="permanent (NotFoundError)"), journal(), NOW)
+    assert step.text == "ended: it fails in the same way until its cause is gone"

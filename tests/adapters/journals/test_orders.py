@@ -24,7 +24,8 @@ from adapters.sqlite.store import SQLiteStore
 from events.event import Event
 from events.operation_events import RetryScheduled
 from recovery import JournalConfig, Recovery
-from recovery.journal.store import Command, Order
+from recovery.journal.orders import Order
+from recovery.journal.store import Command
 from recovery.resume.handles import Resumption
 from tests.adapters.sqlite import journals
 from tests.forked import forked

@@ -1,6 +1,6 @@
 """``recovery why`` and ``recovery history`` as they are printed: at 80 and 120 columns, and without a terminal.
 
-``python -m tests.adapters.terminal.test_why_text`` writes what is printed now to ``tests/golden/cli``.
+``python -m tests.adapters.terminal.test_why_text`` writes what is printed now to ``tests/golden/why``.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from events.operation_events import (
 )
 from recovery.questions import cause_of
 
-GOLDEN = Path(__file__).parents[2] / "golden" / "cli"
+GOLDEN = Path(__file__).parents[2] / "golden" / "why"
 NOW = time.mktime((2026, 3, 1, 12, 0, 0, 0, 0, -1))
 CALL = {"operation": "download", "key": "example.org", "call": "1a2b3c4d-17"}
 ARGUMENTS = msgspec.Raw(b'[["weights","https://example.org/weights?token=hunter22hunter22"],{}]')
@@ -118,7 +118,7 @@ def text_of(console: Console) -> str:
 
 
 def golden(width: int | None) -> Path:
-    return GOLDEN / f"why-{width or 'plain'}.txt"
+    return GOLDEN / f"{width or 'plain'}.txt"
 
 
 def all_cases(width: int | None) -> str:

@@ -19,7 +19,7 @@ def said(moment: float) -> str:
     return f"at {moment:g}"
 
 
-HOST = IncidentCard(name="download[huggingface.co]", sentence="", since=0.0, next_probe=50.0)
+HOST = IncidentCard(name="download[huggingface.co:443]", sentence="", since=0.0, next_probe=50.0)
 TOKEN = QuestionCard(name="token:huggingface", kind="secret")
 
 
@@ -28,7 +28,7 @@ TOKEN = QuestionCard(name="token:huggingface", kind="secret")
     [
         ([], {}, "no calls"),
         (
-            calls(2, "waiting", waits_for="huggingface.co"),
+            calls(2, "waiting", waits_for="huggingface.co:443"),
             {"incidents": (HOST,)},
             "2 downloads wait for huggingface.co, next try at 50",
         ),
@@ -44,12 +44,29 @@ TOKEN = QuestionCard(name="token:huggingface", kind="secret")
         (
             calls(4, "waiting", waits_for="token:huggingface"),
             {"questions": (TOKEN,)},
-            "a question waits for an answer: token:huggingface",
+            "4 downloads wait for your answer",
         ),
-        (calls(1, "running"), {"questions": (TOKEN, TOKEN)}, "2 questions wait for an answer; 1 download runs"),
+        (calls(1, "running"), {"questions": (TOKEN, TOKEN)}, "2 questions wait for your answers; 1 download runs"),
+        ([], {"questions": (TOKEN,)}, "a question waits for your answer"),
         (calls(2, "running") + calls(1, "gave up"), {}, "2 downloads run; 1 failed"),
+        (
+            calls(1, "waiting", waits_for="token:huggingface") + calls(2, "waiting", due=7.0) + calls(4, "gave up"),
+            {"questions": (TOKEN,)},
+            "1 download waits for your answer; 4 failed",
+        ),
+        (
+            [call for place in "abc" for call in calls(1, "waiting", waits_for=place, due=ord(place))],
+            {},
+            "3 downloads wait, next try at 97",
+        ),
+        (calls(1, "cancelled"), {}, "nothing runs"),
+        (
+            calls(1, "left"),
+            {"questions": (TOKEN,), "is_live": False},
+            "1 download interrupted; a question waits for your answer",
+        ),
         (calls(1, "running", "fetch") + calls(1, "running"), {}, "2 calls run"),
-        (calls(1, "left"), {"more": {"gave up": 3}}, "1 download left by a process that is gone; 3 failed"),
+        (calls(1, "left"), {"more": {"gave up": 3}}, "1 download interrupted; 3 failed"),
         (calls(1, "quarantined", "server"), {}, "1 server in quarantine"),
         (calls(2, "succeeded"), {"more": {"succeeded": 40}}, "all done: 42 calls succeeded"),
     ],
