@@ -14,12 +14,13 @@ from adapters.journals.find import find_call
 from adapters.journals.status import CallStatus, JournalStatus, read_status
 from adapters.journals.turns import turn
 from adapters.sqlite.command_inbox import send_command, send_commands
-from adapters.sqlite.orders import keep_order, read_orders
+from adapters.sqlite.orders import drop_orders, keep_order, read_orders
 from adapters.sqlite.store import SQLiteStore
 from events.bus import Bus
 from recovery.journal.errors import NotDurable
 from recovery.journal.history import CallRecord
-from recovery.journal.store import Answer, Command, CommandName, Order
+from recovery.journal.orders import Order
+from recovery.journal.store import Answer, Command, CommandName
 from recovery.redact import redact
 from recovery.resume.again import UNKNOWN, UNSTORED
 from recovery.resume.commands import NEXT_PROCESS, cancel_left, give_up_left, order_left, to_process
@@ -128,7 +129,11 @@ def steer_all(
         for call in calls:
             why = _refusal(status, call, command.name)
             came[call.call] = Steered(command=command.name, call=call.call, name=call.name, said=why or "")
-            if why is None:
+            if not is_written and command.name == "cancel" and call.is_over and call.ordered:
+                drop_orders(journal, call.call)
+                withdrawn = "the order to run it again is withdrawn"
+                came[call.call] = msgspec.structs.replace(came[call.call], is_done=True, taken=True, said=withdrawn)
+            elif why is None:
                 rest.append(call)
         done = None if is_written or command.name == "again" else _written(journal, rest, command)
     if command.name == "again":
@@ -211,7 +216,7 @@ def _again(
                 came[call] = told
     if status.living:
         return came
-    ordered = {order.changes.get("call") for order in read_orders(journal) if order.name == "again"}
+    ordered = {order.about for order in read_orders(journal) if order.name == "again"}
     for one in calls:
         came[one.call] = _order("runs it again")
         if one.call in ordered:
