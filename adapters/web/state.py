@@ -10,7 +10,7 @@ import msgspec
 from adapters.journals.next_step import Action
 
 
-class Bytes(msgspec.Struct, frozen=True, kw_only=True):
+class Bytes(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """How far a download is: *done* bytes of *size* (None if unknown), and *rate* bytes a second (None if unknown)."""
 
     done: int
@@ -19,7 +19,7 @@ class Bytes(msgspec.Struct, frozen=True, kw_only=True):
     words: str = ""
 
 
-class CallLine(msgspec.Struct, frozen=True, kw_only=True):
+class CallLine(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One call.
 
     Args:
