@@ -231,7 +231,8 @@ class Row {
     this.tick();
     const plain = !(line.sentence || line.said || this.words || line.remedy);
     if (plain !== this.plain) this.node.classList.toggle("plain", this.plain = plain);
-    if (!isSame(line.actions, before.actions) || line.state !== before.state || state.may_change !== this.mayChange) {
+    const isLeft = line.state === "left", wasLeft = before.state === "left";
+    if (!isSame(line.actions, before.actions) || isLeft !== wasLeft || state.may_change !== this.mayChange) {
       this.offer(line.actions);
     }
   }
