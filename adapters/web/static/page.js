@@ -299,6 +299,7 @@ function aboutCall(line) {
   if (line.attempt > 1) words.push(`attempt ${line.attempt}`);
   if (line.failures > 1 && line.failures >= line.attempt - 1) words.push(counted(line.failures, "failure"));
   if (line.waits_for && line.state === "paused" && !asks(line)) words.push(`waits for ${line.waits_for}`);
+  if (line.note) words.push(line.note);
   if (line.seen) words.push(`${line.state === "running" && line.bytes ? "latest progress" : SEEN[line.state] || "ended"} ${clock(line.seen)}`);
   return words.join(" \u00b7 ");
 }
