@@ -67,6 +67,7 @@ def call_line(call: CallStatus, step: NextStep, rate: float | None = None) -> Ca
         said=call.said,
         next=next_words(call, step),
         remedy=remedy_words(call, step),
+        note=brief(call.note) if not call.is_over else "",
         due=None if call.is_over else step.due,
         deadline=(step.deadline or call.deadline) if is_waiting else None,
         waits_for=place_of(call) if is_waiting else "",

@@ -48,6 +48,7 @@ UNTAKEN = (
 )
 NO_PROGRAM = "It can be answered once its program runs again: a secret is handed to the program, and never written."
 NOT_YET = "The journal does not exist yet: it begins with the first run."
+NO_JOURNAL = "The file is no journal, or it is damaged, or this user may not read it: `recovery verify` says which."
 NOT_READ = "The journal cannot be read at the moment: this is how it stood before."
 
 
@@ -105,7 +106,13 @@ class JournalSource:
 
     def _unreadable(self) -> PageState:
         if self._state is None:
-            return PageState(at=time.time(), headline="the journal cannot be read", source=self._name, is_live=False)
+            return PageState(
+                at=time.time(),
+                headline="the journal cannot be read",
+                source=self._name,
+                is_live=False,
+                notes=(NO_JOURNAL,),
+            )
         return msgspec.structs.replace(self._state, notes=tuple(dict.fromkeys((NOT_READ, *self._state.notes))))
 
     def _page(self, status: JournalStatus, questions: list[Question], now: float) -> PageState:

@@ -39,6 +39,14 @@ def focused(page: Any) -> str:
     return page.evaluate("document.activeElement.closest('.call')?.id + ' ' + document.activeElement.textContent")
 
 
+def test_a_server_says_how_it_is(page: Any, stage: Stage):
+    line = CallLine(
+        call="s", name="ComfyUI", operation="server", state="running", note="ready at http://127.0.0.1:8188"
+    )
+    stage.change(headline="x", calls={"s": line})
+    page.get_by_text("server \u00b7 ready at http://127.0.0.1:8188").wait_for()
+
+
 def test_a_call_names_its_question_where_there_are_several(page: Any, stage: Stage):
     question = "\u201cWhich access token may be used for huggingface.co?\u201d"
     assert words(page, "#call-c1-2 .next") == f"Next Waits for the answer to {question}"

@@ -231,7 +231,8 @@ class Row {
     this.tick();
     const plain = !(line.sentence || line.said || this.words || line.remedy);
     if (plain !== this.plain) this.node.classList.toggle("plain", this.plain = plain);
-    if (!isSame(line.actions, before.actions) || line.state !== before.state || state.may_change !== this.mayChange) {
+    const isLeft = line.state === "left", wasLeft = before.state === "left";
+    if (!isSame(line.actions, before.actions) || isLeft !== wasLeft || state.may_change !== this.mayChange) {
       this.offer(line.actions);
     }
   }
@@ -298,6 +299,7 @@ function aboutCall(line) {
   if (line.attempt > 1) words.push(`attempt ${line.attempt}`);
   if (line.failures > 1 && line.failures >= line.attempt - 1) words.push(counted(line.failures, "failure"));
   if (line.waits_for && line.state === "paused" && !asks(line)) words.push(`waits for ${line.waits_for}`);
+  if (line.note) words.push(line.note);
   if (line.seen) words.push(`${line.state === "running" && line.bytes ? "latest progress" : SEEN[line.state] || "ended"} ${clock(line.seen)}`);
   return words.join(" \u00b7 ");
 }

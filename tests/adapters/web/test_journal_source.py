@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from adapters.sqlite import SQLiteStore
-from adapters.web.journal_source import DEAD, NO_PROGRAM, NOT_YET, JournalSource
+from adapters.web.journal_source import DEAD, NO_JOURNAL, NO_PROGRAM, NOT_YET, JournalSource
 from adapters.web.state import CallLine
 from events import Category
 from recovery import Recovery, RetryPolicy, Strategy
@@ -43,7 +43,7 @@ def test_a_journal_that_is_not_there_yet_says_so(journal: Path):
 def test_a_file_that_is_no_journal_says_so_without_its_path(journal: Path):
     journal.write_bytes(b"no database at all" * 100)
     state = JournalSource(journal).read()
-    assert state.headline == "the journal cannot be read"
+    assert (state.headline, state.notes) == ("the journal cannot be read", (NO_JOURNAL,))
     assert str(journal) not in str(state)
 
 
