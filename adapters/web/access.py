@@ -22,8 +22,6 @@ LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 LEAST_TOKEN = 16
 """Characters of a token."""
 
-Auth: TypeAlias = "Token | Callable[[Request], bool | Awaitable[bool]] | None"
-
 
 class Token(msgspec.Struct, frozen=True):
     """A secret that admits to the page: in its link, in a cookie that the link sets, or as a bearer.
@@ -56,6 +54,9 @@ class Token(msgspec.Struct, frozen=True):
     def is_cookie(self, given: str) -> bool:
         """Whether *given* is the cookie, in constant time."""
         return hmac.compare_digest(self.cookie.encode(), given.encode(errors="replace"))
+
+
+Auth: TypeAlias = Token | Callable[[Request], bool | Awaitable[bool]] | None
 
 
 class Access:

@@ -14,7 +14,8 @@ from types import FrameType
 
 from adapters.sqlite.files import open_private, safe_folder_of
 from adapters.web.access import LOOPBACK, Access, Token
-from adapters.web.app import page
+from adapters.web.asgi import page
+from adapters.web.connections import Connection
 from adapters.web.journal_source import JournalSource
 from adapters.web.streams import STALLED_AFTER
 from recovery.installation import extra
@@ -81,6 +82,7 @@ def serve(
             asgi = page(JournalSource(journal, name), Access(token, hosts, is_read_only=is_read_only))
             config = uvicorn.Config(
                 asgi,
+                http=Connection,
                 log_level="critical",  # its access log would hold the token; errors are in the log of the page
                 access_log=False,
                 lifespan="off",

@@ -10,8 +10,9 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.routing import Mount
 
+from adapters.web import app
 from adapters.web.access import Access, Token
-from adapters.web.app import app, page
+from adapters.web.asgi import page
 from adapters.web.headers import HEADERS
 from adapters.web.source import Done
 from adapters.web.state import PageState
@@ -169,7 +170,7 @@ def test_a_change_is_a_post(served: Served, source: Noted, method: str):
     assert source.done == []
 
 
-@pytest.mark.parametrize("path", ["/", "/state", "/nothing", "/static/page.js", "/static/../app.py", "/?token=x"])
+@pytest.mark.parametrize("path", ["/", "/state", "/nothing", "/static/page.js", "/static/../asgi.py", "/?token=x"])
 def test_every_answer_has_the_headers(served: Served, path: str):
     for headers in (BEARER, {}, {"host": "evil.example"}):
         assert HEADERS.items() <= served.ask(path, headers).headers.items()
@@ -182,7 +183,7 @@ def test_an_error_shows_no_path_and_no_traceback(served: Served):
     assert HEADERS.items() <= answer.headers.items()
 
 
-@pytest.mark.parametrize("path", ["/static/../app.py", "/static/%2e%2e/app.py", "/static//etc/passwd", "/static/"])
+@pytest.mark.parametrize("path", ["/static/../asgi.py", "/static/%2e%2e/asgi.py", "/static//etc/passwd", "/static/"])
 def test_static_files_are_those_of_the_page(served: Served, path: str):
     assert served.ask(path).status == 404
 

@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from adapters.memory import MemoryStore
 from adapters.sqlite import SQLiteStore
-from adapters.web.app import app
+from adapters.web import app
 from adapters.web.service_source import ServiceSource
 from adapters.web.state import CallLine, PageState
 from events import Category, OperationFailed, OperationStarted, OperationSucceeded, RetryScheduled

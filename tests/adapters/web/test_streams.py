@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from adapters.web.access import Access
-from adapters.web.app import page
+from adapters.web.asgi import page
 from adapters.web.state import CallLine, PageState
 from adapters.web.streams import Streams, changes
 from tests.adapters.web.serving import TOKEN, Served, serving
