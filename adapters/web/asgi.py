@@ -36,6 +36,8 @@ STATIC = Path(__file__).parent / "static"
 
 JSON = "application/json"
 
+EVENTS = "text/event-stream"
+
 TO_COME_IN = "open the link that `recovery web` printed when it started; scripts send Authorization: Bearer TOKEN"
 
 
@@ -98,11 +100,13 @@ class _Page:
                 Route("/events", self._guarded(self._events), methods=["GET"]),
                 Route("/metrics", self._guarded(self._metrics), methods=["GET"]),
                 Route("/actions", self._guarded(self._changing(self._actions.act)), methods=["POST"]),
+                Route("/incidents", self._guarded(self._changing(self._actions.steer_incident)), methods=["POST"]),
                 Route("/answers", self._guarded(self._changing(self._actions.answer)), methods=["POST"]),
                 Mount("/static", StaticFiles(directory=STATIC, check_dir=False)),
             ],
             exception_handlers={Exception: _failed},
         )
+        self._routes.router.redirect_slashes = False  # its redirects name the host, and http behind a proxy with TLS
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or self._access.knows_host(Request(scope)):
@@ -144,9 +148,11 @@ class _Page:
     async def _state(self, _: Request) -> Response:
         return _json((await self._streams.frame()).state)
 
-    async def _events(self, _: Request) -> Response:
+    async def _events(self, request: Request) -> Response:
         if self._streams.is_full:
             return _refused(503, f"{self._streams.open} pages are open, and no more are served; close one")
+        if request.method == "HEAD":  # asks whether there would be a stream
+            return Response(media_type=EVENTS)
         return _Events(self._streams)
 
     async def _metrics(self, request: Request) -> Response:
@@ -160,7 +166,7 @@ class _Events(Response):
     """The response that is a stream of events."""
 
     def __init__(self, streams: Streams) -> None:
-        super().__init__(media_type="text/event-stream")
+        super().__init__(media_type=EVENTS, headers={"x-accel-buffering": "no"})  # nginx passes it on at once
         self._streams = streams
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -12,6 +12,7 @@ const PERSON = "a person to say retry or give up"; // what a call waits for that
 const LABELS = {
   retry: "Retry now", pause: "Pause", unpause: "Continue", cancel: "Cancel", "give up": "Give up", again: "Run again",
 };
+const OF_INCIDENTS = { probe: "Try now", "give up": "Give up its calls" };
 const ASKED_TWICE = { cancel: "Really cancel?", "give up": "Really give up?" };
 const SURE_FOR = 4000; // milliseconds in which the second click counts
 const FIRST_DELAY = 1; // seconds until the first reconnect; doubled each time
@@ -133,17 +134,17 @@ async function send(path, body) {
   }
 }
 
-async function act(button, call, action) {
+async function act(button, path, body) {
   if (button.getAttribute("aria-disabled") === "true") return;
-  const sure = ASKED_TWICE[action];
+  const sure = ASKED_TWICE[body.action], label = button.textContent;
   if (sure && !button.classList.contains("sure")) {
     button.classList.add("sure");
     button.textContent = sure;
-    setTimeout(() => { button.classList.remove("sure"); button.textContent = LABELS[action]; }, SURE_FOR);
+    setTimeout(() => { button.classList.remove("sure"); button.textContent = label; }, SURE_FOR);
     return;
   }
   button.setAttribute("aria-disabled", "true");
-  await send("actions", { action, call });
+  await send(path, body);
   button.removeAttribute("aria-disabled");
 }
 
@@ -265,7 +266,7 @@ class Row {
     button.type = "button";
     button.dataset.action = action;
     button.setAttribute("aria-describedby", `name-${this.id}`);
-    button.addEventListener("click", () => act(button, this.id, action));
+    button.addEventListener("click", () => act(button, "actions", { action, call: this.id }));
     this.buttons.set(action, button);
     return button;
   }
@@ -412,7 +413,7 @@ class Cards {
   }
 
   show(items) {
-    const old = this.nodes;
+    const old = this.nodes, focused = document.activeElement;
     this.nodes = new Map();
     this.section.hidden = !items.length;
     let at = this.list.firstChild;
@@ -428,12 +429,33 @@ class Cards {
       if (node.contains(document.activeElement)) find("calls").focus({ preventScroll: true });
       node.remove();
     }
+    if (focused !== document.activeElement) {
+      (this.list.contains(focused) ? focused : find("calls")).focus({ preventScroll: true });
+    }
   }
 }
 
 function card(tag, tone, title, ...rest) {
   const node = make(tag, `card ${tone}`);
   node.append(make("p", "title", title), ...rest.filter(Boolean));
+  return node;
+}
+
+// The buttons of an incident, which stay the same while its card changes.
+const incidentButtons = new Map();
+function incidentActions(one) {
+  if (!incidentButtons.has(one.name)) incidentButtons.set(one.name, {});
+  const buttons = incidentButtons.get(one.name), node = make("div", "actions");
+  for (const [action, label] of Object.entries(OF_INCIDENTS)) {
+    if (!(action === "probe" ? one.next_probe : one.waiting)) continue;
+    if (!buttons[action]) {
+      const button = buttons[action] = make("button", ASKED_TWICE[action] ? "mild" : "", label);
+      button.type = "button";
+      button.title = one.name;
+      button.addEventListener("click", () => act(button, "incidents", { action, incident: one.name }));
+    }
+    node.append(buttons[action]);
+  }
   return node;
 }
 
@@ -447,7 +469,7 @@ function incidentCard(one) {
     time.textContent = countdown(one.next_probe);
     small.append(" · next try ", time, ` at ${clock(one.next_probe)}`);
   }
-  return card("li", "bad", one.name, make("p", "", capital(one.sentence)), small);
+  return card("li", "bad", one.name, make("p", "", capital(one.sentence)), small, state.may_change && incidentActions(one));
 }
 
 function alertCard(one) {
@@ -618,7 +640,7 @@ function clearStream() {
 // A stream does not tell why it failed; a request does.
 async function explain() {
   try {
-    const { status } = await fetch("state", { method: "GET" });
+    const { status } = await fetch("events", { method: "HEAD" });
     if (status === 401 || status === 403) trouble = "This link is no longer valid: open the latest link that the program printed";
     else if (status === 503) trouble = "Too many pages are open: close some";
     else trouble = "";

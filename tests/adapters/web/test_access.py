@@ -37,6 +37,10 @@ class Noted:
         self.done.append((action, call))
         return Done(is_done=True, said="done")
 
+    def steer_incident(self, action: str, incident: str) -> Done:
+        self.done.append((action, incident))
+        return Done(is_done=True, said="done")
+
     def answer(self, question: str, value: bool | str) -> Done:
         self.done.append((question, value))
         return Done(is_done=True, said="answered")
@@ -113,6 +117,15 @@ def test_a_change_of_the_page_is_carried_out(served: Served, source: Noted):
     assert source.done == [("retry", "7f3a-1")]
 
 
+def test_an_incident_is_probed_or_given_up(served: Served, source: Noted):
+    for action in ("probe", "give up"):
+        answer = served.post("/incidents", {"action": action, "incident": "download[example.org]"}, served.browser)
+        assert (answer.status, answer.json()["is_done"]) == (200, True)
+    assert source.done == [("probe", "download[example.org]"), ("give up", "download[example.org]")]
+    assert served.post("/incidents", {"action": "cancel", "incident": "x"}, served.browser).status == 400
+    assert served.post("/incidents", {"action": "probe", "incident": "x"}, served.cookie | JSON).status == 403
+
+
 @pytest.mark.parametrize(
     "origin",
     ["", "null", "http://evil.example", "https://127.0.0.1", "http://127.0.0.1:1", "file://127.0.0.1", "127.0.0.1"],
@@ -181,6 +194,12 @@ def test_an_error_shows_no_path_and_no_traceback(served: Served):
     assert answer.status == 500
     assert answer.json() == {"error": "the server has failed; its log says why"}
     assert HEADERS.items() <= answer.headers.items()
+
+
+@pytest.mark.parametrize("path", ["/state/", "/static"])
+def test_no_answer_redirects_to_an_address_with_the_host(served: Served, path: str):
+    answer = served.ask(path)
+    assert (answer.status, "location" in answer.headers) == (404, False)
 
 
 @pytest.mark.parametrize("path", ["/static/../asgi.py", "/static/%2e%2e/asgi.py", "/static//etc/passwd", "/static/"])
