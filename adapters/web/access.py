@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import inspect
+import re
 import secrets
 from collections.abc import Awaitable, Callable, Collection
 from typing import TypeAlias
@@ -18,6 +19,9 @@ with extra("web"):
 
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 """The names of this machine in its own browsers. A foreign name that leads here is an attack (DNS rebinding)."""
+
+HOST = re.compile(r"\*|[A-Za-z0-9._-]+|\[[^][\s]+\]")
+"""What an allowed host looks like: a name or an address, an IPv6 address in brackets, or any."""
 
 LEAST_TOKEN = 16
 """Characters of a token."""
@@ -67,12 +71,22 @@ class Access:
             everything; None: every request sees, none changes.
         allowed_hosts: The host names that a browser may use for the page, without ports; "*" for any.
         is_read_only: Whether no request may change anything.
+
+    Raises:
+        TypeError: *auth* is nothing that admits, or *allowed_hosts* is one text.
+        ValueError: An allowed host is no name.
     """
 
     def __init__(self, auth: Auth, allowed_hosts: Collection[str] = LOOPBACK, *, is_read_only: bool = False) -> None:
         if not (auth is None or isinstance(auth, Token) or callable(auth)):
             raise TypeError(f"auth must be a Token, a function of the request, or None, not {type(auth).__name__}")
         validation.flags({"is_read_only": is_read_only})
+        if isinstance(allowed_hosts, str):
+            raise TypeError(f"allowed_hosts must be a list of names, such as [{allowed_hosts!r}]")
+        for host in allowed_hosts:
+            if HOST.fullmatch(host) is None:
+                cure = "give the name alone, such as launcher.example.org or [::1], or * for any"
+                raise ValueError(f"an allowed host has no scheme, port or path, unlike {host!r}: {cure}")
         self._auth = auth
         self._hosts = frozenset(host.lower() for host in allowed_hosts)
         self.may_change = auth is not None and not is_read_only

@@ -64,7 +64,8 @@ def app(
         is_read_only: Whether the page only shows.
 
     Raises:
-        TypeError: *auth* is nothing that admits.
+        TypeError: *auth* is nothing that admits, or *allowed_hosts* is one text.
+        ValueError: An allowed host has a scheme, a port or a path.
         ModuleNotFoundError: The extra ``web`` is not installed.
     """
     from adapters.web.service_source import ServiceSource  # here, for a service alone

@@ -32,6 +32,9 @@ from recovery.redact import brief, printable
 EVERY = 1.0
 """Seconds between two looks at the files, which are read when one of them has changed."""
 
+REST = 3.0
+"""Seconds without a look for each second that the latest reading took: a large journal takes a quarter of the time."""
+
 AT_LEAST_EVERY = 60.0
 """Seconds after which they are read all the same."""
 
@@ -44,6 +47,9 @@ NOT_KNOWN = (
 )
 DEAD = "No process writes this journal: nothing goes on until its program, or its plan, runs again."
 NOT_YET = "The journal does not exist yet: it begins with the first run."
+NOT_WRITTEN = (
+    "no process that asks it runs, and a secret is not written to the journal: run the program again, and answer then"
+)
 NOT_READ = "The journal cannot be read at the moment: this is how it stood before."
 
 
@@ -53,7 +59,8 @@ class JournalSource:
     Args:
         path: The file of the journal.
         name: What the page calls it; the name of the file by default.
-        every: Seconds between two looks at the files.
+        every: Seconds between two looks at the files, and at least ``REST`` times as long as the latest reading took;
+            0 looks at each call.
     """
 
     def __init__(self, path: Path, name: str = "", *, every: float = EVERY) -> None:
@@ -62,18 +69,20 @@ class JournalSource:
         self._every = every
         self._samples: dict[str, Samples] = {}
         self._stamp: object = None
-        self._looked = self._read_at = 0.0
+        self._due = self._read_at = 0.0
         self._state: PageState | None = None
         self._incidents: list[str] = []
 
     def read(self) -> PageState:
         """The journal as it stands; the files are looked at once a second, and read when one of them has changed."""
         now = time.monotonic()
-        if self._state is None or now - self._looked >= self._every:
-            self._looked, stamp = now, self._stamp_of_files()
+        if self._state is None or now >= self._due:
+            stamp = self._stamp_of_files()
             if self._state is None or stamp != self._stamp or now - self._read_at >= AT_LEAST_EVERY:
                 self._stamp, self._read_at = stamp, now
                 self._state = self._read()
+            ended = time.monotonic()
+            self._due = ended + max(self._every, REST * (ended - now)) if self._every else 0.0
         return self._state
 
     def _stamp_of_files(self) -> object:
@@ -164,7 +173,7 @@ class JournalSource:
         return self._done(steered.said, is_done=steered.is_done or steered.waits)
 
     def _done(self, said: str, *, is_done: bool) -> Done:
-        self._looked = self._read_at = 0.0  # it shows at once
+        self._due = self._read_at = 0.0  # it shows at once
         return done_in(self._path, said, is_done=is_done)
 
     def answer(self, question: str, value: bool | str) -> Done:
@@ -175,6 +184,8 @@ class JournalSource:
         asked = next((one for one in read_questions(self._path) if printable(one.name) == question), None)
         if asked is None:
             raise LookupError("no call has asked this question")
+        if asked.kind == "secret" and not asked.runs:
+            return Done(is_done=False, said=NOT_WRITTEN)
         chosen = cards.chosen(value, asked.choices)
         given = answer_question(self._path, asked, chosen, remember=False, timeout=TIMEOUT)
         return self._done(given.said, is_done=given.is_done)

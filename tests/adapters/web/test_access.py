@@ -254,6 +254,8 @@ def test_a_page_that_is_mounted_gives_its_cookie_to_its_own_paths_alone(mounted:
 def test_what_admits_must_be_able_to():
     with pytest.raises(TypeError, match="auth must be a Token"):
         Access("secret")  # type: ignore[arg-type]  # the mistake
+    with pytest.raises(TypeError, match="must be a list of names"):
+        Access(TOKEN, "launcher.example.org")
     with pytest.raises(ValueError, match="at least 16"):
         Token("short")
     assert TOKEN.value not in repr(TOKEN)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from adapters.sqlite import SQLiteStore
-from adapters.web.journal_source import DEAD, NOT_YET, JournalSource
+from adapters.web.journal_source import DEAD, NOT_WRITTEN, NOT_YET, JournalSource
 from adapters.web.source import done_in
 from adapters.web.state import CallLine
 from events import Category
@@ -150,3 +150,18 @@ def test_a_question_of_a_journal_is_answered(journal: Path):
             assert source.answer("licence", "yes").is_done
             wait_until(lambda: not service.calls.waiting())
     assert source.read().questions == ()
+
+
+@pytest.mark.slow
+def test_a_secret_that_no_process_asks_for_is_not_taken(journal: Path):
+    with service_at(journal) as service:
+        asks = service.calls.question("token", "secret", text="A token")
+        policy = RetryPolicy(per_category={Category.UNREACHABLE: Strategy(wait_for=(asks,))})
+        fetch = service.recoverable("fetch", policy=policy, resumable=True)(Script(ConnectionRefusedError()))
+        with waiting_call(service, fetch) as call:
+            wait_until(lambda: JournalSource(journal).read().questions)
+            service.stop()
+            service.calls.give_up(call)
+    given = JournalSource(journal).answer("token", "s3cret s3cret")
+    assert (given.is_done, given.said) == (False, NOT_WRITTEN)
+    assert not [file for file in journal.parent.rglob("*") if file.is_file() and b"s3cret" in file.read_bytes()]
