@@ -8,6 +8,7 @@ import re
 import secrets
 from collections.abc import Awaitable, Callable, Collection
 from typing import TypeAlias
+from urllib.parse import quote
 
 import msgspec
 
@@ -103,7 +104,7 @@ class Access:
             return True
         if isinstance(self._auth, Token):
             bearer = bearer_of(request)
-            return self._auth.is_value(bearer) if bearer else self._auth.is_cookie(cookie_of(request))
+            return self._auth.is_value(bearer) if bearer else any(map(self._auth.is_cookie, cookies_of(request)))
         answer = self._auth(request)
         return (await answer if inspect.isawaitable(answer) else answer) is True
 
@@ -115,7 +116,7 @@ class Access:
     def cookie_for(self, request: Request) -> str:
         """The header that gives the browser its cookie."""
         assert isinstance(self._auth, Token)
-        path = request.scope.get("root_path", "").rstrip("/") + "/"
+        path = quote(request.scope.get("root_path", "").rstrip("/")) + "/"
         secure = "; Secure" if request.url.scheme == "https" else ""
         return f"{_cookie_name(request)}={self._auth.cookie}; Path={path}; HttpOnly; SameSite=Strict{secure}"
 
@@ -138,9 +139,11 @@ def bearer_of(request: Request) -> str:
     return value.strip() if scheme.lower() == "bearer" else ""
 
 
-def cookie_of(request: Request) -> str:
-    """The cookie of the page; "" without one."""
-    return request.cookies.get(_cookie_name(request), "")
+def cookies_of(request: Request) -> list[str]:
+    """The cookies of the name of the page's: a page that is mounted above this one has another, and so may an attacker."""
+    name = _cookie_name(request)
+    parts = (part.strip().partition("=") for line in request.headers.getlist("cookie") for part in line.split(";"))
+    return [value for key, _, value in parts if key == name]
 
 
 def _cookie_name(request: Request) -> str:

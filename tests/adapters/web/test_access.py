@@ -76,6 +76,12 @@ def test_the_link_sets_a_cookie_that_scripts_and_other_sites_do_not_get(served: 
     assert served.ask("/state", {"cookie": cookie}).json()["headline"] == "no calls"
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_another_cookie_of_the_same_name_does_not_keep_the_page_from_its_browser(served: Served, order: int):
+    cookies = [f"recovery-{served.port}={value}" for value in (TOKEN.cookie, Token().cookie)][::order]
+    assert served.ask("/state", {"cookie": "; ".join(["a", *cookies, "b=c"])}).status == 200
+
+
 @pytest.mark.parametrize("token", ["", "x", Token().value, TOKEN.cookie, "%F0%9F%98%80"])
 def test_a_link_of_another_start_is_refused(served: Served, token: str):
     answer = served.ask(f"/?token={token}", {})
@@ -213,12 +219,13 @@ async def is_ours(request: Request) -> bool:
 
 @pytest.fixture(scope="module")
 def mounted(source: Noted) -> Iterator[Served]:
-    """Three pages under another app."""
+    """Pages under another app."""
     with Recovery() as service:
         pages = {
             "/open": app(service),
             "/function": page(source, Access(is_ours, ["*"])),
             "/shows": page(source, Access(TOKEN, is_read_only=True)),
+            "/a b;c": page(source, Access(TOKEN)),
         }
         with serving(Starlette(routes=[Mount(path, one) for path, one in pages.items()])) as server:
             yield server
@@ -246,6 +253,8 @@ def test_a_page_that_is_mounted_gives_its_cookie_to_its_own_paths_alone(mounted:
     answer = mounted.ask(f"/shows/?token={TOKEN.value.replace(' ', '%20')}", {})
     assert (answer.status, answer.headers["location"]) == (303, "./")
     assert "; Path=/shows/; " in answer.headers["set-cookie"]
+    spaced = mounted.ask(f"/a%20b%3Bc/?token={TOKEN.value.replace(' ', '%20')}", {})
+    assert "; Path=/a%20b%3Bc/; " in spaced.headers["set-cookie"]
     assert mounted.ask("/shows/", mounted.cookie).status == 200
     assert mounted.ask("/shows/static/page.css", {}).status == 200
     assert mounted.ask("/shows/nothing").status == 404
