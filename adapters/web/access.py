@@ -140,7 +140,7 @@ def bearer_of(request: Request) -> str:
 
 
 def cookies_of(request: Request) -> list[str]:
-    """The cookies of the name of the page's: a page that is mounted above this one has another, and so may an attacker."""
+    """The cookies of the page's name: a page that is mounted above this one, or another port, sets a further one."""
     name = _cookie_name(request)
     parts = (part.strip().partition("=") for line in request.headers.getlist("cookie") for part in line.split(";"))
     return [value for key, _, value in parts if key == name]
