@@ -11,12 +11,13 @@ from pathlib import Path
 import msgspec
 
 from adapters.journals.incidents import IncidentLine, JournalIncidents
+from adapters.journals.pauses import Pause, no_pause
 from adapters.launcher.checkpoint_words import note_words, saved_note
 from adapters.launcher.launch import Outcome, Progress, name_in_arguments
 from adapters.launcher.progress import Transfer, saved_transfer
-from adapters.sqlite.command_inbox import read_orders
 from adapters.sqlite.files import side_files
 from adapters.sqlite.lock import written_files
+from adapters.sqlite.orders import read_orders
 from adapters.sqlite.other_files import once
 from adapters.sqlite.overview import ALL, Overview, overview_of, rows_of
 from events.circuit_events import CircuitClosed, CircuitHalfOpened, CircuitOpened
@@ -26,6 +27,7 @@ from events.event import Event
 from events.evidence import Category
 from events.names import display_name
 from events.operation_events import CheckpointSaved
+from recovery.explain import Explanation, shown
 from recovery.journal.errors import JournalError
 from recovery.journal.history import CallRecord, Run, replay
 from recovery.journal.store import Row
@@ -44,18 +46,19 @@ STATES = {
 CIRCUIT_STATES = {CircuitOpened: "open", CircuitHalfOpened: "half-open", CircuitClosed: "closed"}
 
 
-class CallStatus(msgspec.Struct, frozen=True, kw_only=True):
+class CallStatus(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One call.
 
     *state* is "left" for a call that no living process has begun or resumed, "unreadable" for one that is not over and
     has a damaged row, "failed" for a launch that is over with an operation that is not done. *which* is
     the argument, or the idempotency key, that tells it from others. *cause* is its latest failure in plain words;
-    *sentence* says it to people who are no programmers, *said* is the tool's own line or the exception, and *remedy*
+    *sentence* says it to people who are no programmers, *said* is the tool's own line and the exception, and *remedy*
     what a person can do.
     *seen* is the Unix time of its latest event, *due* that of its next attempt, *deadline* that of the end of its wait
     for causes. *pid* is the process that wrote the latest event. *is_resumable* says whether a process can resume it,
     or run it again once it has ended; *by* is the call that runs it again. *ordered* is what the next process is to do
-    with it, *category* that of its latest failure. *outcomes* are those of the operations of a launch, by name.
+    with it, and *refused* why the latest process has not run it again as ordered. *category* is that of its latest
+    failure. *outcomes* are those of the operations of a launch, by name.
     *transfer* is how far a download is, *note* how a server or a run of steps was, in words.
     """
 
@@ -82,6 +85,7 @@ class CallStatus(msgspec.Struct, frozen=True, kw_only=True):
     is_resumable: bool = True
     by: str = ""
     ordered: tuple[str, ...] = ()
+    refused: str = ""
     category: Category | None = None
     outcomes: dict[str, Outcome] = {}
     transfer: Transfer | None = None
@@ -113,13 +117,22 @@ class JournalStatus(msgspec.Struct, frozen=True, kw_only=True):
     incidents: tuple[IncidentLine, ...] = ()
 
 
-async def read_status(path: Path, *, show_all: bool = False, also: Collection[str] = ()) -> JournalStatus:
+async def read_status(
+    path: Path,
+    *,
+    show_all: bool = False,
+    also: Collection[str] = (),
+    not_left: tuple[str, ...] = (),
+    pause: Pause = no_pause,
+) -> JournalStatus:
     """Read the journal at *path*: of calls that are not over the latest 10 000, of others the latest 1 000.
 
     Args:
         path: The journal's file.
         show_all: Read every call. Takes four kilobytes of memory for each.
         also: The ids of further calls to read.
+        not_left: Beginnings of ids: such a call is read only if it is over.
+        pause: Called after each row.
 
     Raises:
         FileNotFoundError, JournalError: The message names the path.
@@ -127,17 +140,20 @@ async def read_status(path: Path, *, show_all: bool = False, also: Collection[st
     limits = (ALL, ALL) if show_all else (MOST_LEFT, MOST_OVER)
     while True:
         found, damaged = await _overviews(path, *limits)
-        wanted = dict.fromkeys(call for one in found for call in (*one.over, *one.left)) | dict.fromkeys(also)
+        left = (call for one in found for call in one.left if not call.startswith(not_left))
+        wanted = dict.fromkeys((*(call for one in found for call in one.over), *left, *also))
         try:
-            rows = await _rows(found, wanted)
+            rows = await _rows(found, wanted, pause)
         except (FileNotFoundError, JournalError):
             if all(one.path.exists() for one in found):
                 raise
         else:  # no file was adopted meanwhile
-            return _status_of(path, found, rows, damaged)
+            return _status_of(path, found, rows, damaged, pause)
 
 
-def _status_of(path: Path, found: Sequence[Overview], rows: Iterable[Row], damaged: Sequence[str]) -> JournalStatus:
+def _status_of(
+    path: Path, found: Sequence[Overview], rows: Iterable[Row], damaged: Sequence[str], pause: Pause
+) -> JournalStatus:
     records: dict[str, CallRecord] = {}
     unreadable = sum((Counter(one.unreadable) for one in found), Counter[str]())
     runs = {run.id: run for one in found for run in one.runs}
@@ -150,15 +166,19 @@ def _status_of(path: Path, found: Sequence[Overview], rows: Iterable[Row], damag
             if type(event) in CIRCUIT_STATES:
                 circuits[display_name(event.operation, event.key)] = CIRCUIT_STATES[type(event)]
     for row in rows:
+        pause()
         with suppress(CodecError):  # it is counted already
             event = _event_of(row)
             replay(records, row.run, (event,))
             incidents.take(row.run, event)
     for call in filter(None, unreadable):
         records.setdefault(call, CallRecord(call=call, operation="?"))
+    refused: dict[str, str] = {}
     for order in read_orders(path):  # the others are events
-        if (ended := records.get(f"{order.changes.get('call')}")) is not None:
+        ended = records.get(f"{order.changes.get('call')}")
+        if ended is not None and ended.is_over and not ended.by:
             records[ended.call] = msgspec.structs.replace(ended, ordered=(order.name,))
+            refused[ended.call] = order.refused
     unknown = {record.run for record in records.values()} - runs.keys() - {""}
     written = written_files(path)
     living = {_writer(one.runs) for one in found if one.path in written and one.runs}
@@ -166,7 +186,10 @@ def _status_of(path: Path, found: Sequence[Overview], rows: Iterable[Row], damag
         path=str(path),
         is_being_written=bool(written),
         calls=tuple(
-            _status(record, runs.get(record.run), living, is_readable=record.call not in unreadable)
+            msgspec.structs.replace(
+                _status(record, runs.get(record.run), living, is_readable=record.call not in unreadable),
+                refused=refused.get(record.call, ""),
+            )
             for record in records.values()
         ),
         circuits=circuits,
@@ -195,13 +218,14 @@ async def _overviews(path: Path, most_left: int, most_over: int) -> tuple[list[O
     return found, damaged
 
 
-async def _rows(found: Sequence[Overview], calls: Collection[str]) -> list[Row]:
+async def _rows(found: Sequence[Overview], calls: Collection[str], pause: Pause) -> list[Row]:
     """The rows of *calls* in every file, each once; of checkpoints, the latest of each call."""
     rows: list[Row | None] = []
     saved: dict[str, int] = {}
     for one in found:
         async with aclosing(rows_of(one.path, calls)) as read:
             async for row in read:
+                pause()
                 if row.kind == CheckpointSaved.__name__:
                     if (earlier := saved.get(row.call)) is not None:
                         rows[earlier] = None
@@ -268,7 +292,7 @@ def _status(record: CallRecord, run: Run | None, living: set[str], *, is_readabl
         which=explained.which,
         cause=explained.cause,
         sentence=explained.sentence,
-        said=explained.said or explained.error,
+        said=said_by(explained),
         remedy=explained.remedy,
         reason=record.reason,
         seen=wall(record.at) or 0.0,
@@ -284,6 +308,12 @@ def _status(record: CallRecord, run: Run | None, living: set[str], *, is_readabl
         transfer=saved_transfer(record.saved) if kind == "download" else None,
         note=note_words(saved_note(record.saved or b"")) if kind in ("server", "steps") else "",
     )
+
+
+def said_by(explained: Explanation) -> str:
+    """What the tool and the exception said of a failure: both, unless the exception only says which command failed."""
+    said, error = explained.said, explained.error
+    return error if not said else said if error.startswith("CalledProcessError") else shown(f"{said}; {error}")
 
 
 def _state(record: CallRecord, outcomes: dict[str, Outcome], *, is_alive: bool, is_readable: bool) -> str:

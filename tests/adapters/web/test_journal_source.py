@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from adapters.sqlite import SQLiteStore
-from adapters.web.journal_source import DEAD, NOT_WRITTEN, NOT_YET, JournalSource
+from adapters.web.journal_source import DEAD, NO_PROGRAM, NOT_YET, JournalSource
 from adapters.web.source import done_in
 from adapters.web.state import CallLine
 from events import Category
@@ -89,7 +89,7 @@ def test_a_dead_journal_shows_what_was_left_and_ends_it(journal: Path):
     source = JournalSource(journal, every=0.0)
     state = source.read()
     assert (only(state).state, state.is_live, DEAD in state.notes) == ("left", False, True)
-    assert state.headline == "1 call left by a process that is gone"
+    assert state.headline == "1 call interrupted"
     assert source.act("cancel", waiting.call).is_done
     assert only(source.read()).state == "cancelled"
     assert not source.act("retry", waiting.call).is_done
@@ -152,16 +152,20 @@ def test_a_question_of_a_journal_is_answered(journal: Path):
     assert source.read().questions == ()
 
 
-@pytest.mark.slow
-def test_a_secret_that_no_process_asks_for_is_not_taken(journal: Path):
+def test_a_secret_can_be_answered_only_while_a_program_runs(journal: Path):
     with service_at(journal) as service:
-        asks = service.calls.question("token", "secret", text="A token")
+        asks = service.calls.question("token:hf", "secret", text="A token of hf")
         policy = RetryPolicy(per_category={Category.UNREACHABLE: Strategy(wait_for=(asks,))})
         fetch = service.recoverable("fetch", policy=policy, resumable=True)(Script(ConnectionRefusedError()))
-        with waiting_call(service, fetch) as call:
-            wait_until(lambda: JournalSource(journal).read().questions)
+        with begun(fetch):
+            source = JournalSource(journal, every=0.0)
+            wait_until(lambda: source.read().questions)
+            assert source.read().questions[0].closed == ""
+            [waiting] = service.calls.waiting()
             service.stop()
-            service.calls.give_up(call)
-    given = JournalSource(journal).answer("token", "s3cret s3cret")
-    assert (given.is_done, given.said) == (False, NOT_WRITTEN)
+            service.calls.give_up(waiting.call)
+    [question] = JournalSource(journal).read().questions
+    assert question.closed == NO_PROGRAM
+    given = JournalSource(journal).answer("token:hf", "s3cret s3cret")
+    assert (given.is_done, given.said) == (False, NO_PROGRAM)
     assert not [file for file in journal.parent.rglob("*") if file.is_file() and b"s3cret" in file.read_bytes()]
