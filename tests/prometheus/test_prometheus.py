@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from adapters.web import app
 from prometheus_client import CollectorRegistry, start_http_server
 
 import adapters.metrics
 from adapters.memory import MemoryStore
 from adapters.metrics.families import FAMILIES
 from adapters.metrics.prometheus import RecoveryCollector, render
+from adapters.web import app
 from recovery.service import Recovery
 from tests.adapters.web.serving import TOKEN, Served, serving
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 
+import anyio
+import anyio.to_thread
+import httpx2
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -211,6 +214,21 @@ def test_no_answer_redirects_to_an_address_with_the_host(served: Served, path: s
 @pytest.mark.parametrize("path", ["/static/../asgi.py", "/static/%2e%2e/asgi.py", "/static//etc/passwd", "/static/"])
 def test_static_files_are_those_of_the_page(served: Served, path: str):
     assert served.ask(path).status == 404
+
+
+@pytest.mark.anyio
+async def test_the_page_is_served_while_the_threads_of_its_program_are_busy():
+    transport = httpx2.ASGITransport(app=page(Noted(), Access(TOKEN)))
+    limiter = anyio.to_thread.current_default_thread_limiter()
+    before, limiter.total_tokens = limiter.total_tokens, 0
+    try:
+        async with httpx2.AsyncClient(transport=transport, base_url="http://localhost", headers=BEARER) as client:
+            with anyio.fail_after(5):
+                answers = [await client.get(path) for path in ("/", "/static/page.js", "/state", "/metrics")]
+    finally:
+        limiter.total_tokens = before
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 404]
+    assert answers[1].headers["content-type"] == "text/javascript; charset=utf-8"
 
 
 async def is_ours(request: Request) -> bool:
