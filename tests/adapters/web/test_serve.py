@@ -11,12 +11,13 @@ import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import msgspec
 import pytest
 from click.testing import CliRunner
 
 from adapters.cli.command import cli
 from adapters.disk import try_lock
-from adapters.web.serve import AddressError, serve
+from adapters.web.serve import AddressError, Opened, serve
 from tests.adapters.web.serving import Served
 
 
@@ -25,10 +26,12 @@ from tests.adapters.web.serving import Served
 def test_the_page_of_a_plan_is_served_until_a_signal(tmp_path: Path, how: signal.Signals):
     plan = tmp_path / "launch.toml"
     plan.write_text('[[operation]]\nname = "hello"\nkind = "command"\nrun = ["true"]\n')
-    command = [sys.executable, "-m", "adapters", "web", str(plan), "--read-only"]
+    as_json = how == signal.SIGTERM
+    command = [sys.executable, "-m", "adapters", "web", str(plan), "--read-only", *(["--json"] if as_json else [])]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        link = process.stdout.readline().split()[-1]
+        line = process.stdout.readline()
+        link = msgspec.json.decode(line)["link"] if as_json else line.split()[-1]
         [file] = (tmp_path / ".recovery").rglob("web-*.link")
         assert file.read_text() == f"{link}\n"
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
@@ -79,15 +82,15 @@ def test_links_of_killed_processes_are_removed_and_others_kept(tmp_path: Path, i
     with other.open() as file:
         if not is_killed:
             assert try_lock(file.fileno())
-        said: list[str] = []
+        said: list[Opened] = []
 
-        def say(line: str) -> None:
-            said.append(line)
+        def say(opened: Opened) -> None:
+            said.append(opened)
             raise RuntimeError("enough")
 
         with pytest.raises(RuntimeError, match="enough"):
             serve(tmp_path / "calls.db", say=say)
-    assert said[0].startswith("open http://127.0.0.1:")
+    assert said[0].link.startswith("http://127.0.0.1:")
     assert os.listdir(folder) == ([] if is_killed else ["web-1.link"])
 
 
