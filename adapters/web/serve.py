@@ -19,6 +19,7 @@ from adapters.sqlite.files import open_private, safe_folder_of
 from adapters.web.access import LOOPBACK, Access, Token
 from adapters.web.asgi import page
 from adapters.web.connections import Connection
+from adapters.web.headers import App
 from adapters.web.journal_source import JournalSource
 from adapters.web.streams import STALLED_AFTER
 from recovery.installation import extra
@@ -107,24 +108,26 @@ def serve(
         with _link_file(journal, listener.getsockname()[1], link) as file:
             warning = "" if _is_loopback(host) else PLAIN
             say(Opened(link=link, address=address, token=token.value, file=str(file), warning=warning))
-            asgi = page(JournalSource(journal, name), access)
-            config = uvicorn.Config(
-                asgi,
-                http=Connection,
-                log_level="critical",  # its access log would hold the token; errors are in the log of the page
-                access_log=False,
-                lifespan="off",
-                ws="none",
-                server_header=False,
-                proxy_headers=False,
-                timeout_graceful_shutdown=SHUTDOWN,
-            )
-            server = _Server(config)
+            server = _Server(_config(page(JournalSource(journal, name), access)))
             asyncio.run(server.serve(sockets=[listener]))
     if server.stopped_by == signal.SIGINT:
         raise KeyboardInterrupt
     if server.stopped_by:
         raise SystemExit(128 + server.stopped_by)
+
+
+def _config(asgi: App) -> uvicorn.Config:
+    return uvicorn.Config(
+        asgi,
+        http=Connection,
+        log_level="critical",  # its access log would hold the token; errors are in the log of the page
+        access_log=False,
+        lifespan="off",
+        ws="none",
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=SHUTDOWN,
+    )
 
 
 class _Server(uvicorn.Server):
