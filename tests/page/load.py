@@ -25,8 +25,8 @@ import uvicorn
 from playwright.sync_api import CDPSession, Page, sync_playwright
 
 from adapters.sqlite import SQLiteStore
+from adapters.web import app
 from adapters.web.access import Token
-from adapters.web.app import app
 from events.event import Event
 from recovery import Recovery
 
