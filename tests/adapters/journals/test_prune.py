@@ -67,10 +67,10 @@ def test_a_damaged_journal_is_left_where_it_is(tmp_path: Path) -> None:
     journals.write(journal, journals.rows_of(over(400)))
     [leaf, *_] = pages_by_kind(journal)["index leaf"]
     overwrite(journal, (leaf - 1) * PAGE + PAGE - 40, random_bytes(2, 40))  # that index is not read for the status
-    before = journals.contents(tmp_path)
+    before = journal.read_bytes()
     said = CliRunner().invoke(cli, ["prune", str(journal)])
     assert (said.exit_code, said.stderr.startswith(f"recovery: {journal} cannot be")) == (2, True)
-    assert journals.contents(tmp_path) == before
+    assert journal.read_bytes() == before
 
 
 def test_the_process_that_writes_a_journal_deletes_in_it(tmp_path: Path) -> None:
