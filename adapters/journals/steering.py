@@ -79,7 +79,7 @@ class Steered(msgspec.Struct, frozen=True, kw_only=True):
         return self.name or f"call {self.call}"
 
 
-def steer(journal: Path, command: Command, *, timeout: float) -> Steered:
+def steer(journal: Path, command: Command, *, timeout: float, by_id: bool = False) -> Steered:
     """Carry out *command*, whose call may be what ``find_calls`` takes, and return what came of it.
 
     Where no process runs, a call can be given up or cancelled, or freed from its quarantine, at once. Other commands
@@ -89,6 +89,7 @@ def steer(journal: Path, command: Command, *, timeout: float) -> Steered:
         journal: The journal's file.
         command: What to do, and with which call.
         timeout: Seconds to wait for the answer of the process.
+        by_id: Whether the call of *command* is an id alone, and no name or beginning of one.
 
     Raises:
         FileNotFoundError, JournalError: There is no journal, or it cannot be read or written; the message names it.
@@ -96,7 +97,7 @@ def steer(journal: Path, command: Command, *, timeout: float) -> Steered:
     """
     status = anyio.run(partial(read_status, journal, also=[command.call]))
     try:
-        call = find_call(status, command.call)
+        call = _with_id(status, command.call) if by_id else find_call(status, command.call)
     except LookupError as error:
         unknown = Steered(command=command.name, call="", name=redact(command.call), said=str(error.args[0]))
         if command.call.rpartition("-")[0] not in status.living:
@@ -105,6 +106,13 @@ def steer(journal: Path, command: Command, *, timeout: float) -> Steered:
         return msgspec.structs.replace(unknown, **_answered(answer, journal, timeout)._asdict())
     [steered] = steer_all(journal, status, [call], command, timeout=timeout)
     return steered
+
+
+def _with_id(status: JournalStatus, call: str) -> CallStatus:
+    found = next((one for one in status.calls if one.call == call), None)
+    if found is None:
+        raise LookupError("no call has this id")
+    return found
 
 
 def steer_all(
