@@ -5,28 +5,25 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from contextlib import aclosing, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
 from adapters.journals.incidents import IncidentLine, JournalIncidents
 from adapters.journals.pauses import Pause, no_pause
+from adapters.journals.status_rows import event_of, overviews_of_all, rows_of_calls
 from adapters.launcher.checkpoint_words import note_words, saved_note
 from adapters.launcher.launch import Outcome, Progress, name_in_arguments
 from adapters.launcher.progress import Transfer, saved_transfer
-from adapters.sqlite.files import side_files
 from adapters.sqlite.lock import written_files
 from adapters.sqlite.orders import read_orders
 from adapters.sqlite.other_files import once
-from adapters.sqlite.overview import ALL, Overview, overview_of, rows_of
+from adapters.sqlite.overview import ALL, Overview
 from events.circuit_events import CircuitClosed, CircuitHalfOpened, CircuitOpened
-from events.codec import decode
 from events.errors import CodecError
-from events.event import Event
 from events.evidence import Category
 from events.names import display_name
-from events.operation_events import CheckpointSaved
 from recovery.explain import Explanation, shown
 from recovery.journal.errors import JournalError
 from recovery.journal.history import CallRecord, Run, replay
@@ -139,11 +136,11 @@ async def read_status(
     """
     limits = (ALL, ALL) if show_all else (MOST_LEFT, MOST_OVER)
     while True:
-        found, damaged = await _overviews(path, *limits)
+        found, damaged = await overviews_of_all(path, *limits)
         left = (call for one in found for call in one.left if not call.startswith(not_left))
         wanted = dict.fromkeys((*(call for one in found for call in one.over), *left, *also))
         try:
-            rows = await _rows(found, wanted, pause)
+            rows = await rows_of_calls(found, wanted, pause)
         except (FileNotFoundError, JournalError):
             if all(one.path.exists() for one in found):
                 raise
@@ -161,21 +158,21 @@ def _status_of(
     incidents = JournalIncidents(runs)
     for row in once(row for one in found for row in one.circuits):
         with suppress(CodecError):
-            event = _event_of(row)
+            event = event_of(row)
             incidents.take(row.run, event)
             if type(event) in CIRCUIT_STATES:
                 circuits[display_name(event.operation, event.key)] = CIRCUIT_STATES[type(event)]
     for row in rows:
         pause()
         with suppress(CodecError):  # it is counted already
-            event = _event_of(row)
+            event = event_of(row)
             replay(records, row.run, (event,))
             incidents.take(row.run, event)
     for call in filter(None, unreadable):
         records.setdefault(call, CallRecord(call=call, operation="?"))
     refused: dict[str, str] = {}
     for order in read_orders(path):  # the others are events
-        ended = records.get(f"{order.changes.get('call')}")
+        ended = records.get(order.about)
         if ended is not None and ended.is_over and not ended.by:
             records[ended.call] = msgspec.structs.replace(ended, ordered=(order.name,))
             refused[ended.call] = order.refused
@@ -199,45 +196,6 @@ def _status_of(
         living=tuple(sorted(living)),
         incidents=incidents.latest(living),
     )
-
-
-async def _overviews(path: Path, most_left: int, most_over: int) -> tuple[list[Overview], list[str]]:
-    """The journal's own file, if it is there, and its side files; and which of these cannot be read."""
-    found, damaged = [], []
-    # The journal itself last: a row that is adopted meanwhile is seen twice then, and not missed.
-    for file in side_files(path):
-        try:
-            found.append(await overview_of(file, most_left=most_left, most_over=most_over))
-        except FileNotFoundError:
-            continue
-        except JournalError:
-            if file.exists():
-                damaged.append(str(file))
-    if path.exists() or not found:
-        found.insert(0, await overview_of(path, most_left=most_left, most_over=most_over))
-    return found, damaged
-
-
-async def _rows(found: Sequence[Overview], calls: Collection[str], pause: Pause) -> list[Row]:
-    """The rows of *calls* in every file, each once; of checkpoints, the latest of each call."""
-    rows: list[Row | None] = []
-    saved: dict[str, int] = {}
-    for one in found:
-        async with aclosing(rows_of(one.path, calls)) as read:
-            async for row in read:
-                pause()
-                if row.kind == CheckpointSaved.__name__:
-                    if (earlier := saved.get(row.call)) is not None:
-                        rows[earlier] = None
-                    saved[row.call] = len(rows)
-                rows.append(row)
-    return list(once(filter(None, rows)))
-
-
-def _event_of(row: Row) -> Event:
-    if not row.is_readable:
-        raise CodecError("it is not as it was written")
-    return decode(row.body)
 
 
 def _more(found: Sequence[Overview], records: Collection[CallRecord]) -> dict[str, int]:

@@ -64,6 +64,21 @@ def test_a_call_says_why_it_failed_what_comes_next_and_what_a_person_can_do(page
     assert shown.endswith("Start again")
 
 
+def test_an_incident_is_probed_and_given_up_by_its_buttons(page: Any, stage: Stage):
+    card = page.locator("#incidents .card").first
+    name = stage.state.incidents[0].name
+    card.get_by_role("button", name="Try now").click()
+    wait_until(lambda: stage.posts == [("/incidents", {"action": "probe", "incident": name})])
+    card.get_by_role("button", name="Give up its calls").click()
+    stage.change(incidents=[replace(stage.state.incidents[0], waiting=7)])
+    card.get_by_text("7 calls waiting").wait_for()
+    assert page.evaluate("document.activeElement.textContent") == "Really give up?"
+    card.get_by_role("button", name="Really give up?").click()
+    wait_until(lambda: stage.posts[1:] == [("/incidents", {"action": "give up", "incident": name})])
+    stage.change(may_change=False)
+    card.get_by_role("button").first.wait_for(state="detached")
+
+
 def test_the_top_line_is_the_title(page: Any, stage: Stage):
     stage.change(headline="All 12 calls are done")
     page.get_by_role("heading", name="All 12 calls are done", level=1).wait_for()

@@ -11,7 +11,7 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from adapters.memory import MemoryStore
-from adapters.web.app import app
+from adapters.web import app
 from events import Category
 from events.errors import NeedsPerson, Remedy
 from recovery import Constant, Recovery, RetryPolicy, Strategy
