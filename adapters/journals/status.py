@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from contextlib import aclosing, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
 from adapters.journals.incidents import IncidentLine, JournalIncidents
+from adapters.journals.status_files import overviews, rows_in, writer_of
 from adapters.launcher.checkpoint_words import note_words, saved_note
 from adapters.launcher.launch import Outcome, Progress, name_in_arguments
 from adapters.launcher.progress import Transfer, saved_transfer
 from adapters.sqlite.command_inbox import read_orders
-from adapters.sqlite.files import side_files
 from adapters.sqlite.lock import written_files
 from adapters.sqlite.other_files import once
-from adapters.sqlite.overview import ALL, Overview, overview_of, rows_of
+from adapters.sqlite.overview import ALL, Overview
 from events.circuit_events import CircuitClosed, CircuitHalfOpened, CircuitOpened
 from events.codec import decode
 from events.errors import CodecError
 from events.event import Event
 from events.evidence import Category
 from events.names import display_name
-from events.operation_events import CheckpointSaved
 from recovery.journal.errors import JournalError
 from recovery.journal.history import CallRecord, Run, replay
 from recovery.journal.store import Row
@@ -47,16 +45,36 @@ CIRCUIT_STATES = {CircuitOpened: "open", CircuitHalfOpened: "half-open", Circuit
 class CallStatus(msgspec.Struct, frozen=True, kw_only=True):
     """One call.
 
-    *state* is "left" for a call that no living process has begun or resumed, "unreadable" for one that is not over and
-    has a damaged row, "failed" for a launch that is over with an operation that is not done. *which* is
-    the argument, or the idempotency key, that tells it from others. *cause* is its latest failure in plain words;
-    *sentence* says it to people who are no programmers, *said* is the tool's own line or the exception, and *remedy*
-    what a person can do.
-    *seen* is the Unix time of its latest event, *due* that of its next attempt, *deadline* that of the end of its wait
-    for causes. *pid* is the process that wrote the latest event. *is_resumable* says whether a process can resume it,
-    or run it again once it has ended; *by* is the call that runs it again. *ordered* is what the next process is to do
-    with it, *category* that of its latest failure. *outcomes* are those of the operations of a launch, by name.
-    *transfer* is how far a download is, *note* how a server or a run of steps was, in words.
+    Args:
+        call: Its id.
+        operation: Its operation.
+        key: The part of its operation that has a circuit of its own, such as a host; "" for none.
+        name: Its name in the plan; null for a call of another program.
+        state: "running", "waiting", "paused", "quarantined", or how it ended: "succeeded", "gave up", "rejected",
+            "cancelled". "left": no living process has begun or resumed it. "unreadable": it is not over, and a row of
+            it is damaged. "failed": a launch that is over, and an operation of it is not done.
+        attempt: The attempt that runs, ran last, or comes next, from 1.
+        retries: The retries that are used.
+        restarts: How often a process resumed it.
+        failures: Its failures in short, the latest last.
+        which: What tells it from others: its idempotency key, or else an argument.
+        cause: Its latest failure in one line: what it means, its category, then the tool's own line or the exception.
+        reason: Why it ended, or is quarantined.
+        seen: When its latest event happened.
+        sentence: What its latest failure means, for people who are no programmers.
+        said: The tool's own line about it, or the exception.
+        remedy: What a person can do, and what happens by itself.
+        due: When its next attempt may begin.
+        waits_for: The causes for which it waits.
+        deadline: When that wait ends at the latest, and the call gives up.
+        pid: The process that wrote its latest event.
+        is_resumable: Whether a process can resume it, or run it again once it has ended.
+        by: The call that runs it again; "" for none.
+        ordered: The commands that the next process is to carry out.
+        category: The category of its latest failure.
+        outcomes: How the operations of a launch ended, by their names.
+        transfer: How far a download is.
+        note: How a server, or a run of steps, was, in words.
     """
 
     call: str
@@ -94,12 +112,18 @@ class CallStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class JournalStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """A journal. *is_being_written* means by a living process.
+    """A journal.
 
-    *calls* are those that are not over, and the latest that are. *more* counts the others, by state. *unreadable*
-    counts the rows that hold no event, and the processes of which nothing is known. *living* are the runs of the
-    processes that write it. *damaged* are side files of dead processes that cannot be read. A process that resumes
-    quarantines them. *incidents* are the latest of each operation key; their times are Unix times.
+    Args:
+        path: Its file.
+        is_being_written: Whether a living process writes it.
+        calls: The calls that are not over, and the latest of those that are.
+        circuits: The latest state of each circuit, by operation and key.
+        unreadable: The rows that hold no event, and the processes of which nothing is known, counted.
+        more: Further calls, counted by state.
+        damaged: The files of dead processes that cannot be read. A process that resumes quarantines them.
+        living: The runs of the processes that write it.
+        incidents: The latest incident of each operation and key. Its times are Unix times.
     """
 
     path: str
@@ -126,10 +150,10 @@ async def read_status(path: Path, *, show_all: bool = False, also: Collection[st
     """
     limits = (ALL, ALL) if show_all else (MOST_LEFT, MOST_OVER)
     while True:
-        found, damaged = await _overviews(path, *limits)
+        found, damaged = await overviews(path, *limits)
         wanted = dict.fromkeys(call for one in found for call in (*one.over, *one.left)) | dict.fromkeys(also)
         try:
-            rows = await _rows(found, wanted)
+            rows = await rows_in(found, wanted)
         except (FileNotFoundError, JournalError):
             if all(one.path.exists() for one in found):
                 raise
@@ -161,7 +185,7 @@ def _status_of(path: Path, found: Sequence[Overview], rows: Iterable[Row], damag
             records[ended.call] = msgspec.structs.replace(ended, ordered=(order.name,))
     unknown = {record.run for record in records.values()} - runs.keys() - {""}
     written = written_files(path)
-    living = {_writer(one.runs) for one in found if one.path in written and one.runs}
+    living = {writer_of(one.runs) for one in found if one.path in written and one.runs}
     return JournalStatus(
         path=str(path),
         is_being_written=bool(written),
@@ -176,38 +200,6 @@ def _status_of(path: Path, found: Sequence[Overview], rows: Iterable[Row], damag
         living=tuple(sorted(living)),
         incidents=incidents.latest(living),
     )
-
-
-async def _overviews(path: Path, most_left: int, most_over: int) -> tuple[list[Overview], list[str]]:
-    """The journal's own file, if it is there, and its side files; and which of these cannot be read."""
-    found, damaged = [], []
-    # The journal itself last: a row that is adopted meanwhile is seen twice then, and not missed.
-    for file in side_files(path):
-        try:
-            found.append(await overview_of(file, most_left=most_left, most_over=most_over))
-        except FileNotFoundError:
-            continue
-        except JournalError:
-            if file.exists():
-                damaged.append(str(file))
-    if path.exists() or not found:
-        found.insert(0, await overview_of(path, most_left=most_left, most_over=most_over))
-    return found, damaged
-
-
-async def _rows(found: Sequence[Overview], calls: Collection[str]) -> list[Row]:
-    """The rows of *calls* in every file, each once; of checkpoints, the latest of each call."""
-    rows: list[Row | None] = []
-    saved: dict[str, int] = {}
-    for one in found:
-        async with aclosing(rows_of(one.path, calls)) as read:
-            async for row in read:
-                if row.kind == CheckpointSaved.__name__:
-                    if (earlier := saved.get(row.call)) is not None:
-                        rows[earlier] = None
-                    saved[row.call] = len(rows)
-                rows.append(row)
-    return list(once(filter(None, rows)))
 
 
 def _event_of(row: Row) -> Event:
@@ -228,22 +220,6 @@ def _more(found: Sequence[Overview], records: Collection[CallRecord]) -> dict[st
         if record.is_over or record.call not in listed:
             count[record.state if record.is_over else "left"] -= 1
     return {state: number for state, number in count.items() if number > 0}
-
-
-def _writer(runs: Sequence[Run]) -> str:
-    """Which of *runs*, all found in one file, writes that file: the others are dead, some of them adopted."""
-    alive = [run for run in runs if _is_alive(run.pid)] or runs  # none, if it lives in another container
-    return max(alive, key=lambda run: run.wall).id
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except PermissionError:
-        return True  # of another user
-    except (OSError, OverflowError):
-        return False
-    return True
 
 
 def _status(record: CallRecord, run: Run | None, living: set[str], *, is_readable: bool) -> CallStatus:
