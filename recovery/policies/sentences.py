@@ -19,8 +19,10 @@ from recovery.policies.sentence import Sentence, fill, names_in
 from recovery.policies.sentence_details import Known, details_of
 from recovery.policies.tool_sentences import TOOL_SENTENCES
 
-Stands: TypeAlias = Literal["", "retries", "runs", "waits", "asks", "left", "ended"]
-"""Where the call stands: it will be retried, or is; waits for a cause; asks a person; has no process; has ended."""
+Stands: TypeAlias = Literal["", "retries", "runs", "waits", "asks", "left", "unresumable", "quarantined", "ended"]
+"""Where a call stands: it will be retried, or is; waits for a cause; asks a person; has no process, and gets one at the
+next start or never; crashed its processes too often; has ended.
+"""
 
 ENGLISH: Mapping[str, Sentence] = NETWORK_SENTENCES | LOCAL_SENTENCES | TOOL_SENTENCES
 """The sentences by cause."""
@@ -32,6 +34,8 @@ NEXT: Mapping[str, str] = {
     "waits": "[{step} ][{itself}]",
     "asks": "[{step} ]Retry it, or give it up.",
     "left": "[{step} ]It goes on when its program is started again.",
+    "unresumable": "[{step} ]No process can go on with it: give it up, and start it again.",
+    "quarantined": "[{step} ]Look for what ended its processes. Then free it, or give it up.",
     "ended": "[{step} Then start it again.]",
     "itself": "It goes on by itself once its cause is gone.",
     "answered": "It goes on by itself once that is answered.",
@@ -88,6 +92,11 @@ def sentence_of(category: Category | None) -> str:
     """What a failure of *category* means of which no more is known."""
     cause, details = cause_of(category, "")
     return fill(spoken().causes[cause].sentence, details)
+
+
+def without_failure(stands: Stands | None) -> str:
+    """What a person can do with a call that *stands* as it does although nothing in it has failed; "" for nothing."""
+    return spoken().advice(stands, "") if stands in ("left", "unresumable", "quarantined") else ""
 
 
 def in_words(failure: FailureClassified, known: Known, asked: str, stands: Stands) -> tuple[str, str]:

@@ -98,14 +98,14 @@ def test_state_operation_id_and_the_whole_cause_are_seen_at_any_width(width: int
         ({"state": "paused"}, "its clock is stopped; `recovery unpause launch.toml 1a2b3c4d-17` continues it"),
         ({"state": "left"}, "process 123 left it; `recovery run launch.toml` resumes it, "
          "`recovery give-up launch.toml 1a2b3c4d-17` ends it"),
-        ({"state": "left", "is_resumable": False}, "stays: no process can resume it, since its arguments were not "
+        ({"state": "left", "is_resumable": False}, "no process can resume it, since its arguments were not "
          "stored; `recovery give-up launch.toml 1a2b3c4d-17` ends it"),
-        ({"state": "quarantined", "reason": "4 processes died in it"}, "stays: 4 processes died in it; "
-         "`recovery retry launch.toml 1a2b3c4d-17` frees it, "
+        ({"state": "quarantined", "reason": "4 processes died in it"}, "no process resumes it until it is "
+         "freed: 4 processes died in it; `recovery retry launch.toml 1a2b3c4d-17` frees it, "
          "`recovery give-up launch.toml 1a2b3c4d-17` ends it"),
-        ({"state": "unreadable"}, "stays: a row of it is damaged"),
-        ({"state": "gave up"}, "ended: out of retries (3); `recovery run launch.toml` tries it again"),
-        ({"state": "rejected", "reason": "circuit open"}, "not started: circuit open"),
+        ({"state": "unreadable"}, "no process can resume it, since a row of it is damaged"),
+        ({"state": "gave up"}, "it gave up: out of retries (3); `recovery run launch.toml` tries it again"),
+        ({"state": "rejected", "reason": "circuit open"}, "it was not started: circuit open"),
     ],
 )  # fmt: skip
 def test_what_happens_next_is_said_with_what_to_do(changes: dict[str, Any], step: str) -> None:

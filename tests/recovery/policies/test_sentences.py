@@ -7,6 +7,7 @@ import pkgutil
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,6 +21,7 @@ from events.operation_events import (
     CallSteered,
     FailureClassified,
     GaveUp,
+    OperationQuarantined,
     OperationRecovered,
     OperationResumed,
     OperationStarted,
@@ -191,6 +193,9 @@ STEP = "Check the network connection."
 FAILING = f"If it keeps failing: {STEP}"
 RESTART = "It goes on when its program is started again."
 GONE = "It goes on by itself once its cause is gone."
+LOST = "No process can go on with it: give it up, and start it again."
+FREE = "Look for what ended its processes. Then free it, or give it up."
+BEGUN = made(OperationStarted, arguments=msgspec.Raw(b"[[1],{}]"))
 
 
 @pytest.mark.parametrize(
@@ -232,10 +237,16 @@ def test_a_log_line_has_no_step_of_the_table() -> None:
     ("events", "is_alive", "remedy"),
     [
         ([failed(), made(RetryScheduled, after=9.0, retry=1)], True, f"It is tried again by itself. {FAILING}"),
-        ([failed(), made(RetryScheduled, after=9.0, retry=1)], False, f"{STEP} {RESTART}"),
+        ([BEGUN, failed(), made(RetryScheduled, after=9.0, retry=1)], False, f"{STEP} {RESTART}"),
+        ([failed(), made(RetryScheduled, after=9.0, retry=1)], False, f"{STEP} {LOST}"),
+        ([BEGUN], False, RESTART),
+        ([made(OperationStarted)], False, LOST),
+        ([BEGUN, made(OperationQuarantined, reason="crashes")], False, FREE),
+        ([BEGUN, failed(), made(OperationQuarantined)], True, f"{STEP} {FREE}"),
+        ([BEGUN], True, ""),
         ([failed(), made(OperationStarted, attempt=2)], True, f"It is being tried again. {FAILING}"),
         ([failed(), made(Parked, after=0.0, category=Category.TRANSIENT, why="room")], True, f"{STEP} {GONE}"),
-        ([failed(), made(Parked, after=0.0, category=Category.TRANSIENT, why="room")], False, f"{STEP} {RESTART}"),
+        ([BEGUN, failed(), made(Parked, after=0.0, category=Category.TRANSIENT, why="r")], False, f"{STEP} {RESTART}"),
         ([failed(), made(CallSteered, command="pause")], True, STEP),
         ([failed(), made(GaveUp)], False, f"{STEP} Then start it again."),
         ([failed(), made(OperationRecovered, attempt=2)], True, ""),
