@@ -25,6 +25,7 @@ NOISE = (
     # Advice, and what says nothing about this failure.
     r"|\W{0,4}(?:hint|note|help|notice|tip)\b|(?:deprecation|warning|info|debug)\b.{0,20}:|\[notice\]"
     r"|for more information|see above for|please make sure you have|and the repository exists|aborting$|exiting$"
+    r"|\[ended by the launcher\b"  # what the launcher itself wrote below it
     r"|During handling of the above|The above exception was|you should consider upgrading|full output:|end of output"
 )
 

@@ -12,7 +12,7 @@ from typing import Literal, TypeAlias
 
 from events.evidence import Category
 from events.operation_events import FailureClassified
-from recovery.policies.causes_of_rules import cause_of
+from recovery.policies.causes_of_rules import cause_of, says_not_why
 from recovery.policies.local_sentences import LOCAL_SENTENCES
 from recovery.policies.network_sentences import NETWORK_SENTENCES
 from recovery.policies.sentence import Sentence, fill, names_in
@@ -109,7 +109,10 @@ def in_words(failure: FailureClassified, known: Known, asked: str, stands: Stand
         stands: Where the call stands.
     """
     has_question = failure.remedy is not None and failure.remedy.question != ""
-    about = (failure.category, failure.rule, failure.evidence.type)
+    first = failure.evidence
+    while first.cause is not None and says_not_why(failure.rule):
+        first = first.cause
+    about = (failure.category, failure.rule, first.type)
     sentence, advice = _in_words(about, known, asked, has_question, stands, _spoken)
     return failure.why or sentence, advice
 

@@ -258,6 +258,26 @@ def test_the_remedy_of_a_journalled_call_is_that_of_its_state(
     assert replay({}, "run", events)["run-1"].explain(is_alive=is_alive).remedy == remedy
 
 
+@pytest.mark.parametrize(
+    ("inner", "sentence"),
+    [
+        ("builtins.ConnectionRefusedError", "the connection to hub.org was refused"),
+        ("socket.gaierror", "the name of the host hub.org was not found"),
+        ("ssl.SSLError", "the encrypted connection to hub.org failed"),
+        ("builtins.OSError", "the host hub.org was not reached"),
+        ("builtins.FileNotFoundError", "the host hub.org was not reached"),
+    ],
+)
+def test_the_inner_exception_says_why_a_host_was_not_reached(inner: str, sentence: str) -> None:
+    between = error("builtins.OSError", "all failed", cause=error(inner, "no"))
+    assert explain(failed(error("httpx2.ConnectError", "x", cause=between), key="hub.org:443")).sentence == sentence
+
+
+def test_the_tools_last_line_is_its_own_and_not_what_the_launcher_wrote_below() -> None:
+    output = "compiling kernels\n[ended by the launcher: silent for 60 s]\n"
+    assert explain(failed(error("adapters.SilentCommandError", "", stderr=output))).said == "compiling kernels"
+
+
 def test_a_server_that_limits_by_403_wants_fewer_requests() -> None:
     evidence = error("E", "rate limit exceeded", status=403)
     assert explain(failed(evidence, key="hub.org:443")).sentence == "the server hub.org wants fewer requests (HTTP 403)"
