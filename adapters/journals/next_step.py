@@ -45,7 +45,7 @@ class NextStep(msgspec.Struct, frozen=True, kw_only=True):
         foremost: How many of the offers a table names; 0 where no person is needed.
         since: Since when it waits, in Unix time; None if it does not wait for a cause.
         due: When its next attempt, or the next probe of its incident, may begin at the earliest.
-        deadline: When its wait ends at the latest.
+        deadline: When it gives up if its wait has not ended.
     """
 
     text: str
@@ -70,7 +70,7 @@ class NextStep(msgspec.Struct, frozen=True, kw_only=True):
         if self.since is None:
             return self.text if self.due is None else f"{self.text} {moment(self.due - now)}, at {when(self.due, now)}"
         least = f", next try {when(self.due, now)}" if self.due is not None and self.due > now else ""
-        most = "" if self.deadline is None else f", until {when(self.deadline, now)} at the latest"
+        most = "" if self.deadline is None else f", gives up at {when(self.deadline, now)}"
         return f"{self.text}, since {when(self.since, now)}{least}{most}"
 
 

@@ -66,7 +66,7 @@ class CallStatus(msgspec.Struct, frozen=True, kw_only=True):
         remedy: What a person can do, and what happens by itself.
         due: When its next attempt may begin.
         waits_for: The causes for which it waits.
-        deadline: When that wait ends at the latest, and the call gives up.
+        deadline: When it gives up if that wait has not ended.
         pid: The process that wrote its latest event.
         is_resumable: Whether a process can resume it, or run it again once it has ended.
         by: The call that runs it again; "" for none.

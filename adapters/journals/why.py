@@ -76,12 +76,12 @@ class Why(msgspec.Struct, frozen=True, kw_only=True):
         progress: How far it is.
         outcomes: How the operations of a launch ended, a line each.
         story: Each attempt, wait, command and restart, in time order.
-        incident: The incident for which it waits.
+        incident: The incident for which it waits, with which it gave up, or because of which it did not begin.
         questions: The open questions for which it waits.
         next: What happens next.
         next_line: The same, with its times.
         due: When its next attempt may begin, or a new call in place of it.
-        deadline: When its wait ends at the latest.
+        deadline: When it gives up if its wait has not ended.
         remedy: What a person can do about the cause, in words.
         commands: What a person can do with the call.
         seen: When its latest event happened.
@@ -263,7 +263,7 @@ def _incident(call: CallStatus, status: JournalStatus, now: float) -> str:
     if not is_of_one:
         return ""
     found = (one for one in status.incidents if (one.operation, one.key) == (call.operation, call.key))
-    return next((one.line(now) or "" for one in found), "")
+    return next((f"{one.line(now) or ''}".removeprefix("incident ") for one in found), "")
 
 
 def _commands(step: NextStep, asked: Sequence[Question], source: Path, call: CallStatus) -> Iterator[Command]:

@@ -9,8 +9,13 @@ PATTERNS = {one.name: one.pattern for one in PROCESSES}
 TERMINAL = r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b\n]{0,400}(?:\x07|\x1b\\)?|[@-Z\\^_])"
 """What a terminal acts on and does not show: colours, moves of the cursor, titles (ECMA-48)."""
 
-VERDICT = r"\W*(?:fatal|error|curl|abort)\b[^:\n]{0,20}:|[A-Za-z_][\w.]{0,100}(?:Error|Exception|Interrupt|Exit)(?::|$)"
-"""How a line begins that says why the tool failed: git's ``fatal:``, pip's ``ERROR:``, ``curl: (56)``, an exception."""
+VERDICT = (
+    r"\W*(?:fatal|error|curl|abort)\b[^:\n]{0,20}:|\W*cause: Because "
+    r"|[A-Za-z_][\w.]{0,100}(?:Error|Exception|Interrupt|Exit)(?::|$)"
+)
+"""How a line begins that says why the tool failed: git's ``fatal:``, pip's ``ERROR:``, uv's ``cause: Because``,
+an exception.
+"""
 
 FRAME = r"\s*File \".{0,400}\", line [0-9]+|Traceback \(most recent call last\)|\s*\+ Exception Group Trace"
 

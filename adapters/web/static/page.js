@@ -238,7 +238,7 @@ class Row {
     const when = due ? countdown(due) : "";
     if (when !== this.when) this.parts.when.textContent = this.when = when;
     const start = due ? (waits_for ? `, next try at ${clock(due)}` : ` at ${clock(due)}`) : "";
-    const end = deadline ? `, until ${clock(deadline)} at the latest` : "";
+    const end = deadline ? `, gives up at ${clock(deadline)}` : "";
     const words = next && !SELF_EVIDENT.has(is) ? capital(next) + start + end : "";
     if (words !== this.words) this.detail("next", this.words = words);
   }

@@ -90,7 +90,7 @@ def test_state_operation_id_and_the_whole_cause_are_seen_at_any_width(width: int
         ({"state": "waiting", "due": NOW + 75.0}, "attempt 4 in 1 min 15 s, at 12:01:15"),
         ({"state": "waiting", "waits_for": "disk space"}, "waits for: disk space, since 11:59:55"),
         ({"state": "waiting", "waits_for": "disk space", "deadline": NOW + 60.0},
-         "waits for: disk space, since 11:59:55, until 12:01:00 at the latest"),
+         "waits for: disk space, since 11:59:55, gives up at 12:01:00"),
         ({"state": "waiting", "waits_for": "rate limit", "due": NOW + 60.0},
          "waits for: rate limit, since 11:59:55, next try 12:01:00"),
         ({"state": "waiting", "waits_for": "an answer: token:civitai"}, "waits for: an answer: token:civitai, since "

@@ -278,6 +278,14 @@ def test_the_tools_last_line_is_its_own_and_not_what_the_launcher_wrote_below() 
     assert explain(failed(error("adapters.SilentCommandError", "", stderr=output))).said == "compiling kernels"
 
 
+def test_of_uv_the_line_is_told_that_says_what_contradicts_what() -> None:
+    output = (
+        "error: No solution found when resolving dependencies\n  cause: Because bapp needs alib<1, it cannot be used.\n"
+    )
+    told = explain(failed(error("adapters.PackageConflictError", "", stderr=output)))
+    assert told.said == "cause: Because bapp needs alib<1, it cannot be used."
+
+
 def test_a_server_that_limits_by_403_wants_fewer_requests() -> None:
     evidence = error("E", "rate limit exceeded", status=403)
     assert explain(failed(evidence, key="hub.org:443")).sentence == "the server hub.org wants fewer requests (HTTP 403)"
