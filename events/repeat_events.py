@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from events.event import CallEvent
+import msgspec
+
+from events.event import NOTHING, CallEvent
 
 
 class OperationRepeated(CallEvent, frozen=True, kw_only=True, omit_defaults=True):
@@ -12,8 +14,13 @@ class OperationRepeated(CallEvent, frozen=True, kw_only=True, omit_defaults=True
         former: Of the new call: the id of the call that it repeats.
         trace: Of the new call: the ``CallTraced.trace`` of the former one; "" if that was not traced.
         by: Of the former call: the id of the call that repeats it.
+        arguments: Of the new call: as in its ``OperationStarted``, which may come much later.
+        version: Of the new call, likewise, as is its *idempotency_key*.
     """
 
     former: str = ""
     trace: str = ""
     by: str = ""
+    arguments: msgspec.Raw = NOTHING
+    version: str = ""
+    idempotency_key: str = ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, ForwardRef, Unpack
 
 from events.bus import Bus
@@ -65,6 +65,15 @@ class Calls:
     def waiting(self) -> list[WaitingCall]:
         """Every call that waits now."""
         return self._waiting.describe_all()
+
+    def each_waiting(self, former: Mapping[str, WaitingCall] = {}) -> Iterator[WaitingCall]:
+        """Every call that waits now, one after another, for a program that looks often: between two it can pause.
+
+        Args:
+            former: What an earlier look has found, by the ids of the calls. A call that waits as it did then is given
+                as it is there: its ``left``, ``within`` and ``retries`` are of that look.
+        """
+        return self._waiting.describe_each(former)
 
     def running(self) -> list[RunningCall]:
         """The calls that run now, as far as they are known: since when, and how far they have come.

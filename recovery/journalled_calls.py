@@ -14,7 +14,7 @@ from recovery.waiting.calls import WaitingCalls
 
 if TYPE_CHECKING:
     from recovery.resume.handles import Resumption
-    from recovery.resume.repetition import EndedState, Repetition
+    from recovery.resume.repetition import EndedState, Repetition, Selection
 else:  # for inspect.signature(..., eval_str=True); the classes themselves would make the import slow
     Resumption = ForwardRef("Resumption", module="recovery.resume.handles")
     EndedState, Repetition = (
@@ -92,6 +92,9 @@ class JournalledCalls:
         selection = Selection(
             call=call, states=several(state), categories=categories, operation=operation, since=since, limit=limit
         )
+        return self._repeat(selection, keep_checkpoint=keep_checkpoint)
+
+    def _repeat(self, selection: Selection, *, keep_checkpoint: bool = True) -> Repetition:
         return self._lifetime.again(
             selection, self._definitions.runner, self._registry, self._waiting, keep_checkpoint=keep_checkpoint
         )

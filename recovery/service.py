@@ -211,7 +211,8 @@ class Recovery(Declarations, JournalledCalls):
             from recovery.resume.commands import Acts, CommandHandler  # here, for a journal alone
 
             questions, circuits = self._questions, self._subscribers.circuit_breaker.restore
-            acts = Acts(questions.answer, self.again, self.incidents.retry_now, self.incidents.give_up)
+            incidents, lifetime = self.incidents, self._lifetime
+            acts = Acts(questions.answer, self._repeat, incidents.retry_now, incidents.give_up, lifetime.written)
             commands = CommandHandler(self._waiting, self._steering, self.bus, lambda: self._lifetime.resumption, acts)
             restore = Restore(
                 circuits, questions.update, questions.as_written, lambda: questions.has_answered, questions.to_remember

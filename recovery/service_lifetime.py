@@ -108,6 +108,11 @@ class Lifetime:
                 )
         return self._repeater.start(selection, keep_checkpoint=keep_checkpoint, tasks=self._tasks)
 
+    def written(self) -> None:
+        """Block until all that was published is in the journal. Raises NotDurable if it cannot be written."""
+        assert self.journal is not None
+        self.journal.tracker.receipt().wait()
+
     def pick_up(self, operation: str) -> None:
         """*operation* is defined: if its calls were left, a resumption that has begun resumes them now."""
         if self.resumption is not None and self._joinable.pending.has_left(operation):

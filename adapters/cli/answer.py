@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from adapters.cli.output import FILE, JSON, journal_at, print_error, print_json, usage_error
+from adapters.cli.output import FILE, JSON, TIMEOUT, journal_at, print_error, print_json, usage_error
 from adapters.journals.answering import Question, answer_question, named, read_questions
 from events.errors import RecoveryError
 from recovery.answers import Value
@@ -41,7 +41,7 @@ class Answered(msgspec.Struct, frozen=True):
 @click.argument("value", required=False)
 @click.option("--from", "reference", metavar="env:NAME|file:PATH", help="Where a secret is; each process looks there.")
 @click.option("--remember", is_flag=True, help="Keep a secret in a file beside the journal that only you can read.")
-@click.option("--timeout", default=5.0, show_default=True, help="Seconds to wait for the running process.")
+@TIMEOUT
 @JSON
 def answer(
     journal: Path,

@@ -10,7 +10,7 @@ from pathlib import Path
 import anyio
 import msgspec
 
-from adapters.cli.output import FILE, JSON, journal_at, print_error, print_json, usage_error
+from adapters.cli.output import FILE, JSON, TIMEOUT, journal_at, print_error, print_json, usage_error
 from adapters.cli.steer import Outcome, print_steered
 from adapters.journals.incident_steering import IncidentCommand, steer_incident
 from adapters.journals.incidents import IncidentLine
@@ -58,7 +58,7 @@ class IncidentRow(msgspec.Struct, frozen=True, kw_only=True):
 @click.option("--give-up", metavar="NAME", help="Give up the calls that wait for this incident.")
 @click.option("--reason", default="", help="Why; it is written to the journal.")
 @click.option("--all", "show_all", is_flag=True, help="List those that have ended, too.")
-@click.option("--timeout", default=5.0, show_default=True, help="Seconds to wait for the running process.")
+@TIMEOUT
 @JSON
 def incidents(
     journal: Path,

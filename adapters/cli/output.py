@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import stat
@@ -36,7 +37,24 @@ class FilePath(click.Path):
         return self.fail(f"{path} is a folder", param, ctx) if is_folder else path
 
 
+class Seconds(click.FloatRange):
+    """Seconds to wait, 0 or more."""
+
+    def convert(self, value: float, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number; fails for one below 0, and for NaN, which would be waited for without end."""
+        seconds: float = super().convert(value, param, ctx)
+        return self.fail(f"{value!r} is no number of seconds", param, ctx) if math.isnan(seconds) else seconds
+
+
 FILE = FilePath()
+TIMEOUT = click.option(
+    "--timeout",
+    metavar="SECONDS",
+    default=5.0,
+    show_default=True,
+    type=Seconds(min=0),
+    help="How long to wait for the running process.",
+)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from adapters.cli.output import FILE, JSON, journal_at, print_error, print_json, span, usage_error
+from adapters.cli.output import FILE, JSON, TIMEOUT, journal_at, print_error, print_json, span, usage_error
 from adapters.journals.prune import prune_journal
 from adapters.launcher.progress import amount
 from adapters.sqlite.retention import Retention
@@ -30,7 +30,7 @@ with extra("launcher"):
     help="Delete what ended so long ago.",
 )
 @click.option("--keep", type=click.IntRange(min=0), help="Keep so many calls that are over, the latest [50000].")
-@click.option("--timeout", default=5.0, show_default=True, help="Seconds to wait for a running process.")
+@TIMEOUT
 @JSON
 def prune(journal: Path, age: float, keep: int | None, timeout: float, as_json: bool) -> None:
     """Delete old calls from JOURNAL, a journal's file or a launch plan.

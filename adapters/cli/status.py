@@ -16,13 +16,13 @@ from adapters.journals.status import JournalStatus, read_status
 from adapters.journals.watch import changed, only_failed, watched
 from adapters.terminal.screen import make_console
 from adapters.terminal.status_lines import status_line
-from adapters.terminal.status_table import status_table
+from adapters.terminal.status_table import fitting_table, status_table
 from events.errors import RecoveryError
 from recovery.installation import extra
 
 with extra("launcher"):
     import click
-    from rich.console import Console
+    from rich.console import Console, Group
     from rich.live import Live
 
 
@@ -73,9 +73,12 @@ def _watch(seen: Iterator[JournalStatus], path: Path, *, show_all: bool, as_json
 
 
 def _redraw(seen: Iterator[JournalStatus], path: Path, console: Console, *, show_all: bool) -> None:
-    """Draw the table of the latest of *seen* each second, so that its times go on."""
+    """Draw the table of the latest of *seen* each second, so that its times go on; the terminal cuts its height."""
     latest = next(seen)
-    draw = lambda: status_table(latest, path, now=time.time(), show_all=show_all)  # noqa: E731  # of what is latest
+
+    def draw() -> Group:
+        return fitting_table(latest, path, now=time.time(), show_all=show_all, console=console)
+
     with Live(get_renderable=draw, console=console, refresh_per_second=1):
         for found in seen:
             latest = found

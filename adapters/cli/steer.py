@@ -11,10 +11,10 @@ from typing import Any
 import anyio
 import msgspec
 
-from adapters.cli.output import FILE, JSON, journal_at, print_error, print_json, usage_error
+from adapters.cli.output import FILE, JSON, TIMEOUT, journal_at, print_error, print_json, usage_error
 from adapters.journals.find import title
 from adapters.journals.selection import ACTS_ON, MOST, Filter, select
-from adapters.journals.status import read_status
+from adapters.journals.status import CallStatus, read_status
 from adapters.journals.steering import Steered, steer, steer_all
 from events.errors import RecoveryError
 from events.evidence import Category
@@ -76,7 +76,7 @@ def _verb(command: CommandName, description: str) -> click.Command:
     @click.option("--limit", default=MOST, show_default=True, type=click.IntRange(1), help="The most calls.")
     @click.option("--yes", is_flag=True, help="Do not ask before more than one call.")
     @click.option("--reason", default="", help="Why; it is written to the journal.")
-    @click.option("--timeout", default=5.0, show_default=True, help="Seconds to wait for the running process.")
+    @TIMEOUT
     @JSON
     def verb(
         journal: Path,
@@ -95,12 +95,12 @@ def _verb(command: CommandName, description: str) -> click.Command:
         settings: dict[str, Any] | None = None,
     ) -> None:
         is_filter = is_all or failed or states or any(one is not None for one in (operation, key, category))
-        if (call is None) is not bool(is_filter):
+        if (not call) is not bool(is_filter):
             raise click.UsageError("give a CALL, or say which calls: --all, --failed, --state, --operation, --host")
         asked = Command(command, call or "", reason, settings or {})
         try:
             path = journal_at(journal)
-            if call is not None:
+            if call:
                 done = Outcome(command, [steer(path, asked, timeout=timeout)])
             else:
                 wanted = Filter(
@@ -125,13 +125,19 @@ def _steer_many(journal: Path, command: Command, wanted: Filter, timeout: float,
     selected = select(status, command.name, wanted)
     many = len(selected.calls)
     if many > 1 and not is_sure:
-        names = ", ".join(title(one) for one in selected.calls[:MOST_NAMED])
+        names = ", ".join(_told(one) for one in selected.calls[:MOST_NAMED])
         others = f" and {many - MOST_NAMED} more" if many > MOST_NAMED else ""
-        about = brief(f"{command.name} {many} calls: {names}{others}")
+        about = brief(f"{_in_words(command.name)} {many} calls: {names}{others}")
         if not sys.stdin.isatty():
             raise click.UsageError(f"{about}; add --yes to do that")
         click.confirm(about, abort=True, err=True)
     return Outcome(command.name, steer_all(journal, status, selected.calls, command, timeout=timeout), selected.more)
+
+
+def _told(call: CallStatus) -> str:
+    """What tells *call* from others of its operation."""
+    which = "" if call.name else f" ({call.which or call.call})"
+    return f"{title(call)}{which}"
 
 
 def _tell(done: Outcome, journal: Path, call: str | None, *, as_json: bool) -> None:
@@ -167,7 +173,7 @@ def _changes(settings: tuple[str, ...]) -> dict[str, Any]:
     changes = {}
     for setting in settings:
         name, is_given, value = setting.partition("=")
-        if not is_given:
+        if not (name and is_given):
             raise click.BadParameter(f"{setting!r} is not NAME=JSON, such as max_retries=20")
         try:
             changes[name] = msgspec.json.decode(value)

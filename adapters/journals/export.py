@@ -9,6 +9,7 @@ import sqlite3
 import sys
 import time
 import zipfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import partial
@@ -25,17 +26,21 @@ from adapters.journals.verify import verify_journal
 from adapters.journals.watch import FAILED
 from adapters.journals.why import why
 from adapters.launcher.plan import load_plan
+from adapters.processes.lines import Lines
 from adapters.sqlite.remembered import read_remembered
 from recovery.explain import counted
+from recovery.journal.errors import DamagedJournalError
 from recovery.literals import LEAST_FOLDED, LEAST_LITERAL
-from recovery.redact import MAX_READ, brief, excerpt, hide, printable, redact
+from recovery.redact import brief, hide, redact
 
 MOST_CALLS = 200
 """Calls whose story is in the bundle, the latest."""
 MOST_EVENTS = 1000
 """Events of a call, the latest."""
 MOST_LOGS = 20
-"""Logs of commands, the latest, of each of which the last 32 KiB are in the bundle."""
+"""Logs of commands, the latest, whose ends are in the bundle."""
+MOST_OF_A_LOG = 32_768
+"""Bytes of a log; as many before them are read, so that a secret that begins there is recognized."""
 NOT_SHOWN = ("arguments", "data", "recorded")
 """Members of events that hold what the program was given and has made: they stay out."""
 SECRET_NAME = re.compile(r"token|secret|passw|credential|auth|api_?key|_key$|_pat$|cookie", re.IGNORECASE)
@@ -72,14 +77,15 @@ def export_journal(source: Path, target: Path) -> Exported:
     """Write what a bug report needs of a journal to the zip file *target*.
 
     Every text is redacted: known shapes of secrets, remembered answers, tokens of the plan, values of environment
-    variables with a telling name. Arguments, checkpoints and results are left out, and the home folder is "~".
+    variables with a telling name. Arguments, checkpoints and results are left out, and the home folder is "~". Of a
+    damaged journal the bundle has its check, the plan and the logs.
 
     Args:
         source: A journal's file, or the launch plan whose journal is read.
         target: Where to write; the file must not exist.
 
     Raises:
-        FileNotFoundError, JournalError, PlanError: There is no journal, or it cannot be read.
+        FileNotFoundError, JournalError, PlanError: There is no journal, or it is another program's.
         FileExistsError: *target* exists.
         OSError: It cannot be written; nothing of it is left.
     """
@@ -89,7 +95,9 @@ def export_journal(source: Path, target: Path) -> Exported:
     for secret in () if plan is None else plan.tokens.values():
         with suppress(Exception):  # a token that is not there cannot leak
             hide(secret.reveal())
-    status = anyio.run(partial(read_status, journal))
+    status: JournalStatus | None = None
+    with suppress(DamagedJournalError):  # verify.json says what is damaged
+        status = anyio.run(partial(read_status, journal))
     file = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     members: list[Member] = []
     try:
@@ -103,23 +111,35 @@ def export_journal(source: Path, target: Path) -> Exported:
     return Exported(path=str(target), bytes=target.stat().st_size, members=tuple(members))
 
 
-def _contents(source: Path, journal: Path, status: JournalStatus) -> Iterator[tuple[str, str, str]]:
+def _contents(source: Path, journal: Path, status: JournalStatus | None) -> Iterator[tuple[str, str, str]]:
     """The files of the bundle: name, what it is about, text."""
+    yield "versions.json", "the versions of Python, the packages and the system", _json(_versions())
+    with suppress(DamagedJournalError):
+        if status is not None:
+            yield from _of_calls(source, journal, status)
+            yield "report.json", "success rate, time lost, slowest recoveries", _json(anyio.run(report_of, journal))
+    yield "verify.json", "the check of the journal's files", _json(anyio.run(verify_journal, journal))
+    if source != journal:
+        yield "plan.toml", "the launch plan", _text(source.read_bytes(), Lines())
+    names: Counter[str] = Counter()
+    folder = journal.parent / "logs"
+    for path in _logs(folder):
+        name = brief(f"logs/{path.relative_to(folder).as_posix()}").replace("\\", "_")
+        names[name] += 1
+        with suppress(OSError):  # it was removed, or is another user's
+            text = _tail(path)
+            yield name if names[name] == 1 else f"{name}-{names[name]}", "the end of what a command printed", text
+
+
+def _of_calls(source: Path, journal: Path, status: JournalStatus) -> Iterator[tuple[str, str, str]]:
     calls = sorted((one for one in status.calls if not one.is_over or one.state in FAILED), key=lambda one: -one.seen)
     told = calls[:MOST_CALLS]
     events = {one.call: anyio.run(read_events, journal, one.call)[-MOST_EVENTS:] for one in told}
-    yield "versions.json", "the versions of Python, the packages and the system", _json(_versions())
     yield "status.json", f"the state of {counted(len(status.calls), 'call')}, circuits and incidents", _json(status)
     yield "why.json", f"why {counted(len(told), 'call')} failed or wait", _json(_stories(told, events, status, source))
     lines = [_json(_event(one.call, past)) for one in told for past in events[one.call]]
     about = "the events of these calls, one a line, without arguments, checkpoints and results"
     yield "events.jsonl", about, "".join(lines)
-    yield "report.json", "success rate, time lost, slowest recoveries", _json(anyio.run(report_of, journal))
-    yield "verify.json", "the check of the journal's files", _json(anyio.run(verify_journal, journal))
-    if source != journal:
-        yield "plan.toml", "the launch plan", _text(source.read_bytes())
-    for path in _logs(journal.parent / "logs"):
-        yield f"logs/{clean(path.name)}", "the end of what a command printed", _text(_tail(path))
 
 
 def _stories(
@@ -154,20 +174,30 @@ def _versions() -> dict[str, object]:
 
 def _logs(folder: Path) -> list[Path]:
     """The latest logs of commands."""
-    found = [path for path in folder.rglob("*.log") if path.is_file() and not path.is_symlink()]
-    return sorted(found, key=lambda path: -path.stat().st_mtime)[:MOST_LOGS]
+    found: list[tuple[float, Path]] = []
+    for path in folder.rglob("*.log"):
+        with suppress(OSError):  # it was removed
+            if path.is_file() and not path.is_symlink():
+                found.append((-path.stat().st_mtime, path))
+    return [path for _, path in sorted(found)[:MOST_LOGS]]
 
 
-def _tail(path: Path) -> bytes:
+def _tail(path: Path) -> str:
     with path.open("rb") as file:
-        file.seek(max(file.seek(0, os.SEEK_END) - MAX_READ, 0))
-        return file.read(MAX_READ)
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(size - 2 * MOST_OF_A_LOG, 0))
+        data = file.read(2 * MOST_OF_A_LOG)
+    lines = Lines()
+    if size > len(data):
+        lines.skip()
+    lines.feed(data[:-MOST_OF_A_LOG])
+    return _text(data[-MOST_OF_A_LOG:], lines)
 
 
-def _text(data: bytes) -> str:
-    """A file of other programs, line by line, without secrets."""
-    text = excerpt(data.decode("utf-8", "replace"), tail=True)
-    return "".join(f"{_without_home(redact(printable(line)))}\n" for line in text.splitlines())
+def _text(data: bytes, lines: Lines) -> str:
+    """A file of other programs as a terminal shows it, without secrets; *lines* knows what is before *data*."""
+    text = "".join(f"{line}\n" for line in (*lines.feed(data), *lines.finish()))
+    return _without_home(redact(text))  # a secret may have several lines
 
 
 def _json(value: object) -> str:

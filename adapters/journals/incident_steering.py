@@ -12,10 +12,11 @@ import anyio
 from adapters.journals.incidents import IncidentLine
 from adapters.journals.status import JournalStatus, read_status
 from adapters.journals.steering import Steered, steer_all
-from adapters.sqlite.command_inbox import keep_order, read_orders, send_commands
+from adapters.sqlite.command_inbox import send_commands
+from adapters.sqlite.orders import keep_order, read_orders
 from events.names import display_name
 from recovery.explain import counted
-from recovery.journal.store import Answer, Command
+from recovery.journal.store import Answer, Command, Order
 from recovery.policies.incidents import is_held, open_circuit
 from recovery.resume.commands import NEXT_PROCESS, to_process
 
@@ -65,12 +66,14 @@ def steer_incident(journal: Path, name: str, command: IncidentCommand, *, reason
     if status.living:
         sent = [Command(command, to_process(run), reason, changes) for run in status.living]
         answers = send_commands(journal, sent, timeout=timeout)
-        came = [answer for answer in answers if answer is not None]
-        silent = Answer(is_done=False, said=f"no process that writes {journal} has answered in {timeout:g} s")
+        came = [answer for answer in answers if isinstance(answer, Answer)]
+        unsent = [f"the command cannot be written: {one}" for one in answers if isinstance(one, OSError)]
+        said = unsent[0] if unsent else f"no process that writes {journal} has answered in {timeout:g} s"
+        silent = Answer(is_done=False, said=said)
         best = next((answer for answer in came if answer.is_done), came[0] if came else silent)
         return about(is_done=best.is_done, taken=bool(came), said=best.said)
     if command == "probe":
-        order = Command(command, NEXT_PROCESS, reason, changes)
+        order = Order(command, NEXT_PROCESS, reason, changes)
         if order not in read_orders(journal):
             keep_order(journal, order)
         said = "it waits for the next start, as no process runs: run the program again, which lets a call probe"

@@ -70,7 +70,7 @@ class NextStep(msgspec.Struct, frozen=True, kw_only=True):
         if self.since is None:
             return self.text if self.due is None else f"{self.text} {moment(self.due - now)}, at {when(self.due, now)}"
         least = f", next try {when(self.due, now)}" if self.due is not None and self.due > now else ""
-        most = "" if self.deadline is None else f", gives up at {when(self.deadline, now)}"
+        most = "" if self.deadline is None else f"; gives up at {when(self.deadline, now)}"
         return f"{self.text}, since {when(self.since, now)}{least}{most}"
 
 
@@ -144,9 +144,10 @@ def _ended(call: CallStatus) -> NextStep:
     if call.by:
         return NextStep(text=f"nothing: call {call.by} runs it again")
     if call.ordered:
-        return NextStep(
-            text="runs again at the next start, as ordered", offers=(Offer("run", "does that"),), foremost=1
-        )
+        text = "runs again at the next start, as ordered"
+        if call.refused:
+            text = f"ordered to run again, which the latest process refused: {call.refused}; the next start tries it"
+        return NextStep(text=text, offers=(Offer("run", "does that"),), foremost=1)
     again = (Offer("again", "runs it again, with the same arguments"),) if call.is_resumable else ()
     offers = Offer("run", "tries it again"), *again
     if has_ended(call.reason, call.operation, call.key):

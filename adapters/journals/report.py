@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from pathlib import Path
 
 import msgspec
@@ -11,16 +11,19 @@ import msgspec
 from adapters.journals.tally import REPORTED, Recovery, Tally
 from adapters.sqlite import schema
 from adapters.sqlite.files import journal_files
-from adapters.sqlite.other_files import once, read_each
-from adapters.sqlite.reading import Reader, reading
+from adapters.sqlite.reading import reading
 from events.codec import decode
 from events.errors import CodecError
+from recovery.journal.errors import JournalError
 from recovery.journal.history import Run
 from recovery.journal.store import Row
 
 MOST_LOST = 20
 """Pairs of host and category that are listed, those that lost most time."""
 MOST_OPERATIONS = 50
+READINGS = 2
+"""How often a file is read that cannot be: a process that begins to write it at that moment may confuse the reader."""
+KINDS = msgspec.json.encode([kind.__name__ for kind in REPORTED]).decode()
 
 
 class Lost(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,6 +88,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         slowest: The slowest recoveries, the slowest first.
         operations: How calls ended, by operation; those with most failures first.
         unreadable: Rows that could not be read, and are not counted.
+        damaged: Side files that could not be read, and are not counted.
     """
 
     path: str
@@ -101,38 +105,63 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     slowest: tuple[Recovery, ...]
     operations: tuple[OfOperation, ...]
     unreadable: int
+    damaged: tuple[str, ...] = ()
 
 
 async def report_of(journal: Path, *, since: float = 0.0) -> Report:
-    """Count the calls of *journal* that began after *since*, a Unix time.
+    """Count the calls of *journal* that began after *since*, a Unix time. The memory grows with the calls.
 
     Raises:
         FileNotFoundError, JournalError: There is no journal, or its main file cannot be read.
     """
-    if not (files := journal_files(journal)):
-        raise FileNotFoundError(f"there is no journal at {journal}")
-    async with reading(files[0]):
-        pass  # of the others, those that cannot be read are left out
-    found = await read_each(lambda: journal_files(journal), _rows)
-    runs = {run.id: run for known, _ in found for run in known}
-    tally, unreadable = Tally(since), 0
-    for row in once(row for _, rows in found for row in rows):
-        run = runs.get(row.run)
+    failures = Counter[Path]()
+    while files := journal_files(journal):
+        counting, whole = _Counting(since), [path for path in files if failures[path] < READINGS]
+        for path in whole:
+            try:
+                await counting.read(path, is_only=len(whole) == 1)
+            except (JournalError, OSError):
+                failures[path] += 1
+                if path == files[0] and failures[path] == READINGS and path.exists():
+                    raise
+                break
+        else:
+            if all(path.exists() for path in files):  # none was adopted meanwhile
+                damaged = tuple(str(path) for path in files if path not in whole)
+                return _report(journal, counting.tally, counting.unreadable, damaged)
+    raise FileNotFoundError(f"there is no journal at {journal}")
+
+
+class _Counting:
+    """Counts the events of files, row by row."""
+
+    def __init__(self, since: float) -> None:
+        self.tally = Tally(since)
+        self.unreadable = 0
+        self._runs: dict[str, Run] = {}
+        self._seen: set[tuple[str, int]] = set()
+
+    async def read(self, path: Path, *, is_only: bool) -> None:
+        """Count the events of the file at *path*; a row that another file has, too, once, unless it *is_only*."""
+        async with reading(path) as reader:
+            self._runs |= {run.id: run for run in await reader.runs()}
+            async with aclosing(reader.raw(schema.OF_KINDS, KINDS)) as found:
+                async for values in found:
+                    self._count(schema.as_row(*values), is_only=is_only)
+
+    def _count(self, row: Row, *, is_only: bool) -> None:
+        run = self._runs.get(row.run)
         if run is None or not row.is_readable:
-            unreadable += 1
-            continue
-        with suppress(CodecError):
-            event = decode(row.body)
-            tally.take(msgspec.structs.replace(event, at=run.wall + event.at - run.monotonic))
-    return _report(journal, tally, unreadable)
+            self.unreadable += 1
+        elif is_only or (row.run, row.number) not in self._seen:
+            if not is_only:
+                self._seen.add((row.run, row.number))
+            with suppress(CodecError):
+                event = decode(row.body)
+                self.tally.take(msgspec.structs.replace(event, at=run.wall + event.at - run.monotonic))
 
 
-async def _rows(reader: Reader) -> tuple[list[Run], list[Row]]:
-    names = msgspec.json.encode([kind.__name__ for kind in REPORTED]).decode()
-    return [*await reader.runs()], [*await reader.rows(schema.OF_KINDS, names)]
-
-
-def _report(journal: Path, tally: Tally, unreadable: int) -> Report:
+def _report(journal: Path, tally: Tally, unreadable: int, damaged: tuple[str, ...]) -> Report:
     operations = [_of_operation(name, counts) for name, counts in tally.outcomes.items()]
     total = _of_operation("", sum(tally.outcomes.values(), Counter[str]()))
     lost = [
@@ -154,6 +183,7 @@ def _report(journal: Path, tally: Tally, unreadable: int) -> Report:
         slowest=tuple(tally.slowest),
         operations=tuple(sorted(operations, key=lambda one: (-one.failures, -one.calls))[:MOST_OPERATIONS]),
         unreadable=unreadable,
+        damaged=damaged,
     )
 
 

@@ -10,12 +10,13 @@ from pathlib import Path
 import msgspec
 
 from adapters.journals.incidents import IncidentLine, JournalIncidents
+from adapters.journals.pauses import Pause, no_pause
 from adapters.journals.status_files import overviews, rows_in, writer_of
 from adapters.launcher.checkpoint_words import note_words, saved_note
 from adapters.launcher.launch import Outcome, Progress, name_in_arguments
 from adapters.launcher.progress import Transfer, saved_transfer
-from adapters.sqlite.command_inbox import read_orders
 from adapters.sqlite.lock import written_files
+from adapters.sqlite.orders import read_orders
 from adapters.sqlite.other_files import once
 from adapters.sqlite.overview import ALL, Overview
 from events.circuit_events import CircuitClosed, CircuitHalfOpened, CircuitOpened
@@ -24,6 +25,7 @@ from events.errors import CodecError
 from events.event import Event
 from events.evidence import Category
 from events.names import display_name
+from recovery.explain import Explanation, shown
 from recovery.journal.errors import JournalError
 from recovery.journal.history import CallRecord, Run, replay
 from recovery.journal.store import Row
@@ -42,7 +44,7 @@ STATES = {
 CIRCUIT_STATES = {CircuitOpened: "open", CircuitHalfOpened: "half-open", CircuitClosed: "closed"}
 
 
-class CallStatus(msgspec.Struct, frozen=True, kw_only=True):
+class CallStatus(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One call.
 
     Args:
@@ -62,7 +64,7 @@ class CallStatus(msgspec.Struct, frozen=True, kw_only=True):
         reason: Why it ended, or is quarantined.
         seen: When its latest event happened.
         sentence: What its latest failure means, for people who are no programmers.
-        said: The tool's own line about it, or the exception.
+        said: The tool's own line about it, and the exception.
         remedy: What a person can do, and what happens by itself.
         due: When its next attempt may begin.
         waits_for: The causes for which it waits.
@@ -71,6 +73,7 @@ class CallStatus(msgspec.Struct, frozen=True, kw_only=True):
         is_resumable: Whether a process can resume it, or run it again once it has ended.
         by: The call that runs it again; "" for none.
         ordered: The commands that the next process is to carry out.
+        refused: Why the latest process has not run it again as ordered; "" if it has not refused.
         category: The category of its latest failure.
         outcomes: How the operations of a launch ended, by their names.
         transfer: How far a download is.
@@ -100,6 +103,7 @@ class CallStatus(msgspec.Struct, frozen=True, kw_only=True):
     is_resumable: bool = True
     by: str = ""
     ordered: tuple[str, ...] = ()
+    refused: str = ""
     category: Category | None = None
     outcomes: dict[str, Outcome] = {}
     transfer: Transfer | None = None
@@ -137,13 +141,22 @@ class JournalStatus(msgspec.Struct, frozen=True, kw_only=True):
     incidents: tuple[IncidentLine, ...] = ()
 
 
-async def read_status(path: Path, *, show_all: bool = False, also: Collection[str] = ()) -> JournalStatus:
+async def read_status(
+    path: Path,
+    *,
+    show_all: bool = False,
+    also: Collection[str] = (),
+    not_left: tuple[str, ...] = (),
+    pause: Pause = no_pause,
+) -> JournalStatus:
     """Read the journal at *path*: of calls that are not over the latest 10 000, of others the latest 1 000.
 
     Args:
         path: The journal's file.
         show_all: Read every call. Takes four kilobytes of memory for each.
         also: The ids of further calls to read.
+        not_left: Beginnings of ids: such a call is read only if it is over.
+        pause: Called after each row.
 
     Raises:
         FileNotFoundError, JournalError: The message names the path.
@@ -151,17 +164,20 @@ async def read_status(path: Path, *, show_all: bool = False, also: Collection[st
     limits = (ALL, ALL) if show_all else (MOST_LEFT, MOST_OVER)
     while True:
         found, damaged = await overviews(path, *limits)
-        wanted = dict.fromkeys(call for one in found for call in (*one.over, *one.left)) | dict.fromkeys(also)
+        left = (call for one in found for call in one.left if not call.startswith(not_left))
+        wanted = dict.fromkeys((*(call for one in found for call in one.over), *left, *also))
         try:
-            rows = await rows_in(found, wanted)
+            rows = await rows_in(found, wanted, pause)
         except (FileNotFoundError, JournalError):
             if all(one.path.exists() for one in found):
                 raise
         else:  # no file was adopted meanwhile
-            return _status_of(path, found, rows, damaged)
+            return _status_of(path, found, rows, damaged, pause)
 
 
-def _status_of(path: Path, found: Sequence[Overview], rows: Iterable[Row], damaged: Sequence[str]) -> JournalStatus:
+def _status_of(
+    path: Path, found: Sequence[Overview], rows: Iterable[Row], damaged: Sequence[str], pause: Pause
+) -> JournalStatus:
     records: dict[str, CallRecord] = {}
     unreadable = sum((Counter(one.unreadable) for one in found), Counter[str]())
     runs = {run.id: run for one in found for run in one.runs}
@@ -174,15 +190,19 @@ def _status_of(path: Path, found: Sequence[Overview], rows: Iterable[Row], damag
             if type(event) in CIRCUIT_STATES:
                 circuits[display_name(event.operation, event.key)] = CIRCUIT_STATES[type(event)]
     for row in rows:
+        pause()
         with suppress(CodecError):  # it is counted already
             event = _event_of(row)
             replay(records, row.run, (event,))
             incidents.take(row.run, event)
     for call in filter(None, unreadable):
         records.setdefault(call, CallRecord(call=call, operation="?"))
+    refused: dict[str, str] = {}
     for order in read_orders(path):  # the others are events
-        if (ended := records.get(f"{order.changes.get('call')}")) is not None:
+        ended = records.get(f"{order.changes.get('call')}")
+        if ended is not None and ended.is_over and not ended.by:
             records[ended.call] = msgspec.structs.replace(ended, ordered=(order.name,))
+            refused[ended.call] = order.refused
     unknown = {record.run for record in records.values()} - runs.keys() - {""}
     written = written_files(path)
     living = {writer_of(one.runs) for one in found if one.path in written and one.runs}
@@ -190,7 +210,10 @@ def _status_of(path: Path, found: Sequence[Overview], rows: Iterable[Row], damag
         path=str(path),
         is_being_written=bool(written),
         calls=tuple(
-            _status(record, runs.get(record.run), living, is_readable=record.call not in unreadable)
+            msgspec.structs.replace(
+                _status(record, runs.get(record.run), living, is_readable=record.call not in unreadable),
+                refused=refused.get(record.call, ""),
+            )
             for record in records.values()
         ),
         circuits=circuits,
@@ -244,7 +267,7 @@ def _status(record: CallRecord, run: Run | None, living: set[str], *, is_readabl
         which=explained.which,
         cause=explained.cause,
         sentence=explained.sentence,
-        said=explained.said or explained.error,
+        said=said_by(explained),
         remedy=explained.remedy,
         reason=record.reason,
         seen=wall(record.at) or 0.0,
@@ -260,6 +283,12 @@ def _status(record: CallRecord, run: Run | None, living: set[str], *, is_readabl
         transfer=saved_transfer(record.saved) if kind == "download" else None,
         note=note_words(saved_note(record.saved or b"")) if kind in ("server", "steps") else "",
     )
+
+
+def said_by(explained: Explanation) -> str:
+    """What the tool and the exception said of a failure: both, unless the exception only says which command failed."""
+    said, error = explained.said, explained.error
+    return error if not said else said if error.startswith("CalledProcessError") else shown(f"{said}; {error}")
 
 
 def _state(record: CallRecord, outcomes: dict[str, Outcome], *, is_alive: bool, is_readable: bool) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from contextlib import aclosing
 from pathlib import Path
 
+from adapters.journals.pauses import Pause
 from adapters.sqlite.files import side_files
 from adapters.sqlite.other_files import once
 from adapters.sqlite.overview import Overview, overview_of, rows_of
@@ -33,13 +34,14 @@ async def overviews(path: Path, most_left: int, most_over: int) -> tuple[list[Ov
     return found, damaged
 
 
-async def rows_in(found: Sequence[Overview], calls: Collection[str]) -> list[Row]:
+async def rows_in(found: Sequence[Overview], calls: Collection[str], pause: Pause) -> list[Row]:
     """The rows of *calls* in every file, each once; of checkpoints, the latest of each call."""
     rows: list[Row | None] = []
     saved: dict[str, int] = {}
     for one in found:
         async with aclosing(rows_of(one.path, calls)) as read:
             async for row in read:
+                pause()
                 if row.kind == CheckpointSaved.__name__:
                     if (earlier := saved.get(row.call)) is not None:
                         rows[earlier] = None

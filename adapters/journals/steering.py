@@ -12,12 +12,13 @@ import msgspec
 
 from adapters.journals.find import find_call
 from adapters.journals.status import CallStatus, JournalStatus, read_status
-from adapters.sqlite.command_inbox import keep_order, read_orders, send_command, send_commands
+from adapters.sqlite.command_inbox import send_command, send_commands
+from adapters.sqlite.orders import keep_order, read_orders
 from adapters.sqlite.store import SQLiteStore
 from events.bus import Bus
 from recovery.journal.errors import NotDurable
 from recovery.journal.history import CallRecord
-from recovery.journal.store import Answer, Command, CommandName
+from recovery.journal.store import Answer, Command, CommandName, Order
 from recovery.redact import redact
 from recovery.resume.again import UNKNOWN, UNSTORED
 from recovery.resume.commands import NEXT_PROCESS, cancel_left, give_up_left, order_left, to_process
@@ -129,10 +130,10 @@ def steer_all(
             rest.append(call)
     if command.name == "again":
         done = _again(journal, status, rest, command, timeout)
-    elif status.is_being_written:
-        done = _sent(journal, rest, command, timeout)
+    elif not status.is_being_written and (written := _written(journal, rest, command)) is not None:
+        done = written
     else:
-        done = _written(journal, rest, command)
+        done = _sent(journal, rest, command, timeout)
     return [
         msgspec.structs.replace(steered, **done[id_]._asdict()) if id_ in done else steered
         for id_, steered in came.items()
@@ -191,7 +192,8 @@ def _sent(journal: Path, calls: Sequence[CallStatus], command: Command, timeout:
         if answer is None and call.state in LEFT:
             told = told._replace(said=f"the running process has not resumed it: {command.name} it once that has ended")
         if not told.is_done and call.state == "running" and command.name not in ALSO_RUNNING:
-            told = told._replace(said=f"{told.said}: attempt {call.attempt} runs")
+            cure = "; `recovery cancel` ends it" if command.name == "give up" else ""
+            told = told._replace(said=f"{told.said}: attempt {call.attempt} runs{cure}")
         came[call.call] = told
     return came
 
@@ -212,9 +214,13 @@ def _again(
         return came
     ordered = {order.changes.get("call") for order in read_orders(journal) if order.name == "again"}
     for one in calls:
-        if one.call not in ordered:
-            keep_order(journal, _about(command, NEXT_PROCESS, one.call))
         came[one.call] = _order("runs it again")
+        if one.call in ordered:
+            continue
+        try:
+            keep_order(journal, Order("again", NEXT_PROCESS, command.reason, {"call": one.call}))
+        except OSError as error:
+            came[one.call] = _Came(is_done=False, said=f"the order cannot be written: {error}", taken=False)
     return came
 
 
@@ -222,19 +228,28 @@ def _about(command: Command, process: str, call: str) -> Command:
     return msgspec.structs.replace(command, call=process, changes={"call": call})
 
 
-def _written(journal: Path, calls: Sequence[CallStatus], command: Command) -> dict[str, _Came]:
-    """End *calls*, free them from their quarantine, or write what the next process is to do: no process runs."""
+def _written(journal: Path, calls: Sequence[CallStatus], command: Command) -> dict[str, _Came] | None:
+    """End *calls*, free them from their quarantine, or write what the next process is to do: no process runs.
+
+    None, and nothing is written, if a process has begun to write the journal meanwhile.
+    """
     if not calls:
         return {}
-    with Recovery(store=SQLiteStore(journal), enable_logging=False) as service:  # the answer says it
+    store = SQLiteStore(journal)
+    with Recovery(store=store, enable_logging=False) as service:  # the answer says it
         assert service.journal is not None
+        service.journal.skip_pending()  # where the journal cannot be read: that is said at once
         service.journal.pending(ADOPTED_WITHIN)  # from files of dead processes: the order comes after what they wrote
-        for call in calls:
-            _write(call, service.bus, command)
+        if store.own != store.path:
+            return None
         try:
+            if service.journal.reason is not None:
+                raise NotDurable(service.journal.reason)
+            for call in calls:
+                _write(call, service.bus, command)
             service.journal.receipt().wait()
         except NotDurable as error:
-            failed = _Came(is_done=False, said=str(error), taken=False)
+            failed = _Came(is_done=False, said=f"it cannot be written: {error}", taken=False)
             return {call.call: failed for call in calls}
     came: dict[str, _Came] = {}
     for call in calls:
@@ -262,8 +277,10 @@ def _order(what: str) -> _Came:
     return _Came(is_done=False, said=said, taken=False, waits=True)
 
 
-def _answered(answer: Answer | None, journal: Path, timeout: float) -> _Came:
+def _answered(answer: Answer | OSError | None, journal: Path, timeout: float) -> _Came:
     """What a process answered, or that none did."""
+    if isinstance(answer, OSError):
+        return _Came(is_done=False, said=f"the command cannot be written: {answer}", taken=False)
     if answer is not None:
         return _Came(answer.is_done, answer.said)
     why = f"the process that writes {journal} has not answered in {timeout:g} s: it does not run the call, or hangs"

@@ -15,7 +15,7 @@ import msgspec
 
 from adapters.launcher.progress import amount
 from adapters.sqlite import schema
-from adapters.sqlite.command_inbox import ENDING, ORDER_ENDING, REFUSED_ENDING, inbox_of
+from adapters.sqlite.command_files import ENDING, ORDER_ENDING, REFUSED_ENDING, inbox_of
 from adapters.sqlite.files import folder_of, has_lost_its_file, log_of, side_files
 from adapters.sqlite.lock import written_files
 from adapters.sqlite.opening import check_file

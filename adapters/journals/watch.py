@@ -46,7 +46,17 @@ def changed(before: JournalStatus | None, after: JournalStatus) -> list[CallStat
 
 
 def _standing(call: CallStatus) -> tuple[object, ...]:
-    return call.state, call.attempt, call.restarts, call.waits_for, call.cause, call.reason, call.note, call.ordered
+    return (
+        call.state,
+        call.attempt,
+        call.restarts,
+        call.waits_for,
+        call.cause,
+        call.reason,
+        call.note,
+        call.ordered,
+        call.refused,
+    )
 
 
 def watched(

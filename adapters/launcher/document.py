@@ -87,6 +87,8 @@ class NotificationsTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     def __post_init__(self) -> None:
         if self.webhook is None and not self.command:
             raise ValueError("webhook must be given, or a command")
+        if not self.kinds:
+            raise ValueError("kinds must be one at least; without the table nothing is notified of")
         validation.number("every", self.every, least=0.0)
 
 

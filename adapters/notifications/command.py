@@ -14,6 +14,9 @@ from recovery import validation
 from recovery.policies.retry import RetryPolicy
 from recovery.redact import brief
 
+MOST_OUTPUT = 65_536
+"""Bytes of the error output that are kept, of its end."""
+
 
 class Command:
     """A program that gets each notification as JSON on its standard input. It is run once for each.
@@ -26,7 +29,7 @@ class Command:
     Args:
         argv: The program and its arguments.
         cwd: The folder it runs in; by default that of this process.
-        timeout: Seconds that it may take. After that all its processes are killed.
+        timeout: Seconds that it, and what it starts, may take. After that all its processes are killed.
 
     Raises:
         TypeError: A value of the wrong type.
@@ -52,7 +55,9 @@ class Command:
         return f"<Command: {brief(' '.join(self._argv), 200)}>"
 
     def prepare(self) -> None:
-        """Check that the program is there. Raises LookupError if it is not."""
+        """Check that the program and the folder are there. Raises LookupError if one is not."""
+        if self._cwd is not None and not self._cwd.is_dir():
+            raise LookupError(f"{self} cannot run in {brief(str(self._cwd), 200)}: there is no such folder")
         program = self._argv[0]
         where = program if os.path.dirname(program) == "" else os.path.join(self._cwd or "", program)
         if shutil.which(where) is None:
@@ -60,6 +65,6 @@ class Command:
 
     async def send(self, notification: bytes) -> None:
         """Run the program. Raises CalledProcessError, TimeoutError or OSError."""
-        answer = await query(self._argv, cwd=self._cwd, timeout=self._timeout, stdin=notification)
+        answer = await query(self._argv, cwd=self._cwd, timeout=self._timeout, stdin=notification, most=MOST_OUTPUT)
         if answer.code:
             raise subprocess.CalledProcessError(answer.code, self._argv, stderr=answer.errors)

@@ -51,6 +51,7 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
         names: What tells these calls from others, where that is known.
         remedy: What happens next, and what a person can do.
         question: The name of the question.
+        choices: The answers to choose from: the first ten; none if it is no choice.
         link: Where a person does what is asked.
         command: The command that shows more, or that answers.
     """
@@ -67,6 +68,7 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
     names: tuple[str, ...] = ()
     remedy: str = ""
     question: str = ""
+    choices: tuple[str, ...] = ()
     link: str = ""
     command: str = ""
 
@@ -76,9 +78,10 @@ def asked(event: QuestionAsked, target: str) -> Item:
     answer = {"confirm": "yes", "choice": "CHOICE", "text": "TEXT"}.get(event.kind, "")
     return Item(
         what="question asked",
-        operation=event.operation,
+        operation=shown(event.operation),
         cause=shown("; ".join(filter(None, (event.reason, event.text)))),
         question=printable(event.name),
+        choices=tuple(map(shown, event.choices[:MOST_CALLS])),
         link=shown(event.link),
         command=_command("answer", target, event.name, answer),
     )
@@ -118,10 +121,12 @@ def in_words(item: Item) -> str:
     name = display_name(item.operation, item.key)
     match item.what:
         case "question asked":  # its name is not redacted: `token:HOST` would look like a secret
-            said = f"a call waits for an answer to {item.question!r}{f': {item.cause}' if item.cause else ''}"
+            choices = f" ({', '.join(item.choices)})" if item.choices else ""
+            said = f"a call waits for an answer to {item.question!r}{choices}{f': {item.cause}' if item.cause else ''}"
             return _sentences(said, item.link, f"Answer it with: {item.command}" if item.command else "")
         case "gave up":
-            said = _failed_in_words(item) if item.count > 1 else f"{name} failed{_listed(item)}: {item.cause}"
+            which = "" if item.names and item.names[0] in name.split() else _listed(item)
+            said = _failed_in_words(item) if item.count > 1 else f"{name} failed{which}: {item.cause}"
             said += f": {item.example}" if item.example and item.count == 1 else ""
             return _sentences(said, item.remedy, f"More: {item.command}" if item.command else "")
         case "incident opened":
@@ -182,4 +187,5 @@ def merged(one: Item, other: Item, cause: str, remedy: str) -> Item:
 
 def _sentences(*parts: str) -> str:
     """The *parts* that say something, as sentences of one line."""
-    return ". ".join(part.rstrip(".") for part in parts if part)
+    ended = (part if part.endswith(("?", "!")) else f"{part.rstrip('.')}." for part in parts if part)
+    return " ".join(ended).removesuffix(".")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -54,12 +55,13 @@ class Notifier:
         kinds: What is notified of: "question", "gave up", "incident", "alert". Alerts need ``service.monitor()``.
         name: What the texts begin with: the program or the plan.
         target: What ``recovery why`` and ``recovery answer`` take to find the journal; the texts then name the command.
-        name_of: Names the call of an event; by default its idempotency key or telling argument does.
+        name_of: Names the call of an event; by default its idempotency key or telling argument does. It is called in
+            the notifier's thread.
         flush: The most seconds that ``close`` waits until everything is sent.
 
     Raises:
         TypeError: A value of the wrong type.
-        ValueError: A value out of range, an unknown kind, or no target.
+        ValueError: A value out of range, an unknown kind, no kind, or no target.
     """
 
     def __init__(
@@ -71,23 +73,26 @@ class Notifier:
         gather: float = 2.0,
         kinds: Sequence[Kind] = KINDS,
         name: str = "",
-        target: str = "",
+        target: str | os.PathLike[str] = "",
         name_of: Callable[[CallEvent], str | None] = lambda _event: None,
         flush: float = 5.0,
     ) -> None:
-        targets = tuple(to) if isinstance(to, Sequence) else (to,)
-        if not targets:
-            raise ValueError("to must name a target at least: Webhook(url), Command([...])")
-        for one in targets:
-            if not hasattr(one, "send"):  # it is not shown: a URL is a secret
-                raise TypeError(f"to must be targets, as Webhook(url) or Command([...]), not {type(one).__name__}")
+        targets = _targets(to)
+        if not isinstance(name, str):
+            raise TypeError(f"name must be a text, not {name!r}")
+        if not isinstance(target, str | os.PathLike):
+            raise TypeError(f"target must be the path of a plan or a journal, not {target!r}")
+        if not callable(name_of):
+            raise TypeError(f"name_of must be a function, not {name_of!r}")
         validation.number("every", every)
         validation.number("gather", gather)
         self._flush = validation.number("flush", flush)
-        self._events = [event for kind in _kinds(kinds) for event in EVENTS[kind]]
+        self._events = _events(kinds)
+        self._name_of, self._has_failed_to_name = name_of, False
         self._bus = service.bus
         self._outboxes = [
-            Outbox(one, Digest(target, name_of), name=name, every=every, gather=gather) for one in targets
+            Outbox(one, Digest(os.fspath(target), self._named), name=name, every=every, gather=gather)
+            for one in targets
         ]
         self._thread: threading.Thread | None = None
         self._subscription: Subscription | None = None
@@ -169,12 +174,37 @@ class Notifier:
         for outbox in self._outboxes:
             outbox.end()
 
+    def _named(self, event: CallEvent) -> str | None:
+        """What ``name_of`` says; None if it fails, which is logged once: an unnamed failure is notified of, too."""
+        try:
+            name = self._name_of(event)
+            return None if name is None else str(name)
+        except Exception as error:
+            if not self._has_failed_to_name:
+                log.warning("name_of failed, so that notifications do not name calls: %s", brief(repr(error)))
+            self._has_failed_to_name = True
+            return None
+
     async def _take(self, event: Event) -> None:
         for outbox in self._outboxes:
             outbox.add(event)
 
 
-def _kinds(kinds: Iterable[Kind]) -> tuple[Kind, ...]:
-    for kind in validation.items("kinds", kinds):
+def _targets(to: Target | Sequence[Target]) -> tuple[Target, ...]:
+    targets = tuple(to) if isinstance(to, Sequence) else (to,)
+    if not targets:
+        raise ValueError("to must name a target at least: Webhook(url), Command([...])")
+    for one in targets:
+        if not hasattr(one, "send") or isinstance(one, type):  # it is not shown: a URL is a secret
+            what = f"the class {one.__name__}" if isinstance(one, type) else type(one).__name__
+            raise TypeError(f"to must be targets, as Webhook(url) or Command([...]), not {what}")
+    return targets
+
+
+def _events(kinds: Iterable[Kind]) -> list[type[Event]]:
+    chosen = validation.items("kinds", kinds)
+    if not chosen:
+        raise ValueError(f"kinds must name a kind at least: {', '.join(map(repr, KINDS))}")
+    for kind in chosen:
         validation.choice("kinds", kind, KINDS)
-    return tuple(kinds)
+    return [event for kind in KINDS if kind in chosen for event in EVENTS[kind]]

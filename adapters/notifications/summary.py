@@ -6,6 +6,7 @@ notification is sent is told as over, and a question that is answered by then is
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Literal, TypeAlias, get_args
 
@@ -44,14 +45,19 @@ HEADINGS: Mapping[What, tuple[str, str]] = {
 }
 """How the first line of several says how many there are, in the order of the lines."""
 
+ORDER = tuple(HEADINGS)
+
 MOST_ITEMS = 100
-"""Items of one notification; further events are counted."""
+"""Items of one notification, the most urgent ones; further events are counted."""
 
 MOST_LINES = 20
 """Lines of the text; further ones are counted."""
 
 MOST_CONTENT = 2000
 """Characters of a message that Discord takes."""
+
+MENTION = re.compile(r"(?<!\w)@(?=\w)")
+"""``@channel``, which calls people in Mattermost; no address, as in ``git@example.org``."""
 
 FORMAT: Literal["notification/1"] = "notification/1"
 
@@ -64,7 +70,7 @@ class Notification(msgspec.Struct, frozen=True, kw_only=True):
         at: When it was made, in Unix time.
         name: The program or plan that it is about; "" if it has no name.
         summary: All items as plain text: one line, or a line of counts and a line for each item.
-        text: The same for Slack and Mattermost, where ``<`` would begin a link or call people.
+        text: The same for Slack and Mattermost: nothing in it calls people, or hides the address of a link.
         content: The same for Discord, of at most 2 000 characters.
         allowed_mentions: Tells Discord that the text calls no people.
         items: The most urgent first.
@@ -125,20 +131,20 @@ class Digest:
         """The notification of all that was added since the last time; None if there is nothing to tell."""
         if not len(self):
             return None
-        order = tuple(HEADINGS)
         items = tuple(
             msgspec.structs.replace(item, text=in_words(item))
-            for item in sorted(self._items.values(), key=lambda item: order.index(item.what))
+            for item in sorted(self._items.values(), key=lambda item: ORDER.index(item.what))
         )
         left_out, self._left_out, self._items = self._left_out, 0, {}
         lines = _lines(items, left_out, unsent)
         summary = "\n".join(_fitting([f"{shown(name)}: {lines[0]}" if name else lines[0], *lines[1:]]))
+        content = _for_chats(summary)
         return Notification(
             at=at,
             name=shown(name),
             summary=summary,
-            text=summary.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;"),
-            content=summary if len(summary) <= MOST_CONTENT else f"{summary[: MOST_CONTENT - 1]}\u2026",
+            text=content.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;"),
+            content=content if len(content) <= MOST_CONTENT else f"{content[: MOST_CONTENT - 1]}\u2026",
             items=items,
             left_out=left_out,
             unsent=unsent,
@@ -151,10 +157,17 @@ class Digest:
 
     def _put(self, key: tuple[str, ...], item: Item) -> None:
         known = self._items.get(key)
-        if known is None and len(self._items) >= MOST_ITEMS:
-            self._left_out += item.count
-            return
         self._items[key] = item if known is None else merged(known, item, *key[-2:])
+        if len(self._items) > MOST_ITEMS:  # the latest of the least urgent ones makes room
+            self._left_out += self._items.pop(max(reversed(self._items), key=self._urgency)).count
+
+    def _urgency(self, key: tuple[str, ...]) -> int:
+        return ORDER.index(self._items[key].what)
+
+
+def _for_chats(text: str) -> str:
+    """*text* where Markdown is read: nothing calls people, and no other words stand for the address of a link."""
+    return MENTION.sub("\uff20", text).replace("](", "] (")
 
 
 def _lines(items: tuple[Item, ...], left_out: int, unsent: int) -> list[str]:

@@ -40,6 +40,7 @@ async def query(
     env: Mapping[str, str | None] | None = None,
     timeout: float = TIMEOUT,
     stdin: bytes | None = None,
+    most: int | None = None,
 ) -> Answer:
     """Run *argv*, which changes nothing, and return what it answers. Nothing of it is logged.
 
@@ -51,6 +52,7 @@ async def query(
         env: Variables that its environment has beside those of this process; ``None`` takes one of those away.
         timeout: Seconds that it may take.
         stdin: What it reads from its standard input; nothing by default.
+        most: Bytes that are kept of the end of its output, and of its errors; all by default.
 
     Raises:
         TimeoutError: It has taken longer.
@@ -62,7 +64,7 @@ async def query(
     tree.group = process.pid
     try:
         with anyio.fail_after(timeout):
-            return await _answer_of(process, stdin)
+            return await _answer_of(process, stdin, most)
     except TimeoutError:
         raise TimeoutError(f"{' '.join(argv):.200} has not answered within {timeout:g} s") from None
     finally:
@@ -80,13 +82,15 @@ async def _start(
     raise AssertionError("a shielded scope ends with what is awaited in it")
 
 
-async def _answer_of(process: anyio.abc.Process, stdin: bytes | None) -> Answer:
-    parts: dict[str, list[bytes]] = {"output": [], "errors": []}
+async def _answer_of(process: anyio.abc.Process, stdin: bytes | None, most: int | None) -> Answer:
+    kept = {"output": bytearray(), "errors": bytearray()}
 
     async def read(stream: anyio.abc.ByteReceiveStream | None, name: str) -> None:
         assert stream is not None
         async for chunk in stream:
-            parts[name].append(chunk)
+            kept[name] += chunk
+            if most is not None:
+                del kept[name][: max(len(kept[name]) - most, 0)]
 
     async def write(text: bytes) -> None:
         assert process.stdin is not None
@@ -100,5 +104,5 @@ async def _answer_of(process: anyio.abc.Process, stdin: bytes | None) -> Answer:
         group.start_soon(read, process.stdout, "output")
         group.start_soon(read, process.stderr, "errors")
     code = await process.wait()
-    output, errors = (b"".join(parts[name]).decode("utf-8", "replace") for name in ("output", "errors"))
+    output, errors = (kept[name].decode("utf-8", "replace") for name in ("output", "errors"))
     return Answer(code, output, errors)

@@ -1,41 +1,41 @@
 """Commands to a running process: files in ``<journal>.d/inbox``, each taken by one process, which answers in a file.
 
 A command is ``<name>.<call>.json``, and its answer ``<name>.<call>.answer``. Both appear whole, by renaming. The
-process that removes a command has taken it. An order, ``<name>.<process>.order``, is a command that waits for the next
-process, however long, and gets no answer. A secret that goes with a command is never in a file: the sender holds it
+process that removes a command has taken it. A secret that goes with a command is never in a file: the sender holds it
 ready in a pipe, ``<name>.<call>.secret``, which is empty without the sender.
 """
 
 from __future__ import annotations
 
-import itertools
 import logging
 import os
-import secrets
 import stat
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from urllib.parse import quote, unquote
-
-import msgspec
+from urllib.parse import unquote
 
 from adapters.disk import decode_plain
-from adapters.sqlite.files import folder_of, open_private
+from adapters.sqlite.claims import Claims
+from adapters.sqlite.command_files import (
+    MOST_BYTES,
+    ORDER_ENDING,
+    inbox_of,
+    new_path,
+    read_command,
+    refuse,
+    write_command,
+)
+from adapters.sqlite.orders import Orders
 from recovery.journal.errors import JournalError
 from recovery.journal.store import Answer, Command, CommandSink
 
-MOST_BYTES = 64 * 1024
 MOST_SECRET = 4096
 """Bytes of a secret: every pipe holds as many."""
-ENDING = ".json"
-ORDER_ENDING = ".order"
 ANSWER_ENDING = ".answer"
 SECRET_ENDING = ".secret"
-REFUSED_ENDING = ".refused"
-LONGEST_CALL = 120
-"""Characters of a call's id, quoted, in the name of its command."""
 MOST_FOUND = 1000
 """Commands that are noted before they are carried out."""
 LOOK_SECONDS = 0.02
@@ -52,51 +52,30 @@ POLL_INTERVAL = 0.02
 
 log = logging.getLogger("recovery.journal")
 
-_numbers = itertools.count()
-
-
-def inbox_of(journal: Path) -> Path:
-    """The folder of the commands to the processes that write *journal*."""
-    return folder_of(journal) / "inbox"
-
 
 def submit_command(journal: Path, command: Command) -> Path:
     """Put *command* into the inbox as JSON, and return its file, which vanishes when a process takes it.
 
     Raises OSError if the file cannot be written.
     """
-    path = _new_path(journal, command)
-    _write(path, command)
+    path = new_path(journal, command)
+    write_command(path, command)
     return path
 
 
-def keep_order(journal: Path, command: Command) -> None:
-    """Put *command* into the inbox for the next process. Raises OSError if the file cannot be written."""
-    _write(_new_path(journal, command).with_suffix(ORDER_ENDING), command)
+def send_commands(journal: Path, commands: Iterable[Command], *, timeout: float) -> list[Answer | OSError | None]:
+    """As ``send_command``, of several at once; the answers are in their order. *timeout* is that of all of them.
 
-
-def read_orders(journal: Path) -> list[Command]:
-    """The commands that wait for the next process, the oldest first; what cannot be read is left out."""
-    found: list[Command] = []
-    for path in sorted(inbox_of(journal).glob(f"*{ORDER_ENDING}")):
-        with suppress(OSError, ValueError):
-            found.append(decode_plain(path, Command, MOST_BYTES))
-    return found
-
-
-def _new_path(journal: Path, command: Command) -> Path:
-    inbox = inbox_of(journal)
-    inbox.mkdir(mode=0o700, parents=True, exist_ok=True)
-    name = f"{time.time_ns()}-{os.getpid()}-{next(_numbers)}-{secrets.token_hex(4)}"
-    about = quote(command.call, safe="")
-    return inbox / (f"{name}.{about}{ENDING}" if len(about) <= LONGEST_CALL else f"{name}{ENDING}")
-
-
-def send_commands(journal: Path, commands: Iterable[Command], *, timeout: float) -> list[Answer | None]:
-    """As ``send_command``, of several at once; the answers are in their order. *timeout* is that of all of them."""
+    An OSError is why a command could not be written: the others are sent all the same.
+    """
     end = time.monotonic() + timeout
-    paths = [submit_command(journal, command) for command in commands]
-    return [_answer_to(path, timeout, end) for path in paths]
+    paths: list[Path | OSError] = []
+    for command in commands:
+        try:
+            paths.append(submit_command(journal, command))
+        except OSError as error:
+            paths.append(error)
+    return [path if isinstance(path, OSError) else _answer_to(path, timeout, end) for path in paths]
 
 
 def send_command(journal: Path, command: Command, *, timeout: float, secret: str = "") -> Answer | None:
@@ -106,9 +85,9 @@ def send_command(journal: Path, command: Command, *, timeout: float, secret: str
 
     Raises OSError if the file cannot be written, or the secret not be handed over.
     """
-    path = _new_path(journal, command)
+    path = new_path(journal, command)
     with _held_ready(path.with_suffix(SECRET_ENDING), secret):
-        _write(path, command)
+        write_command(path, command)
         return _answer_to(path, timeout, time.monotonic() + timeout)
 
 
@@ -172,10 +151,15 @@ class CommandInbox:
     """The commands to the processes that write *journal*, as one of these processes reads them.
 
     A look takes ``LOOK_SECONDS``, however many files there are: the next look goes on where it ended.
+
+    Args:
+        journal: The journal's file.
+        claims: What excludes other processes from an order.
     """
 
-    def __init__(self, journal: Path) -> None:
+    def __init__(self, journal: Path, claims: Claims) -> None:
         self._inbox = inbox_of(journal)
+        self._orders = Orders(claims)
         self._entries: Iterator[os.DirEntry[str]] | None = None
         self._found: list[Path] = []
         self.has_more = False
@@ -195,7 +179,9 @@ class CommandInbox:
             self._found.sort()
             while self._found and time.monotonic() < end:
                 path = self._found.pop(0)
-                if (command := _carry_out(path, sink)) is not None:
+                if path.suffix == ORDER_ENDING:
+                    self._orders.take(path, sink)
+                elif (command := _carry_out(path, sink)) is not None:
                     taken.append((path, command))
         return taken
 
@@ -213,7 +199,7 @@ class CommandInbox:
             if self._entries is None:
                 self._entries = os.scandir(self._inbox)
             for entry in self._entries:
-                if _may_concern(entry, sink):
+                if entry.name not in self._orders.seen and _may_concern(entry, sink):
                     self._found.append(Path(entry.path))
                 if len(self._found) >= MOST_FOUND:
                     break
@@ -233,7 +219,7 @@ def _may_concern(entry: os.DirEntry[str], sink: CommandSink) -> bool:
     name, ending = os.path.splitext(entry.name)
     with suppress(OSError):
         match ending:
-            case ".answer" | ".secret" | ".refused" | ".json-new" | ".answer-new":
+            case ".answer" | ".secret" | ".refused" | ".json-new" | ".answer-new" | ".order-new":
                 if _age(entry) > (EXPIRES_AFTER if ending in (ANSWER_ENDING, SECRET_ENDING) else FORGOTTEN_AFTER):
                     os.unlink(entry.path)
             case ".json":
@@ -251,12 +237,8 @@ def _age(entry: os.DirEntry[str]) -> float:
 def _carry_out(path: Path, sink: CommandSink) -> Command | None:
     """Have *sink* carry out the command in the file *path*, and answer it; the command, if the store carries it out."""
     try:
-        found = path.lstat()
-        if hasattr(os, "geteuid") and found.st_uid != os.geteuid():
-            raise JournalError("it belongs to another user")
-        command = decode_plain(path, Command, MOST_BYTES)
-        is_order = path.suffix == ORDER_ENDING
-        if not is_order and (age := time.time() - found.st_mtime) > EXPIRES_AFTER:
+        command = read_command(path, Command)
+        if (age := time.time() - path.lstat().st_mtime) > EXPIRES_AFTER:
             raise JournalError(f"no process has taken it for {age:.0f} s")
         if not sink.concerns(command.call):
             return None
@@ -265,17 +247,12 @@ def _carry_out(path: Path, sink: CommandSink) -> Command | None:
     except FileNotFoundError:
         return None  # another process took it
     except (JournalError, OSError, ValueError) as error:
-        log.warning("the command %s is refused: %s", path, error)
-        with suppress(OSError):  # the next look refuses it again
-            path.rename(path.with_suffix(REFUSED_ENDING))
+        refuse(path, error)
         return None
     if command.name == "prune":
         return command
 
-    def reply(answer: Answer) -> None:
-        if not is_order:
-            answer_command(path, answer)
-
+    reply = partial(answer_command, path)
     if (answer := sink.carry_out(command, secret, reply)) is not None:
         reply(answer)
     return None
@@ -284,15 +261,4 @@ def _carry_out(path: Path, sink: CommandSink) -> Command | None:
 def answer_command(path: Path, answer: Answer) -> None:
     """Answer the command that was in the file *path*."""
     with suppress(OSError):  # the command is carried out all the same
-        _write(path.with_suffix(ANSWER_ENDING), answer)
-
-
-def _write(path: Path, value: Command | Answer) -> None:
-    """Write a file that appears whole: it is renamed to *path*."""
-    hidden = path.with_name(f"{path.name}-new")
-    file = open_private(hidden, os.O_WRONLY | os.O_EXCL)
-    try:
-        os.write(file, msgspec.json.encode(value))
-    finally:
-        os.close(file)
-    hidden.rename(path)
+        write_command(path.with_suffix(ANSWER_ENDING), answer)

@@ -99,7 +99,7 @@ class SQLiteStore(KeepsSecrets):
         self._kept: list[str] = []
         self._adoption = Adoption(self.path, self._write, self.sync, self._dating)
         self._claims = Claims(self.path)
-        self._inbox = CommandInbox(self.path)
+        self._inbox = CommandInbox(self.path, self._claims)
         self.pruning = Pruning(retention, self._dating, self._writing)
 
     async def open(self, run: Run) -> Sequence[str]:

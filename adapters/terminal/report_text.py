@@ -25,7 +25,7 @@ def report_text(report: Report) -> Group:
     """What *report* says, for a console of any width from 80 columns on."""
     total = report.total
     if not total.calls:
-        return Group(Text(f"no calls in {brief(report.path)}"))
+        return Group(Text(f"no calls in {brief(report.path)}"), *_problems(report))
     parts = [("succeeded", total.succeeded), ("gave up", total.gave_up), ("rejected", total.rejected),
              ("cancelled", total.cancelled), ("not over", total.not_over)]  # fmt: skip
     counts = ", ".join(f"{number} {name}" for name, number in parts if number)
@@ -42,10 +42,14 @@ def report_text(report: Report) -> Group:
     lines.append(Text(f"time lost: {duration(lost)}, of which {duration(report.waited)} in waits; calls overlap"))
     if report.saved_bytes:
         lines.append(Text(f"saved by resuming: {amount(report.saved_bytes)} were not fetched again"))
-    lines += [*_lost(report), *_slowest(report), *_operations(report)]
-    if report.unreadable:
-        lines.append(Text(f"{counted(report.unreadable, 'row')} could not be read: see `recovery verify`", style="red"))
+    lines += [*_lost(report), *_slowest(report), *_operations(report), *_problems(report)]
     return Group(*lines)
+
+
+def _problems(report: Report) -> list[RenderableType]:
+    problems = [f"{counted(report.unreadable, 'row')} could not be read"] if report.unreadable else []
+    problems += [f"{brief(name)} could not be read" for name in report.damaged]
+    return [Text(f"{problem}: see `recovery verify`", style="red") for problem in problems]
 
 
 def _lost(report: Report) -> list[RenderableType]:

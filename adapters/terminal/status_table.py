@@ -18,7 +18,7 @@ from recovery.policies.incidents import has_ended, is_held
 from recovery.redact import brief
 
 with extra("launcher"):
-    from rich.console import Group
+    from rich.console import Console, Group
     from rich.table import Column, Table
     from rich.text import Text
 
@@ -35,7 +35,22 @@ ALIKE = {"waiting": "wait for", "left": "were left as they waited for", "ended":
 """How calls stand for an incident, by their state."""
 
 
-def status_table(status: JournalStatus, source: Path, *, now: float, show_all: bool = False) -> Group:
+def fitting_table(
+    status: JournalStatus, source: Path, *, now: float, show_all: bool = False, console: Console
+) -> Group:
+    """The same as ``status_table``, of as many calls as *console* has lines for."""
+    most = console.height
+    while True:
+        table = status_table(status, source, now=now, show_all=show_all, most=most)
+        lines = len(console.render_lines(table))
+        if lines < console.height or most <= 1:
+            return table
+        most = min(most - 1, max(most * console.height // lines, 1))
+
+
+def status_table(
+    status: JournalStatus, source: Path, *, now: float, show_all: bool = False, most: int | None = None
+) -> Group:
     """What *status* says, for a console of any width: the incidents, the calls, and whether a process writes it.
 
     Args:
@@ -44,10 +59,12 @@ def status_table(status: JournalStatus, source: Path, *, now: float, show_all: b
         now: The Unix time.
         show_all: Show every call, not the latest alone of those that succeeded or were cancelled, and a few alone of
             those that stand alike for one incident.
+        most: How many calls are shown at most; the others are counted.
     """
     calls = sorted(status.calls, key=lambda call: (_rank(call), call.seen if _rank(call) < 6 else -call.seen))
     needed = sum(_rank(call) < len(ORDER) for call in calls)
     shown, alike = (calls, []) if show_all else _folded(calls[: needed + MOST_FINISHED])
+    shown, cut = shown[:most], Counter(call.state for call in shown[most:] if most is not None)
     table = Table.grid(
         Column(no_wrap=True, width=11), Column(overflow="fold", ratio=1), padding=(0, 1, 0, 0), expand=True
     )
@@ -72,6 +89,7 @@ def status_table(status: JournalStatus, source: Path, *, now: float, show_all: b
         *incident_lines(status.incidents, now),
         table if calls else Text("no calls"),
         *(Text(f"and {other}; --all shows them", style="dim") for other in others),
+        *(Text(f"and {count} more: {state}; the terminal has no lines for them") for state, count in cut.items()),
         *circuits,
         *(Text(problem, style="red") for problem in problems),
         Text(f"journal {brief(status.path)}: {writer}", style="dim"),

@@ -142,7 +142,7 @@ class _Page:
         return FileResponse(STATIC / "page.html", media_type="text/html")
 
     async def _state(self, _: Request) -> Response:
-        return _json((await self._streams.frame()).state)
+        return _json((await self._streams.frame()).now())
 
     async def _events(self, _: Request) -> Response:
         if self._streams.is_full:

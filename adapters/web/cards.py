@@ -5,20 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from adapters.journals.incidents import IncidentLine
-from adapters.journals.next_step import NextStep
+from adapters.journals.next_step import Action, NextStep
 from adapters.journals.status import CallStatus
 from adapters.launcher.progress import Transfer, progress_words
+from adapters.web.page_words import next_words, place_of, remedy_words, why_words
 from adapters.web.state import MOST_CALLS, AlertCard, Bytes, CallLine, IncidentCard, QuestionCard
 from events.alert_events import AlertRaised
 from events.names import display_name
 from recovery.explain import shown
-from recovery.policies.incidents import is_held
-from recovery.questions import cause_of
 from recovery.redact import brief, printable
 from recovery.subscribers.log import alert_in_words
 
 ORDER = ("quarantined", "unreadable", "left", "paused", "waiting", "running", "gave up", "rejected", "failed")
 """The states in the order in which calls are listed; the calls of all others come last."""
+
+BUTTONS: tuple[Action, ...] = ("again", "unpause", "retry", "pause", "give up", "cancel")
+"""The actions in the order of their buttons: what ends a call stands last."""
 
 FIRST_OVER = ORDER.index("gave up")
 
@@ -27,7 +29,7 @@ def in_order(calls: Iterable[CallStatus]) -> list[CallStatus]:
     """*calls*, those that need a look first: of those that are not over the oldest, of the others the latest."""
 
     def rank(call: CallStatus) -> tuple[int, float, str]:
-        place = ORDER.index(call.state) if call.state in ORDER else len(ORDER)
+        place = ORDER.index(call.state) if call.state in ORDER and not call.by else len(ORDER)
         return place, call.seen if place < FIRST_OVER else -call.seen, call.call
 
     return sorted(calls, key=rank)
@@ -41,15 +43,6 @@ def listed(calls: Iterable[CallStatus], more: Mapping[str, int]) -> tuple[list[C
     return ordered[:MOST_CALLS], count
 
 
-def waits_for(call: CallStatus) -> str:
-    """The host, the question or the condition that *call* waits for."""
-    if is_held(call.waits_for):
-        return brief(call.key or call.operation)
-    if call.waits_for.startswith(cause_of("")):
-        return printable(call.waits_for.removeprefix(cause_of("")))  # `token:HOST` would look like a secret
-    return brief(call.waits_for)
-
-
 def call_line(call: CallStatus, step: NextStep, rate: float | None = None) -> CallLine:
     """The line of *call*, with what happens next.
 
@@ -58,23 +51,24 @@ def call_line(call: CallStatus, step: NextStep, rate: float | None = None) -> Ca
         step: What happens next with it.
         rate: Bytes a second, of a download.
     """
+    is_waiting = call.state in ("waiting", "paused")
     return CallLine(
         call=printable(call.call),
         name=named(call),
         operation=brief(call.operation),
-        state=call.state,
+        state="repeated" if call.by else call.state,
         attempt=call.attempt,
         failures=len(call.failures),
-        sentence=call.sentence,
+        sentence=why_words(call),
         said=call.said,
-        next=brief(step.text),
-        remedy=call.remedy,
+        next=next_words(call, step),
+        remedy=remedy_words(call, step),
         due=None if call.is_over else step.due,
-        deadline=None if call.is_over else step.deadline or call.deadline,
-        waits_for=waits_for(call) if call.state in ("waiting", "paused") else "",
+        deadline=(step.deadline or call.deadline) if is_waiting else None,
+        waits_for=place_of(call) if is_waiting else "",
         seen=call.seen,
         bytes=bytes_of(call.transfer, rate),
-        actions=step.actions,
+        actions=tuple(sorted(step.actions, key=BUTTONS.index)),
     )
 
 
@@ -104,9 +98,9 @@ def incident_cards(incidents: Iterable[IncidentLine]) -> tuple[IncidentCard, ...
 
 
 def question_card(
-    name: str, kind: str, text: str, link: str, reason: str, choices: tuple[str, ...], calls: int
+    name: str, kind: str, text: str, link: str, reason: str, choices: tuple[str, ...], calls: int, closed: str = ""
 ) -> QuestionCard:
-    """A question; a *link* that is no address of the web is left out."""
+    """A question; a *link* that is no address of the web is left out. *closed* says why it cannot be answered now."""
     return QuestionCard(
         name=printable(name),
         kind=kind,
@@ -115,6 +109,7 @@ def question_card(
         reason=shown(reason),
         choices=tuple(map(brief, choices)),
         calls=calls,
+        closed=closed,
     )
 
 
@@ -136,5 +131,5 @@ def circuits_of(circuits: Mapping[str, str]) -> dict[str, str]:
 
 def named(call: CallStatus) -> str:
     """What people know *call* by: its name in the plan, or its operation, its key, and what tells it from others."""
-    which = f" ({call.which})" if call.which else ""
-    return brief(call.name or f"{display_name(call.operation, call.key)}{which}")
+    key, which = ("" if call.key in call.which else call.key), f" ({call.which})" if call.which else ""
+    return brief(call.name or f"{display_name(call.operation, key)}{which}")

@@ -21,9 +21,11 @@ PLURALS = {"repository": "repositories"}
 STUCK = {
     "quarantined": "in quarantine",
     "unreadable": "with a damaged row",
-    "left": "left by a process that is gone",
+    "left": "interrupted",
     "paused": "paused",
 }
+
+FAILED = ("gave up", "rejected", "failed")
 
 
 def time_of_day(moment: float) -> str:
@@ -37,6 +39,7 @@ def headline(
     more: Mapping[str, int] = {},
     incidents: Iterable[IncidentCard] = (),
     questions: Sequence[QuestionCard] = (),
+    is_live: bool = True,
     said: Callable[[float], str] = time_of_day,
 ) -> str:
     """The state in one short line: ``2 downloads wait for huggingface.co, next try 14:03:20``.
@@ -48,52 +51,72 @@ def headline(
         more: How many calls there are besides, by state.
         incidents: The incidents that are open.
         questions: The questions that are open.
+        is_live: Whether a process runs the calls: else what it left comes before its questions.
         said: Says a Unix time as a time of day.
     """
     asked = {question.name for question in questions}
-    waiting = [call for call in calls if call.state == "waiting" and call.waits_for not in asked]
-    parts = [*_asked(questions), *_waiting(waiting, incidents, said), *_states(calls, more)]
-    return "; ".join(parts[:MOST_PARTS]) or "no calls"
+    waiting = [call for call in calls if call.state == "waiting"]
+    answers = _asked([call for call in waiting if call.waits_for in asked], questions)
+    waits = _waiting([call for call in waiting if call.waits_for not in asked], incidents, said)
+    states = _states(calls, more)
+    parts = [*answers, *waits, *states] if is_live else [*states, *answers, *waits]
+    failed = _failed(calls, more)
+    return "; ".join([*parts[: MOST_PARTS - len(failed)], *failed]) or _done(calls, more)
 
 
-def _asked(questions: Sequence[QuestionCard]) -> list[str]:
+def _asked(calls: Collection[CallLine], questions: Sequence[QuestionCard]) -> list[str]:
+    if len(questions) == 1 and calls:
+        return [f"{_counted(calls)} {_wait(calls)} for your answer"]
     if len(questions) == 1:
-        return [f"a question waits for an answer: {questions[0].name}"]
-    return [f"{len(questions)} questions wait for an answer"] if questions else []
+        return ["a question waits for your answer"]
+    return [f"{len(questions)} questions wait for your answers"] if questions else []
 
 
-def _waiting(calls: Iterable[CallLine], incidents: Iterable[IncidentCard], said: Callable[[float], str]) -> list[str]:
+def _waiting(calls: Collection[CallLine], incidents: Iterable[IncidentCard], said: Callable[[float], str]) -> list[str]:
     """What *calls* wait for, the largest group first."""
     groups: dict[str, list[CallLine]] = {}
     for call in calls:
         groups.setdefault(call.waits_for, []).append(call)
     probes = {card.name: card.next_probe for card in incidents}
+    if len(groups) > MOST_PARTS and max(map(len, groups.values())) == 1:
+        groups = {"": list(calls)}  # each waits for something else
     told = []
     for place, waiting in sorted(groups.items(), key=lambda one: (-len(one[1]), one[0])):
         names = {name for call in waiting for name in (display_name(call.operation, place), call.operation)}
         tries = [due for name in names if (due := probes.get(name)) is not None]
         tries = tries or [call.due for call in waiting if call.due is not None]
-        wait = "waits" if len(waiting) == 1 else "wait"
-        when = f"next try {said(min(tries))}" if tries else ""
-        for_what = f" for {place}" if place else ""
-        told.append(f"{_counted(waiting)} {wait}{for_what}{', ' if when else ''}{when}")
+        when = f", next try {said(min(tries))}" if tries else ""
+        told.append(f"{_counted(waiting)} {_wait(waiting)}{f' for {place}' if place else ''}{when}")
     return told
 
 
-def _states(calls: Iterable[CallLine], more: Mapping[str, int]) -> list[str]:
-    by_state: dict[str, list[CallLine]] = {}
-    for call in calls:
-        by_state.setdefault(call.state, []).append(call)
-    parts = [f"{_counted(by_state[state])} {words}" for state, words in STUCK.items() if state in by_state]
-    failed = sum(len(by_state.get(state, ())) + more.get(state, 0) for state in ("gave up", "rejected", "failed"))
-    running = len(by_state.get("running", ())) + more.get("running", 0)
-    done = len(by_state.get("succeeded", ())) + more.get("succeeded", 0)
-    if running:
-        parts.append(f"{_counted(by_state.get('running', ()), running)} {'runs' if running == 1 else 'run'}")
-    if failed:
-        parts.append(f"{failed} failed")
-    if done and not parts:
-        parts.append(f"all done: {counted(done, 'call')} succeeded")
+def _wait(calls: Collection[CallLine]) -> str:
+    return "waits" if len(calls) == 1 else "wait"
+
+
+def _number(state: str, calls: Iterable[CallLine], more: Mapping[str, int]) -> int:
+    return sum(call.state == state for call in calls) + more.get(state, 0)
+
+
+def _failed(calls: Collection[CallLine], more: Mapping[str, int]) -> list[str]:
+    failed = sum(_number(state, calls, more) for state in FAILED)
+    return [f"{failed} failed"] if failed else []
+
+
+def _done(calls: Collection[CallLine], more: Mapping[str, int]) -> str:
+    done = _number("succeeded", calls, more)
+    return f"all done: {counted(done, 'call')} succeeded" if done else "nothing runs" if calls else "no calls"
+
+
+def _states(calls: Collection[CallLine], more: Mapping[str, int]) -> list[str]:
+    parts = [
+        f"{_counted(those)} {words}"
+        for state, words in STUCK.items()
+        if (those := [call for call in calls if call.state == state])
+    ]
+    running = [call for call in calls if call.state == "running"]
+    if number := len(running) + more.get("running", 0):
+        parts.append(f"{_counted(running, number)} {'runs' if number == 1 else 'run'}")
     return parts
 
 

@@ -37,10 +37,16 @@ TIMEOUT = 5.0
 """Seconds to wait for the process that has the call."""
 
 NOT_KNOWN = (
-    "This is a journal: it has what is written to it, within a second. It does not know rates between checkpoints, "
-    "alerts, charts, and calls that are not journalled."
+    "This page reads a journal, the file in which a program notes its calls; it shows what is noted within a second. "
+    "A journal does not know how fast a download is at this moment. It has no alerts, no charts, and no calls that are "
+    "not journalled."
 )
-DEAD = "No process writes this journal: nothing goes on until its program, or its plan, runs again."
+DEAD = "No program writes this journal at the moment: nothing goes on until its program, or its plan, runs again."
+UNTAKEN = (
+    f"the program that runs now has not answered in {TIMEOUT:g} s: it does not have this call, or it hangs; "
+    "end that program, then try again"
+)
+NO_PROGRAM = "It can be answered once its program runs again: a secret is handed to the program, and never written."
 NOT_YET = "The journal does not exist yet: it begins with the first run."
 NOT_READ = "The journal cannot be read at the moment: this is how it stood before."
 
@@ -114,13 +120,16 @@ class JournalSource:
         waiting = [call.waits_for for call in status.calls if not call.is_over]
         asked = tuple(
             cards.question_card(
-                one.name, one.kind, one.text, one.link, one.reason, one.choices, waiting.count(cause_of(one.name))
+                *(one.name, one.kind, one.text, one.link, one.reason, one.choices, waiting.count(cause_of(one.name))),
+                closed="" if one.runs or one.kind != "secret" else NO_PROGRAM,
             )
             for one in questions
         )
         return PageState(
             at=now,
-            headline=headline(calls.values(), more=more, incidents=incidents, questions=asked),
+            headline=headline(
+                calls.values(), more=more, incidents=incidents, questions=asked, is_live=status.is_being_written
+            ),
             source=self._name,
             is_live=status.is_being_written,
             notes=_notes(status),
@@ -146,7 +155,8 @@ class JournalSource:
         """
         steered = steer(self._path, Command(action, call, BY_THE_PAGE), timeout=TIMEOUT)
         self._looked = self._read_at = 0.0
-        return Done(is_done=steered.is_done or steered.waits, said=steered.said)
+        said = UNTAKEN if str(self._path) in steered.said else steered.said  # which no page shows
+        return Done(is_done=steered.is_done or steered.waits, said=said)
 
     def answer(self, question: str, value: bool | str) -> Done:
         """Answer a question in the journal, or a secret in the process that asks. Raises RecoveryError, OSError."""

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 
 import msgspec
 
-from adapters.journals.status import CallStatus
+from adapters.journals.pauses import Pause, no_pause
+from adapters.journals.status import CallStatus, said_by
 from adapters.launcher.checkpoint_words import note_words, saved_note
 from adapters.launcher.launch import name_in_arguments
 from adapters.launcher.progress import saved_transfer
@@ -44,11 +45,26 @@ TOLERANCE = 0.5
 """Seconds by which a time may differ and still be the same: it is made from what is left, read at another moment."""
 
 
-class LiveCalls:
-    """Makes statuses of calls, and the same object again for a call that has not changed."""
+class _Made(msgspec.Struct, frozen=True, gc=False):  # no cycles: the collector would stop the loops to look for them
+    """A *status*, and the *call* that it was made of."""
 
-    def __init__(self) -> None:
-        self._made: dict[str, tuple[object, CallStatus]] = {}
+    status: CallStatus
+    call: WaitingCall | RunningCall
+
+
+class LiveCalls:
+    """Makes statuses of calls, and the same object again for a call that has not changed.
+
+    Args:
+        pause: Called after each call.
+    """
+
+    def __init__(self, pause: Pause = no_pause) -> None:
+        self._pause = pause
+        self._made: dict[str, _Made] = {}
+        self._words: dict[str, _Made] = {}
+        self.waiting: dict[str, WaitingCall] = {}
+        """Those that waited at the latest update."""
 
     def update(
         self, waiting: Iterable[WaitingCall], running: Iterable[RunningCall], now: float, monotonic: float
@@ -56,37 +72,58 @@ class LiveCalls:
         """The statuses of the calls that live, by id.
 
         Args:
-            waiting: Those that wait.
+            waiting: Those that wait; of one that waits as before, the same object again.
             running: Those that run.
             now: The Unix time.
             monotonic: The same moment on the service's clock.
         """
-        made: dict[str, tuple[object, CallStatus]] = {}
+        made: dict[str, _Made] = {}
+        found: dict[str, WaitingCall] = {}
         for call in waiting:
             made[call.call] = self._waiting(call, now, now - monotonic)
+            found[call.call] = call
+            self._pause()
         for one in running:
             if one.call not in made:
                 made[one.call] = self._running(one, now)
-        self._made = made
-        return {call: status for call, (_, status) in made.items()}
+                self._pause()
+        self._made, self.waiting = made, found
+        self._words = {call: words for call, words in self._words.items() if call in made}
+        return {call: one.status for call, one in made.items()}
 
-    def _waiting(self, call: WaitingCall, now: float, offset: float) -> tuple[object, CallStatus]:
-        has_delay = not (call.is_paused or call.asks_person) and 0.0 < call.left < math.inf
-        due = now + call.left if has_delay else None
-        deadline = now + call.within if call.within < math.inf else None
-        same = (call.attempt, call.until, call.is_paused, call.asks_person, id(call.failure))
-        known, status = self._made.get(call.call, (None, None))
-        if status is not None and known == same:
-            due, deadline = _steady(due, status.due), _steady(deadline, status.deadline)
-            if due == status.due and deadline == status.deadline:
-                return same, status
+    def _waiting(self, call: WaitingCall, now: float, offset: float) -> _Made:
+        known = self._made.get(call.call)
+        has_delay = not (call.is_paused or call.asks_person) and now < call.due + offset < math.inf
+        due = call.due + offset if has_delay else None
+        deadline = call.deadline + offset if call.deadline < math.inf else None
+        if known is not None and isinstance(known.call, WaitingCall) and _waits_alike(known.call, call):
+            due, deadline = _steady(due, known.status.due), _steady(deadline, known.status.deadline)
+            if due == known.status.due and deadline == known.status.deadline:
+                return known
+        status = msgspec.structs.replace(
+            self._in_words(call),
+            state="paused" if call.is_paused else "waiting",
+            attempt=call.attempt,
+            retries=call.retries,
+            seen=now if call.failure is None else call.failure.at + offset,
+            due=due,
+            waits_for="; ".join(call.until) or (PERSON if call.asks_person else ""),
+            deadline=deadline,
+        )
+        return _Made(status, call)
+
+    def _in_words(self, call: WaitingCall) -> CallStatus:
+        """A status of *call* with its words: the former one where it has failed as before, since words take long."""
+        known = self._words.get(call.call)
+        if known is not None and isinstance(known.call, WaitingCall) and _fails_alike(known.call, call):
+            return known.status
         explained = call.explain()
-        return same, CallStatus(
+        status = CallStatus(
             call=call.call,
             operation=call.operation,
             key=call.key,
             name=name_in_arguments(call.operation, call.arguments),
-            state="paused" if call.is_paused else "waiting",
+            state="waiting",
             attempt=call.attempt,
             retries=call.retries,
             restarts=0,
@@ -94,33 +131,32 @@ class LiveCalls:
             which=explained.which,
             cause=explained.cause,
             reason="",
-            seen=now if call.failure is None else call.failure.at + offset,
-            due=due,
-            waits_for="; ".join(call.until) or (PERSON if call.asks_person else ""),
-            deadline=deadline,
+            seen=0.0,
             is_resumable=call.arguments is not None,
             sentence=explained.sentence,
-            said=explained.said or explained.error,
+            said=said_by(explained),
             remedy=explained.remedy,
         )
+        self._words[call.call] = _Made(status, call)
+        return status
 
-    def _running(self, call: RunningCall, now: float) -> tuple[object, CallStatus]:
-        same = (call.attempt, call.saved, call.is_cancelled)
-        known, status = self._made.get(call.call, (None, None))
-        if status is not None and known == same:
-            return same, status
+    def _running(self, call: RunningCall, now: float) -> _Made:
+        known = self._made.get(call.call)
+        former = None if known is None else known.status
+        if known is not None and isinstance(known.call, RunningCall) and _runs_alike(known.call, call):
+            return known
         kind = call.operation.partition(" ")[0]
-        return same, CallStatus(
+        status = CallStatus(
             call=call.call,
             operation=call.operation,
             key=call.key,
-            name=name_in_arguments(call.operation, call.arguments),
+            name=name_in_arguments(call.operation, call.arguments) if former is None else former.name,
             state="running",
             attempt=call.attempt,
             retries=call.retries,
             restarts=0,
             failures=(),
-            which=_which(call),
+            which=_which(call) if former is None else former.which,
             cause="",
             reason="",
             seen=now,
@@ -128,6 +164,7 @@ class LiveCalls:
             transfer=saved_transfer(call.saved) if kind == "download" else None,
             note=note_words(saved_note(call.saved or b"")) if kind in ("server", "steps") else "",
         )
+        return _Made(status, call)
 
 
 def ended(event: CallEvent, record: CallRecord | None, wall: float) -> CallStatus:
@@ -158,7 +195,7 @@ def ended(event: CallEvent, record: CallRecord | None, wall: float) -> CallStatu
         is_resumable=arguments is not None,
         by="" if record is None else record.by,
         sentence=explained.sentence,
-        said=explained.said or explained.error,
+        said=said_by(explained),
         remedy=explained.remedy,
     )
 
@@ -167,6 +204,34 @@ def succeeded(status: CallStatus, now: float) -> CallStatus:
     """*status*, of a call that has succeeded since."""
     changes = {"state": "succeeded", "seen": now, "due": None, "deadline": None, "waits_for": ""}
     return msgspec.structs.replace(status, **changes, cause="", sentence="", said="", remedy="")
+
+
+def _waits_alike(one: WaitingCall, other: WaitingCall) -> bool:
+    if one is other:
+        return True
+    is_same_attempt = one.attempt == other.attempt and one.failure is other.failure and one.until == other.until
+    return is_same_attempt and one.is_paused == other.is_paused and one.asks_person == other.asks_person
+
+
+def _fails_alike(one: WaitingCall, other: WaitingCall) -> bool:
+    """Whether the words for a call are the same: its latest failure means the same, and leaves it in the same state."""
+    stands = (one.is_paused, one.asks_person, not one.until) == (other.is_paused, other.asks_person, not other.until)
+    former, latest = one.failure, other.failure
+    if former is None or latest is None:
+        return stands and former is latest
+    means = former.category, former.rule, former.why, former.retry_after, former.remedy, former.evidence
+    return stands and means == (
+        latest.category,
+        latest.rule,
+        latest.why,
+        latest.retry_after,
+        latest.remedy,
+        latest.evidence,
+    )
+
+
+def _runs_alike(one: RunningCall, other: RunningCall) -> bool:
+    return one.attempt == other.attempt and one.saved == other.saved and one.is_cancelled == other.is_cancelled
 
 
 def _steady(moment: float | None, former: float | None) -> float | None:

@@ -13,6 +13,7 @@ import msgspec
 
 from adapters.journals.incidents import IncidentLine
 from adapters.journals.next_step import Action, next_step
+from adapters.journals.pauses import pauses
 from adapters.journals.status import CallStatus, JournalStatus, read_status
 from adapters.journals.steering import steer
 from adapters.launcher.progress import Samples, rate, with_sample
@@ -50,11 +51,19 @@ SAID = {
 """What happens now, by what was done."""
 
 NOT_LISTED = (
-    "A call in its first attempt is listed if its operation is resumable, or has an idempotency key or a time limit; "
-    "any other appears when it fails."
+    "A call of an operation that is not resumable, and has neither an idempotency key nor a time limit, appears here "
+    "only once it fails."
 )
 NO_JOURNAL = "This program keeps no journal: what ended before the page was opened is not known."
 NO_MONITOR = "The service is not monitored: there are no alerts and no charts."
+
+
+class _Line(msgspec.Struct, frozen=True, gc=False):
+    """A *line*, with the *status* and the next *probe* that it was made of."""
+
+    line: CallLine
+    status: CallStatus
+    probe: float | None
 
 
 class ServiceSource:
@@ -74,10 +83,11 @@ class ServiceSource:
 
             self._measured = Measured(service, monitor)
         self._name = name
-        self._live = LiveCalls()
+        self._pause = pauses()
+        self._live = LiveCalls(self._pause)
         self._known: dict[str, CallStatus] = {}
         self._over: dict[str, CallStatus] = {}
-        self._lines: dict[str, tuple[CallStatus, float | None, CallLine]] = {}
+        self._lines: dict[str, _Line] = {}
         self._samples: dict[str, Samples] = {}
         self._incidents: dict[str, IncidentLine] = {}
         self._has_read_journal = False
@@ -93,7 +103,7 @@ class ServiceSource:
     def read(self) -> PageState:
         """The service as it stands."""
         service, now, monotonic = self._service, time.time(), self._service.bus.clock()
-        waiting = service.calls.waiting()
+        waiting = service.calls.each_waiting(self._live.waiting)
         live = self._live.update(waiting, service.calls.running(), now, monotonic)
         self._take_ends(live, now, now - monotonic)
         incidents = self._open_incidents(now)
@@ -109,7 +119,7 @@ class ServiceSource:
         lines = {line.call: line for call in shown for line in (self._line(call, status, now),)}
         self._lines = {call.call: self._lines[call.call] for call in shown}
         self._samples = {call: samples for call, samples in self._samples.items() if call in live}
-        asks = any(cause.startswith(cause_of("")) for call in waiting for cause in call.until)
+        asks = any(cause.startswith(cause_of("")) for call in self._live.waiting.values() for cause in call.until)
         asked = tuple(
             cards.question_card(one.name, one.kind, one.text, one.link, one.reason, one.choices, len(one.calls))
             for one in (service.calls.questions() if asks else ())  # which describes every call once more
@@ -136,6 +146,7 @@ class ServiceSource:
             self._has_read_journal = True
             self._over.update(self._in_journal())
         while self._events:
+            self._pause()
             event = self._events.popleft()
             if isinstance(event, OperationRepeated):
                 if event.by and (former := self._over.get(event.call)) is not None:
@@ -144,6 +155,7 @@ class ServiceSource:
             record = self._service.calls.find(event.call, timeout=0.0)
             self._over[event.call] = ended(event, record, event.at + offset)
         for call in self._known.keys() - live.keys() - self._over.keys():
+            self._pause()
             record = self._service.calls.find(call, timeout=0.0)
             if record is not None and record.state == "succeeded":
                 self._over[call] = succeeded(self._known[call], now)
@@ -159,27 +171,29 @@ class ServiceSource:
         """The calls that the journal has, those of earlier processes included."""
         if self._journal is None:
             return {}
+        own = f"{self._service.bus.run}-"
         try:
-            status = anyio.run(partial(read_status, self._journal))
+            # Its own calls that live are known better here, and have the most rows.
+            status = anyio.run(partial(read_status, self._journal, not_left=(own,), pause=self._pause))
         except (RecoveryError, OSError):  # it may not be there yet
             return {}
-        own = f"{self._service.bus.run}-"
         return {call.call: call for call in status.calls if call.is_over or not call.call.startswith(own)}
 
     def _line(self, call: CallStatus, status: JournalStatus, now: float) -> CallLine:
         """The line of *call*: the former one if nothing has changed."""
+        self._pause()
         is_held = bool(call.waits_for) and call.key is not None
         incident = self._incidents.get(display_name(call.operation, call.key)) if is_held else None
         probe = None if incident is None or incident.is_probed else incident.next_probe
         known = self._lines.get(call.call)
-        if known is not None and known[0] is call and known[1] == probe:
-            return known[2]
+        if known is not None and known.status is call and known.probe == probe:
+            return known.line
         speed = None
         if call.transfer is not None and call.state == "running":
             samples = with_sample(self._samples.get(call.call, ()), now, call.transfer.offset)
             self._samples[call.call], speed = samples, rate(samples, now)
         line = cards.call_line(call, next_step(call, status, now), speed)
-        self._lines[call.call] = call, probe, line
+        self._lines[call.call] = _Line(line, call, probe)
         return line
 
     def _open_incidents(self, now: float) -> tuple[IncidentLine, ...]:

@@ -10,7 +10,7 @@ import msgspec
 from adapters.journals.next_step import Action
 
 
-class Bytes(msgspec.Struct, frozen=True, kw_only=True):
+class Bytes(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """How far a download is: *done* bytes of *size* (None if unknown), and *rate* bytes a second (None if unknown)."""
 
     done: int
@@ -19,14 +19,15 @@ class Bytes(msgspec.Struct, frozen=True, kw_only=True):
     words: str = ""
 
 
-class CallLine(msgspec.Struct, frozen=True, kw_only=True):
+class CallLine(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One call.
 
     Args:
         call: Its id.
         name: What people know it by: its name in the plan, or its operation and key.
         operation: Its operation.
-        state: As in ``CallStatus``: "running", "waiting", "paused", "left", "succeeded", "gave up", ...
+        state: As in ``CallStatus``: "running", "waiting", "paused", "left", "succeeded", "gave up", ...; "repeated" for
+            one that another call runs again.
         attempt: The attempt that runs, ran last, or comes next.
         failures: How many attempts failed.
         sentence: What the latest failure means, for a person who is no programmer; "" if none failed.
@@ -72,7 +73,10 @@ class IncidentCard(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class QuestionCard(msgspec.Struct, frozen=True, kw_only=True):
-    """An open question; *kind* is "confirm", "choice", "text" or "secret", *choices* are the answers to a "choice"."""
+    """An open question; *kind* is "confirm", "choice", "text" or "secret", *choices* are the answers to a "choice".
+
+    *closed* says why it cannot be answered on the page now; "" if it can.
+    """
 
     name: str
     kind: str
@@ -81,6 +85,7 @@ class QuestionCard(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
     choices: tuple[str, ...] = ()
     calls: int = 0
+    closed: str = ""
 
 
 class AlertCard(msgspec.Struct, frozen=True, kw_only=True):

@@ -45,12 +45,17 @@ class Frame(msgspec.Struct):
     state: PageState
     changed: bytes
     whole: bytes = b""
+    encoded_at: float = 0.0
+
+    def now(self) -> PageState:
+        """The state, with the time of now: it may have stood so for hours, and the page counts down from its time."""
+        return msgspec.structs.replace(self.state, at=time.time())
 
     @property
     def event(self) -> bytes:
-        """The whole state as an event, encoded for the first stream that needs it."""
-        if not self.whole:
-            self.whole = event("state", self.state)
+        """The whole state as an event, encoded once in ``EVERY`` seconds for all streams that need it."""
+        if not self.whole or time.monotonic() - self.encoded_at > EVERY:
+            self.whole, self.encoded_at = event("state", self.now()), time.monotonic()
         return self.whole
 
 

@@ -21,7 +21,7 @@ Cancelled: TypeAlias = Literal["cancelled", "asked", ""]
 """What became of a cancellation: done; asked for, of a plain function that runs; or nothing, for such a call."""
 
 
-class RunningCall(msgspec.Struct, frozen=True, kw_only=True):
+class RunningCall(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A call that runs.
 
     Args:

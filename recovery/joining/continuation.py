@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from recovery.journal.history import CallRecord
     from recovery.operations import Definition
     from recovery.settings import OperationConfig
+    from recovery.waiting.waiters import Latch
 
 
 MAX_DEATHS = 3
@@ -68,7 +69,15 @@ class Former(msgspec.Struct, eq=False):
 
     def begin(self, call: Call) -> None:
         """*call* is the new one: publish that, and give it the checkpoint."""
-        call.publish(OperationRepeated, 1, former=self.call, trace=self.trace)
+        call.publish(
+            OperationRepeated,
+            1,
+            former=self.call,
+            trace=self.trace,
+            arguments=call.raw_arguments,
+            version=call.version,
+            idempotency_key=call.idempotency_key,
+        )
         if self.saved is not None:
             call.saved = self.saved
             call.publish(CheckpointSaved, 1, data=msgspec.Raw(self.saved))
@@ -79,12 +88,14 @@ class Former(msgspec.Struct, eq=False):
         if not self.handle.call:
             self.handle.call = call
             Call(operation, self.call).publish(OperationRepeated, self.attempt, by=call)
+            self.handle.begun.open()
 
 
 class Repeats(Protocol):
-    """What a former call tells: the id of the call that runs again."""
+    """What a former call tells: the id of the call that runs again, and, once that is published, that it has begun."""
 
     call: str
+    begun: Latch
 
 
 def decided(record: CallRecord, config: OperationConfig) -> CallRecord:

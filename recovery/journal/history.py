@@ -243,8 +243,10 @@ def _after(record: CallRecord, event: CallEvent, run: str) -> CallRecord:
             changes["asks_person"] = False
         case CallSteered(command="reset"):
             changes.update(_after_reset(record))
-        case OperationRepeated(former=former):
-            changes["former"] = former
+        case OperationRepeated(former=former, arguments=arguments, version=version) if former:
+            # It is resumed from here, as it may die before its first attempt: while its circuit is open, say.
+            changes.update(former=former, state="waiting", version=version, idempotency_key=event.idempotency_key)
+            changes["arguments"] = bytes(arguments) or None
         case OperationQuarantined(reason=reason):
             changes.update(state="quarantined", due=None, reason=reason)
         case _ if event.ends:

@@ -99,7 +99,7 @@ class Repeater:
         todos = []
         try:
             for record in self._records(found, selection):
-                todo = self._todo(record, keep_checkpoint, has_loop=tasks is not None)
+                todo = self._todo(found, record, keep_checkpoint, has_loop=tasks is not None)
                 if isinstance(todo, str):
                     found.refuse(record.call, todo)
                 else:
@@ -124,7 +124,12 @@ class Repeater:
             record = self._record(selection.call)
             if record is None:
                 found.refuse(selection.call, UNKNOWN)
-            return [] if record is None else [record]
+            elif record.by and selection.is_new:
+                found.needless.add(record.call)
+                found.refuse(record.call, f"call {record.by} runs it again already")
+            else:
+                return [record]
+            return []
         kinds = [ENDS[state] for state in selection.states or ("gave up",)]
 
         async def ended(store: Store) -> Sequence[str]:
@@ -149,17 +154,16 @@ class Repeater:
         known = self._journal.lookup.call(call)
         return known.wait(ANSWER_TIMEOUT) if isinstance(known, Query) else known
 
-    def _todo(self, former: CallRecord, keep_checkpoint: bool, *, has_loop: bool) -> Todo | str:
+    def _todo(self, found: Repetition, former: CallRecord, keep_checkpoint: bool, *, has_loop: bool) -> Todo | str:
         """The call to run for the *former* one, or why it is not run."""
         record, seen = former, {former.call}
         while record.by and record.by not in seen:
             seen.add(record.by)
             record = self._record(record.by) or msgspec.structs.replace(record, by="")
         about = "it" if record is former else f"call {record.call} runs it again, and"
-        if record.state == "succeeded":
-            return f"{about} has succeeded"
-        if not record.is_over:
-            return f"{about} is {record.state}"
+        if record.state == "succeeded" or not record.is_over:
+            found.needless.add(former.call)
+            return f"{about} {'has succeeded' if record.is_over else f'is {record.state}'}"
         if record.arguments is None:
             return UNSTORED
         definition = self._registry.get(record.operation)
@@ -177,6 +181,7 @@ class Repeater:
             return str(error)
         with self._lock:
             if record.call in self._under_way:
+                found.needless.add(former.call)
                 return "it is run again already"
             self._under_way.add(record.call)
         handle = RepeatedCall(record)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from typing import NamedTuple
 
 from events.bus import Bus
@@ -15,10 +17,11 @@ from events.verdicts import GiveUp
 from recovery.execution.steering import Steering
 from recovery.explain import counted
 from recovery.joining.continuation import continued
+from recovery.journal.errors import NotDurable
 from recovery.journal.history import CallRecord
-from recovery.journal.store import ANSWER_TIMEOUT, Answer, Command, Reply
+from recovery.journal.store import ANSWER_TIMEOUT, Answer, Command, Order, Reply
 from recovery.resume.handles import Resumption
-from recovery.resume.repetition import Repetition
+from recovery.resume.repetition import Repetition, Selection
 from recovery.waiting.calls import WaitingCalls
 from recovery.waiting.daemon_threads import Workers
 from recovery.waiting.description import WaitingCall
@@ -40,15 +43,17 @@ class Acts(NamedTuple):
 
     Args:
         answer: Answers a question, by its name.
-        again: Runs a call again that has ended, by its id.
+        again: Runs a call again that has ended.
         probe: Ends the break of a circuit, by its operation and key; whether there was one.
         give_up: Gives up the calls that wait for a circuit; how many did.
+        written: Blocks until all that was published is in the journal. Raises NotDurable.
     """
 
     answer: Callable[[str, str], object]
-    again: Callable[[str], Repetition]
+    again: Callable[[Selection], Repetition]
     probe: Callable[..., bool]
     give_up: Callable[..., int]
+    written: Callable[[], object]
 
 
 class CommandHandler:
@@ -76,6 +81,7 @@ class CommandHandler:
         self._resumption = resumption
         self._acts = acts
         self._replies = Workers("recovery-again", REPLIES)
+        self._orders = Workers("recovery-orders", 1)
         self._of_parent: set[str] = set()
         self._counted = (0, 0, 0)
         self._ids: set[str] = set()
@@ -159,10 +165,14 @@ class CommandHandler:
         return Answer(is_done=True, said="the process that asks has it, in its memory alone")
 
     def _run_again(self, command: Command, reply: Reply) -> None:
-        repetition = self._acts.again(f"{command.changes.get('call')}")
+        is_order = isinstance(command, Order)
+        repetition = self._acts.again(Selection(call=f"{command.changes.get('call')}", is_new=is_order))
         found = self._found()
-        if command.call == NEXT_PROCESS and found is not None:
-            found.ordered.append(repetition)
+        if is_order:
+            if found is not None:
+                found.ordered.append(repetition)
+            self._orders.add([partial(self._answer_order, repetition, reply)])
+            return
 
         def tell() -> None:
             if not repetition.loaded.wait(ANSWER_TIMEOUT):
@@ -174,11 +184,29 @@ class CommandHandler:
 
         self._replies.add([tell])
 
+    def _answer_order(self, repetition: Repetition, reply: Reply) -> None:
+        """Answer an order to run a call again, once that has begun and is written, or cannot be done here."""
+        repetition.loaded.wait()
+        for call in repetition.calls:
+            call.begun.wait()
+            if not call.call:
+                reply(_refused(f"{call.error}"))
+                return
+        refused = [why for former, why in repetition.refused.items() if former not in repetition.needless]
+        if refused:
+            reply(_refused(refused[0]))
+            return
+        with suppress(NotDurable):  # then the next process finds out whether it has begun
+            self._acts.written()
+            reply(Answer(is_done=True, said=""))
+
     def _on_incident(self, command: Command) -> Answer:
         operation, key = (f"{command.changes.get(name, '')}" for name in ("operation", "key"))
         if command.name == "probe":
             if self._acts.probe(operation, key=key):
                 return Answer(is_done=True, said="the next call that waits for it probes now")
+            if isinstance(command, Order):
+                return Answer(is_done=True, said="it has ended since")
             return _refused("it has no break to end: a probe is under way, or it is closed, or forced open")
         many = self._acts.give_up(operation, command.reason, key=key)
         what = f"given up: {counted(many, 'call')} that waited for it"

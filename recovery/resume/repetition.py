@@ -31,7 +31,7 @@ log = own_log("recovery")
 
 
 class Selection(msgspec.Struct, frozen=True, kw_only=True):
-    """Which calls to run again; see ``Recovery.again``.
+    """Which calls to run again; see ``Recovery.again``. With *is_new*, the call only if none has run it again yet.
 
     Raises:
         TypeError: A value of the wrong type, neither a call nor a filter, or both.
@@ -44,6 +44,7 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
     operation: str | None = None
     since: float | None = None
     limit: int = 1000
+    is_new: bool = False
 
     def __post_init__(self) -> None:
         has_filter = bool(self.states or self.categories) or self.operation is not None or self.since is not None
@@ -82,19 +83,27 @@ class RepeatedCall(ResumedCall):
         super().__init__(record)
         self.call = ""
         """The id of the call that runs again: a new one, or an equal one that it has joined; "" until that is known."""
+        self.begun = Latch()
+        """Open once the call has begun, and that is published, or once it has ended without."""
+
+    def end(self, result: Any = None, error: BaseException | None = None) -> None:
+        """As of any resumed call."""
+        super().end(result, error)
+        self.begun.open()
 
 
 class Repetition:
     """What ``Recovery.again`` runs: complete once ``loaded`` is open. ``wait()`` and ``await`` wait for that, too.
 
     ``calls`` run again. ``refused`` says of each call that does not, by its id, why; the id "" stands for a journal
-    that cannot be read.
+    that cannot be read. ``needless`` are those of them that have succeeded, or run already.
     """
 
     def __init__(self) -> None:
         self.loaded = Latch()
         self.calls: list[RepeatedCall] = []
         self.refused: dict[str, str] = {}
+        self.needless: set[str] = set()
 
     def __repr__(self) -> str:
         over = sum(call.is_over for call in self.calls)

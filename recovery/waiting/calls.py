@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from weakref import WeakSet
 
 from events.circuit_events import CircuitOpened
@@ -62,19 +62,26 @@ class WaitingCalls:
     def __contains__(self, call: object) -> bool:
         return call in self._waits
 
-    def describe(self, call: str) -> WaitingCall | None:
-        """The waiting call with the id *call*; ``None`` if it does not wait."""
+    def describe(self, call: str, former: WaitingCall | None = None) -> WaitingCall | None:
+        """The waiting call with the id *call*; ``None`` if it does not wait, *former* if it waits as it did then."""
         with self.conditions.lock:
             waiting = self._waits.get(call)
-            wait = waiting if waiting is None or isinstance(waiting, Wait) else waiting.as_wait()
-            return None if wait is None else wait.describe()
+            if waiting is None or isinstance(waiting, Wait):
+                return None if waiting is None else waiting.describe(former)
+            is_same = former is not None and former.due == waiting.due
+            return former if is_same else waiting.as_wait().describe()
 
     def describe_all(self) -> list[WaitingCall]:
         """Every call that waits now."""
+        return list(self.describe_each())
+
+    def describe_each(self, former: Mapping[str, WaitingCall] = {}) -> Iterator[WaitingCall]:
+        """Every call that waits now, one after another; one that waits as it did in *former*, as it is there."""
         with self.conditions.lock:
             calls = list(self._waits)
-        # The lock is held for one call at a time: with thousands, loops would stand still meanwhile.
-        return [waiting for call in calls if (waiting := self.describe(call)) is not None]
+        for call in calls:  # the lock is held for one at a time: with thousands, loops would stand still meanwhile
+            if (waiting := self.describe(call, former.get(call))) is not None:
+                yield waiting
 
     def steer(
         self,

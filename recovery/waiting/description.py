@@ -12,7 +12,7 @@ from recovery.explain import Explanation, explain, moment, waits_for
 from recovery.policies.sentences import Stands
 
 
-class WaitingCall(msgspec.Struct, frozen=True, kw_only=True):
+class WaitingCall(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A call that waits.
 
     Args:
@@ -23,6 +23,8 @@ class WaitingCall(msgspec.Struct, frozen=True, kw_only=True):
         retries: Retries used up, the next attempt included if it is one.
         left: Seconds left of its delay; infinite for a call that asks.
         within: Seconds until its wait ends at the latest; infinite if it has no end.
+        due: When its delay ends, on the clock of the service; infinite for a call that asks, or is paused.
+        deadline: When its wait ends at the latest, on that clock.
         until: What it waits for besides: names of conditions, causes such as an open circuit.
         is_paused: Whether its delay stands still.
         asks_person: Whether it has no retries left, and waits until a person says ``retry_now`` or ``give_up``.
@@ -38,6 +40,8 @@ class WaitingCall(msgspec.Struct, frozen=True, kw_only=True):
     retries: int = 0
     left: float
     within: float = math.inf
+    due: float = math.inf
+    deadline: float = math.inf
     until: tuple[str, ...] = ()
     is_paused: bool = False
     asks_person: bool = False

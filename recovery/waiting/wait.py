@@ -288,10 +288,20 @@ class Wait(msgspec.Struct, eq=False):
             self.left = min(self.left, due - self.conditions.clock())
         self.wake()
 
-    def describe(self) -> WaitingCall:
-        """What to show of this wait."""
-        operation, key = self.operation_key
-        call, now = self.attempt.call, self.conditions.clock()
+    def describe(self, former: WaitingCall | None = None) -> WaitingCall:
+        """What to show of this wait; *former* if that was it, and nothing but the time has passed."""
+        call = self.attempt.call
+        if (
+            former is not None
+            and former.due == self.due
+            and former.attempt == self.number
+            and former.failure is call.failure
+            and former.deadline == self.deadline
+            and former.asks_person == call.asks_person
+            and self.left is None
+        ):
+            return former
+        (operation, key), now = self.operation_key, self.conditions.clock()
         is_next = self.number > self.attempt.number
         return WaitingCall(
             call=call.id,
@@ -301,6 +311,8 @@ class Wait(msgspec.Struct, eq=False):
             retries=call.retries + (is_next and self.counts_as_retry),
             left=max(self.due - now, 0.0) if self.left is None else self.left,
             within=max(self.deadline - now, 0.0),
+            due=self.due if self.left is None else math.inf,
+            deadline=self.deadline,
             until=self.causes,
             is_paused=self.is_paused,
             asks_person=call.asks_person,

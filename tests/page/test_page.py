@@ -39,14 +39,21 @@ def focused(page: Any) -> str:
     return page.evaluate("document.activeElement.closest('.call')?.id + ' ' + document.activeElement.textContent")
 
 
+def test_a_call_names_its_question_where_there_are_several(page: Any, stage: Stage):
+    question = "\u201cWhich access token may be used for huggingface.co?\u201d"
+    assert words(page, "#call-c1-2 .next") == f"Next Waits for the answer to {question}"
+    stage.change(headline="x", questions=stage.state.questions[:1])
+    page.get_by_text("Waits for the answer to the question above").wait_for()
+
+
 def test_a_call_says_why_it_failed_what_comes_next_and_what_a_person_can_do(page: Any):
     shown = words(page, "#call-c1-1")
-    assert shown.startswith("Gave up vae-ft-mse.safetensors download · attempt 4 · 4 failures")
+    assert shown.startswith("Gave up vae-ft-mse.safetensors download · attempt 4 · 4 failures · ended ")
     assert "Why The disk is full: 6.2 GB more are needed in models/vae." in shown
     assert "It said OSError: [Errno 28] No space left on device" in shown
-    assert "Next Ended: its 3 retries are used up" in shown
-    assert "You can Free some space, then run it again." in shown
-    assert shown.endswith("Run again")
+    assert "Next Nothing by itself: 4 attempts failed, and it may take no more" in shown
+    assert "You can Free some space. Then start it again." in shown
+    assert shown.endswith("Start again")
 
 
 def test_the_top_line_is_the_title_and_is_read_aloud(page: Any, stage: Stage):
@@ -132,6 +139,9 @@ def test_retry_is_one_click_and_giving_up_is_two(page: Any, stage: Stage):
     page.get_by_role("status").get_by_text("Attempt 2 begins now").wait_for()
     assert stage.posts == [("/actions", {"action": "retry", "call": "c1-4"})]
     page.locator("#call-c1-4 [data-action='give up']").click()
+    page.get_by_role("status").get_by_text(
+        "Really give up? Press the button once more to end ComfyUI-Manager"
+    ).wait_for()
     page.get_by_role("button", name="Really give up?").click()
     wait_until(lambda: len(stage.posts) == 2)
     assert stage.posts[1] == ("/actions", {"action": "give up", "call": "c1-4"})
@@ -144,6 +154,13 @@ def test_a_page_that_may_not_steer_has_no_buttons_and_no_fields(stage: Stage, op
     stage.change(headline="x", may_change=True)
     page.locator("#call-c1-1 button").wait_for()
     assert page.locator("form").count() == 3
+
+
+def test_a_question_that_is_closed_says_why_and_has_no_field(page: Any, stage: Stage):
+    closed = replace(stage.state.questions[0], closed="It can be answered once its program runs again.")
+    stage.change(headline="x", questions=[closed])
+    page.get_by_text("It can be answered once its program runs again.").wait_for()
+    assert page.locator("form").count() == 0
 
 
 def test_a_secret_is_typed_unseen_and_answered_by_enter(page: Any, stage: Stage):
@@ -266,7 +283,7 @@ def test_everything_can_be_reached_with_the_keyboard(page: Any):
         page.keyboard.press("Tab")
         reached.append(page.evaluate("document.activeElement.textContent.trim() || document.activeElement.id"))
     assert reached[0] == "Skip to the calls"
-    assert {"Yes", "No", "search", "Retry now", "Continue", "Run again"} <= set(reached)
+    assert {"Yes", "No", "search", "Retry now", "Continue", "Start again"} <= set(reached)
 
 
 def test_a_state_without_anything_says_so(stage: Stage, open_page: Callable[..., Any]):

@@ -21,7 +21,9 @@ import adapters.metrics
 from adapters.memory import MemoryStore
 from adapters.metrics.families import FAMILIES
 from adapters.metrics.prometheus import RecoveryCollector, render
+from adapters.web.app import app
 from recovery.service import Recovery
+from tests.adapters.web.serving import TOKEN, Served, serving
 
 HERE = Path(__file__).parent
 SHIPPED = Path(adapters.metrics.__file__).parent
@@ -93,8 +95,15 @@ def service() -> Iterator[Recovery]:
 
 
 @pytest.fixture(scope="module")
-def server(prometheus: str, service: Recovery, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a Prometheus that scrapes ``service`` five times a second."""
+def page(service: Recovery) -> Iterator[Served]:
+    """The page of ``service``, which asks for a token."""
+    with serving(app(service, TOKEN, monitor=service.monitor())) as page:
+        yield page
+
+
+@pytest.fixture(scope="module")
+def server(prometheus: str, service: Recovery, page: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a Prometheus that scrapes ``service`` five times a second, and its page."""
     folder = tmp_path_factory.mktemp("prometheus")
     registry = CollectorRegistry()
     registry.register(RecoveryCollector(service))
@@ -103,9 +112,15 @@ def server(prometheus: str, service: Recovery, tmp_path_factory: pytest.TempPath
         "global": {"scrape_interval": "200ms", "evaluation_interval": "500ms"},
         "rule_files": [str(RULES)],
         "scrape_configs": [
-            {"job_name": "launcher", "static_configs": [{"targets": [f"127.0.0.1:{exporter.server_port}"]}]}
+            {"job_name": "launcher", "static_configs": [{"targets": [f"127.0.0.1:{exporter.server_port}"]}]},
+            {
+                "job_name": "page",
+                "authorization": {"credentials_file": "token"},
+                "static_configs": [{"targets": [f"127.0.0.1:{page.port}"]}],
+            },
         ],
     }
+    (folder / "token").write_text(f"{TOKEN.value}\n", encoding="utf-8")
     (folder / "prometheus.yml").write_text(json.dumps(config), encoding="utf-8")  # JSON is YAML
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = f"127.0.0.1:{free.getsockname()[1]}"
@@ -170,6 +185,13 @@ def test_each_query_of_the_dashboard_has_an_answer(answering: str, expression: s
     answer = soon(lambda: ask(answering, "query", query=query)["result"])
     assert all(sample["value"][1] != "NaN" for sample in answer) or soon(
         lambda: all(sample["value"][1] != "NaN" for sample in ask(answering, "query", query=query)["result"])
+    )
+
+
+def test_the_page_gives_its_metrics_for_its_token(answering: str):
+    assert soon(lambda: ask(answering, "query", query='up{job="page"} == 1')["result"])
+    assert soon(
+        lambda: ask(answering, "query", query='recovery_calls_total{job="page", outcome="recovered"}')["result"]
     )
 
 

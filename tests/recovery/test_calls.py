@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 
+import anyio
 import pytest
 
 from adapters.memory import MemoryStore
@@ -34,6 +36,7 @@ async def test_waiting_calls_are_listed(anyio_backend_name: str) -> None:
             attempt=2,
             retries=1,
             left=pytest.approx(3600.0, abs=10.0),
+            due=pytest.approx(service.bus.clock() + 3600.0, abs=10.0),
             failure=waiting.failure,
         )
         assert waiting.explain().line == (
@@ -41,6 +44,29 @@ async def test_waiting_calls_are_listed(anyio_backend_name: str) -> None:
         )
         service.calls.retry_now(waiting.call)
     assert service.calls.waiting() == []
+
+
+async def test_a_call_that_waits_as_before_is_described_once(anyio_backend_name: str) -> None:
+    service = Recovery(policy=HOUR, when_open="wait")
+    fetch = service.recoverable("fetch")(Script(ConnectionError(), ConnectionError()).as_async())
+    async with background(fetch, seconds=0.01):
+        [first] = service.calls.each_waiting()
+        assert next(service.calls.each_waiting({first.call: first})) is first
+        assert service.calls.pause(first.call)
+        [paused] = service.calls.each_waiting({first.call: first})
+        assert paused.is_paused
+        assert service.calls.unpause(first.call)
+        [second] = service.calls.each_waiting({first.call: paused})
+        assert second.due > first.due
+        assert next(service.calls.each_waiting({first.call: second})) is second
+        service.calls.edit(first.call, max_elapsed=7200.0)
+        [third] = service.calls.each_waiting({first.call: second})
+        assert third.deadline < math.inf
+        service.calls.retry_now(first.call)
+        await anyio.sleep(0.01)
+        [last] = service.calls.each_waiting({first.call: third})
+        assert last.attempt == 3
+        service.calls.retry_now(first.call)
 
 
 @pytest.mark.parametrize("has_store", [True, False])

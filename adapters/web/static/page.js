@@ -5,15 +5,25 @@
 const find = (id) => document.getElementById(id);
 const GROUPS = { look: find("look-title"), open: find("open-title"), over: find("over-title") };
 const TONES = {
-  running: "run", waiting: "wait", succeeded: "good", paused: "calm", cancelled: "calm", left: "wait",
+  running: "run", waiting: "wait", succeeded: "good", paused: "calm", cancelled: "calm", repeated: "calm", left: "wait",
 }; // every other state is bad
-const SELF_EVIDENT = new Set(["running", "succeeded"]); // states that say themselves what comes next
-const PERSON = "a person to say retry or give up"; // what a call waits for that only a person can help
+const SHOWN_AS = { left: "interrupted", unreadable: "damaged", rejected: "not started", repeated: "started again" }; // states that need another word
+const SEEN = {
+  running: "since", waiting: "since", paused: "since", left: "last seen", unreadable: "last seen", quarantined: "since",
+}; // what the time of a call's latest event is; of every other state, its end
+const SELF_EVIDENT = new Set(["running", "succeeded", "cancelled", "repeated"]); // states that say themselves what comes next
+const PERSON = "your decision"; // what a call waits for that only a person can help
 const LABELS = {
-  retry: "Retry now", pause: "Pause", unpause: "Continue", cancel: "Cancel", "give up": "Give up", again: "Run again",
+  retry: "Retry now", pause: "Pause", unpause: "Continue", cancel: "Cancel", "give up": "Give up", again: "Start again",
+};
+const AT_NEXT_START = { retry: "Retry at the next start", pause: "Pause at the next start" }; // of calls without a program
+const HINTS = {
+  retry: "Try it at once, without the rest of its wait", pause: "Do not try it until you continue it",
+  unpause: "Let it wait for the rest of its time", cancel: "End it: nothing is reported as failed",
+  "give up": "End it as failed, with its latest error", again: "Start it again as it was, with nothing changed",
 };
 const ASKED_TWICE = { cancel: "Really cancel?", "give up": "Really give up?" };
-const SURE_FOR = 4000; // milliseconds in which the second click counts
+const SURE_FOR = 8000; // milliseconds in which the second click counts
 const FIRST_DELAY = 1; // seconds until the first reconnect; doubled each time
 const MOST_DELAY = 30;
 const DRAWN_AT_ONCE = 50; // rows of a new page that are drawn before the first frame
@@ -46,6 +56,7 @@ const countdown = (due) => (due > now() ? `in ${span(due - now())}` : "now");
 const grouped = new Intl.NumberFormat();
 const figure = (number) => (number < 1000 ? `${number}` : grouped.format(number));
 const counted = (number, noun) => `${figure(number)} ${noun}${number === 1 ? "" : "s"}`;
+const labelOf = (action, is) => (is === "left" && AT_NEXT_START[action]) || LABELS[action] || capital(action);
 const capital = (text) => text.replace(/^[a-z]+(?=[\s,:;-]|$)/, (word) => word.charAt(0).toUpperCase() + word.slice(1));
 
 function size(bytes) {
@@ -133,17 +144,18 @@ async function send(path, body) {
   }
 }
 
-async function act(button, call, action) {
+async function act(button, row, action) {
   if (button.getAttribute("aria-disabled") === "true") return;
   const sure = ASKED_TWICE[action];
   if (sure && !button.classList.contains("sure")) {
     button.classList.add("sure");
     button.textContent = sure;
-    setTimeout(() => { button.classList.remove("sure"); button.textContent = LABELS[action]; }, SURE_FOR);
+    say(`${sure} Press the button once more to end ${row.line.name}.`); // the focus stays: a new label is not read
+    setTimeout(() => { button.classList.remove("sure"); button.textContent = labelOf(action, row.line.state); }, SURE_FOR);
     return;
   }
   button.setAttribute("aria-disabled", "true");
-  await send("actions", { action, call });
+  await send("actions", { action, call: row.id });
   button.removeAttribute("aria-disabled");
 }
 
@@ -200,7 +212,7 @@ class Row {
     this.drawn = line;
     late.delete(this);
     if (line.state !== before.state) {
-      parts.state.textContent = capital(line.state);
+      parts.state.textContent = capital(SHOWN_AS[line.state] || line.state);
       this.node.dataset.tone = TONES[line.state] || "bad";
     }
     if (line.name !== before.name) {
@@ -216,7 +228,9 @@ class Row {
     this.tick();
     const plain = !(line.sentence || line.said || this.words || line.remedy);
     if (plain !== this.plain) this.node.classList.toggle("plain", this.plain = plain);
-    if (!isSame(line.actions, before.actions) || state.may_change !== this.mayChange) this.offer(line.actions);
+    if (!isSame(line.actions, before.actions) || line.state !== before.state || state.may_change !== this.mayChange) {
+      this.offer(line.actions);
+    }
   }
 
   detail(name, text) {
@@ -238,8 +252,10 @@ class Row {
     const when = due ? countdown(due) : "";
     if (when !== this.when) this.parts.when.textContent = this.when = when;
     const start = due ? (waits_for ? `, next try at ${clock(due)}` : ` at ${clock(due)}`) : "";
-    const end = deadline ? `, gives up at ${clock(deadline)}` : "";
-    const words = next && !SELF_EVIDENT.has(is) ? capital(next) + start + end : "";
+    const end = deadline ? `; gives up at ${clock(deadline)}` : "";
+    const asked = state.questions.length > 1 && questionOf(this.line);
+    const what = asked ? next.replace("the question above", () => `\u201c${asked.text || asked.name}\u201d`) : next;
+    const words = next && !SELF_EVIDENT.has(is) ? capital(what) + start + end : "";
     if (words !== this.words) this.detail("next", this.words = words);
   }
 
@@ -255,38 +271,42 @@ class Row {
     let at = this.parts.actions.firstChild;
     for (const action of wanted) {
       const button = this.buttons.get(action) || this.button(action);
+      if (!button.classList.contains("sure")) setText(button, labelOf(action, this.line.state));
       if (button === at) at = at.nextSibling;
       else place(button, this.parts.actions, at);
     }
   }
 
   button(action) {
-    const button = make("button", ASKED_TWICE[action] ? "mild" : "", LABELS[action] || capital(action));
+    const button = make("button", ASKED_TWICE[action] ? "mild" : "", labelOf(action, this.line.state));
     button.type = "button";
     button.dataset.action = action;
+    button.title = HINTS[action] || "";
     button.setAttribute("aria-describedby", `name-${this.id}`);
-    button.addEventListener("click", () => act(button, this.id, action));
+    button.addEventListener("click", () => act(button, this, action));
     this.buttons.set(action, button);
     return button;
   }
 }
 
 function aboutCall(line) {
-  const words = line.name.includes(line.operation) ? [] : [line.operation];
+  const kind = line.operation.endsWith(` ${line.name}`) ? line.operation.slice(0, -line.name.length - 1) : line.operation;
+  const words = line.name.includes(kind) ? [] : [kind];
   if (line.attempt > 1) words.push(`attempt ${line.attempt}`);
   if (line.failures > 1 && line.failures >= line.attempt - 1) words.push(counted(line.failures, "failure"));
-  if (line.waits_for && !(line.next || "").includes(line.waits_for)) words.push(`waits for ${line.waits_for}`);
-  if (line.seen) words.push(`${line.state === "running" ? "since" : "latest event"} ${clock(line.seen)}`);
-  return words.join(" · ");
+  if (line.waits_for && line.state === "paused" && !asks(line)) words.push(`waits for ${line.waits_for}`);
+  if (line.seen) words.push(`${line.state === "running" && line.bytes ? "latest progress" : SEEN[line.state] || "ended"} ${clock(line.seen)}`);
+  return words.join(" \u00b7 ");
 }
 
 function groupOf(line) {
   if (["running", "paused"].includes(line.state)) return "open";
   if (line.state === "waiting") return asks(line) ? "look" : "open";
-  return ["succeeded", "cancelled"].includes(line.state) ? "over" : "look";
+  return ["succeeded", "cancelled", "repeated"].includes(line.state) ? "over" : "look";
 }
 
-const asks = (line) => line.waits_for === PERSON || state.questions.some((one) => one.name === line.waits_for);
+const questionOf = (line) => state.questions.find((one) => one.name === line.waits_for);
+const asks = (line) => line.waits_for === PERSON || questionOf(line);
 
 class Calls {
   constructor() {
@@ -358,7 +378,7 @@ class Calls {
     let fits = this.group === "all" || row.group === this.group;
     if (fits && this.words.length) {
       const { name, operation, state: is, sentence, said, waits_for: cause } = row.line;
-      const text = [row.id, name, operation, is, sentence, said, cause].join(" ").toLowerCase();
+      const text = [row.id, name, operation, is, SHOWN_AS[is], sentence, said, cause].join(" ").toLowerCase();
       fits = this.words.every((word) => text.includes(word));
     }
     if (row.fits !== fits) row.node.hidden = !(row.fits = fits);
@@ -473,7 +493,8 @@ function questionCard(one) {
   const id = `question-${++questions}`;
   const parts = [];
   const waits = one.calls ? `${counted(one.calls, "call")} ${one.calls === 1 ? "waits" : "wait"} for the answer` : "";
-  const small = [one.text ? one.name : "", waits].filter(Boolean).join(" · ");
+  const about = one.name.slice(one.name.indexOf(":") + 1);
+  const small = [one.text && !one.text.includes(about) ? one.name : "", waits].filter(Boolean).join(" · ");
   if (small) parts.push(make("p", "small", small));
   if (one.reason) parts.push(make("p", "", `The latest answer did not work: ${one.reason}`));
   const link = safeLink(one.link);
@@ -481,7 +502,8 @@ function questionCard(one) {
   const node = card("article", "ask", one.text || one.name, ...parts);
   node.firstElementChild.id = id;
   node.setAttribute("aria-labelledby", id);
-  if (state.may_change) node.append(answerForm(one, id));
+  if (state.may_change && one.closed) node.append(make("p", "", one.closed));
+  else if (state.may_change) node.append(answerForm(one, id));
   return node;
 }
 
@@ -527,6 +549,7 @@ function answerFields(one, id) {
   field.setAttribute("aria-labelledby", id);
   field.required = true;
   if (one.kind === "choice") {
+    field.append(new Option("Choose one", "")); // which does not answer: the field is required
     for (const choice of one.choices) field.append(new Option(choice, choice));
   } else {
     field.type = one.kind === "secret" ? "password" : "text";
@@ -629,12 +652,10 @@ async function explain() {
 }
 
 function showConnection() {
-  const node = find("connection");
-  node.hidden = !retryAt;
-  if (retryAt) {
-    const left = Math.max(Math.ceil(retryAt - Date.now() / 1000), 0);
-    setText(node, `${trouble || "Connection lost, reconnecting"} ${left ? `(next try in ${left} s)` : "now"}`);
-  }
+  const [what, when] = find("connection").children;
+  const left = Math.max(Math.ceil(retryAt - Date.now() / 1000), 0);
+  setText(what, retryAt ? trouble || "Connection lost: what you see may be old. Reconnecting" : "");
+  setText(when, retryAt ? (left ? `(next try in ${left} s)` : "now") : "");
 }
 
 function tick() {

@@ -20,7 +20,8 @@ from click.testing import CliRunner, Result
 
 from adapters.cli.command import cli
 from adapters.disk import write_whole
-from adapters.sqlite.command_inbox import inbox_of, send_command
+from adapters.sqlite.command_files import inbox_of
+from adapters.sqlite.command_inbox import send_command
 from adapters.sqlite.remembered import remembered_at
 from adapters.sqlite.store import SQLiteStore
 from events import Condition, Event

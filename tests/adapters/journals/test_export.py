@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from adapters.cli.command import cli
-from adapters.journals.export import MOST_LOGS, clean, export_journal
+from adapters.journals.export import MOST_LOGS, MOST_OF_A_LOG, clean, export_journal
 from adapters.sqlite.remembered import write_remembered
 from events.operation_events import CheckpointSaved, GaveUp, OperationStarted, OperationSucceeded
 from recovery.journal.store import Remembered
@@ -99,7 +99,7 @@ def test_the_bundle_has_what_a_bug_report_needs(plan: Path) -> None:
     kinds = [msgspec.json.decode(line)["event"] for line in found["events.jsonl"].splitlines()]
     assert {"OperationStarted", "FailureClassified", "GaveUp", "CheckpointSaved"} <= {*kinds}
     assert "launcher-recovery" in msgspec.json.decode(found["versions.json"])["packages"]
-    assert found["logs/pip.log"] == "installing\nusing *** [31m\n"
+    assert found["logs/pip.log"] == "installing\nusing ***\n"
     assert 'url = "https://***@example.org/model"' in found["plan.toml"]
 
 
@@ -131,6 +131,33 @@ def test_of_very_many_logs_the_latest_are_in_the_bundle(plan: Path) -> None:
     names = [one.name for one in exported.members if one.name.startswith("logs/")]
     assert len(names) == MOST_LOGS
     assert "logs/link.log" not in names
+
+
+def test_a_private_key_that_the_cut_of_a_log_divides_stays_out(plan: Path) -> None:
+    log = plan.parent / ".recovery" / "logs" / "pip.log"
+    key = "-----BEGIN RSA PRIVATE KEY-----\n" + "MIIEpAIBAAKCAQEA\n" * 60 + "-----END RSA PRIVATE KEY-----\n"
+    log.write_text("x\n" * 40_000 + key + "y" * (MOST_OF_A_LOG - 500) + "\n", encoding="utf-8")
+    export_journal(plan, plan.with_name("out.zip"))
+    found = texts(plan.with_name("out.zip"))["logs/pip.log"]
+    assert "yyy" in found
+    assert "MIIEpAIBAAKCAQEA" not in found
+
+
+def test_each_log_has_a_name_of_its_own(plan: Path) -> None:
+    logs = plan.parent / ".recovery" / "logs"
+    for name in ("sub/pip.log", "token=abcdefgh1.log", "token=abcdefgh2.log"):
+        (logs / name).parent.mkdir(exist_ok=True)
+        (logs / name).write_text("x", encoding="utf-8")
+    names = [one.name for one in export_journal(plan, plan.with_name("out.zip")).members if "logs/" in one.name]
+    assert sorted(names) == ["logs/pip.log", "logs/sub/pip.log", "logs/token=***", "logs/token=***-2"]
+
+
+def test_the_bundle_of_a_damaged_journal_has_its_check_and_the_logs(plan: Path) -> None:
+    (plan.parent / ".recovery" / "launch.db").write_bytes(b"damaged" * 1000)
+    export_journal(plan, plan.with_name("out.zip"))
+    found = texts(plan.with_name("out.zip"))
+    assert list(found) == ["versions.json", "verify.json", "plan.toml", "logs/pip.log"]
+    assert not msgspec.json.decode(found["verify.json"])["is_sound"]
 
 
 def test_names_of_members_are_redacted_too() -> None:

@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from adapters.cli.command import cli
-from adapters.sqlite.command_inbox import read_orders
+from adapters.sqlite.orders import read_orders
 from adapters.sqlite.store import SQLiteStore
 from events.circuit_events import CircuitOpened
 from events.errors import CallRejectedError

@@ -6,7 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import anyio
@@ -16,13 +16,16 @@ from click.testing import CliRunner, Result
 
 from adapters.cli.command import cli
 from adapters.journals.status import CallStatus, read_status
-from adapters.sqlite.command_inbox import read_orders
+from adapters.sqlite.command_files import inbox_of
+from adapters.sqlite.orders import read_orders
 from adapters.sqlite.store import SQLiteStore
 from events.event import Event
 from events.operation_events import RetryScheduled
 from recovery import JournalConfig, Recovery
 from recovery.resume.handles import Resumption
 from tests.adapters.sqlite import journals
+from tests.forked import forked
+from tests.small_disk import small_disk
 from tests.until import wait_until
 
 QUICK = JournalConfig(command_interval=0.01)
@@ -163,7 +166,8 @@ def test_a_call_that_was_ordered_again_is_run_once_by_the_next_process(journal: 
     runs: list[str] = []
     with next_process(journal, runs.append) as (_, resumption):
         assert resumption.wait(5.0)  # for that call, too
-        assert (runs, read_orders(journal)) == (["dead-1"], [])
+        assert runs == ["dead-1"]
+        wait_until(lambda: not read_orders(journal))
     with next_process(journal, runs.append) as (_, resumption):
         assert resumption.wait(5.0)
     assert runs == ["dead-1"]  # its argument
@@ -173,6 +177,83 @@ def test_a_call_that_was_ordered_again_is_run_once_by_the_next_process(journal: 
     assert (refused.exit_code, refused.stderr) == (
         1, f"recovery: cannot run again call dead-1: call {former.by} runs it again already\n",
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("is_written", [False, True])
+def test_a_killed_process_loses_no_order(journal: Path, is_written: bool) -> None:
+    leave(journal, *ENDED)
+    ordered("again", journal, "dead-1")
+
+    def work(say: Callable[[str], object]) -> None:
+        def body(_: str) -> None:
+            assert service.journal is not None
+            if is_written:
+                service.journal.receipt().wait()
+            say("it runs")
+            time.sleep(10.0)
+
+        with Recovery(store=SQLiteStore(journal), journal_config=slow) as service:
+            service.recoverable("render", resumable=True)(body)
+            service.resume().wait()
+
+    slow = msgspec.structs.replace(QUICK, flush_interval=5.0)
+    with forked(work) as child:
+        assert child.next_line() == "it runs"
+        child.end()
+    runs: list[str] = []
+    with next_process(journal, runs.append) as (_, resumption):
+        assert resumption.wait(5.0)
+        wait_until(lambda: not read_orders(journal))
+    assert runs == ["dead-1"]
+    [first, *others] = [call for call in anyio.run(read_status, journal).calls if call.call != "dead-1"]
+    assert (first.state, others) == ("succeeded", [])
+
+
+def test_an_order_that_a_process_refuses_is_shown_with_the_reason_and_done_by_the_next(journal: Path) -> None:
+    leave(journal, *ENDED)
+    ordered("again", journal, "dead-1")
+    with Recovery(store=SQLiteStore(journal), journal_config=QUICK) as service:
+        service.resume()
+        wait_until(lambda: the_call(journal).refused)
+    why = "ordered to run again, which the latest process refused: no operation of that name is defined"
+    assert why in recovery("status", journal).stdout
+    with next_process(journal) as (_, resumption):
+        assert resumption.wait(5.0)
+        wait_until(lambda: not read_orders(journal))
+
+
+def test_on_a_full_disk_a_command_says_at_once_that_it_cannot_be_written() -> None:
+    with small_disk("1m") as folder:
+        journal = folder / "calls.db"
+        leave(journal, *ENDED, journals.started("dead-2"))
+        with suppress(OSError), (folder / "full").open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(4096))
+        for verb, call, why in (
+            ("again", "dead-1", "the order cannot be written: [Errno 28]"),
+            ("cancel", "dead-2", "it cannot be written: "),
+        ):
+            result = recovery(verb, journal, call)
+            assert (result.exit_code, why in result.stderr) == (1, True)
+
+
+def test_an_order_is_not_done_again_if_its_call_has_failed_since(journal: Path) -> None:
+    leave(journal, *ENDED)
+    ordered("again", journal, "dead-1")
+    [order] = inbox_of(journal).glob("*.order")
+    kept = order.read_bytes()
+    runs: list[str] = []
+
+    def fails(name: str) -> None:
+        runs.append(name)
+        raise ValueError(name)
+
+    for _ in range(2):
+        order.write_bytes(kept)  # the process was killed after the commit
+        order.chmod(0o600)
+        with next_process(journal, fails):
+            wait_until(lambda: not read_orders(journal))
+    assert runs == ["dead-1"]
 
 
 def test_an_order_waits_for_days(journal: Path) -> None:

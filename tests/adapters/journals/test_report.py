@@ -27,6 +27,7 @@ from events.operation_events import (
     Parked,
     RetryScheduled,
 )
+from recovery.journal.errors import DamagedJournalError
 from recovery.journal.history import Run
 from recovery.policies.incidents import open_circuit
 from tests.adapters.sqlite import journals
@@ -186,6 +187,25 @@ def test_a_damaged_row_is_counted_as_one(tmp_path: Path) -> None:
         connection.execute("UPDATE events SET sum = sum + 1 WHERE kind = 'FailureClassified'")
     found = anyio.run(report_of, path)
     assert (found.unreadable, found.total.failures) == (1, 0)
+
+
+def test_a_journal_that_cannot_be_read_is_no_empty_one(tmp_path: Path) -> None:
+    reported(tmp_path, *(started(call=f"{number}") for number in range(200)))
+    journal = tmp_path / "calls.db"
+    journal.write_bytes(journal.read_bytes()[:20_480] + bytes(journal.stat().st_size - 20_480))
+    with pytest.raises(DamagedJournalError):
+        anyio.run(report_of, journal)
+
+
+def test_a_side_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    reported(tmp_path, started())
+    side = folder_of(tmp_path / "calls.db") / "other.db"
+    side.parent.mkdir()
+    side.write_bytes(b"no journal")
+    found = anyio.run(report_of, tmp_path / "calls.db")
+    assert (found.damaged, found.total.calls) == ((str(side),), 1)
+    written = CliRunner().invoke(cli, ["report", str(tmp_path / "calls.db")]).output
+    assert f"{side} could not be read: see `recovery verify`" in " ".join(written.split())
 
 
 def test_the_command_says_it_in_words_and_in_json(tmp_path: Path) -> None:

@@ -234,6 +234,15 @@ async def test_a_journal_that_is_made_meanwhile_is_not_taken_for_a_foreign_one(
         assert [call.call for call in (await read_status(path)).calls] == ["c"]
 
 
+async def test_a_process_leaves_out_its_own_calls_that_live(tmp_path: Path) -> None:
+    events = started(call="r1-1"), started(call="r1-2"), of_call(OperationCancelled, call="r1-2"), started(call="r0-1")
+    await status_of(tmp_path, *events)
+    pauses: list[int] = []
+    found = await read_status(tmp_path / "calls.db", not_left=("r1-",), pause=lambda: pauses.append(1))
+    assert sorted(call.call for call in found.calls) == ["r0-1", "r1-2"]
+    assert len(pauses) == 6
+
+
 async def test_what_is_no_journal_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "calls.db").write_bytes(b"no database" * 1000)
     with pytest.raises(JournalError, match=r"calls\.db"):

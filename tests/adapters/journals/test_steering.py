@@ -14,17 +14,19 @@ from click.testing import CliRunner, Result
 
 from adapters.cli.command import cli
 from adapters.journals.status import CallStatus, read_status
-from adapters.journals.steering import Steered, steer
-from adapters.sqlite.command_inbox import inbox_of
+from adapters.journals.steering import Steered, steer, steer_all
+from adapters.sqlite.command_files import inbox_of
 from adapters.sqlite.store import SQLiteStore
 from events.codec import decode
 from events.event import Event
 from events.operation_events import CallSteered, OperationQuarantined, OperationStarted, OperationSucceeded
+from recovery import JournalConfig
 from recovery.journal.store import Command
 from recovery.service import Recovery
 from tests.adapters.sqlite import journals
 from tests.adapters.sqlite.test_kill import child, eventually
 from tests.slow import few
+from tests.until import wait_until
 
 WAITING = """
 import sys
@@ -119,7 +121,15 @@ def test_a_call_is_edited_reset_and_cancelled_from_another_process(journal: Path
         eventually(lambda: states(journal) == {"r-1": "cancelled"})
 
 
-@pytest.mark.parametrize(("settings", "why"), [((), "edit needs what to change"), (("--set", "x"), "is not NAME=JSON")])
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        ((), "edit needs what to change"),
+        (("--set", "x"), "is not NAME=JSON"),
+        (("--set", "=3"), "is not NAME=JSON"),
+        (("--set", "x=1", "--timeout", "nan"), "is no number of seconds"),
+    ],
+)
 def test_an_edit_without_settings_is_a_wrong_usage(journal: Path, settings: tuple[str, ...], why: str) -> None:
     journal.touch()
     code, _, errors = said(recovery("edit", journal, "model", *settings))
@@ -238,6 +248,18 @@ def test_every_verb_has_json(journal: Path, verb: str) -> None:
     found = msgspec.json.decode(result.stdout)
     assert (found["format"], found["command"]) == ("steered/1", steered.command)
     assert msgspec.convert(found["calls"], list[Steered]) == [steered]
+
+
+def test_a_process_that_began_meanwhile_carries_the_command_out_itself(journal: Path) -> None:
+    journals.write(journal, journals.rows_of([journals.started("dead-1")]))
+    before = anyio.run(read_status, journal)
+    quick = JournalConfig(command_interval=0.01)
+    with Recovery(store=SQLiteStore(journal), journal_config=quick) as service:
+        service.recoverable("render", resumable=True)(lambda _: time.sleep(0.3))
+        service.resume()
+        wait_until(service.calls.running)
+        [steered] = steer_all(journal, before, before.calls, Command("cancel", ""), timeout=5.0)
+        assert steered.said.startswith("asked to end")
 
 
 def test_steering_needs_a_journal(journal: Path) -> None:

@@ -12,10 +12,11 @@ from click.testing import CliRunner, Result
 
 from adapters.cli.command import cli
 from adapters.journals.verify import Verified, verify_journal
-from adapters.sqlite.command_inbox import keep_order, submit_command
+from adapters.sqlite.command_inbox import submit_command
 from adapters.sqlite.files import folder_of, quarantine
+from adapters.sqlite.orders import keep_order
 from adapters.sqlite.store import SQLiteStore
-from recovery.journal.store import Command
+from recovery.journal.store import Command, Order
 from recovery.service import Recovery
 from tests.adapters.sqlite import journals
 from tests.adapters.sqlite.test_kill import eventually
@@ -118,7 +119,7 @@ def test_what_a_dead_process_left_and_kept_copies_are_notes(journal: Path) -> No
     journals.write(side.with_name("bad.db"), journals.rows_of(EVENTS))
     quarantine(side.with_name("bad.db"))
     submit_command(journal, Command("retry", "left"))
-    keep_order(journal, Command("cancel", "left"))
+    keep_order(journal, Order("cancel", "left"))
     said = notes(journal)
     assert said[0] == "the process that wrote it is dead"
     assert said[1].endswith("that were kept: the file was damaged")

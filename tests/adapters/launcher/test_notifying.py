@@ -104,6 +104,7 @@ def test_the_command_line_says_what_its_webhook_lacks_and_runs_nothing(tmp_path:
         ),
         ({"command": ["true"], "every": -1.0}, "every", "must be at least 0, not -1.0"),
         ({"command": ["true"], "kinds": ["quesion"]}, "kinds[0]", "must be 'question', 'gave up', "),
+        ({"command": ["true"], "kinds": []}, "kinds", "must be one at least; without the table nothing"),
         ({"command": ["true"], "webhok": "env:A"}, "webhok", "there is no such key; did you mean 'webhook'?"),
     ],
 )

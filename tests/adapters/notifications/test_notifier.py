@@ -171,15 +171,17 @@ def test_a_failing_target_notifies_of_nothing(service: Recovery):
         assert (receiver.asked, len(seen)) == (1, 1)
 
 
-def test_a_webhook_that_hangs_holds_up_neither_operations_nor_other_targets(service: Recovery, tmp_path: Path):
+def test_a_webhook_that_hangs_holds_up_neither_operations_nor_other_targets(
+    service: Recovery, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
     with Receiver([None]) as receiver:
         both = [Webhook(receiver.url), saving(tmp_path)]
-        with Notifier(service, both, **QUICK, flush=0.05) as notifier:
+        with Notifier(service, both, **QUICK, flush=0.05):
             began = time.perf_counter()
             fail(service, 3)
             assert time.perf_counter() - began < 1.0
-            wait_until(lambda: told(tmp_path) and receiver.asked)
-        assert notifier.tally.unsent == 3
+            wait_until(lambda: receiver.asked and sum(item.count for one in told(tmp_path) for item in one.items) == 3)
+    assert "the webhook got no notification of 3 events" in caplog.text
 
 
 def test_close_sends_what_is_left_and_ends_when_a_target_hangs(service: Recovery, caplog: pytest.LogCaptureFixture):
@@ -229,7 +231,7 @@ def test_no_journal_has_the_url_of_a_webhook():
 @pytest.mark.parametrize(
     ("code", "said"),
     [
-        ("import sys; sys.exit('fatal: no such user')", "fatal: no such user"),
+        ("import sys; sys.exit('x' * 99_999 + '\\nfatal: no such user')", "fatal: no such user"),
         ("import time; time.sleep(30)", "has not answered within 0.2 s"),
     ],
 )
@@ -264,6 +266,7 @@ def test_nothing_of_an_event_is_read_by_a_shell(service: Recovery, tmp_path: Pat
         (Webhook("file:not-there"), "No such file"),
         (Webhook("ftp://example.org/abc"), "the webhook is no http or https URL; what was given (21 characters)"),
         (Webhook("https://[::1/abc"), "the webhook is no http or https URL"),
+        (Command(["true"], cwd="no-such-folder"), "the command true cannot run in no-such-folder: there is no such"),
         (Command(["no-such-program-at-all"]), "the command no-such-program-at-all is not there"),
     ],
 )
@@ -282,6 +285,17 @@ def test_a_target_that_cannot_work_is_refused_before_anything_is_sent(service: R
         ),
         (lambda service: Notifier(service, []), "to must name a target at least"),
         (lambda service: Notifier(service, Webhook("https://a.org"), kinds=["quesion"]), "did you mean 'question'?"),
+        (lambda service: Notifier(service, Webhook("https://a.org"), kinds=[]), "kinds must name a kind at least: 'qu"),
+        (lambda service: Notifier(service, Webhook("https://a.org"), name=5), "name must be a text, not 5"),
+        (
+            lambda service: Notifier(service, Webhook("https://a.org"), target=5),
+            "target must be the path of a plan or a journal, not 5",
+        ),
+        (lambda service: Notifier(service, Webhook("https://a.org"), name_of="a"), "name_of must be a function, not"),
+        (
+            lambda service: Notifier(service, Webhook),
+            "to must be targets, as Webhook(url) or Command([...]), not the cl",
+        ),
         (lambda service: Notifier(service, Webhook("https://a.org"), every=-1.0), "every must be at least 0, not -1.0"),
         (lambda _: Command([]), "argv must be a program and its arguments, not []"),
         (lambda _: Command("echo"), "argv must be a collection, not 'echo'"),
@@ -292,6 +306,17 @@ def test_a_wrong_option_is_one_clear_error(service: Recovery, make: Any, error: 
     with pytest.raises((TypeError, ValueError)) as raised:
         make(service)
     assert error in str(raised.value)
+
+
+def test_a_name_of_that_fails_is_logged_once_and_the_calls_are_notified_of(
+    service: Recovery, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    with Notifier(service, saving(tmp_path), target=tmp_path / "launch.db", name_of=lambda event: f"{event.no_such}"):
+        fail(service, 12)
+    [notification] = told(tmp_path)
+    assert notification.summary.startswith("12 downloads failed: the disk is full")
+    assert notification.items[0].command.startswith(f"recovery why {tmp_path / 'launch.db'} ")
+    assert caplog.text.count("name_of failed, so that notifications do not name calls: AttributeError") == 1
 
 
 def test_a_notifier_is_begun_once(service: Recovery):

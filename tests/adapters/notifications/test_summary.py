@@ -120,6 +120,14 @@ def test_a_question_says_where_and_how_it_is_answered():
     )
 
 
+def test_a_choice_names_what_there_is_to_choose():
+    event = QuestionAsked(at=0.0, name="model", kind="choice", choices=("small", "la\x1brge"), text="Which one?")
+    assert summary(event, target="a.db") == (
+        "a call waits for an answer to 'model' (small, la rge): Which one? "
+        "Answer it with: recovery answer a.db model CHOICE"
+    )
+
+
 def test_a_question_that_is_answered_by_then_is_left_out():
     digest = Digest()
     assert digest.add(asks())
@@ -155,6 +163,10 @@ def test_a_call_has_the_name_of_the_plan_and_the_command_that_says_more():
     assert said.endswith("More: recovery why 'my launch.toml' r-1")
 
 
+def test_a_name_that_the_operation_has_is_said_once():
+    assert summary(gave_up(), name_of=lambda _: "download").startswith("download failed: the disk is full")
+
+
 def test_the_name_of_the_program_comes_first():
     digest = Digest()
     digest.add(OPENED)
@@ -174,11 +186,16 @@ def test_after_it_was_taken_a_digest_is_empty():
 
 def test_the_text_for_chats_calls_no_people_and_makes_no_links():
     digest = Digest()
-    digest.add(gave_up(RuntimeError("<!channel> @everyone <https://evil.example|click> & more")))
+    hostile = "<!channel> @everyone [click](https://evil.example) <https://evil.example|click> (@here) git@a.org"
+    digest.add(gave_up(RuntimeError(hostile)))
     notification = digest.take(0.0)
     assert notification is not None
-    assert "&lt;!channel&gt; @everyone" in notification.text
+    assert "&lt;!channel&gt; \uff20everyone [click] (https://evil.example) &lt;" in notification.text
     assert "<" not in notification.text
+    for said in (notification.text, notification.content):
+        assert [word for word in said.split() if "@" in word] == ["git@a.org."]
+        assert "](" not in said
+    assert hostile in notification.summary
     assert notification.allowed_mentions == {"parse": []}
 
 
@@ -205,6 +222,11 @@ def test_a_notification_is_bounded_printable_and_without_secrets(texts: list[str
     assert len(notification.summary.split("\n")) <= MOST_LINES + 1
     assert len(notification.content) <= MOST_CONTENT
     assert SECRET not in msgspec.json.encode(notification).decode()
+
+
+def test_where_there_is_too_much_the_least_urgent_is_left_out():
+    said = summary(*(msgspec.structs.replace(OPENED, key=f"{one}.org") for one in range(MOST_ITEMS)), asks(), gave_up())
+    assert said.splitlines()[0] == "1 question waits for an answer, 1 call failed, 98 incidents began"
 
 
 @pytest.mark.parametrize("number", [1, MOST_ITEMS, 5 * MOST_ITEMS])

@@ -32,6 +32,12 @@ async def test_an_answer_that_fills_both_pipes_comes_whole():
     assert (len(answer.output), len(answer.errors)) == (400_000, 400_000)
 
 
+async def test_of_an_answer_that_is_too_long_the_end_is_kept():
+    text = "import sys\nfor name in 'out', 'err': getattr(sys, f'std{name}').write('x' * 300_000 + name)"
+    answer = await query(program(text), most=1000)
+    assert (answer.output, answer.errors) == ("x" * 997 + "out", "x" * 997 + "err")
+
+
 @pytest.mark.parametrize("anyio_backend", few(["asyncio", "trio"], "asyncio"))
 async def test_a_program_that_does_not_answer_is_killed_with_all_that_it_started(tmp_path: Path):
     child = f"import os, time; open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())); time.sleep(60)"

@@ -16,7 +16,9 @@ import pytest
 
 from adapters.disk import UnsafeFileError
 from adapters.memory import MemoryStore
-from adapters.sqlite.command_inbox import MOST_BYTES, CommandInbox, inbox_of, send_command, submit_command
+from adapters.sqlite.claims import Claims
+from adapters.sqlite.command_files import MOST_BYTES, inbox_of
+from adapters.sqlite.command_inbox import CommandInbox, send_command, submit_command
 from adapters.sqlite.store import SQLiteStore
 from recovery.journal.config import JournalConfig
 from recovery.journal.store import Answer, Command, CommandSink, Reply
@@ -56,7 +58,7 @@ class Sink:
 def taken(journal: Path) -> list[Command]:
     """The commands that one look takes."""
     sink = Sink()
-    inbox = CommandInbox(journal)
+    inbox = CommandInbox(journal, Claims(journal))
     inbox.take(sink, seconds=10.0)
     inbox.close()
     return sink.taken
@@ -131,7 +133,7 @@ def test_a_process_that_takes_a_command_and_dies_is_named(journal: Path) -> None
         sent = pool.submit(send_command, journal, COMMAND, timeout=0.3)
         eventually(lambda: any(inbox_of(journal).glob("*.json")))
         with pytest.raises(Killed):
-            CommandInbox(journal).take(Dies(), seconds=10.0)
+            CommandInbox(journal, Claims(journal)).take(Dies(), seconds=10.0)
         answer = sent.result()
     assert answer == Answer(is_done=False, said="a process took the command, but did not answer in 0.3 s")
 
@@ -205,7 +207,7 @@ def test_a_command_names_any_call(journal: Path, call: str) -> None:
     sink = Any()
     submit_command(journal, Command("pause", call))
     submit_command(journal, Command("pause", call + "x"))
-    CommandInbox(journal).take(sink, seconds=10.0)
+    CommandInbox(journal, Claims(journal)).take(sink, seconds=10.0)
     assert sink.taken == [Command("pause", call)]
 
 
@@ -214,7 +216,7 @@ def test_d18_a_look_at_very_many_commands_for_others_is_short(others: int, journ
     submit_command(journal, Command("retry", "other"))
     for number in range(others):
         inbox_of(journal).joinpath(f"{number}.other.json").touch()
-    sink, inbox, slowest = Sink(), CommandInbox(journal), 0.0
+    sink, inbox, slowest = Sink(), CommandInbox(journal, Claims(journal)), 0.0
     submit_command(journal, COMMAND)
     tracemalloc.start()
     for _ in range(1000):
@@ -235,7 +237,7 @@ def test_d18_a_look_at_very_many_commands_for_others_is_short(others: int, journ
 def test_d18_many_commands_for_one_process_are_carried_out_over_many_looks(journal: Path) -> None:
     for _ in range(3000):
         submit_command(journal, COMMAND)
-    sink, inbox, looks = Sink(), CommandInbox(journal), 0
+    sink, inbox, looks = Sink(), CommandInbox(journal, Claims(journal)), 0
     while len(sink.taken) < 3000:
         looks += 1
         inbox.take(sink, seconds=0.005)
@@ -272,7 +274,7 @@ def test_while_there_are_more_commands_the_next_look_comes_at_once() -> None:
 
 def test_a_look_says_whether_it_has_found_commands(journal: Path) -> None:
     submit_command(journal, COMMAND)
-    sink, inbox = Sink(), CommandInbox(journal)
+    sink, inbox = Sink(), CommandInbox(journal, Claims(journal))
     for has_more in (True, False):
         inbox.take(sink, seconds=10.0)
         assert inbox.has_more is has_more

@@ -14,7 +14,7 @@ from adapters.journals.incidents import IncidentLine
 from adapters.journals.status import CallStatus, JournalStatus
 from adapters.launcher.launch import Outcome
 from adapters.launcher.progress import Transfer
-from adapters.terminal.status_table import MOST_FINISHED, status_table
+from adapters.terminal.status_table import MOST_FINISHED, fitting_table, status_table
 from events.circuit_events import CircuitOpened
 
 NOW = time.mktime((2026, 3, 1, 12, 0, 0, 0, 0, -1))
@@ -90,7 +90,7 @@ def test_state_operation_id_and_the_whole_cause_are_seen_at_any_width(width: int
         ({"state": "waiting", "due": NOW + 75.0}, "attempt 4 in 1 min 15 s, at 12:01:15"),
         ({"state": "waiting", "waits_for": "disk space"}, "waits for: disk space, since 11:59:55"),
         ({"state": "waiting", "waits_for": "disk space", "deadline": NOW + 60.0},
-         "waits for: disk space, since 11:59:55, gives up at 12:01:00"),
+         "waits for: disk space, since 11:59:55; gives up at 12:01:00"),
         ({"state": "waiting", "waits_for": "rate limit", "due": NOW + 60.0},
          "waits for: rate limit, since 11:59:55, next try 12:01:00"),
         ({"state": "waiting", "waits_for": "an answer: token:civitai"}, "waits for: an answer: token:civitai, since "
@@ -171,6 +171,20 @@ def test_of_what_is_done_the_latest_are_shown_and_the_others_counted() -> None:
     assert (f"n{MOST_FINISHED - 1}" in text, f"n{MOST_FINISHED}" in text) == (True, False)
     assert "and 5 more that succeeded or were cancelled; --all shows them" in text
     assert "n14" in drawn(*calls, show_all=True)
+
+
+@pytest.mark.parametrize("show_all", [False, True])
+def test_a_table_that_is_redrawn_is_no_higher_than_the_terminal(show_all: bool) -> None:
+    console = Console(file=io.StringIO(), width=80, height=24, record=True)
+    status = JournalStatus(
+        calls=(call(),) * 500, path="calls.db", is_being_written=False, circuits={}, unreadable=0, more={"left": 7}
+    )
+    console.print(fitting_table(status, Path("launch.toml"), now=NOW, show_all=show_all, console=console))
+    lines = console.export_text().splitlines()
+    count = sum("1a2b3c4d-17" in line and "attempt" in line for line in lines)
+    assert 12 < len(lines) < 24
+    assert f"and {500 - count} more: gave up; the terminal has no lines for them" in lines
+    assert lines[-1] == "journal calls.db: no process is writing it"
 
 
 def test_the_day_is_said_where_it_is_not_today() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from adapters.sqlite import SQLiteStore
-from adapters.web.journal_source import DEAD, NOT_YET, JournalSource
+from adapters.web.journal_source import DEAD, NO_PROGRAM, NOT_YET, JournalSource
 from adapters.web.state import CallLine
 from events import Category
 from recovery import Recovery, RetryPolicy, Strategy
@@ -88,7 +88,7 @@ def test_a_dead_journal_shows_what_was_left_and_ends_it(journal: Path):
     source = JournalSource(journal, every=0.0)
     state = source.read()
     assert (only(state).state, state.is_live, DEAD in state.notes) == ("left", False, True)
-    assert state.headline == "1 call left by a process that is gone"
+    assert state.headline == "1 call interrupted"
     assert source.act("cancel", waiting.call).is_done
     assert only(source.read()).state == "cancelled"
     assert not source.act("retry", waiting.call).is_done
@@ -114,3 +114,19 @@ def test_a_question_of_a_journal_is_answered(journal: Path):
             assert source.answer("licence", "yes").is_done
             wait_until(lambda: not service.calls.waiting())
     assert source.read().questions == ()
+
+
+def test_a_secret_can_be_answered_only_while_a_program_runs(journal: Path):
+    with service_at(journal) as service:
+        asks = service.calls.question("token:hf", "secret", text="A token of hf")
+        policy = RetryPolicy(per_category={Category.UNREACHABLE: Strategy(wait_for=(asks,))})
+        fetch = service.recoverable("fetch", policy=policy, resumable=True)(Script(ConnectionRefusedError()))
+        with begun(fetch):
+            source = JournalSource(journal, every=0.0)
+            wait_until(lambda: source.read().questions)
+            assert source.read().questions[0].closed == ""
+            [waiting] = service.calls.waiting()
+            service.stop()
+            service.calls.give_up(waiting.call)
+    [question] = JournalSource(journal).read().questions
+    assert question.closed == NO_PROGRAM

@@ -101,7 +101,7 @@ def test_a_call_that_gave_up_stays_and_can_run_again():
         assert "no such model" in line.said
         assert source.act("again", line.call).is_done
         wait_until(lambda: script.calls == 2)
-        wait_until(lambda: only(source.read()).next.startswith("nothing: call"))
+        wait_until(lambda: only(source.read()).state == "repeated")
         assert source.act("again", line.call).said.startswith("it is not run again: ")
 
 
@@ -173,7 +173,7 @@ def test_a_question_is_answered_from_the_page_and_a_secret_stays_out_of_it():
         [question] = state.questions
         assert (question.name, question.kind, question.text) == ("token:host", "secret", "A token of host")
         assert only(state).waits_for == "token:host"
-        assert state.headline == "a question waits for an answer: token:host"
+        assert state.headline == "1 call waits for your answer"
         with pytest.raises(LookupError):
             source.answer("token", "x")
         with pytest.raises(TypeError, match="must be a text"):

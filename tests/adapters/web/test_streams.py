@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -98,6 +99,13 @@ def test_a_stream_begins_with_the_whole_state_and_goes_on_with_changes(served: S
     again = served.stream()
     assert list(again.event()[1]["calls"]) == ["a", "b"]
     again.close()
+    stream.close()
+
+
+def test_a_state_has_the_time_at_which_it_is_sent_not_read(served: Served):
+    stream = served.stream()
+    for at in (stream.event()[1]["at"], served.ask("/state").json()["at"]):
+        assert abs(at - time.time()) < 5.0
     stream.close()
 
 

@@ -14,7 +14,7 @@ from adapters.memory import MemoryStore
 from adapters.sqlite.store import SQLiteStore
 from events import CallRejectedError, Category, OperationRepeated, OperationStarted
 from recovery import BreakerPolicy, Recovery, context
-from recovery.journal.history import CallRecord
+from recovery.journal.history import CallRecord, replay
 from recovery.journal.store import Store
 from recovery.resume.repetition import Repetition
 from tests.recorded_events import events_of
@@ -368,3 +368,12 @@ def test_an_async_call_needs_a_loop():
     with service_on(store) as service:
         service.recoverable("fetch", **SETTINGS)(fetch)
         assert "async with" in settled(service.again(call)).refused[call]
+
+
+def test_a_call_that_runs_again_can_be_resumed_from_its_first_event_on():
+    with service_on(MemoryStore()) as service:
+        host, repeated = Host(service, version="2"), events_of(service, OperationRepeated)
+        settled(service.again(host.fail("a")))
+    first = next(event for event in repeated if event.former)
+    [record] = replay({}, "r", [first]).values()
+    assert (record.state, record.arguments, record.version) == ("waiting", b'[["a"],{}]', "2")

@@ -31,7 +31,7 @@ def waiting() -> WaitingCalls:
 
 
 def handler_of(waiting: WaitingCalls, bus: Bus, resumption: Callable[[], Resumption | None]) -> CommandHandler:
-    acts = Acts(id, id, id, id)  # type: ignore[arg-type]  # none of them is asked here
+    acts = Acts(id, id, id, id, id)  # type: ignore[arg-type]  # none of them is asked here
     return CommandHandler(waiting, Steering(waiting, bus, Registry(bus)), bus, resumption, acts)
 
 
