@@ -32,9 +32,10 @@ from adapters.journals.steering import Steered
 from adapters.journals.verify import Verified
 from adapters.journals.why import Why
 from adapters.launcher.launch import Outcome
+from adapters.web.serve import Opened
 from recovery.journal.store import CommandName
 from tests.adapters.cli.picture import draw
-from tests.adapters.cli.snapshots import COMMANDS, write_all, written
+from tests.adapters.cli.snapshots import COMMANDS, journal_of_a_launch, printed, write_all, written
 from tests.plans_page import meanings
 
 PAGE = Path(__file__).parent.parent / "docs" / "cli.md"
@@ -57,6 +58,7 @@ SHAPES: dict[str, Any] = {
     "sentences": {"next": dict[str, str], "causes": dict[str, dict[str, str]]},
     "check": Inspection,
     "demo": DemoReport,
+    "web": Opened,
 }
 """The type, or the members, of each shape of JSON by its name; each has version 1."""
 EXAMPLES: dict[str, tuple[str, ...]] = {
@@ -64,14 +66,14 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "status": ("recovery status launch.toml", "recovery status launch.toml --watch"),
     "why": ("recovery why launch.toml sdxl", "recovery why launch.toml"),
     "history": ("recovery history launch.toml sdxl",),
-    "retry": ("recovery retry launch.toml sdxl", "recovery retry launch.toml --host models.example.org --yes"),
+    "retry": ("recovery retry launch.toml comfy", "recovery retry launch.toml --host git.example.org --yes"),
     "again": ("recovery again launch.toml sdxl", "recovery again launch.toml --failed --yes"),
-    "pause": ('recovery pause launch.toml sdxl --reason "I need the network"',),
-    "unpause": ("recovery unpause launch.toml sdxl",),
+    "pause": ('recovery pause launch.toml plugin --reason "I need the network"',),
+    "unpause": ("recovery unpause launch.toml plugin",),
     "give-up": ("recovery give-up launch.toml 1a2b3c4d-3",),
     "cancel": ("recovery cancel launch.toml 1a2b3c4d-3",),
-    "reset": ("recovery reset launch.toml sdxl",),
-    "edit": ("recovery edit launch.toml sdxl --set max_retries=20",),
+    "reset": ("recovery reset launch.toml plugin",),
+    "edit": ("recovery edit launch.toml plugin --set max_retries=20",),
     "incidents": ("recovery incidents launch.toml", "recovery incidents launch.toml --probe mirror.example.org"),
     "answer": ("recovery answer launch.toml", "recovery answer launch.toml token:huggingface.co --from env:HF_TOKEN"),
     "report": ("recovery report launch.toml", "recovery report launch.toml --since 7d"),
@@ -83,7 +85,9 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "sentences": ("recovery sentences", "recovery --sentences deutsch.toml sentences"),
     "demo": ("recovery demo",),
 }
-"""What to type, by verb. If it is a command of the snapshots, what it prints follows."""
+"""What to type, by verb. What a command of the snapshots or a verb of ``CHANGES`` prints follows."""
+CHANGES = ("retry", "again", "pause", "unpause", "give-up", "cancel", "reset", "edit")
+"""Verbs that change the journal: each example begins with that of the snapshots."""
 NAMES: dict[Any, str] = {str: "text", int: "whole number", float: "number", bool: "true or false", NoneType: "null"}
 
 
@@ -127,6 +131,9 @@ def _verb(name: str, command: click.Command) -> str:
         known = next((one for one, snapshot in COMMANDS.items() if snapshot == words), None)
         if known is not None:
             lines += [f"    {line}".rstrip() for line in written(known, "80").read_text("utf-8").splitlines()]
+        elif name in CHANGES:
+            with journal_of_a_launch():
+                lines += [f"    {line}".rstrip() for line in printed(words, "80").splitlines()]
     options = [one for one in command.params if isinstance(one, click.Option) and one.help]
     table = "".join(f"| {_option(one)} | {one.help} |\n" for one in options)
     text = "\n".join(lines)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -39,12 +40,13 @@ def test_the_page_has_the_shapes_that_are_printed():
 
 
 @pytest.mark.parametrize("verb", [name for name, command in verbs() if not isinstance(command, click.Group)])
-def test_every_verb_has_an_example_and_says_its_exit_codes(verb: str):
+def test_every_verb_has_an_example_and_json_and_says_its_exit_codes(verb: str):
     command = dict(verbs())[verb]
     for example in EXAMPLES[verb]:
         words = shlex.split(example)
         command.make_context(verb, words[words.index(verb.split()[-1]) + 1 :]).close()  # raises for a wrong option
     assert "Exit codes: 0" in " ".join((command.help or "").split())
+    assert any("--json" in parameter.opts for parameter in command.params)
 
 
 @pytest.mark.parametrize("name", [name for name, words in COMMANDS.items() if name != "status-failed"])
@@ -61,3 +63,18 @@ def test_the_json_of_a_verb_has_the_members_of_its_shape(name: str):
     else:
         assert list(said) == list(kind.__struct_encode_fields__)
         msgspec.convert(said, kind, strict=True)
+
+
+def test_every_command_that_a_page_shows_has_this_verb_and_these_options():
+    root = PAGE.parent.parent
+    text = "\n".join(path.read_text(encoding="utf-8") for path in [root / "README.md", *PAGE.parent.glob("*.md")])
+    shown = re.findall(r"(?:^ {4}(?:\$ )?|`)recovery ([a-z][^`#\n]*)", text, re.MULTILINE)
+    assert len(shown) > 50
+    assert [line for line in shown if not is_understood(shlex.split(line))] == []
+
+
+def is_understood(words: list[str]) -> bool:
+    """Whether `recovery` has the verb and the options of *words*; their values do not matter."""
+    verb = cli.commands.get(words[0])
+    options = {name for parameter in verb.params for name in parameter.opts} if verb else set()
+    return verb is not None and all(word in options for word in words if word.startswith("-"))

@@ -16,7 +16,10 @@ with extra("launcher"):
 def _chosen(_context: click.Context, _option: click.Parameter, path: Path | None) -> None:
     try:
         (Sentences() if path is None else read_translation(path)).speak()
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        named = "--sentences, or the variable RECOVERY_SENTENCES, names it"
+        usage_error(ValueError(f"{path}: cannot be read: {error.strerror}; {named}"))
+    except ValueError as error:
         usage_error(error)
 
 

@@ -71,7 +71,7 @@ def _verb(command: CommandName, description: str) -> click.Command:
     @click.option("--failed", is_flag=True, help="Calls that have failed at least once.")
     @click.option("--state", "states", multiple=True, type=states, help="Calls in this state; can be repeated.")
     @click.option("--operation", help="Calls of this operation, or with this name in the plan.")
-    @click.option("--host", "--key", "key", help="Calls of this host, or other key of the operation.")
+    @click.option("--host", "--key", "key", help="Calls of this host, with its port or without, or of this key.")
     @click.option("--category", type=click.Choice([one.value for one in Category]), help="Why they failed last.")
     @click.option("--limit", default=MOST, show_default=True, type=click.IntRange(1), help="The most calls.")
     @click.option("--yes", is_flag=True, help="Do not ask before more than one call.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from adapters.cli.output import FILE, journal_at, usage_error
+from adapters.cli.output import FILE, JSON, journal_at, print_json, usage_error
 from events.errors import RecoveryError
 from recovery.installation import extra
 
@@ -18,7 +18,8 @@ with extra("launcher"):
 @click.option("--port", type=click.IntRange(0, 65535), default=0, show_default=True, help="0 takes a free one.")
 @click.option("--allowed-host", multiple=True, metavar="NAME", help="A further name by which browsers reach the page.")
 @click.option("--read-only", is_flag=True, help="Only show: the page has no buttons.")
-def web(path: Path, host: str, port: int, allowed_host: tuple[str, ...], read_only: bool) -> None:
+@JSON
+def web(path: Path, host: str, port: int, allowed_host: tuple[str, ...], read_only: bool, as_json: bool) -> None:
     """Show the journal at PATH, which is a journal's file or a launch plan, as a page in the browser.
 
     Prints a link with a token of this start, which admits to the page; Ctrl-C ends it. Calls are steered, and questions
@@ -35,7 +36,7 @@ def web(path: Path, host: str, port: int, allowed_host: tuple[str, ...], read_on
             port=port,
             allowed_hosts=allowed_host,
             is_read_only=read_only,
-            say=click.echo,
+            say=(lambda opened: print_json("web", opened)) if as_json else click.echo,
         )
     except (RecoveryError, OSError, ValueError, ModuleNotFoundError) as error:
         usage_error(error)

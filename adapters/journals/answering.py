@@ -12,6 +12,7 @@ import anyio
 import msgspec
 
 from adapters.journals.status import read_status
+from adapters.journals.turns import turn
 from adapters.sqlite.command_inbox import send_command
 from adapters.sqlite.files import journal_files
 from adapters.sqlite.other_files import once, question_rows
@@ -122,7 +123,7 @@ def answer_question(journal: Path, question: Question, value: Value, *, remember
     """
     check_answer(question.name, question.kind, question.choices, value)
     if question.kind != "secret" or remember or not isinstance(value, str):
-        return _write(journal, question, value, remember=remember)
+        return _write(journal, question, value, remember=remember, timeout=timeout)
     hide_answer(value)
     if not question.runs:
         return Answer(is_done=False, said=f"no process that runs asks it, and {NOT_KEPT}")
@@ -142,8 +143,8 @@ def _hand_over(journal: Path, run: str, name: str, value: str, timeout: float) -
     )
 
 
-def _write(journal: Path, question: Question, value: Value, *, remember: bool) -> Answer:
-    with Recovery(store=SQLiteStore(journal), enable_logging=False) as service:
+def _write(journal: Path, question: Question, value: Value, *, remember: bool, timeout: float) -> Answer:
+    with turn(journal, timeout), Recovery(store=SQLiteStore(journal), enable_logging=False) as service:
         assert service.journal is not None
         service.calls.question(question.name, question.kind, question.choices)
         service.calls.answer(question.name, value, remember=remember)

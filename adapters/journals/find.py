@@ -7,6 +7,7 @@ import difflib
 from adapters.journals.status import CallStatus, JournalStatus
 from events.names import display_name
 from recovery.explain import counted
+from recovery.policies.hosts import without_port
 from recovery.redact import brief
 
 SHORTEST = 4
@@ -60,7 +61,8 @@ def find_call(status: JournalStatus, text: str) -> CallStatus:
 def _operations_of(call: CallStatus) -> tuple[str, ...]:
     """The operation of *call*, with its key, as it is shown, and, of a function, without its module."""
     name = call.operation
-    return name, display_name(name, call.key), title(call), name.rpartition(".")[2]
+    keyed = (display_name(name, key) for key in (call.key, without_port(call.key)))
+    return name, *keyed, title(call), name.rpartition(".")[2]
 
 
 def _missing(status: JournalStatus, text: str) -> list[CallStatus]:

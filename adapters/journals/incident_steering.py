@@ -17,6 +17,7 @@ from adapters.sqlite.orders import keep_order, read_orders
 from events.names import display_name
 from recovery.explain import counted
 from recovery.journal.store import Answer, Command, Order
+from recovery.policies.hosts import without_port
 from recovery.policies.incidents import is_held, open_circuit
 from recovery.resume.commands import NEXT_PROCESS, to_process
 
@@ -24,13 +25,14 @@ IncidentCommand: TypeAlias = Literal["probe", "give up incident"]
 
 
 def find_incident(status: JournalStatus, name: str) -> IncidentLine:
-    """The open incident called *name*: its operation[key], its key (such as a host), or its operation.
+    """The open incident called *name*: its operation[key], its key (such as a host, with its port or
+    without), or its operation.
 
     Raises LookupError if there is none, or several; the message names them.
     """
     found = [one for one in status.incidents if one.is_open]
-    for names_of in (lambda one: display_name(one.operation, one.key), lambda one: one.key, lambda one: one.operation):
-        named = [one for one in found if name and names_of(one) == name]
+    for names_of in (_whole_names, lambda one: (one.key, without_port(one.key)), lambda one: (one.operation,)):
+        named = [one for one in found if name and name in names_of(one)]
         if len(named) == 1:
             return named[0]
         if named:
@@ -40,6 +42,10 @@ def find_incident(status: JournalStatus, name: str) -> IncidentLine:
     close = difflib.get_close_matches(name, names, n=1)
     meant = f"do you mean {close[0]!r}?" if close else "`recovery incidents` lists those that are open"
     raise LookupError(f"no open incident of {status.path} is called {name!r}; {meant}")
+
+
+def _whole_names(incident: IncidentLine) -> tuple[str, ...]:
+    return tuple(display_name(incident.operation, key) for key in (incident.key, without_port(incident.key)))
 
 
 def steer_incident(journal: Path, name: str, command: IncidentCommand, *, reason: str, timeout: float) -> Steered:

@@ -12,6 +12,7 @@ import anyio
 import msgspec
 
 from adapters.journals.status import read_status
+from adapters.journals.turns import turn
 from adapters.sqlite.command_inbox import send_command
 from adapters.sqlite.files import journal_files
 from adapters.sqlite.pruning import compact
@@ -60,11 +61,11 @@ def prune_journal(journal: Path, keep: Retention, *, timeout: float) -> Removed:
         FileNotFoundError, JournalError: There is no journal, or it cannot be read or written; the message names it.
         OSError: The command cannot be handed to the process.
     """
-    living = anyio.run(read_status, journal).living
-    if living:
+    with turn(journal, timeout):  # or a command that writes would look like a process
+        living = anyio.run(read_status, journal).living
+        removed = None if living else anyio.run(partial(_without_process, journal, keep))
+    if removed is None:
         removed = _by_processes(journal, living, keep, timeout)
-    else:
-        removed = anyio.run(partial(_without_process, journal, keep))
     size = sum(os.stat(file).st_size for file in journal_files(journal))
     return msgspec.structs.replace(removed, bytes=size)
 

@@ -7,6 +7,7 @@ import msgspec
 from adapters.journals.status import CallStatus, JournalStatus
 from events.evidence import Category
 from recovery.journal.store import CommandName
+from recovery.policies.hosts import without_port
 
 ACTS_ON: dict[CommandName, tuple[str, ...]] = {
     "retry": ("waiting", "paused", "left", "quarantined"),
@@ -31,7 +32,7 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
         states: The states in which they are; of "again" by default "gave up" alone.
         has_failed: Only those that have failed at least once.
         operation: The name of their operation, or their name in the plan.
-        key: The key of their operation, such as a host.
+        key: The key of their operation, such as a host, with its port or without.
         category: The category of their latest failure.
         limit: The most calls, those with the latest events first.
     """
@@ -48,7 +49,7 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
         return (
             (call.failures != () or not self.has_failed)
             and self.operation in (None, call.operation, call.name)
-            and self.key in (None, call.key)
+            and self.key in (None, call.key, without_port(call.key))
             and self.category in (None, call.category)
         )
 

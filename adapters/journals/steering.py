@@ -12,6 +12,7 @@ import msgspec
 
 from adapters.journals.find import find_call
 from adapters.journals.status import CallStatus, JournalStatus, read_status
+from adapters.journals.turns import turn
 from adapters.sqlite.command_inbox import send_command, send_commands
 from adapters.sqlite.orders import keep_order, read_orders
 from adapters.sqlite.store import SQLiteStore
@@ -123,16 +124,19 @@ def steer_all(
     came: dict[str, Steered] = {}
     timeout += A_CALL_TAKES * max(len(calls) - 1, 0)
     rest: list[CallStatus] = []
-    for call in calls:
-        why = _refusal(status, call, command.name)
-        came[call.call] = Steered(command=command.name, call=call.call, name=call.name, said=why or "")
-        if why is None:
-            rest.append(call)
+    with turn(journal, timeout) as is_written:
+        status = msgspec.structs.replace(
+            status, is_being_written=is_written, living=status.living if is_written else ()
+        )
+        for call in calls:
+            why = _refusal(status, call, command.name)
+            came[call.call] = Steered(command=command.name, call=call.call, name=call.name, said=why or "")
+            if why is None:
+                rest.append(call)
+        done = None if is_written or command.name == "again" else _written(journal, rest, command)
     if command.name == "again":
         done = _again(journal, status, rest, command, timeout)
-    elif not status.is_being_written and (written := _written(journal, rest, command)) is not None:
-        done = written
-    else:
+    elif done is None:
         done = _sent(journal, rest, command, timeout)
     return [
         msgspec.structs.replace(steered, **done[id_]._asdict()) if id_ in done else steered

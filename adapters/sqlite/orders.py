@@ -1,12 +1,12 @@
 """Orders: commands for the next process, in files of the inbox that wait until they are carried out.
 
 The process that carries an order out claims it, and removes it once that is written to the journal: a process that is
-killed before loses no order. A process that cannot carry it out leaves it to the next one, and notes in it why.
+killed before loses no order, on Linux, which has such claims. A process that cannot carry it out leaves it to the next one, and notes in it why.
 """
 
 from __future__ import annotations
 
-import logging
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -25,8 +25,6 @@ from adapters.sqlite.command_files import (
 )
 from recovery.journal.errors import JournalError
 from recovery.journal.store import Answer, CommandSink, Order, Taken
-
-log = logging.getLogger("recovery.journal")
 
 
 def keep_order(journal: Path, order: Order) -> None:
@@ -66,16 +64,7 @@ class Orders:
             return
         if not sink.concerns(order.call):
             return
-        try:
-            claim = self._claims.take(path.name.encode())
-        except JournalError as error:
-            log.warning("the order %s waits on: %s", path, error)
-            self.seen.add(path.name)
-            return
-        if isinstance(claim, Taken):
-            return
-        if not path.exists():  # another process has carried it out since, and released its claim
-            claim.release()
+        if (claim := self._claim(path)) is None:
             return
         self.seen.add(path.name)
 
@@ -85,7 +74,24 @@ class Orders:
                     path.unlink()
                 else:
                     write_command(path, msgspec.structs.replace(order, refused=answer.said))
-            claim.release()
+            claim()
 
         if (answer := sink.carry_out(order, "", reply)) is not None:
             reply(answer)
+
+    def _claim(self, path: Path) -> Callable[[], object] | None:
+        """Claim the order in the file *path*: what releases it, or None if another process has it, or had it."""
+        try:
+            claim = self._claims.take(path.name.encode())
+        except (JournalError, OSError):  # no such locks here: it is taken by its removal, as other commands are
+            try:
+                path.unlink()
+            except OSError:
+                return None
+            return lambda: None
+        if isinstance(claim, Taken):
+            return None
+        if not path.exists():  # another process has carried it out since, and released its claim
+            claim.release()
+            return None
+        return claim.release

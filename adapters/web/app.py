@@ -36,6 +36,8 @@ STATIC = Path(__file__).parent / "static"
 
 JSON = "application/json"
 
+READ_ONLY = "This page only shows. What it tells you to do with a call is done by the commands of `recovery`."
+
 TO_COME_IN = "open the link that `recovery web` printed when it started; scripts send Authorization: Bearer TOKEN"
 
 
@@ -80,7 +82,9 @@ def page(source: Source, access: Access, *, streams: Streams | None = None) -> A
     """
 
     def read() -> PageState:
-        return msgspec.structs.replace(source.read(), may_change=access.may_change)
+        state = source.read()
+        notes = state.notes if access.may_change else (*state.notes, READ_ONLY)
+        return msgspec.structs.replace(state, may_change=access.may_change, notes=notes)
 
     return WithHeaders(_Page(source, access, streams or Streams(read)))
 

@@ -13,6 +13,7 @@ from adapters.web.state import MOST_CALLS, AlertCard, Bytes, CallLine, IncidentC
 from events.alert_events import AlertRaised
 from events.names import display_name
 from recovery.explain import shown
+from recovery.policies.sentences import sentence_of
 from recovery.redact import brief, printable
 from recovery.subscribers.log import alert_in_words
 
@@ -21,6 +22,9 @@ ORDER = ("quarantined", "unreadable", "left", "paused", "waiting", "running", "g
 
 BUTTONS: tuple[Action, ...] = ("again", "unpause", "retry", "pause", "give up", "cancel")
 """The actions in the order of their buttons: what ends a call stands last."""
+
+FORCED = "its program lets no call through"
+"""What is said of a circuit that no failure has opened."""
 
 FIRST_OVER = ORDER.index("gave up")
 
@@ -85,7 +89,10 @@ def incident_cards(incidents: Iterable[IncidentLine]) -> tuple[IncidentCard, ...
     return tuple(
         IncidentCard(
             name=brief(display_name(one.operation, one.key)),
-            sentence=shown(one.cause or "circuit open"),
+            sentence=f"{sentence_of(one.category)}: the calls wait, and one of them tries it"
+            if one.category
+            else FORCED,
+            said=shown(one.cause),
             since=one.since,
             waiting=len(one.waiting),
             gave_up=one.gave_up,

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from adapters.web.state import CallLine, IncidentCard, QuestionCard
 from events.names import display_name
 from recovery.explain import counted
+from recovery.policies.sentence_details import short_host
 
 MOST_PARTS = 2
 """Parts of the line; the page itself says the rest."""
@@ -86,7 +87,8 @@ def _waiting(calls: Collection[CallLine], incidents: Iterable[IncidentCard], sai
         tries = [due for name in names if (due := probes.get(name)) is not None]
         tries = tries or [call.due for call in waiting if call.due is not None]
         when = f", next try {said(min(tries))}" if tries else ""
-        told.append(f"{_counted(waiting)} {_wait(waiting)}{f' for {place}' if place else ''}{when}")
+        for_what = f" for {short_host(place) or place}" if place else ""
+        told.append(f"{_counted(waiting)} {_wait(waiting)}{for_what}{when}")
     return told
 
 

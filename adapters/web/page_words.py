@@ -38,6 +38,12 @@ def why_words(call: CallStatus) -> str:
             return shown(f"not done: {', '.join(undone)}") if undone else call.sentence
         case "gave up" | "rejected":
             return call.sentence or shown(call.reason)
+        case "waiting" if not call.sentence and is_held(call.waits_for):
+            return f"other calls of {place_of(call)} have failed again and again"
+        case "waiting" if not call.sentence and call.waits_for.startswith(RATE_LIMIT):
+            return f"{place_of(call)} has asked other calls for fewer requests"
+        case "waiting" if not call.sentence and call.attempt == 1:
+            return "nothing has failed: it waits before it starts"
     return call.sentence
 
 
@@ -141,4 +147,6 @@ def remedy_words(call: CallStatus, step: NextStep) -> str:
             return "Run the plan again. What is there is kept."
         case "gave up" | "rejected":
             return call.remedy or ("Start it again." if "again" in step.actions else "Start its program again.")
+        case "waiting" if not call.sentence and (is_held(call.waits_for) or call.waits_for.startswith(RATE_LIMIT)):
+            return "Nothing needs to be done. It goes on by itself."
     return call.remedy

@@ -12,6 +12,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
+import msgspec
+
 from adapters.sqlite.files import open_private, safe_folder_of
 from adapters.web.access import LOOPBACK, Access, Token
 from adapters.web.app import page
@@ -37,6 +39,28 @@ class AddressError(ValueError):
     """The page cannot be served at that address."""
 
 
+class Opened(msgspec.Struct, frozen=True, kw_only=True):
+    """A page that is served.
+
+    Args:
+        link: What a person opens: the address with the token.
+        address: Its address without the token.
+        token: What scripts send as a bearer.
+        file: The file with the link, which ends with the command.
+        warning: What it shows to others; "" if it is served to this machine alone.
+    """
+
+    link: str
+    address: str
+    token: str
+    file: str
+    warning: str = ""
+
+    def __str__(self) -> str:
+        lines = [f"open {self.link}", f"the link is in {self.file}, too; it ends with this command"]
+        return "\n".join([*lines, *([f"warning: {self.warning}"] if self.warning else [])])
+
+
 def serve(
     journal: Path,
     *,
@@ -45,7 +69,7 @@ def serve(
     port: int = 0,
     allowed_hosts: Collection[str] = (),
     is_read_only: bool = False,
-    say: Callable[[str], object] = print,
+    say: Callable[[Opened], object] = print,
 ) -> None:
     """Serve the page of *journal* until a signal; call it in the main thread.
 
@@ -56,7 +80,7 @@ def serve(
         port: The port; 0 takes a free one.
         allowed_hosts: Names besides those of this machine under which browsers reach it.
         is_read_only: Whether the page only shows.
-        say: Gets the lines for the person: the link first, then a warning if there is one.
+        say: Gets where the page is, once it can be opened; as a text, the lines for a person.
 
     Raises:
         AddressError: It cannot listen there, or no browser could reach it there.
@@ -74,10 +98,8 @@ def serve(
         address = f"http://{shown}:{listener.getsockname()[1]}/"
         link = f"{address}?token={token.value}"
         with _link_file(journal, listener.getsockname()[1], link) as file:
-            say(f"open {link}")
-            say(f"the link is in {file}, too; it ends with this command")
-            if not _is_loopback(host):
-                say(f"warning: {PLAIN}")
+            warning = "" if _is_loopback(host) else PLAIN
+            say(Opened(link=link, address=address, token=token.value, file=str(file), warning=warning))
             asgi = page(JournalSource(journal, name), Access(token, hosts, is_read_only=is_read_only))
             config = uvicorn.Config(
                 asgi,

@@ -61,10 +61,14 @@ class CallLine(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class IncidentCard(msgspec.Struct, frozen=True, kw_only=True):
-    """An open circuit, with what waits for it; *next_probe* is a Unix time, None if the circuit is forced open."""
+    """An open circuit, with what waits for it; *next_probe* is a Unix time, None if the circuit is forced open.
+
+    *sentence* says what its failures mean, *said* is what the latest of them said.
+    """
 
     name: str
     sentence: str
+    said: str = ""
     since: float
     waiting: int = 0
     gave_up: int = 0

@@ -47,6 +47,12 @@ def host_of(*args: object, **kwargs: object) -> str:
     return ""
 
 
+def without_port(key: str) -> str:
+    """The host of a key of ``host_of``, as people write it: ``"example.org"``. Any other key comes back as it is."""
+    host, _, port = key.rpartition(":")
+    return host if port.isdecimal() and host else key
+
+
 @cache
 def _url() -> re.Pattern[str]:
     return re.compile(URL, re.IGNORECASE)  # when it is first needed: importing recovery stays light

@@ -56,7 +56,7 @@ def details_of(known: Known, names: Iterable[str]) -> dict[str, str]:
     for name in names:
         match name:
             case "host":
-                found[name] = _host(known.key) or _in(HOST, known.texts)
+                found[name] = short_host(known.key) or _in(HOST, known.texts)
             case "folder" if known.room is not None:
                 found[name] = known.room.folder
             case "size" if known.room is not None:
@@ -75,8 +75,8 @@ def room_of(evidence: Evidence | None) -> Room | None:
     return None if evidence is None else evidence.room
 
 
-def _host(key: str) -> str:
-    """The host of *key*, with a port that is not the usual one."""
+def short_host(key: str) -> str:
+    """The host of *key*, with a port that is not the usual one; "" for a key of another kind."""
     found = compiled(KEY).fullmatch(key)
     return "" if found is None else found[1] if found[2] in USUAL_PORTS else key
 

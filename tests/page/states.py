@@ -137,8 +137,9 @@ def bad_day(at: float, **changed: Any) -> PageState:
         more={"succeeded": 1204},
         incidents=(
             IncidentCard(
-                name="huggingface.co",
-                sentence="The host has not answered 5 calls in a row. All calls to it wait, and one of them tries it.",
+                name="download[huggingface.co]",
+                sentence="the other side was not reached: the calls wait, and one of them tries it",
+                said="unreachable: ConnectTimeout: timed out after 10 s",
                 since=at - 260,
                 waiting=2,
                 next_probe=at + 42,

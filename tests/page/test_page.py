@@ -56,11 +56,29 @@ def test_a_call_says_why_it_failed_what_comes_next_and_what_a_person_can_do(page
     assert shown.endswith("Start again")
 
 
-def test_the_top_line_is_the_title_and_is_read_aloud(page: Any, stage: Stage):
+def test_the_top_line_is_the_title(page: Any, stage: Stage):
     stage.change(headline="All 12 calls are done")
     page.get_by_role("heading", name="All 12 calls are done", level=1).wait_for()
     assert page.title() == "All 12 calls are done"
-    assert page.locator("[aria-live]").get_attribute("id") == "headline"
+
+
+def test_the_top_line_is_read_aloud_once_in_ten_seconds(stage: Stage, open_page: Callable[..., Any]):
+    page = open_page(stage.url)
+    page.clock.install()
+    page.reload()
+    page.locator(".call").first.wait_for()
+    page.clock.run_for(20_000)
+    page.evaluate("""() => {
+        const node = document.querySelector("[aria-live]");
+        window.said = [];
+        new MutationObserver(() => said.push(node.textContent)).observe(node, { childList: true });
+    }""")
+    for headline in ("1 call waits", "2 calls wait", "3 calls wait"):
+        stage.change(headline=headline)
+        page.get_by_role("heading", name=headline, level=1).wait_for()
+        page.clock.run_for(1500)
+    page.clock.run_for(20_000)
+    assert page.evaluate("said") == ["1 call waits", "", "3 calls wait", ""]
 
 
 def test_calls_stand_in_three_groups(page: Any):
@@ -290,7 +308,8 @@ def test_a_state_without_anything_says_so(stage: Stage, open_page: Callable[...,
     stage.state = PageState(at=stage.state.at, headline="no calls", source="empty.db", is_live=False)
     page = open_page(stage.url)
     assert words(page, "main") == "Calls All 0 Needs a look 0 In progress 0 Finished 0 No calls yet."
-    assert words(page, "header") == "empty.db not running No calls"
+    assert words(page, ".source") == "empty.db not running"
+    assert words(page, "h1") == "No calls"
 
 
 def test_buttons_stand_in_the_order_of_the_server_whichever_were_there_before(page: Any, stage: Stage):

@@ -29,6 +29,7 @@ const MOST_DELAY = 30;
 const DRAWN_AT_ONCE = 50; // rows of a new page that are drawn before the first frame
 const LATE_AT_ONCE = 150; // rows far from the screen that are drawn each second
 const TOAST_FOR = 8000;
+const SPOKEN_EVERY = 10_000; // milliseconds between two top lines that are read aloud
 
 let state = null; // the latest PageState
 let ahead = 0; // by how many seconds the server's clock is ahead of this one
@@ -42,7 +43,8 @@ const two = (number) => String(number).padStart(2, "0");
 function clock(at) {
   const when = new Date(at * 1000);
   const time = `${two(when.getHours())}:${two(when.getMinutes())}:${two(when.getSeconds())}`;
-  const isToday = Math.abs(when - Date.now()) < 86_400_000 && when.getDate() === new Date().getDate();
+  const today = new Date(now() * 1000);
+  const isToday = Math.abs(when - today) < 86_400_000 && when.getDate() === today.getDate();
   return isToday ? time : `${when.toLocaleDateString()} ${time}`;
 }
 
@@ -214,6 +216,7 @@ class Row {
     if (line.state !== before.state) {
       parts.state.textContent = capital(SHOWN_AS[line.state] || line.state);
       this.node.dataset.tone = TONES[line.state] || "bad";
+      setText(parts.sentence.firstElementChild, line.state === "running" ? "Earlier" : "Why");
     }
     if (line.name !== before.name) {
       parts.name.textContent = line.name;
@@ -445,7 +448,9 @@ class Cards {
       else place(node, this.list, at);
     }
     for (const node of old.values()) {
-      if (node.contains(document.activeElement)) find("calls").focus({ preventScroll: true });
+      const field = node.contains(document.activeElement) && document.activeElement;
+      if (field) find("calls").focus({ preventScroll: true });
+      if (field && field.matches("input") && !field.closest("[aria-busy=true], [data-answered]")) say("This question is answered already");
       node.remove();
     }
   }
@@ -457,6 +462,9 @@ function card(tag, tone, title, ...rest) {
   return node;
 }
 
+// The host of a circuit, or what else is its key, before its operation.
+const placeOf = (name) => name.replace(/^([^[]+)\[(.+)\]$/s, "$2 ($1)");
+
 function incidentCard(one) {
   const gone = one.gave_up ? `, ${counted(one.gave_up, "call")} gave up` : "";
   const small = make("p", "small", `since ${clock(one.since)} · ${counted(one.waiting, "call")} waiting${gone}`);
@@ -467,7 +475,7 @@ function incidentCard(one) {
     time.textContent = countdown(one.next_probe);
     small.append(" · next try ", time, ` at ${clock(one.next_probe)}`);
   }
-  return card("li", "bad", one.name, make("p", "", capital(one.sentence)), small);
+  return card("li", "bad", placeOf(one.name), make("p", "", capital(one.sentence)), one.said && make("p", "said", one.said), small);
 }
 
 function alertCard(one) {
@@ -479,7 +487,7 @@ function circuitLine([name, is]) {
   item.dataset.tone = is === "open" ? "bad" : "wait";
   const top = make("span", "top");
   top.append(make("span", "state", capital(is)));
-  item.append(make("span", "", name), top);
+  item.append(make("span", "", placeOf(name)), top);
   return item;
 }
 
@@ -517,7 +525,9 @@ function answerForm(one, id) {
     form.setAttribute("aria-busy", "true");
     const is_done = await send("answers", { question: one.name, value: read(event.submitter) });
     form.removeAttribute("aria-busy");
-    if (is_done) form.reset();
+    if (!is_done) return;
+    form.dataset.answered = "";
+    form.reset();
   });
   return form;
 }
@@ -570,10 +580,21 @@ const cards = {
   notes: new Cards("notes", (note) => make("li", "", note)),
 };
 
+let spoken = "", spokenAt = -SPOKEN_EVERY, spokenTimer = 0;
+function speak() {
+  if (spokenTimer || spoken === find("headline").textContent) return;
+  spokenTimer = setTimeout(() => {
+    [spoken, spokenAt, spokenTimer] = [find("headline").textContent, performance.now(), 0];
+    setText(find("spoken"), spoken);
+    setTimeout(() => setText(find("spoken"), ""), SPOKEN_EVERY / 10); // so that it is not read a second time in its place
+  }, Math.max(spokenAt + SPOKEN_EVERY - performance.now(), 0));
+}
+
 function showSections(changed) {
   if (changed.headline !== undefined) {
     setText(find("headline"), capital(changed.headline));
     document.title = capital(changed.headline) || "Recovery";
+    speak();
   }
   setText(find("source"), state.source);
   const live = find("live");

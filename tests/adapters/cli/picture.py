@@ -53,7 +53,7 @@ FORMAT = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height
 
 def events() -> Iterator[Event]:
     """A launch in which a download has recovered, one goes on, and others wait for a disk, a host and a person."""
-    host, url, hub = "models.example.org", "https://models.example.org/", "huggingface.co"
+    host, url, hub = "models.example.org:443", "https://models.example.org/", "huggingface.co:443"
     yield started("1", "download", "sdxl", f"{url}sdxl.safetensors", at=1.0, key=host)
     yield failed("1", "download", ConnectionResetError(errno.ECONNRESET, "reset"), at=62.0, key=host)
     yield RetryScheduled(at=62.0, call=call_id("1"), operation="download", key=host, after=4.0, retry=1)
@@ -76,13 +76,13 @@ def events() -> Iterator[Event]:
     yield Parked(at=6.0, call=call_id("4"), operation="download", key=hub, after=0.0,
                  why=cause_of("token:huggingface"), category=Category.AUTH)  # fmt: skip
     refused = ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
-    yield started("5", "clone", "plugin", "https://git.example.org/plugin.git", at=5.0, key="git.example.org")
-    yield failed("5", "clone", refused, at=80.0, key="git.example.org", retries=4)
-    yield CircuitOpened(at=80.0, operation="clone", key="git.example.org", after=30.0, failures=5,
+    yield started("5", "clone", "plugin", "https://git.example.org/plugin.git", at=5.0, key="git.example.org:443")
+    yield failed("5", "clone", refused, at=80.0, key="git.example.org:443", retries=4)
+    yield CircuitOpened(at=80.0, operation="clone", key="git.example.org:443", after=30.0, failures=5,
                         category=Category.UNREACHABLE, cause="the host refuses connections")  # fmt: skip
-    yield RetryScheduled(at=80.0, call=call_id("5"), operation="clone", key="git.example.org", after=4.0, retry=5)
-    yield Parked(at=84.0, call=call_id("5"), operation="clone", key="git.example.org", attempt=2, after=26.0,
-                 why=open_circuit("clone", "git.example.org"))  # fmt: skip
+    yield RetryScheduled(at=80.0, call=call_id("5"), operation="clone", key="git.example.org:443", after=4.0, retry=5)
+    yield Parked(at=84.0, call=call_id("5"), operation="clone", key="git.example.org:443", attempt=2, after=26.0,
+                 why=open_circuit("clone", "git.example.org:443"))  # fmt: skip
 
 
 async def status() -> JournalStatus:

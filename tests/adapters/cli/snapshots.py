@@ -76,7 +76,7 @@ destination = "plugins/plugin"
 
 def events() -> Iterator[Event]:
     """A morning of a launcher: a disk is full, a process is killed, a host is down, and a download recovers."""
-    host, url = "models.example.org", "https://models.example.org/"
+    host, url = "models.example.org:443", "https://models.example.org/"
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "models/sdxl.safetensors")
     yield started("1", "download", "sdxl", f"{url}sdxl.safetensors", at=1.0, key=host)
     yield saved("1", at=61.0, key=host, offset=2_400_000_000, size=6_900_000_000, start=0)
@@ -93,7 +93,7 @@ def events() -> Iterator[Event]:
     yield started("2", "download", "vae", f"{url}vae.safetensors", at=40.0, key=host, attempt=2)
     yield saved("2", at=50.0, key=host, attempt=2, offset=330_000_000, size=330_000_000, start=120_000_000)
     yield OperationRecovered(at=51.0, call=call_id("2"), operation="download", key=host, attempt=2, elapsed=30.0)
-    yield started("3", "clone", "plugin", "https://git.example.org/plugin.git", at=3.0, key="git.example.org")
+    yield started("3", "clone", "plugin", "https://git.example.org/plugin.git", at=3.0, key="git.example.org:443")
     yield started("4", "packages", "comfy", "requirements.txt", at=4.0)
     yield failed("4", "packages", _pip(), at=20.0)
     yield OperationQuarantined(at=20.0, call=call_id("4"), operation="packages", reason="4 processes died in it")
@@ -101,7 +101,7 @@ def events() -> Iterator[Event]:
     yield OperationCancelled(at=6.0, call=call_id("5"), operation="download", key=host)
     yield started("6", "command", "warm-up", "python warm_up.py", at=7.0)
     yield OperationSucceeded(at=9.0, call=call_id("6"), operation="command")
-    yield CircuitOpened(at=97.0, operation="download", key="mirror.example.org", after=60.0, failures=5,
+    yield CircuitOpened(at=97.0, operation="download", key="mirror.example.org:443", after=60.0, failures=5,
                         category=Category.UNREACHABLE, cause="the host cannot be reached")  # fmt: skip
 
 

@@ -6,6 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -16,12 +17,14 @@ from click.testing import CliRunner, Result
 
 from adapters.cli.command import cli
 from adapters.journals.status import CallStatus, read_status
+from adapters.journals.steering import steer
 from adapters.sqlite.command_files import inbox_of
 from adapters.sqlite.orders import read_orders
 from adapters.sqlite.store import SQLiteStore
 from events.event import Event
 from events.operation_events import RetryScheduled
 from recovery import JournalConfig, Recovery
+from recovery.journal.store import Command
 from recovery.resume.handles import Resumption
 from tests.adapters.sqlite import journals
 from tests.forked import forked
@@ -126,6 +129,15 @@ def test_of_two_orders_the_later_one_counts(journal: Path) -> None:
     assert the_call(journal).ordered == ("retry now",)
     with next_process(journal) as (_, resumption):
         assert resumption.wait(5.0)
+
+
+def test_commands_at_the_same_time_take_turns(journal: Path) -> None:
+    calls = [f"dead-{number}" for number in range(1, 5)]
+    leave(journal, *map(journals.started, calls))
+    with ThreadPoolExecutor(4) as pool:
+        said = list(pool.map(lambda call: steer(journal, Command("retry", call), timeout=5.0), calls))
+    assert [one.waits for one in said] == [True] * 4
+    assert {call.ordered for call in anyio.run(read_status, journal).calls} == {("retry now",)}
 
 
 def test_an_order_comes_after_what_a_dead_process_left_in_a_file_of_its_own(journal: Path) -> None:

@@ -19,7 +19,7 @@ def said(moment: float) -> str:
     return f"at {moment:g}"
 
 
-HOST = IncidentCard(name="download[huggingface.co]", sentence="", since=0.0, next_probe=50.0)
+HOST = IncidentCard(name="download[huggingface.co:443]", sentence="", since=0.0, next_probe=50.0)
 TOKEN = QuestionCard(name="token:huggingface", kind="secret")
 
 
@@ -28,7 +28,7 @@ TOKEN = QuestionCard(name="token:huggingface", kind="secret")
     [
         ([], {}, "no calls"),
         (
-            calls(2, "waiting", waits_for="huggingface.co"),
+            calls(2, "waiting", waits_for="huggingface.co:443"),
             {"incidents": (HOST,)},
             "2 downloads wait for huggingface.co, next try at 50",
         ),

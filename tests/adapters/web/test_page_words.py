@@ -81,6 +81,15 @@ def test_a_call_that_runs_again_needs_nothing_more():
     )
 
 
+def test_a_call_that_never_failed_says_why_it_waits():
+    for waits_for in ("circuit open: download[example.org]", "rate limit: download[example.org]"):
+        one = call("a-1", waits_for=waits_for)
+        assert "example.org" in why_words(one)
+        assert told(one)[1] == "Nothing needs to be done. It goes on by itself."
+    assert why_words(call("a-1", waits_for="room for 6 GB")) == "nothing has failed: it waits before it starts"
+    assert why_words(call("a-1", waits_for="rate limit", sentence="too many")) == "too many"
+
+
 @pytest.mark.parametrize("state", STATES)
 def test_no_words_have_ids_or_numbers_of_processes(state: str):
     about: dict[str, Any] = {"pid": 4711, "reason": "it ended its program 3 times"}

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import msgspec
 import pytest
 from click.testing import CliRunner
 
@@ -24,10 +25,12 @@ from tests.adapters.web.serving import Served
 def test_the_page_of_a_plan_is_served_until_a_signal(tmp_path: Path, how: signal.Signals):
     plan = tmp_path / "launch.toml"
     plan.write_text('[[operation]]\nname = "hello"\nkind = "command"\nrun = ["true"]\n')
-    command = [sys.executable, "-m", "adapters", "web", str(plan), "--read-only"]
+    as_json = how == signal.SIGTERM
+    command = [sys.executable, "-m", "adapters", "web", str(plan), "--read-only", *(["--json"] if as_json else [])]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        link = process.stdout.readline().split()[-1]
+        line = process.stdout.readline()
+        link = msgspec.json.decode(line)["link"] if as_json else line.split()[-1]
         [file] = (tmp_path / ".recovery").rglob("web-*.link")
         assert file.read_text() == f"{link}\n"
         assert stat.S_IMODE(file.stat().st_mode) == 0o600

@@ -293,7 +293,7 @@ def test_the_run_says_what_its_clocks_mean() -> None:
     assert abs(run.wall - time.time()) < 60.0
 
 
-def test_a_journal_shows_a_user_ten_names_and_its_state() -> None:
+def test_a_journal_shows_a_user_eleven_names_and_its_state() -> None:
     with Recovery(store=MemoryStore()) as service:
         service.bus.publish(gave_up())
         service.journal.receipt().wait()
@@ -302,7 +302,7 @@ def test_a_journal_shows_a_user_ten_names_and_its_state() -> None:
     assert repr(service.journal) == "<Journal: closed, 1 events stored, 0 waiting, 1 dropped>"
     assert [name for name in dir(service.journal) if not name.startswith("_")] == [
         *("backlog", "close", "counts", "is_closed", "pending"),
-        *("reason", "receipt", "run", "seal", "skip_pending"),
+        *("reason", "receipt", "run", "seal", "skip_pending", "store"),
     ]
 
 

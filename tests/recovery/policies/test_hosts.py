@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recovery import host_of
+from recovery.policies.hosts import without_port
 
 WORD = st.text("abcdefghijklmnopqrstuvwxyz0123456789", min_size=1, max_size=8)
 SECRET = st.text(st.characters(codec="utf-8", exclude_characters="[]/?#@ \t\r\n", exclude_categories=["Z", "C"]))
@@ -87,3 +88,18 @@ def test_a_key_is_made_of_any_text_and_holds_what_a_client_connects_to(text: str
     if key:
         with contextlib.suppress(ValueError):  # no client connects to [00]
             assert key.rpartition(":")[0].strip("[]") == (urlsplit(text).hostname or "").rstrip(".")
+
+
+@pytest.mark.parametrize(
+    ("key", "host"),
+    [
+        ("example.org:443", "example.org"),
+        ("[::1]:80", "[::1]"),
+        ("hub", "hub"),
+        ("a:b", "a:b"),
+        (":80", ":80"),
+        ("", ""),
+    ],
+)
+def test_people_name_a_host_without_its_port(key: str, host: str) -> None:
+    assert without_port(key) == host
