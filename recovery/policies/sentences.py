@@ -126,7 +126,8 @@ def _in_words(
     if names := {*names_in(sentence), *names_in(step), *names_in(itself)} - details.keys():
         details |= details_of(known, names)
     if asked:
-        step, itself = asked, language.following["answered"] if has_question else ""
+        is_whole = asked.endswith((".", "!", "?")) or "://" in asked.rpartition(" ")[2]  # no full stop in a link
+        step, itself = asked if is_whole else f"{asked}.", language.following["answered"] if has_question else ""
     else:
         step, itself = fill(step, details), fill(itself, details)
     return fill(sentence, details), language.advice(stands, step, itself)

@@ -227,6 +227,15 @@ def test_what_the_failure_asks_of_a_person_counts_more_than_the_table() -> None:
     assert told.remedy == f"{told.asked} It goes on by itself once that is answered."
 
 
+@pytest.mark.parametrize(
+    ("asks", "step"), [("Start it", "Start it."), ("Yes or no?", "Yes or no?"), ("See https://hub.org/m", None)]
+)
+def test_what_a_failure_asks_becomes_a_whole_sentence(asks: str, step: str | None) -> None:
+    failure = failed(category=Category.AUTH, rule="NeedsPerson", remedy=Remedy(asks, question="q"))
+    told = explain(failure, stands="waits")
+    assert told.remedy == f"{step or asks} It goes on by itself once that is answered."
+
+
 def test_a_log_line_has_no_step_of_the_table() -> None:
     told = explain(outcome(GaveUp))
     assert STEP in told.remedy
