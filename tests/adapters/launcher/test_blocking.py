@@ -20,6 +20,7 @@ from events.operation_events import GaveUp
 from recovery import RetryPolicy, presets
 from tests.adapters.servers.small_servers import READY, small_server, starts
 from tests.recorded_events import events_of
+from tests.until import wait_until
 
 WORK = "import os, time; open('began', 'a').write(os.environ.get('KEY', 'x')); time.sleep(0.3); open('made', 'w')"
 COMMAND = [sys.executable, "-S", "-c", WORK]
@@ -65,6 +66,7 @@ def test_a_command_that_no_program_asks_for_again_does_not_hold_the_end(tmp_path
     given_up = events_of(service, GaveUp)
     with Launcher.blocking(service, tmp_path) as launcher:
         launcher.resume()
+        wait_until(service.calls.running)
     assert [one.operation for one in given_up] == ["command"]
     assert (tmp_path / "began").read_text() == "a"
 
