@@ -44,7 +44,13 @@ ABANDONED = ("left", "quarantined", "unreadable")
 
 
 class Command(msgspec.Struct, frozen=True):
-    """What a person can do: *command* to be pasted ("" for running the program again), and its *effect*."""
+    """What a person can do.
+
+    Args:
+        verb: What it is, by its name on the command line.
+        command: What to paste; "" for running the program again.
+        effect: What it does.
+    """
 
     verb: Verb
     command: str
