@@ -224,6 +224,8 @@ def _sentence(call: CallStatus, about: Explanation, events: Sequence[PastEvent])
             return f"{paused}; its latest failure: {about.sentence}" if about.sentence else paused
     if about.sentence:
         return about.sentence
+    if call.state == "waiting" and is_held(call.waits_for):
+        return f"nothing has failed in it, but other calls of {shown(call.key or call.operation)} failed too often"
     if call.state == "waiting":
         return "nothing has failed: it waits before its attempt"
     return "nothing has failed" if call.state == "running" else shown(call.reason)

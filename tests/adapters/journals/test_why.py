@@ -76,6 +76,8 @@ def why_of(folder: Path, *events: Event, is_alive: bool = True, text: str = "c1"
          "2 processes died in it", "nothing by itself: no process resumes it until it is freed"),
         ([started(), FAILED, of_call(GaveUp, reason="out of retries (0)")], False, "gave up",
          SENTENCE, "nothing by itself: it gave up: out of retries (0)"),
+        ([of_call(Parked, at=90.0, after=1.0, why="circuit open: download[host]")], True, "waiting",
+         "nothing has failed in it, but other calls of download failed too often", "waits for incident download, "),
         ([of_call(CallRejected, at=90.0, reason="circuit open: download[host]", retry_after=30.0)], False, "rejected",
          "calls of download failed too often: no new one may begin for now (circuit open: download[host])",
          "nothing by itself: it was not started; a new call may begin in 20 s, at "),
