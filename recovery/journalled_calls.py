@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from recovery.resume.repetition import EndedState, Repetition, Selection
 else:  # for inspect.signature(..., eval_str=True); the classes themselves would make the import slow
     Resumption = ForwardRef("Resumption", module="recovery.resume.handles")
-    EndedState, Repetition = (
-        ForwardRef(name, module="recovery.resume.repetition") for name in ("EndedState", "Repetition")
+    EndedState, Repetition, Selection = (
+        ForwardRef(name, module="recovery.resume.repetition") for name in ("EndedState", "Repetition", "Selection")
     )
 
 

@@ -32,7 +32,8 @@ STEERING: dict[CommandName, str] = {
     "pause": "Stop the clock of the waiting CALL, until `unpause` or its deadline.",
     "unpause": "Let the paused CALL wait for the rest of its delay.",
     "give up": "End CALL for good: one that waits gets its last error, and one that was left is not resumed.",
-    "cancel": "Cancel CALL, which runs, waits or was left; a plain function that runs is asked to end.",
+    "cancel": "Cancel CALL, which runs, waits or was left; a plain function that runs is asked to end. "
+    "Withdraws an `again` that waits for the next process, too.",
     "reset": "Give CALL, which runs or waits, all its retries and its time back.",
     "edit": "Change how CALL decides, which runs or waits, as in: --set max_retries=20 --set max_elapsed=null.",
 }
@@ -159,7 +160,8 @@ def _tell(done: Outcome, journal: Path, call: str | None, *, as_json: bool) -> N
         did = sum(one.is_done for one in done.calls)
         click.echo(f"{done.command}: done with {did} of {len(done.calls)} calls")
     if done.more:
-        click.echo(f"{counted(done.more, 'more call')} match; --limit takes more at once", err=True)
+        matches = "match" if done.more > 1 else "matches"
+        click.echo(f"{counted(done.more, 'more call')} {matches}; --limit takes more at once", err=True)
 
 
 def _in_words(command: CommandName) -> str:

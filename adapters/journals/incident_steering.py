@@ -16,7 +16,8 @@ from adapters.sqlite.command_inbox import send_commands
 from adapters.sqlite.orders import keep_order, read_orders
 from events.names import display_name
 from recovery.explain import counted
-from recovery.journal.store import Answer, Command, Order
+from recovery.journal.orders import Order
+from recovery.journal.store import Answer, Command
 from recovery.policies.hosts import without_port
 from recovery.policies.incidents import is_held, open_circuit
 from recovery.resume.commands import NEXT_PROCESS, to_process

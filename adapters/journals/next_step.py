@@ -147,7 +147,9 @@ def _ended(call: CallStatus) -> NextStep:
         text = "runs again at the next start, as ordered"
         if call.refused:
             text = f"ordered to run again, which the latest process refused: {call.refused}; the next start tries it"
-        return NextStep(text=text, offers=(Offer("run", "does that"),), foremost=1)
+        return NextStep(
+            text=text, offers=(Offer("run", "does that"), Offer("cancel", "withdraws the order")), foremost=1
+        )
     again = (Offer("again", "runs it again, with the same arguments"),) if call.is_resumable else ()
     offers = Offer("run", "tries it again"), *again
     if has_ended(call.reason, call.operation, call.key):

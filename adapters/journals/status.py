@@ -11,7 +11,7 @@ import msgspec
 
 from adapters.journals.incidents import IncidentLine, JournalIncidents
 from adapters.journals.pauses import Pause, no_pause
-from adapters.journals.status_files import overviews, rows_in, writer_of
+from adapters.journals.status_rows import event_of, overviews_of_all, rows_of_calls, writer_of
 from adapters.launcher.checkpoint_words import note_words, saved_note
 from adapters.launcher.launch import Outcome, Progress, name_in_arguments
 from adapters.launcher.progress import Transfer, saved_transfer
@@ -20,9 +20,7 @@ from adapters.sqlite.orders import read_orders
 from adapters.sqlite.other_files import once
 from adapters.sqlite.overview import ALL, Overview
 from events.circuit_events import CircuitClosed, CircuitHalfOpened, CircuitOpened
-from events.codec import decode
 from events.errors import CodecError
-from events.event import Event
 from events.evidence import Category
 from events.names import display_name
 from recovery.explain import Explanation, shown
@@ -163,11 +161,11 @@ async def read_status(
     """
     limits = (ALL, ALL) if show_all else (MOST_LEFT, MOST_OVER)
     while True:
-        found, damaged = await overviews(path, *limits)
+        found, damaged = await overviews_of_all(path, *limits)
         left = (call for one in found for call in one.left if not call.startswith(not_left))
         wanted = dict.fromkeys((*(call for one in found for call in one.over), *left, *also))
         try:
-            rows = await rows_in(found, wanted, pause)
+            rows = await rows_of_calls(found, wanted, pause)
         except (FileNotFoundError, JournalError):
             if all(one.path.exists() for one in found):
                 raise
@@ -185,21 +183,21 @@ def _status_of(
     incidents = JournalIncidents(runs)
     for row in once(row for one in found for row in one.circuits):
         with suppress(CodecError):
-            event = _event_of(row)
+            event = event_of(row)
             incidents.take(row.run, event)
             if type(event) in CIRCUIT_STATES:
                 circuits[display_name(event.operation, event.key)] = CIRCUIT_STATES[type(event)]
     for row in rows:
         pause()
         with suppress(CodecError):  # it is counted already
-            event = _event_of(row)
+            event = event_of(row)
             replay(records, row.run, (event,))
             incidents.take(row.run, event)
     for call in filter(None, unreadable):
         records.setdefault(call, CallRecord(call=call, operation="?"))
     refused: dict[str, str] = {}
     for order in read_orders(path):  # the others are events
-        ended = records.get(f"{order.changes.get('call')}")
+        ended = records.get(order.about)
         if ended is not None and ended.is_over and not ended.by:
             records[ended.call] = msgspec.structs.replace(ended, ordered=(order.name,))
             refused[ended.call] = order.refused
@@ -223,12 +221,6 @@ def _status_of(
         living=tuple(sorted(living)),
         incidents=incidents.latest(living),
     )
-
-
-def _event_of(row: Row) -> Event:
-    if not row.is_readable:
-        raise CodecError("it is not as it was written")
-    return decode(row.body)
 
 
 def _more(found: Sequence[Overview], records: Collection[CallRecord]) -> dict[str, int]:

@@ -14,12 +14,13 @@ from adapters.journals.find import find_call
 from adapters.journals.status import CallStatus, JournalStatus, read_status
 from adapters.journals.turns import turn
 from adapters.sqlite.command_inbox import send_command, send_commands
-from adapters.sqlite.orders import keep_order, read_orders
+from adapters.sqlite.orders import drop_orders, keep_order, read_orders
 from adapters.sqlite.store import SQLiteStore
 from events.bus import Bus
 from recovery.journal.errors import NotDurable
 from recovery.journal.history import CallRecord
-from recovery.journal.store import Answer, Command, CommandName, Order
+from recovery.journal.orders import Order
+from recovery.journal.store import Answer, Command, CommandName
 from recovery.redact import redact
 from recovery.resume.again import UNKNOWN, UNSTORED
 from recovery.resume.commands import NEXT_PROCESS, cancel_left, give_up_left, order_left, to_process
@@ -81,7 +82,7 @@ class Steered(msgspec.Struct, frozen=True, kw_only=True):
         return self.name or f"call {self.call}"
 
 
-def steer(journal: Path, command: Command, *, timeout: float) -> Steered:
+def steer(journal: Path, command: Command, *, timeout: float, by_id: bool = False) -> Steered:
     """Carry out *command*, whose call may be what ``find_calls`` takes, and return what came of it.
 
     Where no process runs, a call can be given up or cancelled, or freed from its quarantine, at once. Other commands
@@ -91,6 +92,7 @@ def steer(journal: Path, command: Command, *, timeout: float) -> Steered:
         journal: The journal's file.
         command: What to do, and with which call.
         timeout: Seconds to wait for the answer of the process.
+        by_id: Whether the call of *command* is an id alone, and no name or beginning of one.
 
     Raises:
         FileNotFoundError, JournalError: There is no journal, or it cannot be read or written; the message names it.
@@ -98,7 +100,7 @@ def steer(journal: Path, command: Command, *, timeout: float) -> Steered:
     """
     status = anyio.run(partial(read_status, journal, also=[command.call]))
     try:
-        call = find_call(status, command.call)
+        call = _with_id(status, command.call) if by_id else find_call(status, command.call)
     except LookupError as error:
         unknown = Steered(command=command.name, call="", name=redact(command.call), said=str(error.args[0]))
         if command.call.rpartition("-")[0] not in status.living:
@@ -107,6 +109,13 @@ def steer(journal: Path, command: Command, *, timeout: float) -> Steered:
         return msgspec.structs.replace(unknown, **_answered(answer, journal, timeout)._asdict())
     [steered] = steer_all(journal, status, [call], command, timeout=timeout)
     return steered
+
+
+def _with_id(status: JournalStatus, call: str) -> CallStatus:
+    found = next((one for one in status.calls if one.call == call), None)
+    if found is None:
+        raise LookupError("no call has this id")
+    return found
 
 
 def steer_all(
@@ -131,7 +140,11 @@ def steer_all(
         for call in calls:
             why = _refusal(status, call, command.name)
             came[call.call] = Steered(command=command.name, call=call.call, name=call.name, said=why or "")
-            if why is None:
+            if not is_written and command.name == "cancel" and call.is_over and call.ordered:
+                drop_orders(journal, call.call)
+                withdrawn = "the order to run it again is withdrawn"
+                came[call.call] = msgspec.structs.replace(came[call.call], is_done=True, taken=True, said=withdrawn)
+            elif why is None:
                 rest.append(call)
         done = None if is_written or command.name == "again" else _written(journal, rest, command)
     if command.name == "again":
@@ -216,7 +229,7 @@ def _again(
                 came[call] = told
     if status.living:
         return came
-    ordered = {order.changes.get("call") for order in read_orders(journal) if order.name == "again"}
+    ordered = {order.about for order in read_orders(journal) if order.name == "again"}
     for one in calls:
         came[one.call] = _order("runs it again")
         if one.call in ordered:

@@ -1,7 +1,8 @@
 """Orders: commands for the next process, in files of the inbox that wait until they are carried out.
 
-The process that carries an order out claims it, and removes it once that is written to the journal: a process that is
-killed before loses no order, on Linux, which has such claims. A process that cannot carry it out leaves it to the next one, and notes in it why.
+The process that carries an order out claims it, and removes it once that is written to the journal. So a process that
+is killed before loses no order, on Linux, which has such claims. A process that cannot carry it out leaves it to the
+next one, and notes in it why.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from adapters.sqlite.command_files import (
     write_command,
 )
 from recovery.journal.errors import JournalError
-from recovery.journal.store import Answer, CommandSink, Order, Taken
+from recovery.journal.orders import Order
+from recovery.journal.store import Answer, CommandSink, Taken
 
 
 def keep_order(journal: Path, order: Order) -> None:
@@ -39,6 +41,14 @@ def read_orders(journal: Path) -> list[Order]:
         with suppress(OSError, ValueError):
             found.append(decode_plain(path, Order, MOST_BYTES))
     return found
+
+
+def drop_orders(journal: Path, call: str) -> None:
+    """Withdraw the orders to run *call* again. Raises OSError for one that cannot be removed."""
+    for path in inbox_of(journal).glob(f"*{ORDER_ENDING}"):
+        with suppress(FileNotFoundError, ValueError):
+            if decode_plain(path, Order, MOST_BYTES).about == call:
+                path.unlink()
 
 
 class Orders:
@@ -57,6 +67,8 @@ class Orders:
         """Have *sink* carry out the order in the file *path*, unless another process does."""
         try:
             order = read_command(path, Order)
+            if order.name not in ("again", "probe"):
+                raise JournalError(f"{order.name} is no order for the next process")
         except FileNotFoundError:
             return  # another process has carried it out
         except (JournalError, OSError, ValueError) as error:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hmac
 import inspect
+import re
 import secrets
 from collections.abc import Awaitable, Callable, Collection
 from typing import TypeAlias
+from urllib.parse import quote
 
 import msgspec
 
@@ -19,10 +21,11 @@ with extra("web"):
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 """The names of this machine in its own browsers. A foreign name that leads here is an attack (DNS rebinding)."""
 
+HOST = re.compile(r"\*|[A-Za-z0-9._-]+|\[[^][\s]+\]")
+"""What an allowed host looks like: a name or an address, an IPv6 address in brackets, or any."""
+
 LEAST_TOKEN = 16
 """Characters of a token."""
-
-Auth: TypeAlias = "Token | Callable[[Request], bool | Awaitable[bool]] | None"
 
 
 class Token(msgspec.Struct, frozen=True):
@@ -58,6 +61,9 @@ class Token(msgspec.Struct, frozen=True):
         return hmac.compare_digest(self.cookie.encode(), given.encode(errors="replace"))
 
 
+Auth: TypeAlias = Token | Callable[[Request], bool | Awaitable[bool]] | None
+
+
 class Access:
     """What a request may do.
 
@@ -66,12 +72,22 @@ class Access:
             everything; None: every request sees, none changes.
         allowed_hosts: The host names that a browser may use for the page, without ports; "*" for any.
         is_read_only: Whether no request may change anything.
+
+    Raises:
+        TypeError: *auth* is nothing that admits, or *allowed_hosts* is one text.
+        ValueError: An allowed host is no name.
     """
 
     def __init__(self, auth: Auth, allowed_hosts: Collection[str] = LOOPBACK, *, is_read_only: bool = False) -> None:
         if not (auth is None or isinstance(auth, Token) or callable(auth)):
             raise TypeError(f"auth must be a Token, a function of the request, or None, not {type(auth).__name__}")
         validation.flags({"is_read_only": is_read_only})
+        if isinstance(allowed_hosts, str):
+            raise TypeError(f"allowed_hosts must be a list of names, such as [{allowed_hosts!r}]")
+        for host in allowed_hosts:
+            if HOST.fullmatch(host) is None:
+                cure = "give the name alone, such as launcher.example.org or [::1], or * for any"
+                raise ValueError(f"an allowed host has no scheme, port or path, unlike {host!r}: {cure}")
         self._auth = auth
         self._hosts = frozenset(host.lower() for host in allowed_hosts)
         self.may_change = auth is not None and not is_read_only
@@ -88,7 +104,7 @@ class Access:
             return True
         if isinstance(self._auth, Token):
             bearer = bearer_of(request)
-            return self._auth.is_value(bearer) if bearer else self._auth.is_cookie(cookie_of(request))
+            return self._auth.is_value(bearer) if bearer else any(map(self._auth.is_cookie, cookies_of(request)))
         answer = self._auth(request)
         return (await answer if inspect.isawaitable(answer) else answer) is True
 
@@ -100,7 +116,7 @@ class Access:
     def cookie_for(self, request: Request) -> str:
         """The header that gives the browser its cookie."""
         assert isinstance(self._auth, Token)
-        path = request.scope.get("root_path", "").rstrip("/") + "/"
+        path = quote(request.scope.get("root_path", "").rstrip("/")) + "/"
         secure = "; Secure" if request.url.scheme == "https" else ""
         return f"{_cookie_name(request)}={self._auth.cookie}; Path={path}; HttpOnly; SameSite=Strict{secure}"
 
@@ -123,9 +139,11 @@ def bearer_of(request: Request) -> str:
     return value.strip() if scheme.lower() == "bearer" else ""
 
 
-def cookie_of(request: Request) -> str:
-    """The cookie of the page; "" without one."""
-    return request.cookies.get(_cookie_name(request), "")
+def cookies_of(request: Request) -> list[str]:
+    """The cookies of the page's name: a page that is mounted above this one, or another port, sets a further one."""
+    name = _cookie_name(request)
+    parts = (part.strip().partition("=") for line in request.headers.getlist("cookie") for part in line.split(";"))
+    return [value for key, _, value in parts if key == name]
 
 
 def _cookie_name(request: Request) -> str:

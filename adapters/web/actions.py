@@ -10,13 +10,13 @@ import anyio.to_thread
 import msgspec
 
 from adapters.journals.next_step import Action
-from adapters.web.source import Done, Source
+from adapters.web.source import Done, IncidentAction, Source
 from events.errors import RecoveryError
 from recovery.installation import extra
 from recovery.redact import brief
 
 with extra("web"):
-    from starlette.requests import Request
+    from starlette.requests import ClientDisconnect, Request
 
 MOST_BYTES = 64 * 1024
 """Bytes of a body that are read."""
@@ -47,6 +47,13 @@ class ActionRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     call: str
 
 
+class IncidentRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of ``POST /incidents``."""
+
+    action: IncidentAction
+    incident: str
+
+
 class AnswerRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The body of ``POST /answers``; its *value* is never written, logged or sent back."""
 
@@ -66,6 +73,11 @@ class Actions:
         asked = await body_of(request, ActionRequest)
         return await self._carry_out(lambda: self._source.act(asked.action, asked.call))
 
+    async def steer_incident(self, request: Request) -> Done:
+        """Carry out ``POST /incidents``. Raises RefusedError."""
+        asked = await body_of(request, IncidentRequest)
+        return await self._carry_out(lambda: self._source.steer_incident(asked.action, asked.incident))
+
     async def answer(self, request: Request) -> Done:
         """Carry out ``POST /answers``. Raises RefusedError."""
         asked = await body_of(request, AnswerRequest)
@@ -78,6 +90,8 @@ class Actions:
             done = await anyio.to_thread.run_sync(function, limiter=self._limiter)
         except (LookupError, TypeError, ValueError) as error:  # what was asked for does not fit
             return Done(is_done=False, said=brief(str(error.args[0] if error.args else error)))
+        except FileNotFoundError:
+            return Done(is_done=False, said="there is no journal yet: it begins with the first run")
         except (RecoveryError, OSError):
             return Done(is_done=False, said="the journal cannot be read or written now; try again")
         return Done(is_done=done.is_done, said=brief(done.said))
@@ -93,10 +107,13 @@ async def body_of(request: Request, kind: type[T]) -> T:
         raise too_long
     data = b""
     with anyio.move_on_after(BODY_TIMEOUT) as reading:
-        async for chunk in request.stream():
-            data += chunk
-            if len(data) > MOST_BYTES:
-                raise too_long
+        try:
+            async for chunk in request.stream():
+                data += chunk
+                if len(data) > MOST_BYTES:
+                    raise too_long
+        except ClientDisconnect:
+            raise RefusedError(400, "the body has not arrived") from None
     if reading.cancelled_caught:
         raise RefusedError(408, f"the body has not arrived in {BODY_TIMEOUT:g} s")
     try:

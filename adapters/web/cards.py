@@ -20,6 +20,9 @@ from recovery.subscribers.log import alert_in_words
 ORDER = ("quarantined", "unreadable", "left", "paused", "waiting", "running", "gave up", "rejected", "failed")
 """The states in the order in which calls are listed; the calls of all others come last."""
 
+MOST_NAMED = 300
+"""Characters of a name that the page shows."""
+
 BUTTONS: tuple[Action, ...] = ("again", "unpause", "retry", "pause", "give up", "cancel")
 """The actions in the order of their buttons: what ends a call stands last."""
 
@@ -59,7 +62,7 @@ def call_line(call: CallStatus, step: NextStep, rate: float | None = None) -> Ca
     return CallLine(
         call=printable(call.call),
         name=named(call),
-        operation=brief(call.operation),
+        operation=brief(call.operation, MOST_NAMED),
         state="repeated" if call.by else call.state,
         attempt=call.attempt,
         failures=len(call.failures),
@@ -67,6 +70,7 @@ def call_line(call: CallStatus, step: NextStep, rate: float | None = None) -> Ca
         said=call.said,
         next=next_words(call, step),
         remedy=remedy_words(call, step),
+        note=brief(call.note) if not call.is_over else "",
         due=None if call.is_over else step.due,
         deadline=(step.deadline or call.deadline) if is_waiting else None,
         waits_for=place_of(call) if is_waiting else "",
@@ -112,7 +116,7 @@ def question_card(
         name=printable(name),
         kind=kind,
         text=shown(text),
-        link=printable(link) if link.startswith(("https://", "http://")) else "",
+        link=brief(link) if link.startswith(("https://", "http://")) else "",
         reason=shown(reason),
         choices=tuple(map(brief, choices)),
         calls=calls,
@@ -139,4 +143,4 @@ def circuits_of(circuits: Mapping[str, str]) -> dict[str, str]:
 def named(call: CallStatus) -> str:
     """What people know *call* by: its name in the plan, or its operation, its key, and what tells it from others."""
     key, which = ("" if call.key in call.which else call.key), f" ({call.which})" if call.which else ""
-    return brief(call.name or f"{display_name(call.operation, key)}{which}")
+    return brief(call.name or f"{display_name(call.operation, key)}{which}", MOST_NAMED)

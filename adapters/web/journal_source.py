@@ -10,7 +10,8 @@ from pathlib import Path
 import anyio
 import msgspec
 
-from adapters.journals.answering import Question, answer_question, named, read_questions
+from adapters.journals.answering import Question, answer_question, read_questions
+from adapters.journals.incident_steering import IncidentCommand, steer_incident
 from adapters.journals.next_step import Action, next_step
 from adapters.journals.status import JournalStatus, read_status
 from adapters.journals.steering import steer
@@ -19,16 +20,20 @@ from adapters.sqlite.files import companions_of, journal_files
 from adapters.sqlite.lock import written_files
 from adapters.web import cards
 from adapters.web.headline import headline
-from adapters.web.source import BY_THE_PAGE, Done
+from adapters.web.source import BY_THE_PAGE, ENDED, Done, IncidentAction, done_in
 from adapters.web.state import PageState
 from events.errors import RecoveryError
+from events.names import display_name
 from recovery.explain import counted
 from recovery.journal.store import Command
 from recovery.questions import cause_of
-from recovery.redact import printable
+from recovery.redact import brief, printable
 
 EVERY = 1.0
 """Seconds between two looks at the files, which are read when one of them has changed."""
+
+REST = 3.0
+"""Seconds without a look for each second that the latest reading took: a large journal takes a quarter of the time."""
 
 AT_LEAST_EVERY = 60.0
 """Seconds after which they are read all the same."""
@@ -48,6 +53,7 @@ UNTAKEN = (
 )
 NO_PROGRAM = "It can be answered once its program runs again: a secret is handed to the program, and never written."
 NOT_YET = "The journal does not exist yet: it begins with the first run."
+NO_JOURNAL = "The file is no journal, or it is damaged, or this user may not read it: `recovery verify` says which."
 NOT_READ = "The journal cannot be read at the moment: this is how it stood before."
 
 
@@ -57,7 +63,8 @@ class JournalSource:
     Args:
         path: The file of the journal.
         name: What the page calls it; the name of the file by default.
-        every: Seconds between two looks at the files.
+        every: Seconds between two looks at the files, and at least ``REST`` times as long as the latest reading took;
+            0 looks at each call.
     """
 
     def __init__(self, path: Path, name: str = "", *, every: float = EVERY) -> None:
@@ -66,17 +73,20 @@ class JournalSource:
         self._every = every
         self._samples: dict[str, Samples] = {}
         self._stamp: object = None
-        self._looked = self._read_at = 0.0
+        self._due = self._read_at = 0.0
         self._state: PageState | None = None
+        self._incidents: list[str] = []
 
     def read(self) -> PageState:
         """The journal as it stands; the files are looked at once a second, and read when one of them has changed."""
         now = time.monotonic()
-        if self._state is None or now - self._looked >= self._every:
-            self._looked, stamp = now, self._stamp_of_files()
+        if self._state is None or now >= self._due:
+            stamp = self._stamp_of_files()
             if self._state is None or stamp != self._stamp or now - self._read_at >= AT_LEAST_EVERY:
                 self._stamp, self._read_at = stamp, now
                 self._state = self._read()
+            ended = time.monotonic()
+            self._due = ended + max(self._every, REST * (ended - now)) if self._every else 0.0
         return self._state
 
     def _stamp_of_files(self) -> object:
@@ -105,7 +115,13 @@ class JournalSource:
 
     def _unreadable(self) -> PageState:
         if self._state is None:
-            return PageState(at=time.time(), headline="the journal cannot be read", source=self._name, is_live=False)
+            return PageState(
+                at=time.time(),
+                headline="the journal cannot be read",
+                source=self._name,
+                is_live=False,
+                notes=(NO_JOURNAL,),
+            )
         return msgspec.structs.replace(self._state, notes=tuple(dict.fromkeys((NOT_READ, *self._state.notes))))
 
     def _page(self, status: JournalStatus, questions: list[Question], now: float) -> PageState:
@@ -116,6 +132,7 @@ class JournalSource:
             for call in shown
         ]
         calls = {line.call: line for line in lines}
+        self._incidents = [display_name(one.operation, one.key) for one in status.incidents if one.is_open]
         incidents = cards.incident_cards(status.incidents)
         waiting = [call.waits_for for call in status.calls if not call.is_over]
         asked = tuple(
@@ -153,20 +170,39 @@ class JournalSource:
 
         Raises RecoveryError, OSError.
         """
-        steered = steer(self._path, Command(action, call, BY_THE_PAGE), timeout=TIMEOUT)
-        self._looked = self._read_at = 0.0
+        steered = steer(self._path, Command(action, call, BY_THE_PAGE), timeout=TIMEOUT, by_id=True)
         said = UNTAKEN if str(self._path) in steered.said else steered.said  # which no page shows
-        return Done(is_done=steered.is_done or steered.waits, said=said)
+        return self._done(said, is_done=steered.is_done or steered.waits)
+
+    def steer_incident(self, action: IncidentAction, incident: str) -> Done:
+        """Do *action* with an incident, as ``act``. Raises LookupError if it is not open, RecoveryError, OSError."""
+        name = next((name for name in self._incidents if brief(name) == incident), None)
+        if name is None:
+            raise LookupError(ENDED)
+        command: IncidentCommand = "probe" if action == "probe" else "give up incident"
+        try:
+            steered = steer_incident(self._path, name, command, reason=BY_THE_PAGE, timeout=TIMEOUT)
+        except LookupError:
+            raise LookupError(ENDED) from None
+        return self._done(steered.said, is_done=steered.is_done or steered.waits)
+
+    def _done(self, said: str, *, is_done: bool) -> Done:
+        self._due = self._read_at = 0.0  # it shows at once
+        return done_in(self._path, said, is_done=is_done)
 
     def answer(self, question: str, value: bool | str) -> Done:
-        """Answer a question in the journal, or a secret in the process that asks. Raises RecoveryError, OSError."""
-        questions = read_questions(self._path)
-        asked = next((one for one in questions if printable(one.name) == question), None)
-        asked = asked or named(questions, question, self._path)
+        """Answer a question in the journal, or a secret in the process that asks.
+
+        Raises LookupError if no call has asked it, RecoveryError, OSError.
+        """
+        asked = next((one for one in read_questions(self._path) if printable(one.name) == question), None)
+        if asked is None:
+            raise LookupError("no call has asked this question")
+        if asked.kind == "secret" and not asked.runs:
+            return Done(is_done=False, said=NO_PROGRAM)
         chosen = cards.chosen(value, asked.choices)
         given = answer_question(self._path, asked, chosen, remember=False, timeout=TIMEOUT)
-        self._looked = self._read_at = 0.0
-        return Done(is_done=given.is_done, said=given.said)
+        return self._done(given.said, is_done=given.is_done)
 
     def metrics(self, accept: str) -> None:
         """None: a journal has no counters."""

@@ -11,6 +11,7 @@ from events.verdicts import OUT_OF_TIME
 from recovery.explain import counted, shown
 from recovery.policies.incidents import has_ended, is_held
 from recovery.policies.retry import OUT_OF_RETRIES, PERSON
+from recovery.policies.sentence_details import short_host
 from recovery.policies.sentences import spoken
 from recovery.questions import cause_of
 from recovery.redact import brief, printable
@@ -39,9 +40,9 @@ def why_words(call: CallStatus) -> str:
         case "gave up" | "rejected":
             return call.sentence or shown(call.reason)
         case "waiting" if not call.sentence and is_held(call.waits_for):
-            return f"other calls of {place_of(call)} have failed again and again"
+            return f"other calls of {_short(place_of(call))} have failed again and again"
         case "waiting" if not call.sentence and call.waits_for.startswith(RATE_LIMIT):
-            return f"{place_of(call)} has asked other calls for fewer requests"
+            return f"{_short(place_of(call))} has asked other calls for fewer requests"
         case "waiting" if not call.sentence and call.attempt == 1:
             return "nothing has failed: it waits before it starts"
     return call.sentence
@@ -59,6 +60,10 @@ def place_of(call: CallStatus) -> str:
     if why.startswith("room for "):
         return brief(why.partition(" at ")[0])
     return brief(why.removesuffix(REACHABLE))
+
+
+def _short(place: str) -> str:
+    return short_host(place) or place
 
 
 def next_words(call: CallStatus, step: NextStep) -> str:
@@ -87,7 +92,7 @@ def _waits(call: CallStatus) -> str:
     if call.waits_for == PERSON:
         return f"waits for {BY_PERSON}: it has no retries left"
     if is_held(call.waits_for):
-        return f"waits for {place_of(call)} to work again; one call tries it for all"
+        return f"waits for {_short(place_of(call))} to work again; one call tries it for all"
     causes = [_cause(cause, call) for cause in call.waits_for.split("; ")]
     return shown(f"waits for {', and for '.join(causes)}")
 
@@ -96,9 +101,9 @@ def _cause(cause: str, call: CallStatus) -> str:
     if cause.startswith(cause_of("")):
         return "the answer to the question above"
     if cause.startswith(RATE_LIMIT):
-        return f"{call.key or 'the server'} to take requests again"
+        return f"{_short(call.key) or 'the server'} to take requests again"
     if cause.endswith(REACHABLE):
-        return f"{cause.removesuffix(REACHABLE)} to answer"
+        return f"{_short(cause.removesuffix(REACHABLE))} to answer"
     return cause
 
 
@@ -118,7 +123,7 @@ def _end(call: CallStatus) -> str:
         return "it was not started"
     reason = call.reason
     if has_ended(reason, call.operation, call.key):
-        return f"{brief(call.key or call.operation)} still failed when other calls tried it"
+        return f"{brief(_short(call.key) or call.operation)} still failed when other calls tried it"
     if reason.startswith("permanent"):
         return "it would fail in the same way until its cause is gone"
     if reason.startswith(OUT_OF_RETRIES):

@@ -14,9 +14,12 @@ from types import FrameType
 
 import msgspec
 
+from adapters.disk import open_plain, try_lock
 from adapters.sqlite.files import open_private, safe_folder_of
 from adapters.web.access import LOOPBACK, Access, Token
-from adapters.web.app import page
+from adapters.web.asgi import page
+from adapters.web.connections import Connection
+from adapters.web.headers import App
 from adapters.web.journal_source import JournalSource
 from adapters.web.streams import STALLED_AFTER
 from recovery.installation import extra
@@ -84,39 +87,47 @@ def serve(
 
     Raises:
         AddressError: It cannot listen there, or no browser could reach it there.
+        ValueError: An allowed host is no name.
         OSError, JournalError: The file with the link cannot be written.
         KeyboardInterrupt, SystemExit: SIGINT; SIGTERM or SIGHUP, after everything has ended.
     """
     hosts = (*LOOPBACK, *_own(host), *allowed_hosts)
     if not (_is_loopback(host) or _own(host) or allowed_hosts):
         raise AddressError(
-            f"{host} is no name for a browser: add --allowed-host NAME, by which browsers reach the page"
+            f"{host!r} is no name for a browser: add --allowed-host NAME, by which browsers reach the page"
         )
     token = Token()
+    access = Access(token, hosts, is_read_only=is_read_only)
     with _listening(host, port) as listener:
-        shown = _shown(host) if _is_loopback(host) else next(iter((*allowed_hosts, *_own(host))))
+        names = (
+            [_shown(host)] if _is_loopback(host) else [name for name in (*allowed_hosts, *_own(host)) if name != "*"]
+        )
+        shown = names[0] if names else "localhost"
         address = f"http://{shown}:{listener.getsockname()[1]}/"
         link = f"{address}?token={token.value}"
         with _link_file(journal, listener.getsockname()[1], link) as file:
             warning = "" if _is_loopback(host) else PLAIN
             say(Opened(link=link, address=address, token=token.value, file=str(file), warning=warning))
-            asgi = page(JournalSource(journal, name), Access(token, hosts, is_read_only=is_read_only))
-            config = uvicorn.Config(
-                asgi,
-                log_level="critical",  # its access log would hold the token; errors are in the log of the page
-                access_log=False,
-                lifespan="off",
-                ws="none",
-                server_header=False,
-                proxy_headers=False,
-                timeout_graceful_shutdown=SHUTDOWN,
-            )
-            server = _Server(config)
+            server = _Server(_config(page(JournalSource(journal, name), access)))
             asyncio.run(server.serve(sockets=[listener]))
     if server.stopped_by == signal.SIGINT:
         raise KeyboardInterrupt
     if server.stopped_by:
         raise SystemExit(128 + server.stopped_by)
+
+
+def _config(asgi: App) -> uvicorn.Config:
+    return uvicorn.Config(
+        asgi,
+        http=Connection,
+        log_level="critical",  # its access log would hold the token; errors are in the log of the page
+        access_log=False,
+        lifespan="off",
+        ws="none",
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=SHUTDOWN,
+    )
 
 
 class _Server(uvicorn.Server):
@@ -163,16 +174,33 @@ def _link_file(journal: Path, port: int, link: str) -> Iterator[Path]:
     """The file with the link, beside the journal, while the page is served; only its user can read it (0600)."""
     folder = safe_folder_of(journal)
     folder.mkdir(mode=0o700, exist_ok=True)
+    for left in folder.glob("web-*.link"):
+        _remove_if_left(left)
     file = folder / f"web-{port}.link"
-    with suppress(FileNotFoundError):
-        file.unlink()  # of a process that was killed: the port was free
+    file.unlink(missing_ok=True)  # the port was free
     descriptor = open_private(file, os.O_WRONLY | os.O_EXCL)
     with os.fdopen(descriptor, "w", encoding="utf-8") as opened:
+        with suppress(OSError):  # a file system without locks
+            try_lock(descriptor)
         opened.write(f"{link}\n")
-    try:
-        yield file
-    finally:
-        file.unlink(missing_ok=True)
+        opened.flush()
+        try:
+            yield file
+        finally:
+            file.unlink(missing_ok=True)
+
+
+def _remove_if_left(file: Path) -> None:
+    """Remove the *file* of a process that was killed: one that lives keeps it locked."""
+    if os.name != "posix":  # no file is locked there
+        return
+    with suppress(OSError):
+        descriptor = open_plain(file)
+        try:
+            if try_lock(descriptor):
+                file.unlink()
+        finally:
+            os.close(descriptor)
 
 
 def _is_loopback(host: str) -> bool:

@@ -20,16 +20,17 @@ from adapters.launcher.progress import Samples, rate, with_sample
 from adapters.web import cards
 from adapters.web.headline import headline
 from adapters.web.live_calls import OF_THE_PAGE, LiveCalls, ended, succeeded
-from adapters.web.source import BY_THE_PAGE, Done
+from adapters.web.source import BY_THE_PAGE, ENDED, Done, IncidentAction, done_in
 from adapters.web.state import MOST_CALLS, CallLine, PageState
 from events.errors import RecoveryError
 from events.event import CallEvent
 from events.names import display_name
 from events.repeat_events import OperationRepeated
+from recovery.explain import counted
 from recovery.journal.store import Command
 from recovery.policies.circuit_states import Closed, Forced, Open
 from recovery.questions import cause_of
-from recovery.redact import printable
+from recovery.redact import brief, printable
 from recovery.service import Recovery
 from recovery.subscribers.incidents import FORCED_OPEN
 
@@ -49,6 +50,9 @@ SAID = {
     "asked": "asked to end: it is a plain function, and ends when it asks context.cancelled()",
 }
 """What happens now, by what was done."""
+
+PROBED = "the next call that waits for it tries now; the others wait for its answer"
+NOT_PROBED = "nothing is changed: a call tries already, or the circuit is forced open"
 
 NOT_LISTED = (
     "A call of an operation that is not resumable, and has neither an idempotency key nor a time limit, appears here "
@@ -256,8 +260,8 @@ class ServiceSource:
             status = self._known.get(call) or self._over.get(call)
             why = "no such call is known" if status is None else f"it is {status.state}"
             return Done(is_done=False, said=f"nothing is changed: {why}")
-        steered = steer(self._journal, Command(action, call, BY_THE_PAGE), timeout=TIMEOUT)
-        return Done(is_done=steered.is_done or steered.waits, said=steered.said)
+        steered = steer(self._journal, Command(action, call, BY_THE_PAGE), timeout=TIMEOUT, by_id=True)
+        return done_in(self._journal, steered.said, is_done=steered.is_done or steered.waits)
 
     def _again(self, call: str) -> Done:
         found = self._service.again(call)
@@ -266,6 +270,19 @@ class ServiceSource:
         if call in found.refused:
             return Done(is_done=False, said=f"it is not run again: {found.refused[call]}")
         return Done(is_done=True, said="it runs again, as a new call, with the arguments from the journal")
+
+    def steer_incident(self, action: IncidentAction, incident: str) -> Done:
+        """Do *action* with an incident of this process. Raises LookupError if it is not open."""
+        incidents = self._service.incidents
+        for one in incidents.open():
+            if brief(display_name(one.operation, one.key)) == incident:
+                if action == "probe":
+                    is_done = incidents.retry_now(one)
+                    return Done(is_done=is_done, said=PROBED if is_done else NOT_PROBED)
+                number = incidents.give_up(one, BY_THE_PAGE)
+                said = f"given up: {counted(number, 'call')} that waited for it" if number else "no call waits for it"
+                return Done(is_done=number > 0, said=said)
+        raise LookupError(ENDED)
 
     def answer(self, question: str, value: bool | str) -> Done:
         """Answer a question that calls wait for. Raises LookupError for any other, TypeError or ValueError."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from pathlib import Path
+from typing import Literal, Protocol, TypeAlias
 
 import msgspec
 
@@ -13,11 +14,22 @@ BY_THE_PAGE = "by the page"
 """The reason of every command, for the journal."""
 
 
+IncidentAction: TypeAlias = Literal["probe", "give up"]
+"""Let the next call that waits for an incident probe now; give up the calls that wait for it."""
+
+ENDED = "this incident is not open any more"
+
+
 class Done(msgspec.Struct, frozen=True):
     """What became of what a person did: whether it *is_done*, and what happens now, or why it is not done."""
 
     is_done: bool
     said: str
+
+
+def done_in(journal: Path, said: str, *, is_done: bool) -> Done:
+    """What became of what a person did in *journal*, whose path the page does not show."""
+    return Done(is_done=is_done, said=said.replace(str(journal), "the journal"))
 
 
 class Source(Protocol):
@@ -29,6 +41,10 @@ class Source(Protocol):
 
     def act(self, action: Action, call: str) -> Done:
         """Do *action* with the call of that id."""
+        ...
+
+    def steer_incident(self, action: IncidentAction, incident: str) -> Done:
+        """Do *action* with the open incident of that name."""
         ...
 
     def answer(self, question: str, value: bool | str) -> Done:

@@ -238,12 +238,6 @@ class Command(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     changes: dict[str, Any] = {}
 
 
-class Order(Command, frozen=True, forbid_unknown_fields=True):
-    """A command for the next process, until one has carried it out; *refused* is why the latest has not, "" if none."""
-
-    refused: str = ""
-
-
 class Answer(msgspec.Struct, frozen=True):
     """The answer to a command: whether it *is_done*, what happens now or why not, and how much "prune" has deleted."""
 
@@ -292,8 +286,7 @@ class CommandSink(Protocol):
     def carry_out(self, command: Command, secret: str = "", reply: Reply = id) -> Answer | None:
         """Carry *command* out, or say why not; None if *reply* gets the answer later, on another thread.
 
-        An ``Order`` is answered once what it has changed is written. It gets no answer if that fails. *secret* is what
-        answers the question of an "answer".
+        *secret* answers the question of an "answer". An ``Order`` is done once that is written to the journal.
         """
         ...
 

@@ -19,7 +19,8 @@ from recovery.explain import counted
 from recovery.joining.continuation import continued
 from recovery.journal.errors import NotDurable
 from recovery.journal.history import CallRecord
-from recovery.journal.store import ANSWER_TIMEOUT, Answer, Command, Order, Reply
+from recovery.journal.orders import Order
+from recovery.journal.store import ANSWER_TIMEOUT, Answer, Command, Reply
 from recovery.resume.handles import Resumption
 from recovery.resume.repetition import Repetition, Selection
 from recovery.waiting.calls import WaitingCalls

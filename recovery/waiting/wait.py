@@ -291,16 +291,10 @@ class Wait(msgspec.Struct, eq=False):
     def describe(self, former: WaitingCall | None = None) -> WaitingCall:
         """What to show of this wait; *former* if that was it, and nothing but the time has passed."""
         call = self.attempt.call
-        if (
-            former is not None
-            and former.due == self.due
-            and former.attempt == self.number
-            and former.failure is call.failure
-            and former.deadline == self.deadline
-            and former.asks_person == call.asks_person
-            and self.left is None
-        ):
-            return former
+        if former is not None and self.left is None and former.failure is call.failure:
+            stands = self.due, self.deadline, self.number, call.asks_person
+            if stands == (former.due, former.deadline, former.attempt, former.asks_person):
+                return former
         (operation, key), now = self.operation_key, self.conditions.clock()
         is_next = self.number > self.attempt.number
         return WaitingCall(

@@ -77,7 +77,7 @@ class Stage:
                 if path == "events":
                     self._stream()
                 elif path == "state":
-                    self._answer(stage.status, "application/json", msgspec.json.encode(stage.state))
+                    self._answer(200, "application/json", msgspec.json.encode(stage.state))
                 else:
                     name = path.removeprefix("static/") or "page.html"
                     file = files("adapters.web").joinpath("static", name)
@@ -85,6 +85,10 @@ class Stage:
                         self._answer(200, TYPES[name.rpartition(".")[2]], file.read_bytes())
                     else:
                         self._answer(404, "text/plain", b"")
+
+            def do_HEAD(self) -> None:
+                self.send_response(stage.status)
+                self.end_headers()
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))

@@ -39,6 +39,14 @@ def focused(page: Any) -> str:
     return page.evaluate("document.activeElement.closest('.call')?.id + ' ' + document.activeElement.textContent")
 
 
+def test_a_server_says_how_it_is(page: Any, stage: Stage):
+    line = CallLine(
+        call="s", name="ComfyUI", operation="server", state="running", note="ready at http://127.0.0.1:8188"
+    )
+    stage.change(headline="x", calls={"s": line})
+    page.get_by_text("server \u00b7 ready at http://127.0.0.1:8188").wait_for()
+
+
 def test_a_call_names_its_question_where_there_are_several(page: Any, stage: Stage):
     question = "\u201cWhich access token may be used for huggingface.co?\u201d"
     assert words(page, "#call-c1-2 .next") == f"Next Waits for the answer to {question}"
@@ -54,6 +62,21 @@ def test_a_call_says_why_it_failed_what_comes_next_and_what_a_person_can_do(page
     assert "Next Nothing by itself: 4 attempts failed, and it may take no more" in shown
     assert "You can Free some space. Then start it again." in shown
     assert shown.endswith("Start again")
+
+
+def test_an_incident_is_probed_and_given_up_by_its_buttons(page: Any, stage: Stage):
+    card = page.locator("#incidents .card").first
+    name = stage.state.incidents[0].name
+    card.get_by_role("button", name="Try now").click()
+    wait_until(lambda: stage.posts == [("/incidents", {"action": "probe", "incident": name})])
+    card.get_by_role("button", name="Give up its calls").click()
+    stage.change(incidents=[replace(stage.state.incidents[0], waiting=7)])
+    card.get_by_text("7 calls waiting").wait_for()
+    assert page.evaluate("document.activeElement.textContent") == "Really give up?"
+    card.get_by_role("button", name="Really give up?").click()
+    wait_until(lambda: stage.posts[1:] == [("/incidents", {"action": "give up", "incident": name})])
+    stage.change(may_change=False)
+    card.get_by_role("button").first.wait_for(state="detached")
 
 
 def test_the_top_line_is_the_title(page: Any, stage: Stage):

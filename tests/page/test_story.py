@@ -11,7 +11,7 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from adapters.memory import MemoryStore
-from adapters.web.app import app
+from adapters.web import app
 from events import Category
 from events.errors import NeedsPerson, Remedy
 from recovery import Constant, Recovery, RetryPolicy, Strategy
@@ -87,7 +87,7 @@ def test_a_download_fails_is_retried_asks_is_answered_and_finishes(
 def test_a_page_comes_back_when_its_server_does(service: Recovery, download: Download, open_page: Callable[..., Any]):
     with serving(app(service, TOKEN)) as served:
         page = open_page(f"{served.origin}/{ENTER}")
-    page.get_by_text("Connection lost, reconnecting").wait_for()
+    page.get_by_text("Connection lost").wait_for()
     download.thread.start()
     with serving(app(service, TOKEN), port=served.port):
         page.locator(".call", has_text="download").wait_for(timeout=15_000)

@@ -21,7 +21,7 @@ import adapters.metrics
 from adapters.memory import MemoryStore
 from adapters.metrics.families import FAMILIES
 from adapters.metrics.prometheus import RecoveryCollector, render
-from adapters.web.app import app
+from adapters.web import app
 from recovery.service import Recovery
 from tests.adapters.web.serving import TOKEN, Served, serving
 

@@ -22,6 +22,7 @@ const HINTS = {
   unpause: "Let it wait for the rest of its time", cancel: "End it: nothing is reported as failed",
   "give up": "End it as failed, with its latest error", again: "Start it again as it was, with nothing changed",
 };
+const OF_INCIDENTS = { probe: "Try now", "give up": "Give up its calls" };
 const ASKED_TWICE = { cancel: "Really cancel?", "give up": "Really give up?" };
 const SURE_FOR = 8000; // milliseconds in which the second click counts
 const FIRST_DELAY = 1; // seconds until the first reconnect; doubled each time
@@ -146,18 +147,22 @@ async function send(path, body) {
   }
 }
 
-async function act(button, row, action) {
+async function act(button, path, body, row) {
   if (button.getAttribute("aria-disabled") === "true") return;
-  const sure = ASKED_TWICE[action];
+  const sure = ASKED_TWICE[body.action], label = button.textContent;
   if (sure && !button.classList.contains("sure")) {
     button.classList.add("sure");
     button.textContent = sure;
-    say(`${sure} Press the button once more to end ${row.line.name}.`); // the focus stays: a new label is not read
-    setTimeout(() => { button.classList.remove("sure"); button.textContent = labelOf(action, row.line.state); }, SURE_FOR);
+    // the focus stays: a new label is not read
+    say(`${sure} Press the button once more to ${row ? `end ${row.line.name}` : "end them"}.`);
+    setTimeout(() => {
+      button.classList.remove("sure");
+      button.textContent = row ? labelOf(body.action, row.line.state) : label;
+    }, SURE_FOR);
     return;
   }
   button.setAttribute("aria-disabled", "true");
-  await send("actions", { action, call: row.id });
+  await send(path, body);
   button.removeAttribute("aria-disabled");
 }
 
@@ -231,7 +236,8 @@ class Row {
     this.tick();
     const plain = !(line.sentence || line.said || this.words || line.remedy);
     if (plain !== this.plain) this.node.classList.toggle("plain", this.plain = plain);
-    if (!isSame(line.actions, before.actions) || line.state !== before.state || state.may_change !== this.mayChange) {
+    const isLeft = line.state === "left", wasLeft = before.state === "left";
+    if (!isSame(line.actions, before.actions) || isLeft !== wasLeft || state.may_change !== this.mayChange) {
       this.offer(line.actions);
     }
   }
@@ -286,7 +292,7 @@ class Row {
     button.dataset.action = action;
     button.title = HINTS[action] || "";
     button.setAttribute("aria-describedby", `name-${this.id}`);
-    button.addEventListener("click", () => act(button, this, action));
+    button.addEventListener("click", () => act(button, "actions", { action, call: this.id }, this));
     this.buttons.set(action, button);
     return button;
   }
@@ -298,6 +304,7 @@ function aboutCall(line) {
   if (line.attempt > 1) words.push(`attempt ${line.attempt}`);
   if (line.failures > 1 && line.failures >= line.attempt - 1) words.push(counted(line.failures, "failure"));
   if (line.waits_for && line.state === "paused" && !asks(line)) words.push(`waits for ${line.waits_for}`);
+  if (line.note) words.push(line.note);
   if (line.seen) words.push(`${line.state === "running" && line.bytes ? "latest progress" : SEEN[line.state] || "ended"} ${clock(line.seen)}`);
   return words.join(" \u00b7 ");
 }
@@ -435,7 +442,7 @@ class Cards {
   }
 
   show(items) {
-    const old = this.nodes;
+    const old = this.nodes, focused = document.activeElement;
     this.nodes = new Map();
     this.section.hidden = !items.length;
     let at = this.list.firstChild;
@@ -453,12 +460,33 @@ class Cards {
       if (field && field.matches("input") && !field.closest("[aria-busy=true], [data-answered]")) say("This question is answered already");
       node.remove();
     }
+    if (focused !== document.activeElement) {
+      (this.list.contains(focused) ? focused : find("calls")).focus({ preventScroll: true });
+    }
   }
 }
 
 function card(tag, tone, title, ...rest) {
   const node = make(tag, `card ${tone}`);
   node.append(make("p", "title", title), ...rest.filter(Boolean));
+  return node;
+}
+
+// The buttons of an incident, which stay the same while its card changes.
+const incidentButtons = new Map();
+function incidentActions(one) {
+  if (!incidentButtons.has(one.name)) incidentButtons.set(one.name, {});
+  const buttons = incidentButtons.get(one.name), node = make("div", "actions");
+  for (const [action, label] of Object.entries(OF_INCIDENTS)) {
+    if (!(action === "probe" ? one.next_probe : one.waiting)) continue;
+    if (!buttons[action]) {
+      const button = buttons[action] = make("button", ASKED_TWICE[action] ? "mild" : "", label);
+      button.type = "button";
+      button.title = one.name;
+      button.addEventListener("click", () => act(button, "incidents", { action, incident: one.name }));
+    }
+    node.append(buttons[action]);
+  }
   return node;
 }
 
@@ -475,7 +503,8 @@ function incidentCard(one) {
     time.textContent = countdown(one.next_probe);
     small.append(" · next try ", time, ` at ${clock(one.next_probe)}`);
   }
-  return card("li", "bad", placeOf(one.name), make("p", "", capital(one.sentence)), one.said && make("p", "said", one.said), small);
+  const said = one.said && make("p", "said", one.said), buttons = state.may_change && incidentActions(one);
+  return card("li", "bad", placeOf(one.name), make("p", "", capital(one.sentence)), said, small, buttons);
 }
 
 function alertCard(one) {
@@ -662,7 +691,7 @@ function clearStream() {
 // A stream does not tell why it failed; a request does.
 async function explain() {
   try {
-    const { status } = await fetch("state", { method: "GET" });
+    const { status } = await fetch("events", { method: "HEAD" });
     if (status === 401 || status === 403) trouble = "This link is no longer valid: open the latest link that the program printed";
     else if (status === 503) trouble = "Too many pages are open: close some";
     else trouble = "";

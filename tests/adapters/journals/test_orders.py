@@ -24,6 +24,7 @@ from adapters.sqlite.store import SQLiteStore
 from events.event import Event
 from events.operation_events import RetryScheduled
 from recovery import JournalConfig, Recovery
+from recovery.journal.orders import Order
 from recovery.journal.store import Command
 from recovery.resume.handles import Resumption
 from tests.adapters.sqlite import journals
@@ -247,6 +248,34 @@ def test_on_a_full_disk_a_command_says_at_once_that_it_cannot_be_written() -> No
         ):
             result = recovery(verb, journal, call)
             assert (result.exit_code, why in result.stderr) == (1, True)
+
+
+def test_an_order_that_waits_is_withdrawn_by_cancel(journal: Path) -> None:
+    leave(journal, *ENDED)
+    ordered("again", journal, "dead-1")
+    withdrawn = recovery("cancel", journal, "dead-1")
+    said = "call dead-1: the order to run it again is withdrawn\n"
+    assert (withdrawn.exit_code, withdrawn.stdout, read_orders(journal)) == (0, said, [])
+
+
+@pytest.mark.parametrize(
+    "order",
+    ['{"name":"again","call":"next process","changes":{"call":["x"]}}', '{"name":"prune","call":"next process"}'],
+)
+def test_an_order_that_another_program_wrote_breaks_nothing(journal: Path, order: str) -> None:
+    leave(journal, *ENDED)
+    file = inbox_of(journal) / "1.next%20process.order"
+    file.parent.mkdir(mode=0o700, parents=True)
+    file.write_text(order)
+    file.chmod(0o600)
+    ordered("again", journal, "dead-1")
+    with next_process(journal) as (_, resumption):
+        assert resumption.wait(5.0)
+        wait_until(lambda: not the_orders_for(journal, "dead-1"))
+
+
+def the_orders_for(path: Path, call: str) -> list[Order]:
+    return [order for order in read_orders(path) if order.about == call]
 
 
 def test_an_order_is_not_done_again_if_its_call_has_failed_since(journal: Path) -> None:

@@ -234,7 +234,7 @@ def test_a_running_process_gives_up_what_it_has_left(journal: Path, tmp_path: Pa
 def test_a_call_that_the_running_process_has_not_resumed_says_when_it_can_be_steered(journal: Path) -> None:
     journals.write(journal, journals.rows_of([journals.started("dead-9")]))
     with Recovery(store=SQLiteStore(journal)):
-        eventually(lambda: anyio.run(read_status, journal).is_being_written)
+        eventually(lambda: anyio.run(read_status, journal).is_being_written and states(journal) == {"dead-9": "left"})
         steered = steer(journal, Command(name="retry", call="dead-9"), timeout=0.05)
     assert steered.said == "the running process has not resumed it: retry it once that has ended"
 

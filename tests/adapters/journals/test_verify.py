@@ -16,7 +16,8 @@ from adapters.sqlite.command_inbox import submit_command
 from adapters.sqlite.files import folder_of, quarantine
 from adapters.sqlite.orders import keep_order
 from adapters.sqlite.store import SQLiteStore
-from recovery.journal.store import Command, Order
+from recovery.journal.orders import Order
+from recovery.journal.store import Command
 from recovery.service import Recovery
 from tests.adapters.sqlite import journals
 from tests.adapters.sqlite.test_kill import eventually

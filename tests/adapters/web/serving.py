@@ -14,6 +14,7 @@ import msgspec
 import uvicorn
 
 from adapters.web.access import Token
+from adapters.web.connections import Connection
 from tests.until import wait_until
 
 TOKEN = Token("a token of tests, long enough")
@@ -66,6 +67,12 @@ class Served(msgspec.Struct, frozen=True):
         body = value if isinstance(value, bytes) else msgspec.json.encode(value)
         return self.ask(path, headers, method="POST", body=body)
 
+    def sent(self, data: bytes) -> bytes:
+        """What comes in answer to *data*, as it stands, until the server closes the connection."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=10) as connection:
+            connection.sendall(data)
+            return b"".join(iter(lambda: connection.recv(65536), b""))
+
     def stream(self) -> Stream:
         connection = socket.create_connection(("127.0.0.1", self.port), timeout=10)
         lines = "".join(f"{name}: {value}\r\n" for name, value in {"host": f"127.0.0.1:{self.port}", **BEARER}.items())
@@ -107,13 +114,21 @@ class Stream:
 
 
 @contextmanager
-def serving(app: Any, *, port: int = 0, send_buffer: int | None = None) -> Iterator[Served]:
+def serving(
+    app: Any, *, port: int = 0, send_buffer: int | None = None, http: type[Connection] = Connection
+) -> Iterator[Served]:
     """Serve *app* meanwhile; a small *send_buffer* lets a reader that does not read stall soon."""
     with socket.create_server(("127.0.0.1", port), backlog=256) as listener:
         if send_buffer is not None:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
         config = uvicorn.Config(
-            app, log_level="critical", lifespan="off", ws="none", server_header=False, timeout_graceful_shutdown=0
+            app,
+            http=http,
+            log_level="critical",
+            lifespan="off",
+            ws="none",
+            server_header=False,
+            timeout_graceful_shutdown=0,
         )
         server = uvicorn.Server(config)
         thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])))

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 
+import anyio
+import anyio.to_thread
+import httpx2
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.routing import Mount
 
+from adapters.web import app
 from adapters.web.access import Access, Token
-from adapters.web.app import app, page
+from adapters.web.asgi import page
 from adapters.web.headers import HEADERS
 from adapters.web.source import Done
 from adapters.web.state import PageState
@@ -34,6 +38,10 @@ class Noted:
         if call == "broken":
             raise RuntimeError("/home/someone/secret.py is broken")
         self.done.append((action, call))
+        return Done(is_done=True, said="done")
+
+    def steer_incident(self, action: str, incident: str) -> Done:
+        self.done.append((action, incident))
         return Done(is_done=True, said="done")
 
     def answer(self, question: str, value: bool | str) -> Done:
@@ -69,6 +77,12 @@ def test_the_link_sets_a_cookie_that_scripts_and_other_sites_do_not_get(served: 
     assert TOKEN.value not in cookie
     assert served.ask("/", {"cookie": cookie}).status == 200
     assert served.ask("/state", {"cookie": cookie}).json()["headline"] == "no calls"
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_another_cookie_of_the_same_name_does_not_keep_the_page_from_its_browser(served: Served, order: int):
+    cookies = [f"recovery-{served.port}={value}" for value in (TOKEN.cookie, Token().cookie)][::order]
+    assert served.ask("/state", {"cookie": "; ".join(["a", *cookies, "b=c"])}).status == 200
 
 
 @pytest.mark.parametrize("token", ["", "x", "another-start", TOKEN.cookie, "%F0%9F%98%80"])
@@ -110,6 +124,15 @@ def test_a_change_of_the_page_is_carried_out(served: Served, source: Noted):
     answer = served.post("/actions", RETRY, served.browser)
     assert (answer.status, answer.json()) == (200, {"is_done": True, "said": "done"})
     assert source.done == [("retry", "7f3a-1")]
+
+
+def test_an_incident_is_probed_or_given_up(served: Served, source: Noted):
+    for action in ("probe", "give up"):
+        answer = served.post("/incidents", {"action": action, "incident": "download[example.org]"}, served.browser)
+        assert (answer.status, answer.json()["is_done"]) == (200, True)
+    assert source.done == [("probe", "download[example.org]"), ("give up", "download[example.org]")]
+    assert served.post("/incidents", {"action": "cancel", "incident": "x"}, served.browser).status == 400
+    assert served.post("/incidents", {"action": "probe", "incident": "x"}, served.cookie | JSON).status == 403
 
 
 @pytest.mark.parametrize(
@@ -169,7 +192,7 @@ def test_a_change_is_a_post(served: Served, source: Noted, method: str):
     assert source.done == []
 
 
-@pytest.mark.parametrize("path", ["/", "/state", "/nothing", "/static/page.js", "/static/../app.py", "/?token=x"])
+@pytest.mark.parametrize("path", ["/", "/state", "/nothing", "/static/page.js", "/static/../asgi.py", "/?token=x"])
 def test_every_answer_has_the_headers(served: Served, path: str):
     for headers in (BEARER, {}, {"host": "evil.example"}):
         assert HEADERS.items() <= served.ask(path, headers).headers.items()
@@ -182,9 +205,30 @@ def test_an_error_shows_no_path_and_no_traceback(served: Served):
     assert HEADERS.items() <= answer.headers.items()
 
 
-@pytest.mark.parametrize("path", ["/static/../app.py", "/static/%2e%2e/app.py", "/static//etc/passwd", "/static/"])
+@pytest.mark.parametrize("path", ["/state/", "/static"])
+def test_no_answer_redirects_to_an_address_with_the_host(served: Served, path: str):
+    answer = served.ask(path)
+    assert (answer.status, "location" in answer.headers) == (404, False)
+
+
+@pytest.mark.parametrize("path", ["/static/../asgi.py", "/static/%2e%2e/asgi.py", "/static//etc/passwd", "/static/"])
 def test_static_files_are_those_of_the_page(served: Served, path: str):
     assert served.ask(path).status == 404
+
+
+@pytest.mark.anyio
+async def test_the_page_is_served_while_the_threads_of_its_program_are_busy():
+    transport = httpx2.ASGITransport(app=page(Noted(), Access(TOKEN)))
+    limiter = anyio.to_thread.current_default_thread_limiter()
+    before, limiter.total_tokens = limiter.total_tokens, 0
+    try:
+        async with httpx2.AsyncClient(transport=transport, base_url="http://localhost", headers=BEARER) as client:
+            with anyio.fail_after(5):
+                answers = [await client.get(path) for path in ("/", "/static/page.js", "/state", "/metrics")]
+    finally:
+        limiter.total_tokens = before
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 404]
+    assert answers[1].headers["content-type"] == "text/javascript; charset=utf-8"
 
 
 async def is_ours(request: Request) -> bool:
@@ -193,12 +237,13 @@ async def is_ours(request: Request) -> bool:
 
 @pytest.fixture(scope="module")
 def mounted(source: Noted) -> Iterator[Served]:
-    """Three pages under another app."""
+    """Pages under another app."""
     with Recovery() as service:
         pages = {
             "/open": app(service),
             "/function": page(source, Access(is_ours, ["*"])),
             "/shows": page(source, Access(TOKEN, is_read_only=True)),
+            "/a b;c": page(source, Access(TOKEN)),
         }
         with serving(Starlette(routes=[Mount(path, one) for path, one in pages.items()])) as server:
             yield server
@@ -226,6 +271,8 @@ def test_a_page_that_is_mounted_gives_its_cookie_to_its_own_paths_alone(mounted:
     answer = mounted.ask(f"/shows/?token={TOKEN.value.replace(' ', '%20')}", {})
     assert (answer.status, answer.headers["location"]) == (303, "./")
     assert "; Path=/shows/; " in answer.headers["set-cookie"]
+    spaced = mounted.ask(f"/a%20b%3Bc/?token={TOKEN.value.replace(' ', '%20')}", {})
+    assert "; Path=/a%20b%3Bc/; " in spaced.headers["set-cookie"]
     assert mounted.ask("/shows/", mounted.cookie).status == 200
     assert mounted.ask("/shows/static/page.css", {}).status == 200
     assert mounted.ask("/shows/nothing").status == 404
@@ -234,6 +281,8 @@ def test_a_page_that_is_mounted_gives_its_cookie_to_its_own_paths_alone(mounted:
 def test_what_admits_must_be_able_to():
     with pytest.raises(TypeError, match="auth must be a Token"):
         Access("secret")  # type: ignore[arg-type]  # the mistake
+    with pytest.raises(TypeError, match="must be a list of names"):
+        Access(TOKEN, "launcher.example.org")
     with pytest.raises(ValueError, match="at least 16"):
         Token("short")
     assert TOKEN.value not in repr(TOKEN)

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from adapters.web.app import STATIC
+from adapters.web.asgi import STATIC
 from adapters.web.charts import chart_cards
 from adapters.web.state import Action, ChartCard
 from recovery.monitoring.minutes import Minute

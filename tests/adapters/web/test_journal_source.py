@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from adapters.sqlite import SQLiteStore
-from adapters.web.journal_source import DEAD, NO_PROGRAM, NOT_YET, JournalSource
+from adapters.web.journal_source import DEAD, NO_JOURNAL, NO_PROGRAM, NOT_YET, JournalSource
+from adapters.web.source import done_in
 from adapters.web.state import CallLine
 from events import Category
-from recovery import Recovery, RetryPolicy, Strategy
+from recovery import BreakerPolicy, Recovery, RetryPolicy, Strategy
 from recovery.testing import Script
 from tests.adapters.web.test_service_source import EVIL, HOUR, begun, only, waiting_call
 from tests.until import wait_until
@@ -43,7 +44,7 @@ def test_a_journal_that_is_not_there_yet_says_so(journal: Path):
 def test_a_file_that_is_no_journal_says_so_without_its_path(journal: Path):
     journal.write_bytes(b"no database at all" * 100)
     state = JournalSource(journal).read()
-    assert state.headline == "the journal cannot be read"
+    assert (state.headline, state.notes) == ("the journal cannot be read", (NO_JOURNAL,))
     assert str(journal) not in str(state)
 
 
@@ -94,6 +95,41 @@ def test_a_dead_journal_shows_what_was_left_and_ends_it(journal: Path):
     assert not source.act("retry", waiting.call).is_done
 
 
+def test_a_call_is_steered_by_its_whole_id_and_no_answer_names_a_path(journal: Path):
+    with service_at(journal, policy=RetryPolicy(max_retries=0)) as service:
+        fetch = service.recoverable("fetch", resumable=True)(Script(ValueError(), ValueError()))
+        for _ in range(2):
+            with begun(fetch):
+                pass
+    source = JournalSource(journal, every=0.0)
+    call = min(source.read().calls)
+    for named in ("fetch", call[:-2], call[:-1], "", "nothing-1"):
+        assert source.act("again", named).said == "no call has this id"
+    with pytest.raises(LookupError, match="no call has asked this question"):
+        source.answer("nothing", "yes")
+    with pytest.raises(LookupError, match="not open any more"):
+        source.steer_incident("probe", "fetch")
+    assert done_in(journal, f"no process that writes {journal} has answered", is_done=False).said == (
+        "no process that writes the journal has answered"
+    )
+
+
+@pytest.mark.slow
+def test_an_incident_of_a_living_process_is_probed_and_given_up(journal: Path):
+    breaker = BreakerPolicy(failure_threshold=1, break_duration=3600.0)
+    with service_at(journal, breaker=breaker, when_open="wait", policy=RetryPolicy(max_retries=0)) as service:
+        fetch = service.recoverable("download", key=lambda: "example.org")(Script(*[ConnectionRefusedError()] * 9))
+        with begun(fetch):
+            pass
+        with waiting_call(service, fetch):
+            committed(service)
+            source = JournalSource(journal, every=0.0)
+            assert [one.name for one in source.read().incidents] == ["download[example.org]"]
+            assert source.steer_incident("give up", "download[example.org]").is_done
+        wait_until(lambda: not service.calls.waiting())
+        assert source.steer_incident("probe", "download[example.org]").is_done
+
+
 @pytest.mark.slow
 def test_a_question_of_a_journal_is_answered(journal: Path):
     with service_at(journal) as service:
@@ -130,3 +166,6 @@ def test_a_secret_can_be_answered_only_while_a_program_runs(journal: Path):
             service.calls.give_up(waiting.call)
     [question] = JournalSource(journal).read().questions
     assert question.closed == NO_PROGRAM
+    given = JournalSource(journal).answer("token:hf", "s3cret s3cret")
+    assert (given.is_done, given.said) == (False, NO_PROGRAM)
+    assert not [file for file in journal.parent.rglob("*") if file.is_file() and b"s3cret" in file.read_bytes()]

@@ -43,7 +43,8 @@ def test_a_call_that_failed_before_its_program_ended_tells_of_both():
     ("waits_for", "place", "words"),
     [
         ("circuit open: download[example.org]", "example.org", "example.org to work again; one call tries it for all"),
-        ("a.example:443 reachable", "a.example:443", "a.example:443 to answer"),
+        ("a.example:443 reachable", "a.example:443", "a.example to answer"),
+        ("a.example:8188 reachable", "a.example:8188", "a.example:8188 to answer"),
         ("rate limit", "example.org", "example.org to take requests again"),
         ("rate limit: download[example.org]", "example.org", "example.org to take requests again"),
         ("an answer: token:hf.co", "token:hf.co", "the answer to the question above"),

@@ -16,7 +16,8 @@ import pytest
 from click.testing import CliRunner
 
 from adapters.cli.command import cli
-from adapters.web.serve import AddressError, serve
+from adapters.disk import try_lock
+from adapters.web.serve import AddressError, Opened, serve
 from tests.adapters.web.serving import Served
 
 
@@ -60,6 +61,37 @@ def test_an_address_that_no_browser_names_needs_a_name(tmp_path: Path, host: str
     with pytest.raises(AddressError, match="--allowed-host NAME"):
         serve(tmp_path / "calls.db", host=host)
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "name", ["pc.example:8000", "http://pc.example", "pc.example/", "a b", "b\xfccher.example", ""]
+)
+def test_an_allowed_host_is_a_name_alone(tmp_path: Path, name: str):
+    result = CliRunner().invoke(cli, ["web", str(tmp_path / "calls.db"), "--allowed-host", name])
+    assert (result.exit_code, result.output.count("\n")) == (2, 1)
+    assert "an allowed host has no scheme, port or path" in result.output
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no file is locked there")
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_links_of_killed_processes_are_removed_and_others_kept(tmp_path: Path, is_killed: bool):
+    folder = tmp_path / "calls.db.d"
+    folder.mkdir()
+    other = folder / "web-1.link"
+    other.write_text("http://127.0.0.1:1/?token=x\n")
+    with other.open() as file:
+        if not is_killed:
+            assert try_lock(file.fileno())
+        said: list[Opened] = []
+
+        def say(opened: Opened) -> None:
+            said.append(opened)
+            raise RuntimeError("enough")
+
+        with pytest.raises(RuntimeError, match="enough"):
+            serve(tmp_path / "calls.db", say=say)
+    assert said[0].link.startswith("http://127.0.0.1:")
+    assert os.listdir(folder) == ([] if is_killed else ["web-1.link"])
 
 
 def test_a_port_that_is_taken_is_an_error_of_one_line(tmp_path: Path):

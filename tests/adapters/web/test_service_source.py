@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from adapters.memory import MemoryStore
 from adapters.sqlite import SQLiteStore
-from adapters.web.app import app
+from adapters.web import app
 from adapters.web.service_source import ServiceSource
 from adapters.web.state import CallLine, PageState
 from events import Category, OperationFailed, OperationStarted, OperationSucceeded, RetryScheduled
@@ -199,7 +199,10 @@ def test_calls_that_wait_for_an_incident_name_its_host():
         assert state.circuits == {"download[example.org]": "open"}
         again = source.read()
         assert again.incidents == state.incidents
-        assert source.act("give up", call).is_done
+        with pytest.raises(LookupError, match="not open any more"):
+            source.steer_incident("give up", "download[other.example]")
+        assert source.steer_incident("give up", "download[example.org]").said == ("given up: 1 call that waited for it")
+    assert source.steer_incident("probe", "download[example.org]").is_done
 
 
 def test_calls_that_an_earlier_process_left_are_shown_from_the_journal(tmp_path: Path):

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from adapters.web.access import Access
-from adapters.web.app import page
+from adapters.web.asgi import page
 from adapters.web.state import CallLine, PageState
 from adapters.web.streams import Streams, changes
 from tests.adapters.web.serving import TOKEN, Served, serving
@@ -129,7 +129,7 @@ def test_all_streams_share_one_reading_and_without_a_stream_nothing_is_read(
 def test_more_streams_than_allowed_are_refused_until_one_ends(served: Served, streams: Streams):
     readers = [served.stream() for _ in range(8)]
     wait_until(lambda: streams.open == 8)
-    assert served.ask("/events").status == 503
+    assert served.ask("/events").status == served.ask("/events", method="HEAD").status == 503
     assert served.ask("/state").status == 200
     readers[0].close()
     wait_until(lambda: streams.open == 7)
@@ -137,6 +137,11 @@ def test_more_streams_than_allowed_are_refused_until_one_ends(served: Served, st
     assert readers[0].event()[0] == "state"
     for reader in readers:
         reader.close()
+
+
+def test_a_request_for_the_head_of_a_stream_begins_none(served: Served, streams: Streams):
+    assert served.ask("/events", method="HEAD").status == 200
+    assert streams.open == 0
 
 
 def test_a_reader_that_takes_nothing_is_dropped_and_others_go_on(served: Served, scene: Scene, streams: Streams):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, ForwardRef, TypeAlias
 
+import anyio
 import anyio.to_thread
 import msgspec
 
@@ -26,15 +28,19 @@ else:
 with extra("web"):
     from starlette.applications import Starlette
     from starlette.requests import Request
-    from starlette.responses import FileResponse, PlainTextResponse, Response
-    from starlette.routing import Mount, Route
-    from starlette.staticfiles import StaticFiles
+    from starlette.responses import PlainTextResponse, Response
+    from starlette.routing import Route
 
 Answers: TypeAlias = Callable[[Request], Awaitable[Response]]
 
 STATIC = Path(__file__).parent / "static"
 
+FILES = {"page.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}
+"""The files of the page, and their types."""
+
 JSON = "application/json"
+
+EVENTS = "text/event-stream"
 
 READ_ONLY = "This page only shows. What it tells you to do with a call is done by the commands of `recovery`."
 
@@ -64,7 +70,8 @@ def app(
         is_read_only: Whether the page only shows.
 
     Raises:
-        TypeError: *auth* is nothing that admits.
+        TypeError: *auth* is nothing that admits, or *allowed_hosts* is one text.
+        ValueError: An allowed host has a scheme, a port or a path.
         ModuleNotFoundError: The extra ``web`` is not installed.
     """
     from adapters.web.service_source import ServiceSource  # here, for a service alone
@@ -95,6 +102,7 @@ class _Page:
         self._access = access
         self._streams = streams
         self._actions = Actions(source)
+        self._limiter: anyio.CapacityLimiter | None = None
         self._routes = Starlette(
             routes=[
                 Route("/", self._start, methods=["GET"]),
@@ -102,11 +110,13 @@ class _Page:
                 Route("/events", self._guarded(self._events), methods=["GET"]),
                 Route("/metrics", self._guarded(self._metrics), methods=["GET"]),
                 Route("/actions", self._guarded(self._changing(self._actions.act)), methods=["POST"]),
+                Route("/incidents", self._guarded(self._changing(self._actions.steer_incident)), methods=["POST"]),
                 Route("/answers", self._guarded(self._changing(self._actions.answer)), methods=["POST"]),
-                Mount("/static", StaticFiles(directory=STATIC, check_dir=False)),
+                Route("/static/{name}", _static, methods=["GET"]),
             ],
             exception_handlers={Exception: _failed},
         )
+        self._routes.router.redirect_slashes = False  # its redirects name the host, and http behind a proxy with TLS
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or self._access.knows_host(Request(scope)):
@@ -143,18 +153,23 @@ class _Page:
                 return PlainTextResponse(f"This link is of an earlier start, or incomplete: {TO_COME_IN}.", 401)
         if not await self._access.admits(request):
             return PlainTextResponse(f"This page needs a token: {TO_COME_IN}.", 401)
-        return FileResponse(STATIC / "page.html", media_type="text/html")
+        return Response(_contents("page.html"), media_type="text/html")
 
     async def _state(self, _: Request) -> Response:
         return _json((await self._streams.frame()).now())
 
-    async def _events(self, _: Request) -> Response:
+    async def _events(self, request: Request) -> Response:
         if self._streams.is_full:
             return _refused(503, f"{self._streams.open} pages are open, and no more are served; close one")
+        if request.method == "HEAD":  # asks whether there would be a stream
+            return Response(media_type=EVENTS)
         return _Events(self._streams)
 
     async def _metrics(self, request: Request) -> Response:
-        found = await anyio.to_thread.run_sync(self._source.metrics, request.headers.get("accept", ""))
+        if self._limiter is None:  # one of our own: the shared one may be full of calls
+            self._limiter = anyio.CapacityLimiter(1)
+        accept = request.headers.get("accept", "")
+        found = await anyio.to_thread.run_sync(self._source.metrics, accept, limiter=self._limiter)
         if found is None:
             return _refused(404, "there are no metrics here: they need app(service, monitor=service.monitor())")
         return Response(found[1], headers={"content-type": found[0]})
@@ -164,12 +179,23 @@ class _Events(Response):
     """The response that is a stream of events."""
 
     def __init__(self, streams: Streams) -> None:
-        super().__init__(media_type="text/event-stream")
+        super().__init__(media_type=EVENTS, headers={"x-accel-buffering": "no"})  # nginx passes it on at once
         self._streams = streams
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = [(name, value) for name, value in self.raw_headers if name != b"content-length"]
         await self._streams.serve(receive, send, headers)
+
+
+async def _static(request: Request) -> Response:
+    name = request.path_params["name"]
+    return Response(_contents(name), media_type=FILES[name]) if name in FILES else PlainTextResponse("Not Found", 404)
+
+
+@cache
+def _contents(name: str) -> bytes:
+    """A file of the page; read once: without a thread of the shared limiter, which may be full of calls."""
+    return (STATIC / name).read_bytes()
 
 
 async def _failed(_request: Request, _error: Exception) -> Response:

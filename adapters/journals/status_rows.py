@@ -1,4 +1,4 @@
-"""The files of a journal as its status reads them: in short, then the rows of the calls that are wanted."""
+"""The rows of a journal's calls, read from all of its files, and which process writes a file."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ from adapters.journals.pauses import Pause
 from adapters.sqlite.files import side_files
 from adapters.sqlite.other_files import once
 from adapters.sqlite.overview import Overview, overview_of, rows_of
+from events.codec import decode
+from events.errors import CodecError
+from events.event import Event
 from events.operation_events import CheckpointSaved
 from recovery.journal.errors import JournalError
 from recovery.journal.history import Run
 from recovery.journal.store import Row
 
 
-async def overviews(path: Path, most_left: int, most_over: int) -> tuple[list[Overview], list[str]]:
+async def overviews_of_all(path: Path, most_left: int, most_over: int) -> tuple[list[Overview], list[str]]:
     """The journal's own file, if it is there, and its side files; and which of these cannot be read."""
     found, damaged = [], []
     # The journal itself last: a row that is adopted meanwhile is seen twice then, and not missed.
@@ -34,7 +37,7 @@ async def overviews(path: Path, most_left: int, most_over: int) -> tuple[list[Ov
     return found, damaged
 
 
-async def rows_in(found: Sequence[Overview], calls: Collection[str], pause: Pause) -> list[Row]:
+async def rows_of_calls(found: Sequence[Overview], calls: Collection[str], pause: Pause) -> list[Row]:
     """The rows of *calls* in every file, each once; of checkpoints, the latest of each call."""
     rows: list[Row | None] = []
     saved: dict[str, int] = {}
@@ -48,6 +51,13 @@ async def rows_in(found: Sequence[Overview], calls: Collection[str], pause: Paus
                     saved[row.call] = len(rows)
                 rows.append(row)
     return list(once(filter(None, rows)))
+
+
+def event_of(row: Row) -> Event:
+    """The event in *row*. Raises CodecError if it is not as it was written."""
+    if not row.is_readable:
+        raise CodecError("it is not as it was written")
+    return decode(row.body)
 
 
 def writer_of(runs: Sequence[Run]) -> str:
