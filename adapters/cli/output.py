@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import re
@@ -87,7 +88,9 @@ def print_error(problem: str) -> None:
 
 
 def usage_error(error: Exception) -> NoReturn:
-    """End the command with exit code 2: it was used wrongly."""
+    """End the command with exit code 2: it was used wrongly. Raises *error* if it is that no reader is left."""
+    if isinstance(error, BrokenPipeError):
+        raise error  # as `| head` ends: click exits with 1, without a word
     print_error(str(error))
     sys.exit(2)
 
@@ -100,4 +103,7 @@ def print_json(shape: str, value: object, version: int = 1) -> None:
         value: A struct or a mapping, redacted.
         version: Grows when a member changes its meaning or goes; a new member does not change it.
     """
-    click.echo(msgspec.json.encode({"format": f"{shape}/{version}", **msgspec.to_builtins(value)}))
+    text = msgspec.json.encode({"format": f"{shape}/{version}", **msgspec.to_builtins(value)}).decode()
+    if not text.isprintable():  # a terminal shows JSON, too: marks of direction are escaped
+        text = "".join(one if one.isprintable() else json.dumps(one)[1:-1] for one in text)
+    click.echo(text.encode())

@@ -19,7 +19,7 @@ from adapters.launcher.plan import LaunchPlan, PlanError, load_plan
 from adapters.launcher.stopping import StoppedBySignal
 from adapters.sqlite.store import SQLiteStore
 from adapters.terminal.progress_lines import ProgressLines
-from adapters.terminal.screen import Warnings, live_table, make_console
+from adapters.terminal.screen import Warnings, is_redrawn, live_table, make_console
 from adapters.terminal.view import SEEN, LaunchView
 from events.codec import encode
 from events.event import Event
@@ -90,7 +90,7 @@ def _run_launch(plan: LaunchPlan, store: SQLiteStore, journal: Path, *, as_json:
         shown.enter_context(live_table(view, screen))
         if as_json:
             shows.append(service.bus.subscribe(SEEN, _print_event))
-        elif not screen.is_terminal:
+        elif not is_redrawn(screen):
             lines = ProgressLines(view, click.echo)
             shows.append(service.bus.subscribe(SEEN, lines.feed))
             shown.enter_context(lines.heartbeat())

@@ -14,7 +14,7 @@ import anyio
 from adapters.cli.output import FILE, JSON, journal_at, print_json, usage_error
 from adapters.journals.status import JournalStatus, read_status
 from adapters.journals.watch import changed, only_failed, watched
-from adapters.terminal.screen import make_console
+from adapters.terminal.screen import is_redrawn, make_console
 from adapters.terminal.status_lines import status_line
 from adapters.terminal.status_table import fitting_table, status_table
 from events.errors import RecoveryError
@@ -62,7 +62,7 @@ def _watch(seen: Iterator[JournalStatus], path: Path, *, show_all: bool, as_json
     if as_json:
         for found in seen:
             print_json("status", found)
-    elif console.is_terminal:
+    elif is_redrawn(console):
         _redraw(seen, path, console, show_all=show_all)
     else:
         before = None
@@ -73,7 +73,7 @@ def _watch(seen: Iterator[JournalStatus], path: Path, *, show_all: bool, as_json
 
 
 def _redraw(seen: Iterator[JournalStatus], path: Path, console: Console, *, show_all: bool) -> None:
-    """Draw the table of the latest of *seen* each second, so that its times go on; the terminal cuts its height."""
+    """Draw the table of the latest of *seen* each second, so that its times go on, no higher than the terminal."""
     latest = next(seen)
 
     def draw() -> Group:

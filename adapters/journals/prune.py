@@ -15,6 +15,8 @@ from adapters.journals.status import read_status
 from adapters.journals.turns import turn
 from adapters.sqlite.command_inbox import send_command
 from adapters.sqlite.files import journal_files
+from adapters.sqlite.lock import Lock
+from adapters.sqlite.opening import check_file
 from adapters.sqlite.pruning import compact
 from adapters.sqlite.retention import Retention
 from adapters.sqlite.store import SQLiteStore
@@ -94,6 +96,15 @@ def _by_processes(journal: Path, living: tuple[str, ...], keep: Retention, timeo
 
 
 async def _without_process(journal: Path, keep: Retention) -> Removed:
+    lock = Lock(journal)
+    if not lock.take():
+        said = "another process has opened the journal meanwhile"
+        return Removed(path=str(journal), is_done=False, said=said)
+    try:
+        if journal.exists() and journal.stat().st_size:
+            await check_file(journal)  # opening it would put a damaged file aside, and begin an empty one
+    finally:
+        lock.release()
     store = SQLiteStore(journal)
     run = Run(id=os.urandom(4).hex(), boot=boot_id(), monotonic=time.monotonic(), wall=time.time(), pid=os.getpid())
     await store.open(run)

@@ -81,7 +81,7 @@ class _Call(msgspec.Struct):
     category: str = ""
     offset: int = 0
     resumed_at: int = 0
-    """The attempt whose beginning bytes are counted."""
+    """The attempt whose beginning bytes are counted; 0 for none since the call was resumed."""
 
 
 class Tally:
@@ -126,9 +126,11 @@ class Tally:
                 self._end_wait(call, event)
                 call.name = call.name or name_in_arguments(event.operation, bytes(event.arguments))
                 call.began, call.came_further = event.at, False
-            case OperationResumed():
+            case OperationResumed(after=after):
                 self._end_wait(call, event)
-                call.began = None
+                call.began, call.resumed_at = None, 0  # its attempt has the number of the one that died
+                if after:
+                    call.waits_since, call.planned, call.category = event.at, after, call.category or OTHER
             case CheckpointSaved():
                 self._checkpoint(call, event)
             case ProgressMade():

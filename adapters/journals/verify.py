@@ -13,10 +13,11 @@ from typing import Literal
 
 import msgspec
 
+from adapters.disk import problem_of
 from adapters.launcher.progress import amount
 from adapters.sqlite import schema
 from adapters.sqlite.command_files import ENDING, ORDER_ENDING, REFUSED_ENDING, inbox_of
-from adapters.sqlite.files import folder_of, has_lost_its_file, log_of, side_files
+from adapters.sqlite.files import companions_of, folder_of, has_lost_its_file, log_of, side_files
 from adapters.sqlite.lock import written_files
 from adapters.sqlite.opening import check_file
 from adapters.sqlite.overview import overview_of
@@ -112,6 +113,9 @@ async def _check(path: Path, *, is_main: bool, is_written: bool) -> tuple[FileCh
         bytes=_size(path) + _size(log_of(path)),
     )
     try:
+        for name in (path, *companions_of(path)):
+            if (problem := _unsafe(name)) is not None:  # reading through a link would make files beside its target
+                return checked, [_problem(name, f"it {problem}: no process writes it", "give the journal another path")]
         if has_lost_its_file(path):
             raise DamagedJournalError(f"{path} is gone or empty, but not its log")
         return await _read(path, checked)
@@ -124,6 +128,13 @@ async def _check(path: Path, *, is_main: bool, is_written: bool) -> tuple[FileCh
         if not is_main and not path.exists():
             return None, []  # it was adopted meanwhile
         return checked, [_problem(path, str(error), "see to the disk, and to the permissions of the file")]
+
+
+def _unsafe(path: Path) -> str | None:
+    try:
+        return problem_of(path.lstat())
+    except FileNotFoundError:
+        return None
 
 
 async def _read(path: Path, checked: FileCheck) -> tuple[FileCheck, list[Finding]]:

@@ -77,7 +77,7 @@ def launch_table(view: LaunchView, now: float, console: Console, *, is_cut: bool
 
 @contextmanager
 def live_table(view: LaunchView, console: Console) -> Iterator[None]:
-    """Redraw the table of *view* on *console*, if that is a terminal, while this is entered; at the end print it whole.
+    """Redraw the table of *view* on *console*, if that can be, while this is entered; at the end print it whole.
 
     A table that is higher than the terminal has its reasons cut while it is redrawn.
     """
@@ -90,7 +90,7 @@ def live_table(view: LaunchView, console: Console) -> Iterator[None]:
 
     redrawn = Live(get_renderable=fitting, console=console, refresh_per_second=8, transient=True)
     try:
-        with redrawn if console.is_terminal else nullcontext():
+        with redrawn if is_redrawn(console) else nullcontext():
             yield
     finally:
         console.print(launch_table(view, monotonic(), console))
@@ -227,6 +227,11 @@ def make_console(*, stderr: bool = False) -> Console:
     if not console.is_terminal:
         console.width = max(console.width, 160)
     return console
+
+
+def is_redrawn(console: Console) -> bool:
+    """Whether *console* is a terminal that can move its cursor: one with ``TERM=dumb`` gets lines, as a pipe does."""
+    return console.is_terminal and not console.is_dumb_terminal
 
 
 class Warnings(logging.Handler):

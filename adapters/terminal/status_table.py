@@ -89,7 +89,10 @@ def status_table(
         *incident_lines(status.incidents, now),
         table if calls else Text("no calls"),
         *(Text(f"and {other}; --all shows them", style="dim") for other in others),
-        *(Text(f"and {count} more: {state}; the terminal has no lines for them") for state, count in cut.items()),
+        *(
+            Text(f"and {count} more: {state}; the terminal has no lines for them", style="dim")
+            for state, count in cut.items()
+        ),
         *circuits,
         *(Text(problem, style="red") for problem in problems),
         Text(f"journal {brief(status.path)}: {writer}", style="dim"),

@@ -18,6 +18,7 @@ from events.event import Event
 from recovery.journal.config import JournalConfig
 from recovery.service import Recovery
 from tests.adapters.sqlite import journals
+from tests.adapters.sqlite.corruptions import PAGE, overwrite, pages_by_kind, random_bytes
 from tests.adapters.sqlite.test_kill import eventually
 
 NOTHING = Retention(calls=0)
@@ -59,6 +60,17 @@ def test_what_dead_processes_wrote_beside_the_file_is_deleted_too(tmp_path: Path
     assert prune_journal(journal, NOTHING, timeout=1.0).calls == 3
     assert not side.exists()
     assert calls_of(journal) == {"left"}
+
+
+def test_a_damaged_journal_is_left_where_it_is(tmp_path: Path) -> None:
+    journal = tmp_path / "calls.db"
+    journals.write(journal, journals.rows_of(over(400)))
+    [leaf, *_] = pages_by_kind(journal)["index leaf"]
+    overwrite(journal, (leaf - 1) * PAGE + PAGE - 40, random_bytes(2, 40))  # that index is not read for the status
+    before = journals.contents(tmp_path)
+    said = CliRunner().invoke(cli, ["prune", str(journal)])
+    assert (said.exit_code, said.stderr.startswith(f"recovery: {journal} cannot be")) == (2, True)
+    assert journals.contents(tmp_path) == before
 
 
 def test_the_process_that_writes_a_journal_deletes_in_it(tmp_path: Path) -> None:

@@ -144,6 +144,33 @@ def test_resuming_saves_the_bytes_with_which_each_attempt_begins(tmp_path: Path)
     assert (found.saved_bytes, found.received_bytes) == (30, 30)
 
 
+def test_each_restart_saves_bytes_although_the_attempt_keeps_its_number(tmp_path: Path) -> None:
+    found = reported(
+        tmp_path,
+        started(at=0.0),
+        of_call(CheckpointSaved, at=1.0, data=saved(offset=10, size=30, start=0)),
+        of_call(OperationResumed, at=2.0),
+        of_call(CheckpointSaved, at=3.0, data=saved(offset=20, size=30, start=10)),
+        of_call(OperationResumed, at=4.0),
+        of_call(CheckpointSaved, at=5.0, data=saved(offset=30, size=30, start=20)),
+        of_call(OperationSucceeded, at=6.0),
+    )
+    assert (found.saved_bytes, found.received_bytes) == (30, 30)
+
+
+def test_what_is_left_of_a_wait_after_a_restart_is_lost_too(tmp_path: Path) -> None:
+    found = reported(
+        tmp_path,
+        started(at=0.0, key=HOST),
+        failed(at=5.0, key=HOST),
+        of_call(RetryScheduled, at=5.0, key=HOST, after=60.0, retry=1),
+        of_call(OperationResumed, at=25.0, key=HOST, after=40.0),  # the process had died at once
+        started(at=65.0, key=HOST, attempt=2),
+        of_call(OperationRecovered, at=70.0, key=HOST, attempt=2),
+    )
+    assert lost(found) == [(HOST, "transient", 1, 60.0, 5.0)]
+
+
 def test_the_slowest_recoveries_come_first(tmp_path: Path) -> None:
     events = [
         one
@@ -222,3 +249,10 @@ def test_the_command_says_it_in_words_and_in_json(tmp_path: Path) -> None:
     assert (shape["format"], shape["total"]["gave_up"]) == ("report/1", 1)
     assert msgspec.convert(shape["lost"], list[Lost])[0].key == HOST
     assert CliRunner().invoke(cli, ["report", str(path.with_name("none.db"))]).exit_code == 2
+
+
+def test_json_has_no_mark_of_direction(tmp_path: Path) -> None:
+    reported(tmp_path, started(at=0.0, key="a\u202eb\x7f\U000e0001"), failed(at=5.0, key="a\u202eb\x7f\U000e0001"))
+    printed = CliRunner().invoke(cli, ["report", str(tmp_path / "calls.db"), "--json"]).stdout.rstrip("\n")
+    assert printed.isprintable()
+    assert msgspec.json.decode(printed)["lost"][0]["key"] == "a\u202eb\x7f\U000e0001"

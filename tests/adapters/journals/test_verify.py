@@ -109,6 +109,16 @@ def test_the_database_of_another_program_is_no_journal(tmp_path: Path) -> None:
     assert "another application's database" in problem
 
 
+def test_a_journal_that_is_a_link_is_a_problem_and_is_not_followed(tmp_path: Path) -> None:
+    target = tmp_path / "elsewhere" / "calls.db"
+    journals.write_and_die(target, journals.rows_of(EVENTS))
+    journal = tmp_path / "calls.db"
+    journal.symlink_to(target)
+    before = sorted(target.parent.iterdir())
+    assert problems(journal) == ["it is a symbolic link: no process writes it"]
+    assert sorted(target.parent.iterdir()) == before
+
+
 def test_a_file_that_other_users_may_read_is_a_problem(journal: Path) -> None:
     journal.chmod(0o644)
     assert problems(journal) == ["other users of the machine may open it (mode 0644)"]

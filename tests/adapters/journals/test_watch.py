@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
@@ -126,3 +129,12 @@ def test_watching_begins_with_what_is_there(journal: Path) -> None:
     assert [len(status.calls) for status in islice(watched(journal), 1)] == [1]
     with pytest.raises(FileNotFoundError):
         next(watched(journal.with_name("none.db")))
+
+
+def test_a_watched_status_ends_without_a_word_when_its_reader_is_gone(journal: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "adapters", "status", str(journal), "--watch"]
+    ended = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, timeout=20.0, check=False)
+    os.close(writer)
+    assert (ended.returncode, ended.stderr) == (1, b"")

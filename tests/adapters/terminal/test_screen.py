@@ -10,7 +10,7 @@ from adapters.journals.incidents import IncidentLine
 from adapters.launcher.document import Step
 from adapters.launcher.kinds.command import Command
 from adapters.launcher.kinds.download import Download
-from adapters.terminal.screen import last_words, launch_table, live_table, make_console
+from adapters.terminal.screen import is_redrawn, last_words, launch_table, live_table, make_console
 from adapters.terminal.view import LaunchView
 from events.circuit_events import CircuitOpened
 
@@ -241,3 +241,8 @@ def test_where_there_is_no_terminal_nothing_is_cut(monkeypatch: pytest.MonkeyPat
 def test_what_the_command_prints_is_printed_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
     make_console().print("a [bold] :bug: /path/to/1234")
     assert capsys.readouterr().out == "a [bold] :bug: /path/to/1234\n"
+
+
+@pytest.mark.parametrize(("term", "redrawn"), [("dumb", False), ("xterm", True)])
+def test_a_dumb_terminal_is_not_redrawn(term: str, redrawn: bool) -> None:
+    assert is_redrawn(Console(file=io.StringIO(), force_terminal=True, _environ={"TERM": term})) is redrawn
