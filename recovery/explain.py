@@ -32,7 +32,7 @@ from events.trace_events import CallTraced
 from recovery.policies.error_output import as_shown, telling_line
 from recovery.policies.incidents import is_held
 from recovery.policies.sentence_details import Known, room_of
-from recovery.policies.sentences import Stands, in_words, sentence_of
+from recovery.policies.sentences import Stands, in_words, sentence_of, without_failure
 from recovery.redact import brief, printable, redact
 
 MOST = 400
@@ -135,7 +135,8 @@ def explain(
         stands: Where the call stands, which the remedy tells of; by default as the event leaves it.
     """
     failure = event if isinstance(event, FailureClassified) else getattr(event, "failure", None)
-    sentence = category = said = error = remedy = asked = ""
+    sentence = category = said = error = asked = ""
+    remedy = without_failure(stands)
     if failure is not None:
         evidence = failure.evidence
         # Redacted before a line is taken out of it: a secret may span lines.
@@ -143,8 +144,7 @@ def explain(
             said = shown(telling_line(stderr, failure.rule))
         error = shown(evidence.summary.partition(ADVERT)[0])
         category = str(failure.category)
-        if failure.remedy is not None:
-            asked = shown(" ".join(filter(None, (failure.remedy.sentence, failure.remedy.link))))
+        asked = "" if failure.remedy is None else shown(f"{failure.remedy.sentence} {failure.remedy.link}".strip())
         stands = _stands_after(event) if stands is None else stands
         wait = duration(failure.retry_after) if failure.retry_after else ""
         known = Known(failure.key, (error, stderr) if stderr else (error,), room_of(evidence), wait)
@@ -176,8 +176,10 @@ def _stands_after(event: CallEvent) -> Stands:
             return "retries"
         case Parked(category=category, asks_person=asks_person):
             return "asks" if asks_person else "" if category is None else "waits"
-        case GaveUp() | CallRejected() | OperationQuarantined():
+        case GaveUp() | CallRejected():
             return "ended"
+        case OperationQuarantined():
+            return "quarantined"
         case OperationInterrupted() | CallLeftPending():
             return "left"
     return ""

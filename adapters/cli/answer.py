@@ -27,7 +27,14 @@ NOT_IN_ARGUMENTS = (
 
 
 class Answered(msgspec.Struct, frozen=True):
-    """What became of an answer: whether it *is_done*, and what happens now, or why it is not done."""
+    """What became of an answer.
+
+    Args:
+        question: The name of the question.
+        kind: What answers it: "confirm", "choice", "text" or "secret".
+        is_done: Whether a process has the answer.
+        said: What happens now, or why it is not done.
+    """
 
     question: str
     kind: str

@@ -37,8 +37,10 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
 
     Args:
         name: Its name.
-        kind: What answers it; *choices* are the answers to a "choice".
-        text: What a person is asked to do, and *link* where.
+        kind: What answers it.
+        choices: The answers to a "choice".
+        text: What a person is asked to do.
+        link: Where; "" for nowhere.
         reason: What became of the latest answer; "" if there was none.
         is_open: Whether it has no answer that counts.
         runs: The processes that have asked it and live: those whose calls may wait for it.

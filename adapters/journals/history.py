@@ -44,7 +44,15 @@ class PastEvent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HistoryLine(msgspec.Struct, frozen=True, kw_only=True):
-    """An event for people: *at* is Unix time, *event* its class, *text* what it says, in one line without secrets."""
+    """An event for people.
+
+    Args:
+        at: When it happened, in Unix time; null if the process that wrote it is unknown.
+        pid: The process that wrote it; 0 if it is unknown.
+        event: The name of its class.
+        attempt: The attempt that it is about; 0 if its row is damaged.
+        text: What it says, in one line without secrets.
+    """
 
     at: float | None
     pid: int

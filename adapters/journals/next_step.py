@@ -45,7 +45,7 @@ class NextStep(msgspec.Struct, frozen=True, kw_only=True):
         foremost: How many of the offers a table names; 0 where no person is needed.
         since: Since when it waits, in Unix time; None if it does not wait for a cause.
         due: When its next attempt, or the next probe of its incident, may begin at the earliest.
-        deadline: When its wait ends at the latest.
+        deadline: When it gives up if its wait has not ended.
     """
 
     text: str
@@ -70,7 +70,7 @@ class NextStep(msgspec.Struct, frozen=True, kw_only=True):
         if self.since is None:
             return self.text if self.due is None else f"{self.text} {moment(self.due - now)}, at {when(self.due, now)}"
         least = f", next try {when(self.due, now)}" if self.due is not None and self.due > now else ""
-        most = "" if self.deadline is None else f", until {when(self.deadline, now)} at the latest"
+        most = "" if self.deadline is None else f"; gives up at {when(self.deadline, now)}"
         return f"{self.text}, since {when(self.since, now)}{least}{most}"
 
 
@@ -121,11 +121,11 @@ def _left(call: CallStatus, status: JournalStatus) -> NextStep:
     """What happens with a call that no process runs."""
     ends: tuple[Offer, ...] = (Offer("give up", "ends it"), Offer("cancel", CANCELS_IT))
     if call.state == "quarantined":
-        text, ends = f"stays: {call.reason}", (Offer("retry", "frees it"), ends[0])
+        text, ends = f"no process resumes it until it is freed: {call.reason}", (Offer("retry", "frees it"), ends[0])
     elif call.state == "unreadable":
-        text, ends = "stays: a row of it is damaged, so that no process can resume it", ends[:1]
+        text, ends = "no process can resume it, since a row of it is damaged", ends[:1]
     elif not call.is_resumable:
-        text = "stays: no process can resume it, since its arguments were not stored"
+        text = "no process can resume it, since its arguments were not stored"
     elif status.is_being_written:
         text = f"process {call.pid} left it, and the running one has not resumed it"
         ends = (*ends, Offer("run", "resumes it, once the running process has ended"))
@@ -153,9 +153,9 @@ def _ended(call: CallStatus) -> NextStep:
     again = (Offer("again", "runs it again, with the same arguments"),) if call.is_resumable else ()
     offers = Offer("run", "tries it again"), *again
     if has_ended(call.reason, call.operation, call.key):
-        return NextStep(text=f"gave up with incident {_incident(call)}", offers=offers, foremost=1)
-    reason = HOPELESS if call.reason.startswith("permanent") else call.reason
-    said = {"gave up": f"ended: {reason}", "rejected": f"not started: {call.reason}"}
+        return NextStep(text=f"it gave up with incident {_incident(call)}", offers=offers, foremost=1)
+    reason = HOPELESS if call.reason.startswith("permanent") else f"it gave up: {call.reason}"
+    said = {"gave up": reason, "rejected": f"it was not started: {call.reason}"}
     text = said.get(call.state, f"nothing: it was {call.state}")
     return NextStep(text=text, offers=offers, foremost=int(call.state in said))
 

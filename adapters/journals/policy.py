@@ -45,6 +45,10 @@ def policy_lines(
         yield f"{most}{apart}{within}, as {brief(source.name)} says now"
         if in_force.circuit:
             yield f"circuit: {', '.join(in_force.circuit)}"
+    elif source.suffix == ".toml" and call.name is not None:
+        yield f"{brief(source.name)} has no operation of that name now, so its settings are not known here"
+    elif source.suffix != ".toml":
+        yield "its settings are in its program: the journal does not hold them"
     if call.failures:
         yield f"{_retries(call.retries)} used"
     for event in events:

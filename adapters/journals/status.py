@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
@@ -12,7 +11,7 @@ import msgspec
 
 from adapters.journals.incidents import IncidentLine, JournalIncidents
 from adapters.journals.pauses import Pause, no_pause
-from adapters.journals.status_rows import event_of, overviews_of_all, rows_of_calls
+from adapters.journals.status_rows import event_of, overviews_of_all, rows_of_calls, writer_of
 from adapters.launcher.checkpoint_words import note_words, saved_note
 from adapters.launcher.launch import Outcome, Progress, name_in_arguments
 from adapters.launcher.progress import Transfer, saved_transfer
@@ -46,17 +45,37 @@ CIRCUIT_STATES = {CircuitOpened: "open", CircuitHalfOpened: "half-open", Circuit
 class CallStatus(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One call.
 
-    *state* is "left" for a call that no living process has begun or resumed, "unreadable" for one that is not over and
-    has a damaged row, "failed" for a launch that is over with an operation that is not done. *which* is
-    the argument, or the idempotency key, that tells it from others. *cause* is its latest failure in plain words;
-    *sentence* says it to people who are no programmers, *said* is the tool's own line and the exception, and *remedy*
-    what a person can do.
-    *seen* is the Unix time of its latest event, *due* that of its next attempt, *deadline* that of the end of its wait
-    for causes. *pid* is the process that wrote the latest event. *is_resumable* says whether a process can resume it,
-    or run it again once it has ended; *by* is the call that runs it again. *ordered* is what the next process is to do
-    with it, and *refused* why the latest process has not run it again as ordered. *category* is that of its latest
-    failure. *outcomes* are those of the operations of a launch, by name.
-    *transfer* is how far a download is, *note* how a server or a run of steps was, in words.
+    Args:
+        call: Its id.
+        operation: Its operation.
+        key: The part of its operation that has a circuit of its own, such as a host; "" for none.
+        name: Its name in the plan; null for a call of another program.
+        state: "running", "waiting", "paused", "quarantined", or how it ended: "succeeded", "gave up", "rejected",
+            "cancelled". "left": no living process has begun or resumed it. "unreadable": it is not over, and a row of
+            it is damaged. "failed": a launch that is over, and an operation of it is not done.
+        attempt: The attempt that runs, ran last, or comes next, from 1.
+        retries: The retries that are used.
+        restarts: How often a process resumed it.
+        failures: Its failures in short, the latest last.
+        which: What tells it from others: its idempotency key, or else an argument.
+        cause: Its latest failure in one line: what it means, its category, then the tool's own line or the exception.
+        reason: Why it ended, or is quarantined.
+        seen: When its latest event happened.
+        sentence: What its latest failure means, for people who are no programmers.
+        said: The tool's own line about it, and the exception.
+        remedy: What a person can do, and what happens by itself.
+        due: When its next attempt may begin.
+        waits_for: The causes for which it waits.
+        deadline: When it gives up if that wait has not ended.
+        pid: The process that wrote its latest event.
+        is_resumable: Whether a process can resume it, or run it again once it has ended.
+        by: The call that runs it again; "" for none.
+        ordered: The commands that the next process is to carry out.
+        refused: Why the latest process has not run it again as ordered; "" if it has not refused.
+        category: The category of its latest failure.
+        outcomes: How the operations of a launch ended, by their names.
+        transfer: How far a download is.
+        note: How a server, or a run of steps, was, in words.
     """
 
     call: str
@@ -95,12 +114,18 @@ class CallStatus(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class JournalStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """A journal. *is_being_written* means by a living process.
+    """A journal.
 
-    *calls* are those that are not over, and the latest that are. *more* counts the others, by state. *unreadable*
-    counts the rows that hold no event, and the processes of which nothing is known. *living* are the runs of the
-    processes that write it. *damaged* are side files of dead processes that cannot be read. A process that resumes
-    quarantines them. *incidents* are the latest of each operation key; their times are Unix times.
+    Args:
+        path: Its file.
+        is_being_written: Whether a living process writes it.
+        calls: The calls that are not over, and the latest of those that are.
+        circuits: The latest state of each circuit, by operation and key.
+        unreadable: The rows that hold no event, and the processes of which nothing is known, counted.
+        more: Further calls, counted by state.
+        damaged: The files of dead processes that cannot be read. A process that resumes quarantines them.
+        living: The runs of the processes that write it.
+        incidents: The latest incident of each operation and key. Its times are Unix times.
     """
 
     path: str
@@ -178,7 +203,7 @@ def _status_of(
             refused[ended.call] = order.refused
     unknown = {record.run for record in records.values()} - runs.keys() - {""}
     written = written_files(path)
-    living = {_writer(one.runs) for one in found if one.path in written and one.runs}
+    living = {writer_of(one.runs) for one in found if one.path in written and one.runs}
     return JournalStatus(
         path=str(path),
         is_being_written=bool(written),
@@ -210,22 +235,6 @@ def _more(found: Sequence[Overview], records: Collection[CallRecord]) -> dict[st
         if record.is_over or record.call not in listed:
             count[record.state if record.is_over else "left"] -= 1
     return {state: number for state, number in count.items() if number > 0}
-
-
-def _writer(runs: Sequence[Run]) -> str:
-    """Which of *runs*, all found in one file, writes that file: the others are dead, some of them adopted."""
-    alive = [run for run in runs if _is_alive(run.pid)] or runs  # none, if it lives in another container
-    return max(alive, key=lambda run: run.wall).id
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except PermissionError:
-        return True  # of another user
-    except (OSError, OverflowError):
-        return False
-    return True
 
 
 def _status(record: CallRecord, run: Run | None, living: set[str], *, is_readable: bool) -> CallStatus:

@@ -1,7 +1,8 @@
-"""The rows of a journal's calls, read from all of its files."""
+"""The rows of a journal's calls, read from all of its files, and which process writes a file."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Sequence
 from contextlib import aclosing
 from pathlib import Path
@@ -15,6 +16,7 @@ from events.errors import CodecError
 from events.event import Event
 from events.operation_events import CheckpointSaved
 from recovery.journal.errors import JournalError
+from recovery.journal.history import Run
 from recovery.journal.store import Row
 
 
@@ -56,3 +58,19 @@ def event_of(row: Row) -> Event:
     if not row.is_readable:
         raise CodecError("it is not as it was written")
     return decode(row.body)
+
+
+def writer_of(runs: Sequence[Run]) -> str:
+    """Which of *runs*, all found in one file, writes that file: the others are dead, some of them adopted."""
+    alive = [run for run in runs if _is_alive(run.pid)] or runs  # none, if it lives in another container
+    return max(alive, key=lambda run: run.wall).id
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True  # of another user
+    except (OSError, OverflowError):
+        return False
+    return True

@@ -45,6 +45,9 @@ ORDERS = {
 """What waits for the next process: what ``CallSteered`` calls it, and what that process does."""
 
 
+LEFT = ("left", "unreadable", "quarantined")
+"""The states of calls that no process runs."""
+
 A_CALL_TAKES = 0.02
 """Seconds in which a busy process carries out one of many commands."""
 
@@ -203,6 +206,8 @@ def _sent(journal: Path, calls: Sequence[CallStatus], command: Command, timeout:
     came: dict[str, _Came] = {}
     for call, answer in zip(calls, send_commands(journal, sent, timeout=timeout), strict=True):
         told = _answered(answer, journal, timeout)
+        if answer is None and call.state in LEFT:
+            told = told._replace(said=f"the running process has not resumed it: {command.name} it once that has ended")
         if not told.is_done and call.state == "running" and command.name not in ALSO_RUNNING:
             cure = "; `recovery cancel` ends it" if command.name == "give up" else ""
             told = told._replace(said=f"{told.said}: attempt {call.attempt} runs{cure}")

@@ -73,7 +73,8 @@ class Passage(msgspec.Struct, frozen=True, kw_only=True):
 class _Teller:
     """Makes passages from events in time order; the latest attempt or wait is open until another event ends it."""
 
-    def __init__(self) -> None:
+    def __init__(self, told: str = "") -> None:
+        self._told = told
         self.passages: list[Passage] = []
         self._open: int | None = None
         self._due: float | None = None  # when the attempt began of which only the failure is journalled
@@ -85,9 +86,10 @@ class _Teller:
             case OperationStarted():
                 self._begin("attempt", at, number, "runs")
             case FailureClassified():
-                about = shown(explain(event).short, MOST_OF_FAILURE)
-                self._end_attempt(event, at, SAME if about == self._latest else about)
-                self._latest = about
+                failure = explain(event)
+                text = failure.sentence if failure.short == self._told else failure.short
+                self._end_attempt(event, at, SAME if text == self._latest else shown(text, MOST_OF_FAILURE))
+                self._latest = text
             case RetryScheduled(retry=retry, after=after):
                 self._begin("wait", at, number + 1, f"before retry {retry}", due=at + after)
             case Parked(asks_person=True):
@@ -158,14 +160,15 @@ class _Teller:
         self.passages.append(Passage(kind=kind, at=at, attempt=attempt, text=shown(text)))
 
 
-def story_of(events: Iterable[PastEvent], *, is_alive: bool = True) -> tuple[Passage, ...]:
+def story_of(events: Iterable[PastEvent], *, is_alive: bool = True, told: str = "") -> tuple[Passage, ...]:
     """The story that *events* of a call tell, in time order.
 
     Args:
         events: All that is known of the call.
         is_alive: Whether the process lives that runs it, or that waits.
+        told: The failure that its readers see besides (``Explanation.short``), of which the sentence is enough.
     """
-    teller = _Teller()
+    teller = _Teller(told)
     latest = 0.0
     for past in events:
         latest = latest if past.at is None else past.at

@@ -18,7 +18,8 @@ from adapters.journals.proof import Proof, proof_of
 from adapters.journals.status import CallStatus, JournalStatus
 from adapters.journals.story import Passage, story_of
 from adapters.launcher.progress import progress_words
-from events.operation_events import CallSteered, FailureClassified, OperationInterrupted
+from events.event import FOREVER
+from events.operation_events import CallRejected, CallSteered, FailureClassified, OperationInterrupted
 from recovery.explain import Explanation, counted, explain, shown
 from recovery.journal.history import replay
 from recovery.policies.incidents import has_ended, is_held
@@ -43,7 +44,13 @@ ABANDONED = ("left", "quarantined", "unreadable")
 
 
 class Command(msgspec.Struct, frozen=True):
-    """What a person can do: *command* to be pasted ("" for running the program again), and its *effect*."""
+    """What a person can do.
+
+    Args:
+        verb: What it is, by its name on the command line.
+        command: What to paste; "" for running the program again.
+        effect: What it does.
+    """
 
     verb: Verb
     command: str
@@ -56,11 +63,15 @@ class Why(msgspec.Struct, frozen=True, kw_only=True):
     Args:
         call: Its id.
         name: What people know it by.
-        operation: Its operation; *key* is the part of it, a host, say.
+        operation: Its operation.
+        key: The part of its operation that has a circuit of its own, such as a host; "" for none.
         which: What tells it from others: its idempotency key or an argument.
-        state: As ``CallStatus.state``; *phrase* says it ("was left by its process").
+        state: As ``CallStatus.state``.
+        phrase: The state in words ("was left by its process").
         is_written: Whether a living process writes the journal.
-        attempt: The attempt that runs, ran last, or comes next; *failures* and *restarts* are counted.
+        attempt: The attempt that runs, ran last, or comes next.
+        failures: How often it failed.
+        restarts: How often a process resumed it.
         sentence: Why, for a person who is no programmer.
         category: The category of the latest failure; "" if nothing failed.
         said: The line of the tool's own output that says why it failed.
@@ -71,9 +82,12 @@ class Why(msgspec.Struct, frozen=True, kw_only=True):
         progress: How far it is.
         outcomes: How the operations of a launch ended, a line each.
         story: Each attempt, wait, command and restart, in time order.
-        incident: The incident for which it waits.
+        incident: The incident for which it waits, with which it gave up, or because of which it did not begin.
         questions: The open questions for which it waits.
-        next: What happens next; *due* and *deadline* are its times, *next_line* says it with them.
+        next: What happens next.
+        next_line: The same, with its times.
+        due: When its next attempt may begin, or a new call in place of it.
+        deadline: When it gives up if its wait has not ended.
         remedy: What a person can do about the cause, in words.
         commands: What a person can do with the call.
         seen: When its latest event happened.
@@ -135,9 +149,8 @@ def why(
     known = [past.event for past in events if past.event is not None]
     failure = next((one for one in reversed(known) if isinstance(one, FailureClassified)), None)
     about = Explanation() if failure is None else _explained(call, events, failure)
-    step, there = next_step(call, status, now), call.transfer
+    step, there = _as_told(next_step(call, status, now), call, events, now), call.transfer
     asked = tuple(one for one in questions if cause_of(one.name) in call.waits_for)
-    stays = _stays(call, step)
     where = "" if there is None else progress_words(there.offset, there.size, there.start or 0)
     return Why(
         call=call.call,
@@ -160,11 +173,11 @@ def why(
         policy=tuple(policy_lines(call, known, in_force, source)),
         progress=shown(where or call.note),
         outcomes=tuple(shown(line) for line in _outcomes(call, source)),
-        story=story_of(events, is_alive=call.state not in ABANDONED),
+        story=story_of(events, is_alive=call.state not in ABANDONED, told=about.short * (call.state != "succeeded")),
         incident=_incident(call, status, now),
         questions=asked,
-        next=shown(f"{stays}{step.text}"),
-        next_line=shown(f"{stays}{step.line(now)}"),
+        next=shown(step.text),
+        next_line=shown(step.line(now)),
         due=step.due,
         deadline=step.deadline,
         remedy=about.remedy if call.state != "succeeded" else "",
@@ -192,6 +205,9 @@ def _sentence(call: CallStatus, about: Explanation, events: Sequence[PastEvent])
             return "a row of it in the journal is damaged"
         case "quarantined":
             return shown(call.reason)
+        case "rejected" if is_held(call.reason):
+            whose = shown(call.key or call.operation)
+            return f"calls of {whose} failed too often: no new one may begin for now ({shown(call.reason)})"
         case "rejected":
             return shown(call.reason)
         case "cancelled":
@@ -208,6 +224,8 @@ def _sentence(call: CallStatus, about: Explanation, events: Sequence[PastEvent])
             return f"{paused}; its latest failure: {about.sentence}" if about.sentence else paused
     if about.sentence:
         return about.sentence
+    if call.state == "waiting" and is_held(call.waits_for):
+        return f"nothing has failed in it, but other calls of {shown(call.key or call.operation)} failed too often"
     if call.state == "waiting":
         return "nothing has failed: it waits before its attempt"
     return "nothing has failed" if call.state == "running" else shown(call.reason)
@@ -220,20 +238,40 @@ def _steered(events: Sequence[PastEvent], command: str, otherwise: str) -> str:
     return shown(f"by hand: {said}") if said else otherwise
 
 
-def _stays(call: CallStatus, step: NextStep) -> str:
-    """That *call* stays as it is until a person does something; "" if it goes on by itself, or has ended well."""
-    if call.state == "left" and step.offers[0].verb == "run":
-        return "nothing until it is run again: "
+def _as_told(step: NextStep, call: CallStatus, events: Sequence[PastEvent], now: float) -> NextStep:
+    """*step* with whether it needs a person, when a new call may begin, without what the sentence of *call* says."""
+    text, due = step.text, step.due
     is_stuck = step.needs_person and call.state != "waiting" and not (call.is_over and call.ordered)
-    return "nothing by itself: " if is_stuck else ""
+    match call.state:
+        case "left":
+            text = text.removeprefix(f"process {call.pid} left it").removeprefix(", and ")
+            if step.offers[0].verb == "run":
+                return msgspec.structs.replace(step, text=f"nothing until its program is started again{text}")
+        case "quarantined":
+            text = text.removesuffix(f": {call.reason}")
+        case "rejected":
+            text, due = text.removesuffix(f": {call.reason}"), _may_begin(events)
+            if due is not None:
+                text = f"{text}; a new call may begin{'' if due > now else ' now'}"
+                due = due if due > now else None
+    return msgspec.structs.replace(step, text=f"nothing by itself: {text}" if is_stuck else text, due=due)
+
+
+def _may_begin(events: Sequence[PastEvent]) -> float | None:
+    """When a new call may begin in place of one that was rejected, in Unix time; None if that is unknown."""
+    for past in reversed(events):
+        if isinstance(past.event, CallRejected) and past.event.retry_after is not None and past.at is not None:
+            return past.at + past.event.retry_after if past.event.retry_after < FOREVER else None
+    return None
 
 
 def _incident(call: CallStatus, status: JournalStatus, now: float) -> str:
-    """The incident for which *call* waits, or with which it gave up; "" for none."""
-    if not is_held(call.waits_for) and not has_ended(call.reason, call.operation, call.key):
+    """The incident for which *call* waits, with which it gave up, or because of which it did not begin; "" for none."""
+    is_of_one = is_held(call.waits_for or call.reason) or has_ended(call.reason, call.operation, call.key)
+    if not is_of_one:
         return ""
     found = (one for one in status.incidents if (one.operation, one.key) == (call.operation, call.key))
-    return next((one.line(now) or "" for one in found), "")
+    return next((f"{one.line(now) or ''}".removeprefix("incident ") for one in found), "")
 
 
 def _commands(step: NextStep, asked: Sequence[Question], source: Path, call: CallStatus) -> Iterator[Command]:

@@ -48,9 +48,13 @@ log = logging.getLogger("recovery.launch")
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """How one operation of a launch ended, and why if it is not done.
+    """How one operation of a launch ended.
 
-    *version* changes with its part of the plan. One that is *optional* there need not be done.
+    Args:
+        state: Whether it is done.
+        why: Why it is not; "" if it is.
+        version: Changes with its part of the plan.
+        optional: Whether the plan says that it need not be done.
     """
 
     state: State

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from adapters.journals.answering import Question
 from adapters.journals.find import title
 from adapters.journals.history import HistoryLine, kind_words
 from adapters.journals.next_step import when
@@ -14,7 +15,7 @@ from adapters.journals.status import CallStatus
 from adapters.journals.story import Passage
 from adapters.journals.why import Why
 from adapters.terminal.screen import STYLES
-from recovery.explain import counted, duration
+from recovery.explain import counted, duration, shown
 from recovery.installation import extra
 from recovery.redact import brief, printable
 
@@ -67,19 +68,19 @@ def why_lines(why: Why, now: float) -> Iterator[tuple[str, list[str]]]:
     """What *why* tells, as labels with their lines; what is unknown is left out."""
     is_done = why.state == "succeeded"
     told = (
-        ("why", [why.sentence + (f" ({why.category})" if why.category and not is_done else "")]),
+        ("why", [why.sentence]),
         ("it said", [why.said] if not is_done else []),
         ("error", [why.error] if not is_done else []),
         ("incident", [why.incident]),
         ("steps", list(why.outcomes)),
         ("progress", [why.progress]),
         ("next", [why.next_line]),
-        ("question", [line for one in why.questions for line in (one.name, one.text, one.link, one.reason)]),
+        ("question", [line for one in why.questions for line in _question(one, why.remedy)]),
         ("advice", [why.remedy]),
         ("you can", [f"{one.command or 'run the program again'}   ({one.effect})" for one in why.commands]),
         ("story", list(_story(why, now))),
         ("evidence", [] if why.proof is None else list(_proof(why.proof, why.error))),
-        ("rule", [why.rule]),
+        ("rule", [why.rule and f"{why.rule}; category: {why.category}"]),
         ("policy", list(why.policy)),
         ("call", [_identity(why, now)]),
     )
@@ -88,11 +89,18 @@ def why_lines(why: Why, now: float) -> Iterator[tuple[str, list[str]]]:
             yield label, known
 
 
+def _question(question: Question, remedy: str) -> tuple[str, ...]:
+    """*question*, without its text where the *remedy*, which follows, says that; with its choices."""
+    told = (question.text, question.link)
+    choices = f"answers: {', '.join(question.choices)}" if question.choices else ""
+    return (question.name, *(one for one in told if shown(one).rstrip(".") not in remedy), choices, question.reason)
+
+
 def _story(why: Why, now: float) -> Iterator[str]:
     parts: Sequence[Passage] = why.story
     more = len(parts) - MOST_FIRST - MOST_LAST
-    shown = parts if more <= 0 else (*parts[:MOST_FIRST], *parts[-MOST_LAST:])
-    for number, part in enumerate(shown):
+    told = parts if more <= 0 else (*parts[:MOST_FIRST], *parts[-MOST_LAST:])
+    for number, part in enumerate(told):
         if more > 0 and number == MOST_FIRST:
             yield f"... {more} more; `recovery history` lists every event"
         yield f"{when(part.at, now)} {part.line(now)}"

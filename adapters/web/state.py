@@ -35,7 +35,7 @@ class CallLine(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         next: What happens next, without a time where *due* says it.
         remedy: What a person can do; "" if nothing.
         due: When its next attempt begins; None if that is no matter of time. The page counts down to it.
-        deadline: When its wait ends at the latest.
+        deadline: When it gives up if its wait has not ended.
         note: How a server or a run of steps is, in words.
         waits_for: The host, question or condition that it waits for; "" if for none.
         seen: When its latest event happened.

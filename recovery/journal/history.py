@@ -157,7 +157,8 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True):
         """
         event = self.failure or OperationStarted(at=0.0, operation=self.operation, key=self.key, call=self.call)
         step, stands = _standing(self, left)
-        stands = stands if is_alive or stands == "ended" else "left"
+        if not (is_alive or stands in ("ended", "quarantined")):
+            stands = "left" if self.arguments is not None or self.idempotency_key else "unresumable"
         return explain(event, idempotency_key=self.idempotency_key, arguments=self.arguments, step=step, stands=stands)
 
 
@@ -176,7 +177,8 @@ def _standing(record: CallRecord, left: float | None) -> tuple[str, Stands]:
             return f"succeeded with attempt {record.attempt}", "ended"
         case "gave up":
             return f"gave up after {counted(record.attempt, 'attempt')}: {record.reason or 'no reason given'}", "ended"
-    return f"{record.state}: {record.reason}" if record.reason else record.state, "ended"
+    stands: Stands = "quarantined" if record.state == "quarantined" else "ended"
+    return f"{record.state}: {record.reason}" if record.reason else record.state, stands
 
 
 def replay(records: dict[str, CallRecord], run: str, events: Iterable[Event]) -> dict[str, CallRecord]:

@@ -172,6 +172,10 @@ BY_PART_OF_NAME = (("Timeout", "timed-out"), ("Proxy", "proxy-failed"), ("Connec
 """Parts of the names of exceptions, in order, and what they mean."""
 
 
+REASONS = ("refused", "name-not-found", "tls-failed")
+"""The causes of inner exceptions that say why a host was not reached."""
+
+
 def cause_of(category: Category | None, rule: str, kind: str = "") -> tuple[str, dict[str, str]]:
     """The cause that the *rule* of a failure means, and the details that the rule tells.
 
@@ -180,7 +184,7 @@ def cause_of(category: Category | None, rule: str, kind: str = "") -> tuple[str,
     Args:
         category: The category of the failure; None if it was not classified.
         rule: The name of the rule that decided.
-        kind: The qualified name of the exception's class.
+        kind: The qualified name of the exception's class; if a host was not reached, of the one that caused it.
     """
     if category is None:
         return "unclassified", {}
@@ -189,7 +193,8 @@ def cause_of(category: Category | None, rule: str, kind: str = "") -> tuple[str,
         by_part = next((cause for part, cause in BY_PART_OF_NAME if part in name), BY_RULE[rule])
         return BY_CLASS_NAME.get(name, by_part), {}
     if rule in BY_RULE:
-        return BY_RULE[rule], {}
+        inner = BY_RULE.get(kind.removeprefix("builtins.")) if says_not_why(rule) else None
+        return inner if inner in REASONS else BY_RULE[rule], {}
     what, _, value = rule.partition(" ")
     number = _number(value)
     match what:
@@ -209,6 +214,11 @@ def cause_of(category: Category | None, rule: str, kind: str = "") -> tuple[str,
             return BY_EXIT_CODE.get(number, "command-failed"), {"code": str(number)}
     is_own = rule and category is not Category.EXHAUSTED
     return str(category), {"rule": f"rule {rule}" if is_own else rule}
+
+
+def says_not_why(rule: str) -> bool:
+    """Whether *rule* says that a host was not reached, and its exception may have a cause that says why."""
+    return BY_RULE.get(rule) == "not-reached"
 
 
 def _by_status(status: int) -> str:

@@ -9,8 +9,13 @@ PATTERNS = {one.name: one.pattern for one in PROCESSES}
 TERMINAL = r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b\n]{0,400}(?:\x07|\x1b\\)?|[@-Z\\^_])"
 """What a terminal acts on and does not show: colours, moves of the cursor, titles (ECMA-48)."""
 
-VERDICT = r"\W*(?:fatal|error|curl|abort)\b[^:\n]{0,20}:|[A-Za-z_][\w.]{0,100}(?:Error|Exception|Interrupt|Exit)(?::|$)"
-"""How a line begins that says why the tool failed: git's ``fatal:``, pip's ``ERROR:``, ``curl: (56)``, an exception."""
+VERDICT = (
+    r"\W*(?:fatal|error|curl|abort)\b[^:\n]{0,20}:|\W*cause: Because "
+    r"|[A-Za-z_][\w.]{0,100}(?:Error|Exception|Interrupt|Exit)(?::|$)"
+)
+"""How a line begins that says why the tool failed: git's ``fatal:``, pip's ``ERROR:``, uv's ``cause: Because``,
+an exception.
+"""
 
 FRAME = r"\s*File \".{0,400}\", line [0-9]+|Traceback \(most recent call last\)|\s*\+ Exception Group Trace"
 
@@ -25,6 +30,7 @@ NOISE = (
     # Advice, and what says nothing about this failure.
     r"|\W{0,4}(?:hint|note|help|notice|tip)\b|(?:deprecation|warning|info|debug)\b.{0,20}:|\[notice\]"
     r"|for more information|see above for|please make sure you have|and the repository exists|aborting$|exiting$"
+    r"|\[ended by the launcher\b"  # what the launcher itself wrote below it
     r"|During handling of the above|The above exception was|you should consider upgrading|full output:|end of output"
 )
 

@@ -31,7 +31,7 @@ NETWORK_SENTENCES: dict[str, Sentence] = {
         ("certificate", "the certificate[ of {host}] is not trusted",
          "Check the date and time of this machine. Behind the proxy of a company, install its certificate."),
         ("tls-failed", "the encrypted connection[ to {host}] failed",
-         "Check the network connection, and proxies on the way."),
+         "Check that the server speaks https there, the network connection, and proxies on the way."),
         ("proxy-failed", "the proxy failed", "Check the proxy in the settings of this machine."),
         ("unreadable", "the answer cannot be read",
          "Check whether a proxy or a login page answers in place of the server."),

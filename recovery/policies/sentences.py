@@ -12,15 +12,17 @@ from typing import Literal, TypeAlias
 
 from events.evidence import Category
 from events.operation_events import FailureClassified
-from recovery.policies.causes_of_rules import cause_of
+from recovery.policies.causes_of_rules import cause_of, says_not_why
 from recovery.policies.local_sentences import LOCAL_SENTENCES
 from recovery.policies.network_sentences import NETWORK_SENTENCES
 from recovery.policies.sentence import Sentence, fill, names_in
 from recovery.policies.sentence_details import Known, details_of
 from recovery.policies.tool_sentences import TOOL_SENTENCES
 
-Stands: TypeAlias = Literal["", "retries", "runs", "waits", "asks", "left", "ended"]
-"""Where the call stands: it will be retried, or is; waits for a cause; asks a person; has no process; has ended."""
+Stands: TypeAlias = Literal["", "retries", "runs", "waits", "asks", "left", "unresumable", "quarantined", "ended"]
+"""Where a call stands: it will be retried, or is; waits for a cause; asks a person; has no process, and gets one at the
+next start or never; crashed its processes too often; has ended.
+"""
 
 ENGLISH: Mapping[str, Sentence] = NETWORK_SENTENCES | LOCAL_SENTENCES | TOOL_SENTENCES
 """The sentences by cause."""
@@ -32,6 +34,8 @@ NEXT: Mapping[str, str] = {
     "waits": "[{step} ][{itself}]",
     "asks": "[{step} ]Retry it, or give it up.",
     "left": "[{step} ]It goes on when its program is started again.",
+    "unresumable": "[{step} ]No process can go on with it: give it up, and start it again.",
+    "quarantined": "[{step} ]Look for what ended its processes. Then free it, or give it up.",
     "ended": "[{step} Then start it again.]",
     "itself": "It goes on by itself once its cause is gone.",
     "answered": "It goes on by itself once that is answered.",
@@ -90,6 +94,11 @@ def sentence_of(category: Category | None) -> str:
     return fill(spoken().causes[cause].sentence, details)
 
 
+def without_failure(stands: Stands | None) -> str:
+    """What a person can do with a call that *stands* as it does although nothing in it has failed; "" for nothing."""
+    return spoken().advice(stands, "") if stands in ("left", "unresumable", "quarantined") else ""
+
+
 def in_words(failure: FailureClassified, known: Known, asked: str, stands: Stands) -> tuple[str, str]:
     """The sentence of *failure*, and what a person can do (``Sentences.advice``).
 
@@ -100,7 +109,10 @@ def in_words(failure: FailureClassified, known: Known, asked: str, stands: Stand
         stands: Where the call stands.
     """
     has_question = failure.remedy is not None and failure.remedy.question != ""
-    about = (failure.category, failure.rule, failure.evidence.type)
+    first = failure.evidence
+    while first.cause is not None and says_not_why(failure.rule):
+        first = first.cause
+    about = (failure.category, failure.rule, first.type)
     sentence, advice = _in_words(about, known, asked, has_question, stands, _spoken)
     return failure.why or sentence, advice
 
@@ -114,7 +126,8 @@ def _in_words(
     if names := {*names_in(sentence), *names_in(step), *names_in(itself)} - details.keys():
         details |= details_of(known, names)
     if asked:
-        step, itself = asked, language.following["answered"] if has_question else ""
+        is_whole = asked.endswith((".", "!", "?")) or "://" in asked.rpartition(" ")[2]  # no full stop in a link
+        step, itself = asked if is_whole else f"{asked}.", language.following["answered"] if has_question else ""
     else:
         step, itself = fill(step, details), fill(itself, details)
     return fill(sentence, details), language.advice(stands, step, itself)

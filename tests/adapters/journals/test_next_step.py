@@ -106,4 +106,4 @@ def test_offers_are_commands_that_can_be_pasted() -> None:
 
 def test_a_call_that_nothing_helps_says_so_in_plain_words() -> None:
     step = next_step(call("gave up", reason="permanent (NotFoundError)"), journal(), NOW)
-    assert step.text == "ended: it fails in the same way until its cause is gone"
+    assert step.text == "it fails in the same way until its cause is gone"

@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 
 from adapters.cli.command import cli
 from adapters.journals.status import CallStatus, read_status
-from adapters.journals.steering import Steered, steer_all
+from adapters.journals.steering import Steered, steer, steer_all
 from adapters.sqlite.command_files import inbox_of
 from adapters.sqlite.store import SQLiteStore
 from events.codec import decode
@@ -229,6 +229,14 @@ def test_a_running_process_gives_up_what_it_has_left(journal: Path, tmp_path: Pa
         given_up = "call dead-9: given up: it is not resumed any more\n"
         assert said(recovery("give-up", journal, "dead-9")) == (0, given_up, "")
         eventually(lambda: states(journal) == {"dead-9": "gave up"})
+
+
+def test_a_call_that_the_running_process_has_not_resumed_says_when_it_can_be_steered(journal: Path) -> None:
+    journals.write(journal, journals.rows_of([journals.started("dead-9")]))
+    with Recovery(store=SQLiteStore(journal)):
+        eventually(lambda: anyio.run(read_status, journal).is_being_written and states(journal) == {"dead-9": "left"})
+        steered = steer(journal, Command(name="retry", call="dead-9"), timeout=0.05)
+    assert steered.said == "the running process has not resumed it: retry it once that has ended"
 
 
 @pytest.mark.parametrize("verb", ["retry", "pause", "unpause", "give-up"])

@@ -90,7 +90,7 @@ def test_state_operation_id_and_the_whole_cause_are_seen_at_any_width(width: int
         ({"state": "waiting", "due": NOW + 75.0}, "attempt 4 in 1 min 15 s, at 12:01:15"),
         ({"state": "waiting", "waits_for": "disk space"}, "waits for: disk space, since 11:59:55"),
         ({"state": "waiting", "waits_for": "disk space", "deadline": NOW + 60.0},
-         "waits for: disk space, since 11:59:55, until 12:01:00 at the latest"),
+         "waits for: disk space, since 11:59:55; gives up at 12:01:00"),
         ({"state": "waiting", "waits_for": "rate limit", "due": NOW + 60.0},
          "waits for: rate limit, since 11:59:55, next try 12:01:00"),
         ({"state": "waiting", "waits_for": "an answer: token:civitai"}, "waits for: an answer: token:civitai, since "
@@ -98,14 +98,14 @@ def test_state_operation_id_and_the_whole_cause_are_seen_at_any_width(width: int
         ({"state": "paused"}, "its clock is stopped; `recovery unpause launch.toml 1a2b3c4d-17` continues it"),
         ({"state": "left"}, "process 123 left it; `recovery run launch.toml` resumes it, "
          "`recovery give-up launch.toml 1a2b3c4d-17` ends it"),
-        ({"state": "left", "is_resumable": False}, "stays: no process can resume it, since its arguments were not "
+        ({"state": "left", "is_resumable": False}, "no process can resume it, since its arguments were not "
          "stored; `recovery give-up launch.toml 1a2b3c4d-17` ends it"),
-        ({"state": "quarantined", "reason": "4 processes died in it"}, "stays: 4 processes died in it; "
-         "`recovery retry launch.toml 1a2b3c4d-17` frees it, "
+        ({"state": "quarantined", "reason": "4 processes died in it"}, "no process resumes it until it is "
+         "freed: 4 processes died in it; `recovery retry launch.toml 1a2b3c4d-17` frees it, "
          "`recovery give-up launch.toml 1a2b3c4d-17` ends it"),
-        ({"state": "unreadable"}, "stays: a row of it is damaged"),
-        ({"state": "gave up"}, "ended: out of retries (3); `recovery run launch.toml` tries it again"),
-        ({"state": "rejected", "reason": "circuit open"}, "not started: circuit open"),
+        ({"state": "unreadable"}, "no process can resume it, since a row of it is damaged"),
+        ({"state": "gave up"}, "it gave up: out of retries (3); `recovery run launch.toml` tries it again"),
+        ({"state": "rejected", "reason": "circuit open"}, "it was not started: circuit open"),
     ],
 )  # fmt: skip
 def test_what_happens_next_is_said_with_what_to_do(changes: dict[str, Any], step: str) -> None:

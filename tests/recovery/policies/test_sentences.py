@@ -7,6 +7,7 @@ import pkgutil
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,6 +21,7 @@ from events.operation_events import (
     CallSteered,
     FailureClassified,
     GaveUp,
+    OperationQuarantined,
     OperationRecovered,
     OperationResumed,
     OperationStarted,
@@ -191,6 +193,9 @@ STEP = "Check the network connection."
 FAILING = f"If it keeps failing: {STEP}"
 RESTART = "It goes on when its program is started again."
 GONE = "It goes on by itself once its cause is gone."
+LOST = "No process can go on with it: give it up, and start it again."
+FREE = "Look for what ended its processes. Then free it, or give it up."
+BEGUN = made(OperationStarted, arguments=msgspec.Raw(b"[[1],{}]"))
 
 
 @pytest.mark.parametrize(
@@ -222,6 +227,15 @@ def test_what_the_failure_asks_of_a_person_counts_more_than_the_table() -> None:
     assert told.remedy == f"{told.asked} It goes on by itself once that is answered."
 
 
+@pytest.mark.parametrize(
+    ("asks", "step"), [("Start it", "Start it."), ("Yes or no?", "Yes or no?"), ("See https://hub.org/m", None)]
+)
+def test_what_a_failure_asks_becomes_a_whole_sentence(asks: str, step: str | None) -> None:
+    failure = failed(category=Category.AUTH, rule="NeedsPerson", remedy=Remedy(asks, question="q"))
+    told = explain(failure, stands="waits")
+    assert told.remedy == f"{step or asks} It goes on by itself once that is answered."
+
+
 def test_a_log_line_has_no_step_of_the_table() -> None:
     told = explain(outcome(GaveUp))
     assert STEP in told.remedy
@@ -232,10 +246,16 @@ def test_a_log_line_has_no_step_of_the_table() -> None:
     ("events", "is_alive", "remedy"),
     [
         ([failed(), made(RetryScheduled, after=9.0, retry=1)], True, f"It is tried again by itself. {FAILING}"),
-        ([failed(), made(RetryScheduled, after=9.0, retry=1)], False, f"{STEP} {RESTART}"),
+        ([BEGUN, failed(), made(RetryScheduled, after=9.0, retry=1)], False, f"{STEP} {RESTART}"),
+        ([failed(), made(RetryScheduled, after=9.0, retry=1)], False, f"{STEP} {LOST}"),
+        ([BEGUN], False, RESTART),
+        ([made(OperationStarted)], False, LOST),
+        ([BEGUN, made(OperationQuarantined, reason="crashes")], False, FREE),
+        ([BEGUN, failed(), made(OperationQuarantined)], True, f"{STEP} {FREE}"),
+        ([BEGUN], True, ""),
         ([failed(), made(OperationStarted, attempt=2)], True, f"It is being tried again. {FAILING}"),
         ([failed(), made(Parked, after=0.0, category=Category.TRANSIENT, why="room")], True, f"{STEP} {GONE}"),
-        ([failed(), made(Parked, after=0.0, category=Category.TRANSIENT, why="room")], False, f"{STEP} {RESTART}"),
+        ([BEGUN, failed(), made(Parked, after=0.0, category=Category.TRANSIENT, why="r")], False, f"{STEP} {RESTART}"),
         ([failed(), made(CallSteered, command="pause")], True, STEP),
         ([failed(), made(GaveUp)], False, f"{STEP} Then start it again."),
         ([failed(), made(OperationRecovered, attempt=2)], True, ""),
@@ -245,6 +265,34 @@ def test_the_remedy_of_a_journalled_call_is_that_of_its_state(
     events: list[CallEvent], is_alive: bool, remedy: str
 ) -> None:
     assert replay({}, "run", events)["run-1"].explain(is_alive=is_alive).remedy == remedy
+
+
+@pytest.mark.parametrize(
+    ("inner", "sentence"),
+    [
+        ("builtins.ConnectionRefusedError", "the connection to hub.org was refused"),
+        ("socket.gaierror", "the name of the host hub.org was not found"),
+        ("ssl.SSLError", "the encrypted connection to hub.org failed"),
+        ("builtins.OSError", "the host hub.org was not reached"),
+        ("builtins.FileNotFoundError", "the host hub.org was not reached"),
+    ],
+)
+def test_the_inner_exception_says_why_a_host_was_not_reached(inner: str, sentence: str) -> None:
+    between = error("builtins.OSError", "all failed", cause=error(inner, "no"))
+    assert explain(failed(error("httpx2.ConnectError", "x", cause=between), key="hub.org:443")).sentence == sentence
+
+
+def test_the_tools_last_line_is_its_own_and_not_what_the_launcher_wrote_below() -> None:
+    output = "compiling kernels\n[ended by the launcher: silent for 60 s]\n"
+    assert explain(failed(error("adapters.SilentCommandError", "", stderr=output))).said == "compiling kernels"
+
+
+def test_of_uv_the_line_is_told_that_says_what_contradicts_what() -> None:
+    output = (
+        "error: No solution found when resolving dependencies\n  cause: Because bapp needs alib<1, it cannot be used.\n"
+    )
+    told = explain(failed(error("adapters.PackageConflictError", "", stderr=output)))
+    assert told.said == "cause: Because bapp needs alib<1, it cannot be used."
 
 
 def test_a_server_that_limits_by_403_wants_fewer_requests() -> None:
