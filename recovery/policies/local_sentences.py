@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from recovery.policies.sentence import Sentence
 
-OUTPUT = "Look at the last lines of its output."
+OUTPUT = "Look at the last lines of its output, if any."
 PROGRAM = "Report it to the authors of the program: it is a mistake in it, or in what it was given."
 MORE_MEMORY = "Close other programs, or use less at once (a smaller model, a smaller batch)."
-SPACE = "Free some space[ on the disk of {folder}]."
+SPACE = "Free some space[, at least {short},][ on the disk of {folder}]."
 IN_THE_WAY = "Look at what is there, and move it away."
 RIGHTS = "Give this user the right to read and write it."
 FREE = "It goes on by itself once that is free."
@@ -19,6 +19,8 @@ LOCAL_SENTENCES: dict[str, Sentence] = {
     key: Sentence(*texts)
     for key, *texts in (
         ("disk-full", "the disk is full[: {size} more are needed in {folder}]", SPACE, ROOM),
+        ("little-room", "there is too little room on the disk[ of {folder}][: {size} are needed, {free} are free]",
+         SPACE, ROOM),
         ("quota", "the disk quota is used up[: {size} more are needed in {folder}]",
          "Delete files of this user, or ask for a larger quota.", ROOM),
         ("never-fits", "the file does not fit on the disk[: {size} more are needed in {folder}]", "Use a larger disk."),
@@ -36,7 +38,8 @@ LOCAL_SENTENCES: dict[str, Sentence] = {
          "Restart that program."),
         ("in-use", "the file or device is in use at the moment[: {path}]", "Close the program that uses it.", FREE),
         ("lock", "the file cannot be locked", "Choose a folder on a disk of this machine.", FREE),
-        ("port-taken", "the port[ {port}] is taken", "End the program that has it, or choose another port.", FREE),
+        ("port-taken", "the port[ {port}] is taken",
+         "End the program that has it[, process {process}], or choose another port in your program or plan.", FREE),
         ("not-there", "there is no such file or folder[: {path}]",
          "Check the path: it may have been moved or deleted."),
         ("no-folder", "a part of the path is not a folder[: {path}]", "Check the path."),
@@ -86,7 +89,7 @@ LOCAL_SENTENCES: dict[str, Sentence] = {
         ("transient", "the attempt failed for the moment[ ({rule})]", "Read what the message says."),
         ("unreachable", "the other side was not reached[ ({rule})]", "Check the network connection."),
         ("rate_limited", "the server wants fewer requests[ ({rule})][, and a wait of {wait}]",
-         "Start fewer things at once.", "It goes on by itself as soon as the server allows it."),
+         "Start fewer things at once.", "It is tried again by itself; an earlier try would probably be refused."),
         ("environment", "something on this machine is in the way[ ({rule})]",
          "Read what the message says, and change that.", FREE),
         ("auth", "a login is needed, or a right[ ({rule})]", "Log in, or ask for the right.", ANSWERED),

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from events.evidence import Evidence, Room
 from recovery.policies.error_messages import compiled
-from recovery.policies.resources import amount
+from recovery.policies.resources import PREFIXES, amount
 from recovery.redact import brief
 
 MOST_DETAIL = 120
@@ -27,11 +27,19 @@ HOST = (
 )
 PATH = r"\[(?:errno|winerror) [0-9]+\] [^:'\n]{1,80}: ['\"]([^'\"\n]+)['\"]"
 PORT = r"\bport ([0-9]{2,5})\b|\('[^'\n]{0,60}', ([0-9]{2,5})\)"
+PROCESS = r"\bprocess ([0-9]+ \([^)\n]{1,80}\))"
+LOCK = r"(?:\bas |unable to create ')([^'\n]{1,200}\.lock)\b"
+FREE = r"\bhas ([0-9]+(?:\.[0-9]+)? [kMGT]?B) free of [0-9.]+ [kMGT]?B;"
+"""How much is free, where no other download claims a part of that."""
+
 MODULE = r"no module named '?([\w.]+)"
 PACKAGE = (
     r"no matching distribution found for ([\w.\-\[\]=<>~!,]+)|satisfies the requirement ([\w.\-\[\]=<>~!,]+)|"
     r"failed building wheel for ([\w.-]+)|package '([\w.-]+)' requires a different python"
 )
+
+PATTERNS = {"path": PATH, "port": PORT, "process": PROCESS, "lock": LOCK, "module": MODULE, "package": PACKAGE}
+"""How the details are found that the texts alone tell."""
 
 
 class Known(NamedTuple):
@@ -61,10 +69,15 @@ def details_of(known: Known, names: Iterable[str]) -> dict[str, str]:
                 found[name] = known.room.folder
             case "size" if known.room is not None:
                 found[name] = amount(known.room.bytes, "B")
+            case "free" | "short" if known.room is not None:
+                free = _in(FREE, known.texts)
+                missing = known.room.bytes - _bytes(free) if free else 0.0
+                if missing > 0.0:
+                    found[name] = free if name == "free" else amount(missing, "B")
             case "wait":
                 found[name] = known.wait
-            case "path" | "port" | "module" | "package":
-                found[name] = _in({"path": PATH, "port": PORT, "module": MODULE, "package": PACKAGE}[name], known.texts)
+            case _ if name in PATTERNS:
+                found[name] = _in(PATTERNS[name], known.texts)
     return {name: _shown(detail) for name, detail in found.items() if detail}
 
 
@@ -79,6 +92,12 @@ def short_host(key: str) -> str:
     """The host of *key*, with a port that is not the usual one; "" for a key of another kind."""
     found = compiled(KEY).fullmatch(key)
     return "" if found is None else found[1] if found[2] in USUAL_PORTS else key
+
+
+def _bytes(text: str) -> float:
+    """The number of bytes that ``amount`` wrote as *text*."""
+    number, _, unit = text.partition(" ")
+    return float(number) * {prefix: size for size, prefix in PREFIXES}.get(unit.removesuffix("B"), 1.0)
 
 
 def _in(pattern: str, texts: Iterable[str]) -> str:

@@ -19,9 +19,12 @@ from recovery.policies.sentence import Sentence, fill, names_in
 from recovery.policies.sentence_details import Known, details_of
 from recovery.policies.tool_sentences import TOOL_SENTENCES
 
-Stands: TypeAlias = Literal["", "retries", "runs", "waits", "asks", "left", "unresumable", "quarantined", "ended"]
+Stands: TypeAlias = Literal[
+    "", "retries", "runs", "waits", "asks", "left", "unresumable", "quarantined", "ended", "changed", "corrected"
+]
 """Where a call stands: it will be retried, or is; waits for a cause; asks a person; has no process, and gets one at the
-next start or never; crashed its processes too often; has ended.
+next start or never; crashed its processes too often; has ended, also where its program or plan must be changed first, or a
+mistake be corrected.
 """
 
 ENGLISH: Mapping[str, Sentence] = NETWORK_SENTENCES | LOCAL_SENTENCES | TOOL_SENTENCES
@@ -37,10 +40,18 @@ NEXT: Mapping[str, str] = {
     "unresumable": "[{step} ]No process can go on with it: give it up, and start it again.",
     "quarantined": "[{step} ]Look for what ended its processes. Then free it, or give it up.",
     "ended": "[{step} Then start it again.]",
+    "changed": "[{step} Do that in your program or plan, and run that again.]",
+    "corrected": "[{step} Start it again once that is corrected.]",
     "itself": "It goes on by itself once its cause is gone.",
     "answered": "It goes on by itself once that is answered.",
 }
 """How a step is told, by where the call stands; "itself" and "answered" serve causes that say nothing of their own."""
+
+AFTER: Mapping[str, Stands] = {
+    **dict.fromkeys(("pip-conflict", "pip-broke", "pip-usage", "pip-insecure", "wrong-content", "bad-url"), "changed"),
+    **dict.fromkeys(("crashed", "program", "recursion", "not-made", "interpreter"), "corrected"),
+}
+"""What a call that has ended needs before it is started again, by cause; else its step alone."""
 
 NEXT_DETAILS = {"step": "what a person can do", "itself": "what happens by itself"}
 
@@ -122,6 +133,8 @@ def _in_words(
     about: tuple[Category, str, str], known: Known, asked: str, has_question: bool, stands: Stands, language: Sentences
 ) -> tuple[str, str]:
     cause, details = cause_of(*about)
+    if cause == "disk-full" and details_of(known, ("free",)):
+        cause = "little-room"
     sentence, step, itself = language.causes[cause]
     if names := {*names_in(sentence), *names_in(step), *names_in(itself)} - details.keys():
         details |= details_of(known, names)
@@ -129,5 +142,9 @@ def _in_words(
         is_whole = asked.endswith((".", "!", "?")) or "://" in asked.rpartition(" ")[2]  # no full stop in a link
         step, itself = asked if is_whole else f"{asked}.", language.following["answered"] if has_question else ""
     else:
+        is_english = step == ENGLISH[cause].step
         step, itself = fill(step, details), fill(itself, details)
+        stands = AFTER.get(cause, stands) if stands == "ended" else stands
+        if is_english and stands in ("retries", "runs"):  # it follows a colon
+            step = f"{step[:1].lower()}{step[1:]}"
     return fill(sentence, details), language.advice(stands, step, itself)

@@ -9,7 +9,7 @@ LATER = "Wait a while, or use another index or a mirror."
 ANSWERED = "It goes on by itself once that is answered."
 GONE = "It goes on by itself once that is gone."
 CONFLICT = "Change the versions that are asked for, or leave one of the packages out."
-OUTPUT = "Look at the last lines of its output."
+OUTPUT = "Look at the last lines of its output, if any."
 
 TOOL_SENTENCES: dict[str, Sentence] = {
     key: Sentence(*texts)
@@ -31,7 +31,7 @@ TOOL_SENTENCES: dict[str, Sentence] = {
         ("git-owner", "the repository belongs to another user",
          "Run the program as that user, or change the owner of the files."),
         ("git-lock", "another git command works there, or has left its lock behind",
-         "End other git commands in this folder; if there are none, delete the lock.", GONE),
+         "End that command[, process {process}]; if there is none, delete the lock[: {lock}].", GONE),
         ("git-husk", "a killed clone was left behind", "Delete the folder that it names.", GONE),
         ("git-local-changes", "files were changed here: a person must decide which to keep",
          "Keep your changes, or discard them.", ANSWERED),
@@ -78,7 +78,7 @@ TOOL_SENTENCES: dict[str, Sentence] = {
         ("venv-lost", "the environment is broken, and its packages would be lost",
          "Decide whether it is made again without them.", ANSWERED),
         ("wrong-content", "the file is not the one that was promised",
-         "Check the address and the hash. If both are right, the source has another file now."),
+         "The address or the checksum is wrong, or the file was replaced at its source. Correct the address or the checksum."),
         ("trickle", "the transfer is far too slow", NETWORK),
         ("stale-part", "the file has changed on the server since its first part came",
          "Check whether its owner is still changing it."),

@@ -148,6 +148,18 @@ def test_a_full_disk_is_told_with_the_room_that_is_missing() -> None:
     )
 
 
+def test_a_disk_with_too_little_room_is_told_with_what_is_free_and_what_must_be_freed() -> None:
+    room = msgspec.structs.replace(
+        FULL, message="a needs 6.2 GB more; the disk of models has 1.5 GB free of 9 GB; wait"
+    )
+    assert explain(outcome(Parked, room, after=0.0, why="room")).plain == (
+        "There is too little room on the disk of models: 6.2 GB are needed, 1.5 GB are free. "
+        "Free some space, at least 4.7 GB, on the disk of models. It goes on by itself once there is room."
+    )
+    claimed = msgspec.structs.replace(FULL, message="the disk has 7 GB free of 9 GB, and other downloads claim 3 GB")
+    assert explain(outcome(Parked, claimed, after=0.0, why="room")).sentence == explain(failed(FULL)).sentence
+
+
 def error(kind: str, message: str, **known: Any) -> Evidence:
     return Evidence(type=kind, message=message, **known)
 
@@ -190,7 +202,7 @@ def test_a_sentence_names_what_the_evidence_knows(failure: FailureClassified, se
 
 
 STEP = "Check the network connection."
-FAILING = f"If it keeps failing: {STEP}"
+FAILING = "If it keeps failing: check the network connection."
 RESTART = "It goes on when its program is started again."
 GONE = "It goes on by itself once its cause is gone."
 LOST = "No process can go on with it: give it up, and start it again."
@@ -240,6 +252,34 @@ def test_a_log_line_has_no_step_of_the_table() -> None:
     told = explain(outcome(GaveUp))
     assert STEP in told.remedy
     assert STEP not in told.line
+
+
+@pytest.mark.parametrize(
+    ("failure", "remedy"),
+    [
+        (
+            failed(error("adapters.x.BrokenPackagesError", "", kinds=("events.errors.Permanent",))),
+            f"{ENGLISH['pip-broke'].step} Do that in your program or plan, and run that again.",
+        ),
+        (failed(error("P", "", exit_code=-11)), f"{ENGLISH['crashed'].step} Start it again once that is corrected."),
+    ],
+)
+def test_what_must_be_changed_first_is_said_where_a_call_has_ended(failure: FailureClassified, remedy: str) -> None:
+    assert explain(failure, stands="ended").remedy == remedy
+
+
+def test_what_is_in_the_way_is_named() -> None:
+    message = (
+        "another git process is there, as /a/.git/index.lock is there and process 7 (git gc), which runs, works there"
+    )
+    evidence = error(
+        "adapters.git.locks.LockedError", message, stderr="fatal: Unable to create 'x/index.lock': File exists"
+    )
+    told = explain(failed(evidence, rule="git-lock"), stands="retries")
+    assert told.remedy == (
+        "It is tried again by itself. If it keeps failing: end that command, process 7 (git gc); "
+        "if there is none, delete the lock: /a/.git/index.lock."
+    )
 
 
 @pytest.mark.parametrize(
