@@ -47,4 +47,4 @@ def test_why_and_the_page_tell_of_each_what_failed_what_happens_next_and_what_ca
     lines = page.calls.values()
     assert [line.name for line in lines if not (line.sentence and line.next and line.remedy and line.actions)] == []
     assert len({line.sentence for line in lines}) == len(CAUSES)
-    assert page.headline == "1 download waits for your answer; 4 failed"
+    assert page.headline == "1 download waits for your answer; 4 failed; 1 was interrupted"

@@ -26,6 +26,8 @@ Verb: TypeAlias = Action | Literal["run", "answer"]
 
 ENDS_IT, CANCELS_IT = "ends it with its last error", "cancels it"
 HOPELESS = "it fails in the same way until its cause is gone"
+GONE = "ended before it was done: it was stopped, it crashed, or the power went"
+RESUMED_LATER = "when the program that runs now has ended, start it again: it resumes this"
 KEEPS = "begins a new launch: what is there is kept, and commands without `creates` run again"
 
 

@@ -49,7 +49,10 @@ def policy_lines(
         yield f"{brief(source.name)} has no operation of that name now, so its settings are not known here"
     elif source.suffix != ".toml":
         yield "its settings are in its program: the journal does not hold them"
-    if call.failures:
+    if call.failures and call.retries and call.state == "waiting" and call.due is not None and not call.waits_for:
+        most = "" if in_force is None or in_force.retries is None else f" of {in_force.retries}"
+        yield f"retry {call.retries}{most} comes next"
+    elif call.failures:
         yield f"{_retries(call.retries)} used"
     for event in events:
         if isinstance(event, CallSteered) and event.command in ("edit", "reset"):

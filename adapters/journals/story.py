@@ -25,7 +25,7 @@ from events.operation_events import (
     RetryScheduled,
 )
 from events.repeat_events import OperationRepeated
-from recovery.explain import duration, explain, shown
+from recovery.explain import counted, duration, explain, shown
 from recovery.policies.retry import PERSON
 
 BRIEF = 0.01
@@ -111,6 +111,9 @@ class _Teller:
                 self._tell("restart", at, number, f"runs call {former} again" if former else f"call {by} runs it again")
             case OperationSucceeded() | OperationRecovered():
                 self._end_attempt(event, at, "succeeded")
+            case GaveUp(reason=reason) if reason.startswith("permanent"):  # the rule is told besides
+                self._close(at, DIED)
+                self._tell("end", at, number, f"gave up after {counted(number, 'attempt')}: no retry would help")
             case OperationQuarantined() | GaveUp() | CallRejected() | OperationCancelled():
                 self._close(at, "was cancelled" if isinstance(event, OperationCancelled) else DIED)
                 self._tell("end", at, number, explain(event).step)

@@ -12,7 +12,16 @@ from adapters.inspection import InForce
 from adapters.journals.answering import Question
 from adapters.journals.find import title
 from adapters.journals.history import PastEvent
-from adapters.journals.next_step import NextStep, Verb, answer_command, command_of, next_step, outcome_lines
+from adapters.journals.next_step import (
+    GONE,
+    RESUMED_LATER,
+    NextStep,
+    Verb,
+    answer_command,
+    command_of,
+    next_step,
+    outcome_lines,
+)
 from adapters.journals.policy import policy_lines
 from adapters.journals.proof import Proof, proof_of
 from adapters.journals.status import CallStatus, JournalStatus
@@ -216,8 +225,7 @@ def _sentence(call: CallStatus, about: Explanation, events: Sequence[PastEvent])
             return "the launch ended, and an operation of it is not done"
         case "left":
             is_orderly = bool(events) and isinstance(events[-1].event, OperationInterrupted)
-            how = "ended in good order" if is_orderly else "ended without a word: killed, crashed, or the power went"
-            gone = f"process {call.pid}, which ran it, {how}"
+            gone = f"its program (process {call.pid}) {'ended in good order' if is_orderly else GONE}"
             return f"{gone}; its latest failure: {about.sentence}" if about.sentence else gone
         case "paused":
             paused = _steered(events, "pause", "it was paused by hand")
@@ -247,6 +255,8 @@ def _as_told(step: NextStep, call: CallStatus, events: Sequence[PastEvent], now:
             text = text.removeprefix(f"process {call.pid} left it").removeprefix(", and ")
             if step.offers[0].verb == "run":
                 return msgspec.structs.replace(step, text=f"nothing until its program is started again{text}")
+            if call.is_resumable:
+                text = f"the program that runs now has not taken it over; {RESUMED_LATER}"
         case "quarantined":
             text = text.removesuffix(f": {call.reason}")
         case "rejected":

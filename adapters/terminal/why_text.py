@@ -80,7 +80,7 @@ def why_lines(why: Why, now: float) -> Iterator[tuple[str, list[str]]]:
         ("you can", [f"{one.command or 'run the program again'}   ({one.effect})" for one in why.commands]),
         ("story", list(_story(why, now))),
         ("evidence", [] if why.proof is None else list(_proof(why.proof, why.error))),
-        ("rule", [why.rule and f"{why.rule}; category: {why.category}"]),
+        ("rule", [f"{why.rule}; category: {why.category}" if why.rule.lower() != why.category else why.rule]),
         ("policy", list(why.policy)),
         ("call", [_identity(why, now)]),
     )
@@ -125,9 +125,9 @@ def _proof(proof: Proof, error: str) -> Iterator[str]:
 def _identity(why: Why, now: float) -> str:
     parts = (
         why.call,
-        f"of {why.operation}" + (f"[{why.key}]" if why.key else ""),
-        why.which,
-        f"attempt {why.attempt}",
+        f"of {why.operation}" + (f"[{why.key}]" if why.key not in ("", why.operation) else ""),
+        why.which if why.which != f"{why.operation} {why.key}" else "",
+        f"attempt {why.attempt}{' comes next' if why.state in ('waiting', 'paused') else ''}",
         counted(why.failures, "failure"),
         counted(why.restarts, "restart") if why.restarts else "",
         f"seen {when(why.seen, now)}",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from adapters.journals.incidents import IncidentLine
 from adapters.journals.next_step import Action, NextStep
@@ -22,6 +22,9 @@ ORDER = ("quarantined", "unreadable", "left", "paused", "waiting", "running", "g
 
 MOST_NAMED = 300
 """Characters of a name that the page shows."""
+
+MOST_WAITING = 3
+"""Calls that a question names."""
 
 BUTTONS: tuple[Action, ...] = ("again", "unpause", "retry", "pause", "give up", "cancel")
 """The actions in the order of their buttons: what ends a call stands last."""
@@ -109,9 +112,19 @@ def incident_cards(incidents: Iterable[IncidentLine]) -> tuple[IncidentCard, ...
 
 
 def question_card(
-    name: str, kind: str, text: str, link: str, reason: str, choices: tuple[str, ...], calls: int, closed: str = ""
+    name: str,
+    kind: str,
+    text: str,
+    link: str,
+    reason: str,
+    choices: tuple[str, ...],
+    waiting: Sequence[str],
+    closed: str = "",
 ) -> QuestionCard:
-    """A question; a *link* that is no address of the web is left out. *closed* says why it cannot be answered now."""
+    """A question; a *link* that is no address of the web is left out. *closed* says why it cannot be answered now.
+
+    *waiting* are the names of the calls that wait for its answer.
+    """
     return QuestionCard(
         name=printable(name),
         kind=kind,
@@ -119,7 +132,8 @@ def question_card(
         link=brief(link) if link.startswith(("https://", "http://")) else "",
         reason=shown(reason),
         choices=tuple(map(brief, choices)),
-        calls=calls,
+        calls=len(waiting),
+        waiting=tuple(waiting[:MOST_WAITING]),
         closed=closed,
     )
 

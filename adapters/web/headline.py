@@ -62,7 +62,11 @@ def headline(
     states = _states(calls, more)
     parts = [*answers, *waits, *states] if is_live else [*states, *answers, *waits]
     failed = _failed(calls, more)
-    return "; ".join([*parts[: MOST_PARTS - len(failed)], *failed]) or _done(calls, more)
+    told = [*parts[: MOST_PARTS - len(failed)], *failed]
+    left = _number("left", calls, more)
+    if left and not any(part.endswith(STUCK["left"]) for part in told):
+        told.append(f"{left} {'was' if left == 1 else 'were'} {STUCK['left']}")
+    return "; ".join(told) or _done(calls, more)
 
 
 def _asked(calls: Collection[CallLine], questions: Sequence[QuestionCard]) -> list[str]:

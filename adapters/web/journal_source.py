@@ -134,10 +134,11 @@ class JournalSource:
         calls = {line.call: line for line in lines}
         self._incidents = [display_name(one.operation, one.key) for one in status.incidents if one.is_open]
         incidents = cards.incident_cards(status.incidents)
-        waiting = [call.waits_for for call in status.calls if not call.is_over]
+        waiting = [call for call in status.calls if not call.is_over]
         asked = tuple(
             cards.question_card(
-                *(one.name, one.kind, one.text, one.link, one.reason, one.choices, waiting.count(cause_of(one.name))),
+                *(one.name, one.kind, one.text, one.link, one.reason, one.choices),
+                [cards.named(call) for call in waiting if call.waits_for == cause_of(one.name)],
                 closed="" if one.runs or one.kind != "secret" else NO_PROGRAM,
             )
             for one in questions

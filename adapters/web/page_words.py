@@ -5,7 +5,7 @@ The words fit the page: its buttons are below them, and its questions above. The
 
 from __future__ import annotations
 
-from adapters.journals.next_step import NextStep
+from adapters.journals.next_step import GONE, RESUMED_LATER, NextStep
 from adapters.journals.status import CallStatus
 from events.verdicts import OUT_OF_TIME
 from recovery.explain import counted, shown
@@ -17,7 +17,6 @@ from recovery.questions import cause_of
 from recovery.redact import brief, printable
 
 REACHABLE, RATE_LIMIT = " reachable", "rate limit"
-GONE = "its program ended before it was done: it was stopped or killed, or it crashed"
 DAMAGED = "a part of what the journal has of it is damaged"
 ORDERED = {"retry now": "is tried at once", "pause": "stays paused", "unpause": "waits for the rest of its time"}
 """What the next process does with a call, by what it was ordered."""
@@ -29,7 +28,8 @@ def why_words(call: CallStatus) -> str:
     """Why *call* failed, or stands still; "" if nothing is wrong."""
     match call.state:
         case "left":
-            return f"its program has ended; its latest failure: {call.sentence}" if call.sentence else GONE
+            ended = f"its program has ended; its latest failure: {call.sentence}"
+            return ended if call.sentence else f"its program {GONE}"
         case "unreadable":
             return DAMAGED
         case "quarantined":
@@ -127,7 +127,7 @@ def _end(call: CallStatus) -> str:
     if reason.startswith("permanent"):
         return "it would fail in the same way until its cause is gone"
     if reason.startswith(OUT_OF_RETRIES):
-        return f"{counted(call.attempt, 'attempt')} failed, and it may take no more"
+        return f"{counted(call.attempt, 'attempt')} failed, and no more are allowed"
     if reason.startswith(OUT_OF_TIME):
         return "the time that it may take is over"
     return shown(f"it was {reason}" if reason.startswith(("given up", "cancelled")) else reason) or "it has ended"
@@ -143,7 +143,7 @@ def remedy_words(call: CallStatus, step: NextStep) -> str:
             step_by_hand = call.remedy.removesuffix(itself).strip()
             return f"{step_by_hand} Then start its program again." if step_by_hand else "Start its program again."
         case "left" if call.is_resumable:
-            return "Start the program again that ran it: it goes on there. Or give it up."
+            return f"{RESUMED_LATER[0].upper()}{RESUMED_LATER[1:]}. Or give it up."
         case "left" | "unreadable":
             return "Give it up, and start its program again."
         case "quarantined":

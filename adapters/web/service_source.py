@@ -125,7 +125,10 @@ class ServiceSource:
         self._samples = {call: samples for call, samples in self._samples.items() if call in live}
         asks = any(cause.startswith(cause_of("")) for call in self._live.waiting.values() for cause in call.until)
         asked = tuple(
-            cards.question_card(one.name, one.kind, one.text, one.link, one.reason, one.choices, len(one.calls))
+            cards.question_card(
+                *(one.name, one.kind, one.text, one.link, one.reason, one.choices),
+                [lines[call].name if call in lines else call for call in one.calls],
+            )
             for one in (service.calls.questions() if asks else ())  # which describes every call once more
         )
         open_ = cards.incident_cards(incidents)

@@ -81,7 +81,8 @@ class IncidentCard(msgspec.Struct, frozen=True, kw_only=True):
 class QuestionCard(msgspec.Struct, frozen=True, kw_only=True):
     """An open question; *kind* is "confirm", "choice", "text" or "secret", *choices* are the answers to a "choice".
 
-    *closed* says why it cannot be answered on the page now; "" if it can.
+    *calls* wait for its answer; *waiting* has the names of the first. *closed* says why it cannot be answered on
+    the page now; "" if it can.
     """
 
     name: str
@@ -91,6 +92,7 @@ class QuestionCard(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
     choices: tuple[str, ...] = ()
     calls: int = 0
+    waiting: tuple[str, ...] = ()
     closed: str = ""
 
 

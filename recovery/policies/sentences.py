@@ -23,8 +23,8 @@ Stands: TypeAlias = Literal[
     "", "retries", "runs", "waits", "asks", "left", "unresumable", "quarantined", "ended", "changed", "corrected"
 ]
 """Where a call stands: it will be retried, or is; waits for a cause; asks a person; has no process, and gets one at the
-next start or never; crashed its processes too often; has ended, also where its program or plan must be changed first, or a
-mistake be corrected.
+next start or never; crashed its processes too often; has ended, also where its program or plan
+must be changed first, or a mistake be corrected.
 """
 
 ENGLISH: Mapping[str, Sentence] = NETWORK_SENTENCES | LOCAL_SENTENCES | TOOL_SENTENCES

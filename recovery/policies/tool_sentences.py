@@ -78,7 +78,7 @@ TOOL_SENTENCES: dict[str, Sentence] = {
         ("venv-lost", "the environment is broken, and its packages would be lost",
          "Decide whether it is made again without them.", ANSWERED),
         ("wrong-content", "the file is not the one that was promised",
-         "The address or the checksum is wrong, or the file was replaced at its source. Correct the address or the checksum."),
+         "The address or the checksum is wrong, or its source has another file now. Correct the address or checksum."),
         ("trickle", "the transfer is far too slow", NETWORK),
         ("stale-part", "the file has changed on the server since its first part came",
          "Check whether its owner is still changing it."),

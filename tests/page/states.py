@@ -35,7 +35,7 @@ def lines(at: float) -> list[CallLine]:
             failures=4,
             sentence="The disk is full: 6.2 GB more are needed in models/vae.",
             said="OSError: [Errno 28] No space left on device",
-            next="nothing by itself: 4 attempts failed, and it may take no more",
+            next="nothing by itself: 4 attempts failed, and no more are allowed",
             remedy="Free some space. Then start it again.",
             seen=at - 340,
             bytes=Bytes(done=1_900_000_000, size=8_100_000_000),

@@ -59,9 +59,16 @@ def test_a_call_says_why_it_failed_what_comes_next_and_what_a_person_can_do(page
     assert shown.startswith("Gave up vae-ft-mse.safetensors download · attempt 4 · 4 failures · ended ")
     assert "Why The disk is full: 6.2 GB more are needed in models/vae." in shown
     assert "It said OSError: [Errno 28] No space left on device" in shown
-    assert "Next Nothing by itself: 4 attempts failed, and it may take no more" in shown
+    assert "Next Nothing by itself: 4 attempts failed, and no more are allowed" in shown
     assert "You can Free some space. Then start it again." in shown
-    assert shown.endswith("Start again")
+    assert shown.endswith("Start again, unchanged")
+
+
+def test_a_call_that_waits_says_which_attempt_comes_next(page: Any):
+    assert words(page, "#call-c1-3 .about").startswith(
+        "download \u00b7 failed twice, attempt 3 comes next \u00b7 since "
+    )
+    assert page.locator("#call-c1-3 .when").get_attribute("title").startswith("next try in ")
 
 
 def test_an_incident_is_probed_and_given_up_by_its_buttons(page: Any, stage: Stage):
@@ -324,13 +331,13 @@ def test_everything_can_be_reached_with_the_keyboard(page: Any):
         page.keyboard.press("Tab")
         reached.append(page.evaluate("document.activeElement.textContent.trim() || document.activeElement.id"))
     assert reached[0] == "Skip to the calls"
-    assert {"Yes", "No", "search", "Retry now", "Continue", "Start again"} <= set(reached)
+    assert {"Yes", "No", "search", "Retry now", "Continue", "Start again, unchanged"} <= set(reached)
 
 
 def test_a_state_without_anything_says_so(stage: Stage, open_page: Callable[..., Any]):
     stage.state = PageState(at=stage.state.at, headline="no calls", source="empty.db", is_live=False)
     page = open_page(stage.url)
-    assert words(page, "main") == "Calls All 0 Needs a look 0 In progress 0 Finished 0 No calls yet."
+    assert words(page, "main") == "Calls All 0 Needs a look 0 Waiting and running 0 Finished 0 No calls yet."
     assert words(page, ".source") == "empty.db not running"
     assert words(page, "h1") == "No calls"
 

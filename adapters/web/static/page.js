@@ -14,13 +14,13 @@ const SEEN = {
 const SELF_EVIDENT = new Set(["running", "succeeded", "cancelled", "repeated"]); // states that say themselves what comes next
 const PERSON = "your decision"; // what a call waits for that only a person can help
 const LABELS = {
-  retry: "Retry now", pause: "Pause", unpause: "Continue", cancel: "Cancel", "give up": "Give up", again: "Start again",
+  retry: "Retry now", pause: "Pause", unpause: "Continue", cancel: "Cancel", "give up": "Give up", again: "Start again, unchanged",
 };
 const AT_NEXT_START = { retry: "Retry at the next start", pause: "Pause at the next start" }; // of calls without a program
 const HINTS = {
   retry: "Try it at once, without the rest of its wait", pause: "Do not try it until you continue it",
   unpause: "Let it wait for the rest of its time", cancel: "End it: nothing is reported as failed",
-  "give up": "End it as failed, with its latest error", again: "Start it again as it was, with nothing changed",
+  "give up": "End it as failed, with its latest error", again: "Start it again with the arguments that it had: for a change, run your program or plan again",
 };
 const OF_INCIDENTS = { probe: "Try now", "give up": "Give up its calls" };
 const ASKED_TWICE = { cancel: "Really cancel?", "give up": "Really give up?" };
@@ -259,7 +259,10 @@ class Row {
   tick() {
     const { due, next, deadline, waits_for, state: is } = this.line;
     const when = due ? countdown(due) : "";
-    if (when !== this.when) this.parts.when.textContent = this.when = when;
+    if (when !== this.when) {
+      this.parts.when.textContent = this.when = when;
+      this.parts.when.title = when && `${this.line.attempt > 1 ? "next try" : "starts"} ${when}`;
+    }
     const start = due ? (waits_for ? `, next try at ${clock(due)}` : ` at ${clock(due)}`) : "";
     const end = deadline ? `; gives up at ${clock(deadline)}` : "";
     const asked = state.questions.length > 1 && questionOf(this.line);
@@ -300,9 +303,13 @@ class Row {
 
 function aboutCall(line) {
   const kind = line.operation.endsWith(` ${line.name}`) ? line.operation.slice(0, -line.name.length - 1) : line.operation;
-  const words = line.name.includes(kind) ? [] : [kind];
-  if (line.attempt > 1) words.push(`attempt ${line.attempt}`);
-  if (line.failures > 1 && line.failures >= line.attempt - 1) words.push(counted(line.failures, "failure"));
+  const isNamedSo = line.name === kind || [" ", "["].some((end) => line.name.startsWith(kind + end));
+  const words = isNamedSo ? [] : [kind];
+  if (line.attempt > 1 && ["waiting", "paused"].includes(line.state)) {
+    const times = ["", "once, ", "twice, "][line.failures] ?? `${figure(line.failures)} times, `;
+    words.push(`${line.failures >= line.attempt - 1 ? `failed ${times}` : ""}attempt ${line.attempt} comes next`);
+  } else if (line.attempt > 1) words.push(`attempt ${line.attempt}`);
+  if (line.failures > 1 && !["waiting", "paused"].includes(line.state) && line.failures >= line.attempt - 1) words.push(counted(line.failures, "failure"));
   if (line.waits_for && line.state === "paused" && !asks(line)) words.push(`waits for ${line.waits_for}`);
   if (line.note) words.push(line.note);
   if (line.seen) words.push(`${line.state === "running" && line.bytes ? "latest progress" : SEEN[line.state] || "ended"} ${clock(line.seen)}`);
@@ -529,7 +536,9 @@ let questions = 0;
 function questionCard(one) {
   const id = `question-${++questions}`;
   const parts = [];
-  const waits = one.calls ? `${counted(one.calls, "call")} ${one.calls === 1 ? "waits" : "wait"} for the answer` : "";
+  const some = one.waiting || [], others = one.calls - some.length;
+  const whose = some.length ? some.join(", ") + (others > 0 ? ` and ${figure(others)} more` : "") : counted(one.calls, "call");
+  const waits = one.calls ? `${whose} ${one.calls === 1 ? "waits" : "wait"} for the answer` : "";
   const about = one.name.slice(one.name.indexOf(":") + 1);
   const small = [one.text && !one.text.includes(about) ? one.name : "", waits].filter(Boolean).join(" · ");
   if (small) parts.push(make("p", "small", small));

@@ -11,7 +11,8 @@ import pytest
 
 from adapters.journals.history import read_events
 from adapters.journals.reading_why import read_why
-from adapters.journals.why import Why
+from adapters.journals.status import JournalStatus
+from adapters.journals.why import Why, why
 from adapters.sqlite.store import SQLiteStore
 from events.circuit_events import CircuitOpened
 from events.event import Event
@@ -36,6 +37,7 @@ from recovery.explain import explain
 from recovery.journal.history import Run
 from recovery.questions import cause_of
 from tests.adapters.journals.calls_written import RUN, WALL, journal_of
+from tests.adapters.journals.test_find import call
 from tests.adapters.sqlite.journals import rows_of
 from tests.adapters.terminal.test_view import failed, of_call, started
 from tests.failures import a_failure
@@ -66,10 +68,10 @@ def why_of(folder: Path, *events: Event, is_alive: bool = True, text: str = "c1"
         ([started(), *WAITS, of_call(CallSteered, command="pause", reason="lunch")], True, "paused",
          f"by hand: lunch; its latest failure: {SENTENCE}", "nothing by itself: its clock is stopped"),
         ([started()], False, "left",
-         "process PID, which ran it, ended without a word: killed, crashed, or the power went",
+         "its program (process PID) ended before it was done: it was stopped, it crashed, or the power went",
          "nothing until its program is started again"),
         ([started(), of_call(OperationInterrupted)], False, "left",
-         "process PID, which ran it, ended in good order", "nothing until its program is started again"),
+         "its program (process PID) ended in good order", "nothing until its program is started again"),
         ([started(), *WAITS], False, "left", f"its latest failure: {SENTENCE}",
          "nothing until its program is started again"),
         ([started(), of_call(OperationQuarantined, reason="2 processes died in it")], False, "quarantined",
@@ -150,11 +152,21 @@ def test_the_incident_for_which_a_call_waits_is_told_with_its_next_probe(tmp_pat
     assert "next probe in 25 s" in why.incident
 
 
+def test_a_call_left_beside_a_living_program_goes_on_once_that_has_ended() -> None:
+    left = call("a-1", "left", pid=123)
+    status = JournalStatus(path="a", is_being_written=True, calls=(left,), circuits={}, unreadable=0)
+    told = why(left, status, (), source=Path("a"), now=NOW)
+    assert told.next == (
+        "nothing by itself: the program that runs now has not taken it over; "
+        "when the program that runs now has ended, start it again: it resumes this"
+    )
+
+
 def test_the_policy_is_what_the_journal_knows(tmp_path: Path) -> None:
     edit = of_call(CallSteered, command="edit", changes="max_retries=20", reason="slow host")
     assert why_of(tmp_path, started(), *WAITS, edit).policy == (
         "its settings are in its program: the journal does not hold them",
-        "1 retry used",
+        "retry 1 comes next",
         "by hand: edit max_retries=20, slow host",
     )
 

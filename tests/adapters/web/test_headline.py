@@ -67,6 +67,11 @@ TOKEN = QuestionCard(name="token:huggingface", kind="secret")
         ),
         (calls(1, "running", "fetch") + calls(1, "running"), {}, "2 calls run"),
         (calls(1, "left"), {"more": {"gave up": 3}}, "1 download interrupted; 3 failed"),
+        (
+            calls(1, "waiting", waits_for="token:huggingface") + calls(1, "left") + calls(2, "gave up"),
+            {"questions": (TOKEN,)},
+            "1 download waits for your answer; 2 failed; 1 was interrupted",
+        ),
         (calls(1, "quarantined", "server"), {}, "1 server in quarantine"),
         (calls(2, "succeeded"), {"more": {"succeeded": 40}}, "all done: 42 calls succeeded"),
     ],

@@ -143,6 +143,7 @@ def test_a_question_of_a_journal_is_answered(journal: Path):
             wait_until(lambda: source.read().questions)
             [question] = source.read().questions
             assert (question.choices, question.link, question.calls) == (("yes", "no"), "https://example.org/", 1)
+            assert question.waiting == ("fetch",)
             with pytest.raises(ValueError, match="must be one of"):
                 source.answer("licence", "perhaps")
             with pytest.raises(LookupError):

@@ -62,7 +62,7 @@ def test_a_wait_is_for_something_that_a_person_knows(waits_for: str, place: str,
     ("reason", "expected"),
     [
         ("permanent (Permanent)", "it would fail in the same way until its cause is gone"),
-        ("out of retries (1)", "2 attempts failed, and it may take no more"),
+        ("out of retries (1)", "2 attempts failed, and no more are allowed"),
         ("out of time", "the time that it may take is over"),
         ("given up by hand: by the page", "it was given up by hand: by the page"),
         ("retry budget exhausted: fetch", "retry budget exhausted: fetch"),

@@ -144,7 +144,7 @@ def test_nothing_that_is_shown_holds_markup_breaks_control_characters_or_secrets
             assert "hf_abc" not in text
             assert not [char for char in text if unicodedata.category(char) in ("Cc", "Cf", "Zl", "Zp")], text
         [question] = state.questions
-        assert (question.link, question.calls) == ("", 1)
+        assert (question.link, question.calls, len(question.waiting)) == ("", 1, 1)
         service.calls.give_up(call)
 
 

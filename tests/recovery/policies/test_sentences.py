@@ -156,7 +156,7 @@ def test_a_disk_with_too_little_room_is_told_with_what_is_free_and_what_must_be_
         "There is too little room on the disk of models: 6.2 GB are needed, 1.5 GB are free. "
         "Free some space, at least 4.7 GB, on the disk of models. It goes on by itself once there is room."
     )
-    claimed = msgspec.structs.replace(FULL, message="the disk has 7 GB free of 9 GB, and other downloads claim 3 GB")
+    claimed = msgspec.structs.replace(FULL, message="the disk has 5 GB free of 9 GB, and other downloads claim 3 GB")
     assert explain(outcome(Parked, claimed, after=0.0, why="room")).sentence == explain(failed(FULL)).sentence
 
 
