@@ -15,7 +15,8 @@ SETTINGS = "Read what the message says, and correct the request or the settings.
 NETWORK_SENTENCES: dict[str, Sentence] = {
     key: Sentence(*texts)
     for key, *texts in (
-        ("refused", "the connection[ to {host}] was refused", "Check that the server[ {host}] is running.", ANSWERS),
+        ("refused", "nothing answers[ at {host}]: the connection was refused",
+         "Check that the server[ {host}] is running.", ANSWERS),
         ("host-unreachable", "the host[ {host}] cannot be reached", NETWORK, ANSWERS),
         ("network-unreachable", "the network cannot be reached", NETWORK,
          "It goes on by itself once the network is back."),

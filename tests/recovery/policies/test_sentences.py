@@ -310,7 +310,7 @@ def test_the_remedy_of_a_journalled_call_is_that_of_its_state(
 @pytest.mark.parametrize(
     ("inner", "sentence"),
     [
-        ("builtins.ConnectionRefusedError", "the connection to hub.org was refused"),
+        ("builtins.ConnectionRefusedError", "nothing answers at hub.org: the connection was refused"),
         ("socket.gaierror", "the name of the host hub.org was not found"),
         ("ssl.SSLError", "the encrypted connection to hub.org failed"),
         ("builtins.OSError", "the host hub.org was not reached"),
