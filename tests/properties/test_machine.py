@@ -15,6 +15,7 @@ from recovery.policies.retry import RetryPolicy
 from recovery.service import Recovery
 from recovery.subscribers.retry import Schedule
 from recovery.testing.machine import RecoveryMachine
+from tests.slow import few
 
 HALF = settings.default.max_examples // 2
 
@@ -49,7 +50,7 @@ def wait_past_the_deadline(schedule: Schedule, failure: FailureClassified) -> Re
     return None if failure.category == "permanent" else Retry(1000.0)
 
 
-@pytest.mark.parametrize("bug", [retry_everything, wait_past_the_deadline])
+@pytest.mark.parametrize("bug", few([retry_everything, wait_past_the_deadline], retry_everything))
 def test_the_machine_notices_a_broken_stage(bug: Any, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(Schedule, "on_classified", bug)
     quick = settings(

@@ -118,7 +118,7 @@ def own_literals() -> Iterator[None]:
     unhide()
 
 
-@pytest.mark.parametrize("raises", few([in_message, in_group, in_cause, in_process, in_output], in_group, in_process))
+@pytest.mark.parametrize("raises", few([in_message, in_group, in_cause, in_process, in_output], in_process))
 @given(secret=SECRETS, text=TEXTS)
 @settings(max_examples=settings.default.max_examples // 12)
 @example(

@@ -179,10 +179,8 @@ def test_a_download_that_is_killed_goes_on_from_its_last_byte(fork_server: ForkS
     ("installer", "moments", "backend"),
     few(
         [(QUICK[at % 4], [at, 24 - at], BACKENDS[at % 2 + 1]) for at in range(2, 24)] + [(QUICK[1], [25], "trio")],
-        (QUICK[0], [8, 16], "asyncio"),
         (QUICK[1], [25], "trio"),
         (QUICK[2], [18, 6], "asyncio"),
-        (QUICK[3], [23, 1], "trio"),
     ),
 )
 def test_an_installer_killed_at_a_write_is_finished_and_repeats_nothing(

@@ -139,7 +139,7 @@ def seen(is_compiled: bool, is_async: bool, act: Act, first: type[Event], second
 
 @pytest.mark.parametrize("is_async", [False, True], ids=["plain", "async"])
 @pytest.mark.parametrize("turn", few([1, 2], 1))
-@pytest.mark.parametrize("first", ASKED)
+@pytest.mark.parametrize("first", few(ASKED, every=2))
 @pytest.mark.parametrize(
     "act",
     [closes_itself, subscribes, closes, connects, mutes, switches_off, forces, stops, fails, fails_for_good]
