@@ -39,7 +39,7 @@ class WithOnePolicy(RecoveryMachine):
 
 
 WithOnePolicy.TestCase.settings = settings(max_examples=HALF, stateful_step_count=40)
-TestAUsersPolicy = WithOnePolicy.TestCase
+TestAUsersPolicy = pytest.mark.slow(WithOnePolicy.TestCase)
 
 
 def retry_everything(schedule: Schedule, failure: FailureClassified) -> Retry:

@@ -306,7 +306,7 @@ def test_signs_that_the_output_cannot_encode_are_replaced(tmp_path: Path, monkey
     monkeypatch.setenv("PYTHONIOENCODING", "cp1252")
     ended = started("run", write_plan(tmp_path, touch("c")))
     assert (ended.code, ended.errors) == (0, "")
-    assert "? done" in ended.out
+    assert "+ done" in ended.out
 
 
 @pytest.mark.parametrize("line", few(["run {}", "run {} --json", "--help"], "run {}"))

@@ -93,7 +93,7 @@ def answer(function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         return str(error)
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(signatures(), st.lists(calls, min_size=1, max_size=6), st.booleans())
 @example("a=0, b=1, *, self=2", [((), {"b": 20}), ((10,), {"self": 20}), ((), {"b": 20, "self": 21})], False)
 def test_a_wrapped_function_answers_any_call_as_the_bare_one(parameters: str, made: Any, is_async: bool) -> None:
