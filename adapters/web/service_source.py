@@ -70,6 +70,11 @@ class _Line(msgspec.Struct, frozen=True, gc=False):
     probe: float | None
 
 
+MOST_UNKNOWN = 20
+"""Calls in one look that the journal has to read from its file: each is a query, which the journal's thread must keep up
+with."""
+
+
 class ServiceSource:
     """Shows and steers the calls of *service*. Its subscription gets the ends of calls that did not succeed.
 
@@ -161,9 +166,11 @@ class ServiceSource:
                 continue
             record = self._service.calls.find(event.call, timeout=0.0)
             self._over[event.call] = ended(event, record, event.at + offset)
+        unknown = 0
         for call in self._known.keys() - live.keys() - self._over.keys():
             self._pause()
-            record = self._service.calls.find(call, timeout=0.0)
+            record = None if unknown >= MOST_UNKNOWN else self._service.calls.find(call, timeout=0.0)
+            unknown += record is None
             if record is not None and record.state == "succeeded":
                 self._over[call] = succeeded(self._known[call], now)
             elif record is not None and not record.is_over:

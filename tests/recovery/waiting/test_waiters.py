@@ -62,6 +62,7 @@ def test_a_sleep_that_ended_early_leaves_no_timer_behind(ends: str) -> None:
         else:
             task.cancel()
         await asyncio.wait([task])
+        gc.collect()  # those of other tests
         timers = [one for one in gc.get_objects() if issubclass(type(one), asyncio.TimerHandle) and not one.cancelled()]
         assert not timers
 
