@@ -71,8 +71,7 @@ class _Line(msgspec.Struct, frozen=True, gc=False):
 
 
 MOST_UNKNOWN = 20
-"""Calls in one look that the journal has to read from its file: each is a query, which the journal's thread must keep up
-with."""
+"""Calls in one look that the journal has to read from its file: each is a query for the journal's thread."""
 
 
 class ServiceSource:
