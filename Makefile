@@ -81,13 +81,13 @@ pictures: $(PAGE) ## write docs/pictures: the page at both widths, light and dar
 metrics: $(READY) ## run the alert rules and the dashboard's queries in a real Prometheus (ten seconds; Debian's prometheus)
 	$(BIN)/python -m pytest tests/prometheus
 
-plans: $(READY) ## write the tables of docs/plans.md, docs/causes.md and docs/metrics.md from the code
-	$(BIN)/python -m tests.plans_page
-	$(BIN)/python -m tests.causes_page
-	$(BIN)/python -m tests.metrics_page
+plans: $(READY) ## write the tables of docs/reference/plans.md, docs/reference/causes.md and docs/reference/metrics.md from the code
+	$(BIN)/python -m tests.docs.plans_page
+	$(BIN)/python -m tests.docs.causes_page
+	$(BIN)/python -m tests.docs.metrics_page
 
-cli: $(READY) ## write docs/cli.md, tests/golden/cli and docs/pictures/status.svg: what the commands print
-	$(BIN)/python -m tests.cli_page
+cli: $(READY) ## write docs/reference/cli.md, tests/golden/cli and docs/pictures/status.svg: what the commands print
+	$(BIN)/python -m tests.docs.cli_page
 
 mutants: $(READY) ## plant each known bug, and check that its test fails (four minutes)
 	$(BIN)/python -m tests.mutants
@@ -101,7 +101,7 @@ bench: $(PEERS) ## measure and print all figures, beside other libraries (six mi
 bench-quick: $(PEERS) ## the same in fewer rounds (a minute)
 	$(BIN)/python -m bench table --quick
 
-report: $(PEERS) ## measure all figures, and write docs/performance.md, .json and charts (seven minutes)
+report: $(PEERS) ## measure all figures, and write docs/explanation/performance.md, .json and charts (seven minutes)
 	$(BIN)/python -m bench report
 
 bench-check: $(READY) ## fail if a ratio is 20 % worse than bench/baseline.json or a count has grown (three quarters of a minute)

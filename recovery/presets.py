@@ -5,7 +5,7 @@
     service = staging(budget=RetryBudget())  # an option overrides the preset
     service = development(enabled=True)
 
-docs/performance.md gives the reason for each choice, and its measured cost.
+docs/explanation/performance.md gives the reason for each choice, and its measured cost.
 """
 
 from __future__ import annotations

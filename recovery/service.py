@@ -152,7 +152,7 @@ class Recovery(Declarations, JournalledCalls):
     def from_config(
         cls, source: Source | None = None, *, env: Mapping[str, str] | None = None, **options: Any
     ) -> Recovery:
-        """A service with the options of a TOML file and of environment variables (docs/configuration.md).
+        """A service with the options of a TOML file and of environment variables (docs/reference/configuration.md).
 
         Args:
             source: A TOML file, or a mapping of what one says; by default the file that RECOVERY_CONFIG names, if any.

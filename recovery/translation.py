@@ -3,7 +3,7 @@
     read_translation("german.toml").speak()
 
 ``recovery sentences`` prints the English ones as such a file, to be translated. What a file leaves out stays English.
-docs/causes.md lists the causes, and the {names} that a sentence may have in [brackets].
+docs/reference/causes.md lists the causes, and the {names} that a sentence may have in [brackets].
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What launchers of tests install and run: models, an application in a git repository, a package, and its server.
 
-``python -m tests.application`` serves them until Ctrl-C, and prints their three URLs: for docs/tutorial.md.
+``python -m tests.application`` serves them until Ctrl-C, and prints their three URLs: for docs/tutorial/launcher.md.
 
 The server paints a picture for each prompt, ``PUT /ID``: once, however often it is asked. It needs the package.
 """

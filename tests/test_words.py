@@ -15,7 +15,7 @@ PRIVATE_WORDS = re.compile(
     r"|heard|hears?|held back|intake|ledger|let in|linger|losses|nobody|patience|refills|remains|rubbish|seats?"
     r"|set aside|somebody|spent|standin|tid(?:y|ied)|troubled|turnstile|vain|victims?|whatever|whoever|zygote)\b"
 )
-"""Words that names do not contain, for the field has a better one for each: see "Words" in docs/design.md."""
+"""Words that names do not contain, for the field has a better one for each: see "Words" in docs/explanation/design.md."""
 PLAIN_ENGLISH = frozenset(
     {
         "LOSSES",  # of power
@@ -58,7 +58,7 @@ def prose() -> Iterator[Path]:
     for folder in ("events", "recovery", "adapters"):
         yield from (ROOT / folder).rglob("*.py")
     yield ROOT / "README.md"
-    yield from (ROOT / "docs").glob("*.md")
+    yield from (ROOT / "docs").rglob("*.md")
 
 
 def private_names(path: Path) -> set[str]:

@@ -99,7 +99,7 @@ def print_json(shape: str, value: object, version: int = 1) -> None:
     """Print *value* as a line of JSON: an object whose first member, "format", names its *shape* and version.
 
     Args:
-        shape: What is printed, such as "status"; docs/cli.md describes each.
+        shape: What is printed, such as "status"; docs/reference/cli.md describes each.
         value: A struct or a mapping, redacted.
         version: Grows when a member changes its meaning or goes; a new member does not change it.
     """

@@ -1,4 +1,4 @@
-"""Every metric that the collector has: its name, type, labels and meaning. docs/metrics.md lists them."""
+"""Every metric that the collector has: its name, type, labels and meaning. docs/reference/metrics.md lists them."""
 
 from __future__ import annotations
 

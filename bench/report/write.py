@@ -15,7 +15,7 @@ from bench.report.recommendations import recommendations
 from bench.report.summary import executive, phases, requirements
 from bench.run import Run
 
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = Path(__file__).parents[2] / "docs" / "explanation"
 
 
 CHARTS = {

@@ -18,7 +18,7 @@ from bench.run import Group, Run
 from recovery import presets
 from recovery.monitoring.monitor import WAITING_CALL_BYTES
 
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = Path(__file__).parents[2] / "docs" / "explanation"
 MACHINE = Machine(
     cpu="a processor", cores=2, memory_gib=24.0, load=0.5, kernel="a kernel", python="3.11", sqlite="3.40",
     date="2026-01-01", version="0.1.0", libraries={"anyio": "4"}, peers={"tenacity": "9", "dbos": None},

@@ -287,9 +287,9 @@ def test_the_examples_of_the_page_print_what_it_says(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    page = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "reference" / "configuration.md").read_text(encoding="utf-8")
     examples = re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", page, re.DOTALL)
     assert len(examples) == 2
     for example, printed in examples:
-        exec(compile(example, "docs/configuration.md", "exec"), {"__name__": "page"})
+        exec(compile(example, "docs/reference/configuration.md", "exec"), {"__name__": "page"})
         assert capsys.readouterr().out == printed

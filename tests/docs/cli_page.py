@@ -1,0 +1,205 @@
+"""Write docs/reference/cli.md from the commands, from what they print of one journal, and from the types of their JSON.
+
+python -m tests.docs.cli_page        # also docs/pictures/status.svg
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+from enum import Enum
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import click
+import msgspec
+
+from adapters.cli.answer import Answered
+from adapters.cli.command import cli
+from adapters.cli.incidents import IncidentRow
+from adapters.demo.report import Report as DemoReport
+from adapters.inspection import Inspection
+from adapters.journals.answering import Question
+from adapters.journals.export import Exported
+from adapters.journals.history import HistoryLine
+from adapters.journals.prune import Removed
+from adapters.journals.report import Report
+from adapters.journals.status import CallStatus, JournalStatus
+from adapters.journals.steering import Steered
+from adapters.journals.verify import Verified
+from adapters.journals.why import Why
+from adapters.launcher.launch import Outcome
+from adapters.web.serve import Opened
+from recovery.journal.store import CommandName
+from tests.adapters.cli.picture import draw
+from tests.adapters.cli.snapshots import COMMANDS, journal_of_a_launch, printed, write_all, written
+from tests.docs.plans_page import meanings
+
+PAGE = Path(__file__).parent.parent.parent / "docs" / "reference" / "cli.md"
+BEGIN = "<!-- `make cli` writes what follows from the commands and the types of their JSON -->\n"
+SHAPES: dict[str, Any] = {
+    "outcomes": {"outcomes": dict[str, Outcome]},
+    "status": JournalStatus,
+    "why": Why,
+    "whys": {"calls": list[Why], "more": int},
+    "calls": {"path": str, "calls": list[CallStatus]},
+    "history": {"path": str, "call": str, "name": str, "events": list[HistoryLine]},
+    "steered": {"command": CommandName, "calls": list[Steered], "more": int},
+    "incidents": {"incidents": list[IncidentRow]},
+    "answer": Answered,
+    "questions": {"questions": list[Question]},
+    "report": Report,
+    "exported": Exported,
+    "pruned": Removed,
+    "verified": Verified,
+    "sentences": {"next": dict[str, str], "causes": dict[str, dict[str, str]]},
+    "check": Inspection,
+    "demo": DemoReport,
+    "web": Opened,
+}
+"""The type, or the members, of each shape of JSON by its name; each has version 1."""
+EXAMPLES: dict[str, tuple[str, ...]] = {
+    "run": ("recovery run launch.toml",),
+    "status": ("recovery status launch.toml", "recovery status launch.toml --watch"),
+    "why": ("recovery why launch.toml sdxl", "recovery why launch.toml"),
+    "history": ("recovery history launch.toml sdxl",),
+    "retry": ("recovery retry launch.toml comfy", "recovery retry launch.toml --host git.example.org --yes"),
+    "again": ("recovery again launch.toml sdxl", "recovery again launch.toml --failed --yes"),
+    "pause": ('recovery pause launch.toml plugin --reason "I need the network"',),
+    "unpause": ("recovery unpause launch.toml plugin",),
+    "give-up": ("recovery give-up launch.toml 1a2b3c4d-3",),
+    "cancel": ("recovery cancel launch.toml 1a2b3c4d-3",),
+    "reset": ("recovery reset launch.toml plugin",),
+    "edit": ("recovery edit launch.toml plugin --set max_retries=20",),
+    "incidents": ("recovery incidents launch.toml", "recovery incidents launch.toml --probe mirror.example.org"),
+    "answer": ("recovery answer launch.toml", "recovery answer launch.toml token:huggingface.co --from env:HF_TOKEN"),
+    "report": ("recovery report launch.toml", "recovery report launch.toml --since 7d"),
+    "export": ("recovery export launch.toml --output bug.zip",),
+    "prune": ("recovery prune launch.toml --older-than 1d",),
+    "verify": ("recovery verify launch.toml",),
+    "check": ("recovery check launch.toml",),
+    "web": ("recovery web launch.toml",),
+    "sentences": ("recovery sentences", "recovery --sentences deutsch.toml sentences"),
+    "demo": ("recovery demo",),
+}
+"""What to type, by verb. What a command of the snapshots or a verb of ``CHANGES`` prints follows."""
+CHANGES = ("retry", "again", "pause", "unpause", "give-up", "cancel", "reset", "edit")
+"""Verbs that change the journal: each example begins with that of the snapshots."""
+NAMES: dict[Any, str] = {str: "text", int: "whole number", float: "number", bool: "true or false", NoneType: "null"}
+
+
+def verbs() -> Iterator[tuple[str, click.Command]]:
+    """The verbs in the order in which they were added; those of groups follow theirs."""
+    for name, command in cli.commands.items():
+        yield name, command
+        if isinstance(command, click.Group):
+            yield from ((f"{name} {one}", part) for one, part in command.commands.items())
+
+
+def page() -> str:
+    """What is made from the commands and the types."""
+    structs: dict[str, type[msgspec.Struct]] = {}
+    shapes = "".join(_shape(name, kind, structs) for name, kind in SHAPES.items())
+    done: set[str] = set()
+    nested = ""
+    while left := [one for one in structs if one not in done]:
+        done.add(left[0])
+        nested += (
+            f"\n### {left[0]}\n\n{_about(structs[left[0]])}{_members(_of(structs[left[0]]), structs[left[0]], structs)}"
+        )
+    text = "".join(_verb(name, command) for name, command in verbs())
+    return f"{text}\n## JSON\n\n{INTRODUCTION}{shapes}\n## Parts of the JSON\n{nested}"
+
+
+INTRODUCTION = (
+    "Each verb prints a line of JSON with `--json`: an object whose first member is its format, such as "
+    '`"format": "status/1"`. A new member does not change the number; a member that goes or changes its meaning does. '
+    "So a program ignores members that it does not know. Times are Unix times, spans are seconds.\n"
+)
+
+
+def _verb(name: str, command: click.Command) -> str:
+    paragraphs = inspect.cleandoc(command.help or "").split("\n\n")
+    help_ = "\n\n".join(" ".join(one.split()) for one in paragraphs)
+    lines = []
+    for example in EXAMPLES.get(name, ()):
+        lines.append(f"    $ {example}")
+        words = tuple(shlex.split(example)[1:])
+        known = next((one for one, snapshot in COMMANDS.items() if snapshot == words), None)
+        if known is not None:
+            lines += [f"    {line}".rstrip() for line in written(known, "80").read_text("utf-8").splitlines()]
+        elif name in CHANGES:
+            with journal_of_a_launch():
+                lines += [f"    {line}".rstrip() for line in printed(words, "80").splitlines()]
+    options = [one for one in command.params if isinstance(one, click.Option) and one.help]
+    table = "".join(f"| {_option(one)} | {one.help} |\n" for one in options)
+    text = "\n".join(lines)
+    return f"\n## {name}\n\n{help_}\n\n{text}\n\n| option | |\n|---|---|\n{table}"
+
+
+def _option(option: click.Option) -> str:
+    metavar = "" if option.is_flag else f" {option.metavar or (option.name or '').upper()}"
+    return f"`{', '.join(option.opts)}{metavar}`".replace("|", "\\|")
+
+
+def _shape(name: str, kind: Any, structs: dict[str, type[msgspec.Struct]]) -> str:
+    if isinstance(kind, Mapping):
+        return f"\n### {name}/1\n\n{_members(kind, None, structs)}"
+    return f"\n### {name}/1\n\n{_about(kind)}{_members(_of(kind), kind, structs)}"
+
+
+def _about(struct: type[msgspec.Struct]) -> str:
+    """What the docstring says, but for the list of members."""
+    text = (inspect.getdoc(struct) or "").partition("\nArgs:")[0]
+    return re.sub(r"(?<![\w*])\*([\w ]+)\*", r"`\1`", text).replace("``", "`").strip() + "\n\n"
+
+
+def _of(struct: type[msgspec.Struct]) -> dict[str, Any]:
+    hints = get_type_hints(struct)
+    return {field.encode_name: hints[field.name] for field in msgspec.structs.fields(struct)}
+
+
+def _members(
+    members: Mapping[str, Any], struct: type[msgspec.Struct] | None, structs: dict[str, type[msgspec.Struct]]
+) -> str:
+    said = _meanings(struct)
+    rows = "".join(f"| `{name}` | {_type(kind, structs)} | {said.get(name, '')} |\n" for name, kind in members.items())
+    return f"| member | value | meaning |\n|---|---|---|\n{rows}"
+
+
+def _meanings(struct: type[msgspec.Struct] | None) -> dict[str, str]:
+    if struct is None or "\nArgs:" not in (inspect.getdoc(struct) or ""):
+        return {}
+    return {
+        name: re.sub(r"(?<![\w*])\*([\w ]+)\*", r"`\1`", said).replace("``", "`")
+        for name, said in meanings(struct).items()
+    }
+
+
+def _type(kind: Any, structs: dict[str, type[msgspec.Struct]]) -> str:
+    """What JSON has for a value of that *kind*; notes the structs in it."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin in (Union, UnionType):
+        return " or ".join(dict.fromkeys(_type(one, structs) for one in inner))
+    if origin is Literal:
+        return " or ".join(f"`{msgspec.json.encode(one).decode()}`" for one in inner)
+    if origin is dict:
+        return f"object of: {_type(inner[1], structs)}"
+    if origin in (list, tuple, set, frozenset):
+        return f"list of: {_type(inner[0], structs)}"
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        structs.setdefault(kind.__name__, kind)
+        return f"[{kind.__name__}](#{kind.__name__.lower()})"
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return " or ".join(f'`"{member.value}"`' for member in kind)
+    return NAMES.get(kind, "any JSON")
+
+
+if __name__ == "__main__":
+    write_all()
+    draw()
+    head, _, _ = PAGE.read_text(encoding="utf-8").partition(BEGIN)
+    PAGE.write_text(head + BEGIN + page(), encoding="utf-8")

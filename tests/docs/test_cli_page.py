@@ -1,0 +1,81 @@
+"""docs/reference/cli.md has every verb, with an example and its exit codes, and every shape of JSON that a verb prints."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+import pytest
+from click.testing import CliRunner
+
+from adapters.cli.command import cli
+from tests.adapters.cli.snapshots import COMMANDS, journal_of_a_launch
+from tests.docs.cli_page import BEGIN, EXAMPLES, PAGE, SHAPES, page, verbs
+
+CLI = Path(__file__).parent.parent.parent / "adapters" / "cli"
+
+
+def printed_shapes() -> set[str]:
+    """The shapes that are named in calls of ``print_json``."""
+    calls = (node for path in CLI.glob("*.py") for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    return {
+        str(call.args[0].value)
+        for call in calls
+        if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "print_json"
+        if isinstance(call.args[0], ast.Constant)
+    }
+
+
+def test_the_page_is_that_of_the_commands_and_types():
+    assert PAGE.read_text(encoding="utf-8").partition(BEGIN)[2] == page(), "run `make cli`"
+
+
+def test_the_page_has_the_shapes_that_are_printed():
+    assert set(SHAPES) == printed_shapes()
+
+
+@pytest.mark.parametrize("verb", [name for name, command in verbs() if not isinstance(command, click.Group)])
+def test_every_verb_has_an_example_and_json_and_says_its_exit_codes(verb: str):
+    command = dict(verbs())[verb]
+    for example in EXAMPLES[verb]:
+        words = shlex.split(example)
+        command.make_context(verb, words[words.index(verb.split()[-1]) + 1 :]).close()  # raises for a wrong option
+    assert "Exit codes: 0" in " ".join((command.help or "").split())
+    assert any("--json" in parameter.opts for parameter in command.params)
+
+
+@pytest.mark.parametrize("name", [name for name, words in COMMANDS.items() if name != "status-failed"])
+def test_the_json_of_a_verb_has_the_members_of_its_shape(name: str):
+    with journal_of_a_launch():
+        said: dict[str, Any] = msgspec.json.decode(CliRunner().invoke(cli, [*COMMANDS[name], "--json"]).stdout)
+    shape, _, version = said.pop("format").partition("/")
+    kind = SHAPES[shape]
+    assert version == "1"
+    if isinstance(kind, dict):
+        assert list(said) == list(kind)
+        for member, value in said.items():
+            msgspec.convert(value, kind[member], strict=True)
+    else:
+        assert list(said) == list(kind.__struct_encode_fields__)
+        msgspec.convert(said, kind, strict=True)
+
+
+def test_every_command_that_a_page_shows_has_this_verb_and_these_options():
+    docs = PAGE.parent.parent
+    pages = [docs.parent / "README.md", *docs.rglob("*.md")]
+    text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
+    shown = re.findall(r"(?:^ {4}(?:\$ )?|^\$ |`)recovery ([a-z][^`#\n]*)", text, re.MULTILINE)
+    assert len(shown) > 50
+    assert [line for line in shown if not is_understood(shlex.split(line))] == []
+
+
+def is_understood(words: list[str]) -> bool:
+    """Whether `recovery` has the verb and the options of *words*; their values do not matter."""
+    verb = cli.commands.get(words[0])
+    options = {name for parameter in verb.params for name in parameter.opts} if verb else set()
+    return verb is not None and all(word in options for word in words if word.startswith("-"))

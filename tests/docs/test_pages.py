@@ -1,0 +1,72 @@
+"""What the documentation names exists: make targets, files and folders."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+every_page = pytest.mark.parametrize("page", PAGES, ids=[f"{page.relative_to(ROOT)}" for page in PAGES])
+
+
+@every_page
+def test_every_make_target_of_a_page_exists(page: Path):
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    text = page.read_text(encoding="utf-8")
+    named = re.findall(r"(?:`|^ {4})make (?:[A-Z]+=\S+ )?([a-z-]+)", text, re.MULTILINE)
+    assert set(named) <= targets
+
+
+@every_page
+def test_every_path_of_a_page_exists(page: Path):
+    paths = re.findall(r"`((?:events|recovery|adapters|tests|bench|docs)/[\w./-]*)`", page.read_text(encoding="utf-8"))
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+@every_page
+def test_every_link_of_a_page_leads_to_a_file_and_a_title(page: Path):
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    links = [link for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link]
+    assert [link for link in links if not leads_somewhere(page, link)] == []
+
+
+def leads_somewhere(page: Path, link: str) -> bool:
+    path, _, title = link.partition("#")
+    target = page.parent / path if path else page
+    return target.is_file() and (not title or title in titles_of(target))
+
+
+def titles_of(page: Path) -> set[str]:
+    """The titles of a page as GitHub writes them in a link."""
+    titles = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.strip().lower()).replace(" ", "-") for title in titles}
+
+
+def test_readme_shows_the_page_and_the_status_in_small_pictures():
+    pictures = re.findall(r"!\[.+?\]\((docs/pictures/.+?)\)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert {Path(picture).suffix for picture in pictures} == {".png", ".svg"}
+    assert all((ROOT / picture).stat().st_size < 150_000 for picture in pictures)
+
+
+def test_every_picture_of_the_docs_is_on_a_page():
+    shown = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    assert [one.name for one in (ROOT / "docs" / "pictures").iterdir() if f"pictures/{one.name}" not in shown] == []
+
+
+def test_readme_names_every_page_of_the_docs_and_every_folder_of_adapters():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    named = readme + "".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs").rglob("*.md"))
+    folders = [path.parent.name for path in (ROOT / "adapters").glob("*/__init__.py")]
+    assert [page.name for page in (ROOT / "docs").rglob("*.md") if f"{page.name})" not in named] == []
+    assert [folder for folder in folders if f"{folder}/" not in readme] == []
+
+
+def test_contributing_names_every_make_target_but_those_of_a_user_and_of_check():
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    named = set(re.findall(r"`make ([a-z-]+)", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")))
+    assert targets - named - {"help", "install", "clean", "demo"} == {"arch", "lint", "types"}
