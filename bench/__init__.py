@@ -1,1 +1,1 @@
-"""Benchmarks: ratios measured side by side. ``make bench`` prints them, ``make report`` writes docs/explanation/performance.md."""
+"""Benchmarks: ratios measured side by side. ``make bench`` prints them, ``make report`` writes the page."""

@@ -58,7 +58,7 @@ def report(source: Path | None) -> None:
 
 @cli.command()
 def page() -> None:
-    """Write docs/explanation/performance.md again, from the figures in docs/explanation/performance.json; nothing is measured."""
+    """Write docs/explanation/performance.md again, from the figures beside it; nothing is measured."""
     from bench.report.write import write_page
 
     click.echo(write_page())

@@ -1,4 +1,4 @@
-"""A service's options from a TOML file and from environment variables; docs/reference/configuration.md is the reference.
+"""A service's options from a TOML file and from environment variables: see docs/reference/configuration.md.
 
     service = Recovery.from_config("recovery.toml")
 

@@ -15,7 +15,7 @@ PRIVATE_WORDS = re.compile(
     r"|heard|hears?|held back|intake|ledger|let in|linger|losses|nobody|patience|refills|remains|rubbish|seats?"
     r"|set aside|somebody|spent|standin|tid(?:y|ied)|troubled|turnstile|vain|victims?|whatever|whoever|zygote)\b"
 )
-"""Words that names do not contain, for the field has a better one for each: see "Words" in docs/explanation/design.md."""
+"""Words that names do not contain, for the field has better ones: see "Words" in docs/explanation/design.md."""
 PLAIN_ENGLISH = frozenset(
     {
         "LOSSES",  # of power

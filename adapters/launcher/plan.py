@@ -1,4 +1,4 @@
-"""Launch plans in TOML, checked as a whole before anything begins. docs/reference/plans.md is the reference, with an example."""
+"""Launch plans in TOML, checked as a whole before anything begins. docs/reference/plans.md has each key."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/reference/cli.md has every verb, with an example and its exit codes, and every shape of JSON that a verb prints."""
+"""docs/reference/cli.md has every verb, with an example and its exit codes, and every shape of JSON."""
 
 from __future__ import annotations
 

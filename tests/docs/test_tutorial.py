@@ -1,4 +1,4 @@
-"""docs/tutorial/launcher.md: its programs run as they stand, and its launcher does nothing twice though it is killed twice."""
+"""docs/tutorial/launcher.md: its programs run; killed twice, its launcher does nothing twice."""
 
 from __future__ import annotations
 

@@ -1,0 +1,138 @@
+"""Every code block and command of README and docs runs, and prints what its page shows; ``...`` stands for any text."""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import json
+import subprocess
+import textwrap
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.docs.examples import PAGES, ROOT, Block, Example, blocks_of, commands_of, examples_of, fits, session_of
+from tests.docs.shell import Shell
+
+GENERATED = {"docs/reference/cli.md"}
+"""Pages that are written from what programs print; the tests of their generators compare them."""
+
+QUICK = {"README.md"}
+"""Pages whose commands `make test` runs; those of the others take seconds each, and `make docs` runs them."""
+
+BLOCKS = {page: blocks_of(page) for page in PAGES if f"{page.relative_to(ROOT)}" not in GENERATED}
+EXAMPLES = [example for blocks in BLOCKS.values() for example in examples_of(blocks)]
+SESSIONS = {f"{page.relative_to(ROOT)}": session for page, blocks in BLOCKS.items() if (session := session_of(blocks))}
+
+
+@pytest.mark.parametrize(
+    "example",
+    [pytest.param(one, marks=pytest.mark.docs if one.program.mark == "slow" else ()) for one in EXAMPLES],
+    ids=str,
+)
+def test_an_example_prints_what_its_page_shows(
+    example: Example, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert example.printed, "show what it prints in a text block below it, or name its file in its first line"
+    exec(compile(example.program.text, str(example), "exec"), {"__name__": "example"})
+    printed = capsys.readouterr().out
+    assert fits(example.printed, printed), printed
+
+
+@pytest.mark.parametrize(
+    "session",
+    [pytest.param(one, id=page, marks=() if page in QUICK else pytest.mark.docs) for page, one in SESSIONS.items()],
+)
+def test_the_commands_of_a_page_print_what_it_shows(session: list[Block], tmp_path: Path) -> None:
+    with Shell(tmp_path) as shell:
+        for block in session:
+            if block.file:
+                path = tmp_path / block.file
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(block.text, encoding="utf-8")
+                continue
+            for command, shown in commands_of(block):
+                run = (
+                    shell.run
+                    if not block.is_in_a_second_terminal
+                    else lambda one, shown=shown: shell.run_beside(one, shown)
+                )
+                printed = run(command)
+                assert fits(shown, printed), f"{block.page}:{block.line}: {command}{printed}"
+
+
+@pytest.mark.parametrize(
+    "block", [block for blocks in BLOCKS.values() for block in blocks], ids=lambda one: f"{one.page}:{one.line}"
+)
+def test_a_block_is_run_or_says_why_not(block: Block) -> None:
+    if block.language == "text":
+        return
+    if block.mark.startswith("part of "):
+        whole = [one.text for one in BLOCKS[ROOT / block.page] if one.file == block.mark.removeprefix("part of ")]
+        assert whole, f"no block of the page shows the file: {block.mark}"
+        missing = [
+            line
+            for line in block.text.splitlines()
+            if line.strip() not in [one.strip() for one in whole[-1].splitlines()]
+        ]
+        assert missing == []
+        return
+    assert block.language in SYNTAX, f"a language that no test reads: {block.language!r}"
+    SYNTAX[block.language](textwrap.dedent(block.text))
+    if block.language in {"python", "console"} or block.is_not_run:
+        return
+    assert block.file, "name its file in the first line as a comment, or give it a title: not run by the tests: ..."
+
+
+def is_ini(text: str) -> None:
+    configparser.ConfigParser(strict=False, interpolation=None).read_string(text)
+
+
+def is_bash(text: str) -> None:
+    subprocess.run(["bash", "-n"], input=text, text=True, check=True)
+
+
+def is_console(text: str) -> None:
+    for command, _ in commands_of(Block("", 0, "", "console", "", "", text)):
+        is_bash(command)
+
+
+def is_dockerfile(text: str) -> None:
+    known = {
+        "FROM",
+        "RUN",
+        "COPY",
+        "WORKDIR",
+        "CMD",
+        "ENTRYPOINT",
+        "ENV",
+        "USER",
+        "VOLUME",
+        "STOPSIGNAL",
+        "HEALTHCHECK",
+        "EXPOSE",
+    }
+    lines = text.replace("\\\n", " ").splitlines()
+    assert {line.split()[0] for line in lines if line.strip() and not line.startswith("#")} <= known
+
+
+SYNTAX: dict[str, Callable[[str], Any]] = {
+    "python": ast.parse, "toml": tomllib.loads, "json": json.loads, "ini": is_ini, "bash": is_bash,
+    "console": is_console, "dockerfile": is_dockerfile,
+}  # fmt: skip
+"""What reads each language."""
+
+
+@pytest.mark.parametrize("page", BLOCKS, ids=[f"{page.relative_to(ROOT)}" for page in BLOCKS])
+def test_a_page_has_no_indented_block(page: Path) -> None:
+    in_fence, previous = False, ""
+    for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1):
+        in_fence ^= line.startswith("```")
+        assert in_fence or previous or not line.startswith("    "), (
+            f"{page.name}:{number}: fence it, so that a test runs it"
+        )
+        previous = line
