@@ -181,7 +181,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "check": ("recovery check launch.toml",),
     "web": ("recovery web launch.toml",),
     "sentences": ("recovery sentences", "recovery --sentences deutsch.toml sentences"),
-    "demo": ("recovery demo",),
+    "demo": ("recovery demo", "recovery demo --serve"),
 }
 """What to type, by verb. What a command of the snapshots or a verb of ``CHANGES`` prints follows."""
 CHANGES = ("retry", "again", "pause", "unpause", "give-up", "cancel", "reset", "edit", "prune")
@@ -216,10 +216,10 @@ def page() -> str:
 
 
 ABOUT_EXIT_CODES = (
-    "An exit code means the same everywhere: 0 that it is done, shown or sound; 1 that something failed, was refused, was not "
-    "found, or waits for the next process; 2 that the command was used wrongly, or the plan is wrong, or there is no journal: "
-    "nothing was begun. 130 follows Ctrl-C. `recovery run` ends with 143 after SIGTERM, and with 129 after SIGHUP. Every "
-    "command ends with 1 if there is no room for what it prints.\n\n"
+    "0 means that it is done, shown or sound; 1 that something failed, was refused, was not found, or waits for the next "
+    "process; 2 that the command was used wrongly, the plan is wrong, or there is no journal: nothing was begun. Ctrl-C "
+    "ends any verb but `web` with 130. SIGTERM ends `run` with 143, and SIGHUP with 129. Any verb ends with 1 if there is "
+    "no room for what it prints.\n\n"
 )
 
 
