@@ -121,6 +121,7 @@ def commands_of(block: Block) -> list[tuple[str, str]]:
 
 
 def fits(shown: str, printed: str) -> bool:
-    """Whether *printed* is what a page has *shown*; ``...`` stands for any text."""
+    """Whether *printed* is what a page has *shown*; ``...`` stands for any text. Blanks that end a line do not count."""
+    printed = re.sub(r" +$", "", printed, flags=re.MULTILINE)  # a table's last column is as wide as the screen
     pattern = ".*?".join(re.escape(part) for part in shown.split("..."))
     return re.fullmatch(pattern, printed, re.DOTALL) is not None
