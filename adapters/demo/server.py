@@ -136,7 +136,7 @@ class Handler(BaseHTTPRequestHandler):
             self._send_file(hosted, fault, start)
 
     def do_HEAD(self) -> None:
-        """Say how large a file is; uv asks before it fetches a wheel, and would want kinds of ranges that GET has not."""
+        """Say how large a file is, as uv asks for a wheel. It offers no ranges: uv wants kinds that GET has not."""
         hosted = self.server.files.get(self.path)
         headers = {"Content-Length": str(len(hosted.content))} if hosted else {"Connection": "close"}
         self._send_head(200 if hosted else 404, headers)

@@ -128,10 +128,11 @@ def fits(shown: str, printed: str) -> bool:
     """Whether *printed* is what a page has *shown*.
 
     ``...`` stands for any text, and as a line of its own for any lines, or none. ``1a2b3c4d`` stands for any id,
-    ``12:00:00`` for any time. Spaces that end a line do not count.
+    ``12:00:00`` for any time. Blanks that end a line do not count.
     """
     shown = re.sub(r"^\.\.\.\n", "...", shown, flags=re.MULTILINE)
+    shown, printed = (re.sub(r"[ \t]+$", "", text, flags=re.MULTILINE) for text in (shown, printed))
     pattern = ".*?".join(re.escape(part) for part in shown.split("..."))
     for shape, any_one in LOOK_ALIKES.items():
         pattern = pattern.replace(shape, any_one)
-    return re.fullmatch(pattern, re.sub(r" +$", "", printed, flags=re.MULTILINE), re.DOTALL) is not None
+    return re.fullmatch(pattern, printed, re.DOTALL) is not None

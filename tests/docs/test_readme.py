@@ -1,4 +1,4 @@
-"""README is one screen: what it is, two commands, one example (tests/docs/test_examples.py runs it), one picture, links."""
+"""README is one screen: what it is, two commands, an example (test_examples.py runs it), a picture, links."""
 
 from __future__ import annotations
 
