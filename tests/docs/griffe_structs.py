@@ -1,6 +1,6 @@
 """What the API pages need beside the docstrings: signatures of msgspec structs, links to public names, marked code.
 
-An extension of griffe, named in ``.zensical.toml``. griffe reads the source for mkdocstrings; it knows dataclasses only.
+An extension of griffe, named in ``.zensical.toml``. griffe reads the source; it knows dataclasses, and no structs.
 """
 
 from __future__ import annotations
@@ -66,14 +66,16 @@ class Structs(griffe.Extension):
         classes = [one for one in objects if isinstance(one, griffe.Class)]
         structs = [one for one in classes if "__init__" not in one.members and _is_struct(one)]
         made = [(one, _init_of(one)) for one in structs]
-        taken = [(one, self._inherited(one), self._bases(one)) for one in classes]
+        taken = [(one, self._inherited(one), self._of_bases(one), self._bases(one)) for one in classes]
         for one, init in made:
             one.set_member("__init__", init)
-        for one, inherited, bases in taken:
+        for one, inherited, shown, bases in taken:
             if one.canonical_path in self._places:
                 one.bases = bases
                 for name, member in inherited.items():
                     one.members.setdefault(name, member)
+                for name in shown & one.members.keys():
+                    del one.members[name]
         for one in objects:
             if isinstance(one, griffe.Function):
                 for parameter in one.parameters:
@@ -83,22 +85,30 @@ class Structs(griffe.Extension):
             if one.docstring is not None:
                 one.docstring.value = self._linked(_fenced(one.docstring.value), one)
 
-    def _inherited(self, one: griffe.Class) -> dict[str, griffe.Object | griffe.Alias]:
-        """The public members that *one* has from classes that are on no page."""
-        members = one.inherited_members
-        return {
-            name: member
-            for name, member in members.items()
-            if (name == "__init__" or not name.startswith("_"))
-            and member.target.parent.canonical_path not in self._places
-        }
+    def _inherited(self, one: griffe.Class) -> dict[str, griffe.Alias]:
+        """The members that *one* has from classes that are on no page, those of the nearest class first."""
+        shown, found = self._of_bases(one), dict[str, griffe.Alias]()
+        for kind in _lineage(one)[-2::-1]:
+            if kind.canonical_path not in self._places:
+                for name, member in kind.members.items():
+                    if name == "__init__" or not (name.startswith("_") or name in shown):
+                        found.setdefault(name, griffe.Alias(name, target=member, parent=one, inherited=True))
+        return found
+
+    def _of_bases(self, one: griffe.Class) -> set[str]:
+        """The members that the page of a base class of *one* shows already: those of a ``Store``, say."""
+        bases = [kind for kind in _lineage(one)[:-1] if kind.canonical_path in self._places]
+        return {name for kind in bases for name in kind.members if not name.startswith("_")}
 
     def _bases(self, one: griffe.Class) -> list[Any]:
-        """The bases of *one* that a reader can look up."""
-        found = []
+        """The bases of *one* that a reader can look up; where one is on no page, its own."""
+        found: list[Any] = []
         for base in one.bases:
             path = str(getattr(base, "canonical_path", base))
-            if path not in NOISE and (path.split(".")[0] not in PACKAGES or path in self._places):
+            if path.split(".")[0] in PACKAGES and path not in self._places:
+                kind = self._collection[path]
+                found += self._bases(kind) if isinstance(kind, griffe.Class) else []
+            elif path not in NOISE:
                 found.append(base)
         return found
 

@@ -31,7 +31,7 @@ NAMESPACES = {
     "recovery.testing.strategies": set[str](),
     "recovery.testing.machine": set[str](),
     "recovery.testing.plugin": set[str](),
-    "recovery.testing.hostile": {"Raising", "Agreeing", "Text"},
+    "recovery.testing.hostile": {"Raising", "Agreeing", "Text", "texts", "values"},
     "recovery.testing.invariants": set[str](),
     "adapters.memory": set[str](),
     "adapters.metrics.prometheus": {"Series"},

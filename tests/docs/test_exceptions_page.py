@@ -9,12 +9,8 @@ from tests.docs.exceptions_page import PAGE, TREE, every_error, tree
 from tests.test_pickling import ERRORS
 
 TEXT = PAGE.read_text(encoding="utf-8")
-ROWS = [
-    [re.sub(r"^\[`(\w+)`\]\(\S+\)$", r"\1", cell.strip()) for cell in line[1:-1].split("|")]
-    for line in TEXT.splitlines()
-    if line.startswith("| [`")
-]
-"""The name, when it is raised, its attributes, what to do."""
+ROWS = re.findall(r"^\| \[`(\w+)`\]\(\S+\)(?:: (.+?))? \| (.+?) \| (.+?) \|$", TEXT, re.MULTILINE)
+"""The name, its attributes, when it is raised, what to do."""
 
 
 def test_the_tree_is_that_of_the_classes() -> None:
@@ -26,7 +22,7 @@ def test_every_error_has_one_row() -> None:
 
 
 def test_every_row_says_when_it_is_raised_and_what_to_do() -> None:
-    for error, when, _, action in ROWS:
+    for error, _, when, action in ROWS:
         assert when.endswith("."), error
         assert action.endswith("."), error
 
@@ -35,5 +31,5 @@ def test_every_row_names_the_attributes() -> None:
     known: dict[str, set[str]] = {"StoppedBySignal": {"signal"}, "ConfigurationError": set()}
     for error in ERRORS:
         known.setdefault(type(error).__name__, set()).update(set(vars(error)) - {"__notes__"})
-    for error, _, attributes, _ in ROWS:
+    for error, attributes, _, _ in ROWS:
         assert set(re.findall(r"`(\w+)`", attributes)) == known[error], error
