@@ -199,10 +199,11 @@ class Parked(Outcome, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class GaveUp(Outcome, frozen=True, kw_only=True, omit_defaults=True):
-    """The call failed for good; its caller gets the last exception. *reason* says why there is no further attempt.
+    """The call failed for good; its caller gets the last exception. *attempt* is the last one that was made.
 
-    *attempt* is the last one that was made. *asked* says that the call asked a person (``Parked.asks_person``), and was
-    counted as given up then.
+    Args:
+        reason: Why there is no further attempt.
+        asked: Whether the call asked a person before (``Parked.asks_person``), and was counted as given up then.
     """
 
     ends: ClassVar[bool] = True
@@ -242,7 +243,11 @@ class CallRejected(CallEvent, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class OperationCancelled(CallEvent, frozen=True, kw_only=True, omit_defaults=True):
-    """A call was cancelled, in an attempt or, if *waiting*, before that attempt began. That is no failure."""
+    """A call was cancelled. That is no failure.
+
+    Args:
+        waiting: Whether it waited, and that attempt had not begun.
+    """
 
     ends: ClassVar[bool] = True
 
@@ -289,7 +294,11 @@ class OperationInterrupted(CallEvent, frozen=True, kw_only=True, omit_defaults=T
 
 
 class CallLeftPending(CallEvent, frozen=True, kw_only=True, omit_defaults=True):
-    """A call that a dead process left stays pending, for *reason*: no operation fits it, say. It is not journalled."""
+    """A call that a dead process left stays pending. It is not journalled.
+
+    Args:
+        reason: Why: no operation fits it, say.
+    """
 
     reason: str = ""
 
@@ -297,22 +306,32 @@ class CallLeftPending(CallEvent, frozen=True, kw_only=True, omit_defaults=True):
 class OperationQuarantined(CallEvent, frozen=True, kw_only=True, omit_defaults=True):
     """A call that is not over is not resumed any more: the last attempt that it may make died with its process.
 
-    A person looks at it, and may resume it by hand; then it has all its retries. *reason* says why it is quarantined.
+    A person looks at it, and may resume it by hand; then it has all its retries.
+
+    Args:
+        reason: Why it is quarantined.
     """
 
     reason: str = ""
 
 
 class CheckpointSaved(CallEvent, frozen=True, kw_only=True, omit_defaults=True):
-    """A running call noted how far it has come; *data* is its JSON."""
+    """A running call noted how far it has come.
+
+    Args:
+        data: The JSON of what it noted.
+    """
 
     data: msgspec.Raw
 
 
 class ProgressMade(CallEvent, frozen=True, kw_only=True, omit_defaults=True):
-    """A running resumable call has come farther than ever before; *done* tells how far. At most one in each second.
+    """A running resumable call has come farther than ever before. At most one in each second.
 
     It tells the next process that an attempt came further before its process died.
+
+    Args:
+        done: How far the call has come, in units of its own.
     """
 
     done: float
