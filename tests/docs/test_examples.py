@@ -105,6 +105,10 @@ def is_ini(text: str) -> None:
     configparser.ConfigParser(strict=False, interpolation=None).read_string(text)
 
 
+def is_yaml(text: str) -> None:
+    pytest.importorskip("yaml", reason="comes with the group docs").safe_load(text)
+
+
 def is_bash(text: str) -> None:
     subprocess.run(["bash", "-n"], input=text, text=True, check=True)
 
@@ -135,7 +139,7 @@ def is_dockerfile(text: str) -> None:
 
 SYNTAX: dict[str, Callable[[str], Any]] = {
     "python": ast.parse, "toml": tomllib.loads, "json": json.loads, "ini": is_ini, "bash": is_bash,
-    "console": is_console, "dockerfile": is_dockerfile,
+    "yaml": is_yaml, "console": is_console, "dockerfile": is_dockerfile,
 }  # fmt: skip
 """What reads each language."""
 

@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from adapters.demo.git_server import git
-from adapters.demo.practice import TABLE, TOKEN, PracticeServer
+from adapters.demo.practice import TOKEN, PracticeServer
 
 
 @pytest.fixture
@@ -48,4 +48,3 @@ def test_the_repository_can_be_cloned(server: PracticeServer, tmp_path: Path, sa
     git(tmp_path, "clone", "--quiet", f"{server.url}/app.git", "app")
     assert (tmp_path / "app/app.py").exists()
     assert said[0] == "GET /app.git/info/refs?service=git-upload-pack 200"
-
