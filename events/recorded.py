@@ -1,4 +1,4 @@
-"""The result of a call, recorded for later calls with its idempotency key."""
+"""The result of a call, as an event carries it."""
 
 from __future__ import annotations
 
