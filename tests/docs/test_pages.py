@@ -42,9 +42,11 @@ def leads_somewhere(page: Path, link: str) -> bool:
 
 
 def titles_of(page: Path) -> set[str]:
-    """The titles of a page as GitHub writes them in a link."""
-    titles = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", title.strip().lower()).replace(" ", "-") for title in titles}
+    """The titles of a page as GitHub writes them in a link, and the names that an API page shows."""
+    text = page.read_text(encoding="utf-8")
+    titles = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    shown = re.findall(r"^::: (\S+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.strip().lower()).replace(" ", "-") for title in titles} | {*shown}
 
 
 def test_pictures_are_small():
