@@ -73,10 +73,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.server.statuses:
             self._send(self.server.statuses.pop(0), {"Content-Length": "0"}, b"")
             return
-        head, _, body = self._by_git(asked).partition(b"\r\n\r\n")
-        headers = dict(line.split(": ", 1) for line in head.decode().splitlines())
-        status = int(headers.pop("Status", "200").split()[0])
-        headers["Content-Length"] = str(len(body))
+        status, headers, body = respond(self, self.server.folder, asked)
         is_cut = self.server.cuts > 0 and len(body) > PACK
         self.server.cuts -= is_cut
         self._send(status, headers, body[: len(body) // 2] if is_cut else body)
@@ -88,22 +85,26 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def _by_git(self, asked: bytes) -> bytes:
-        path, _, query = self.path.partition("?")
-        environment = {
-            **os.environ,
-            **ALONE,
-            "GIT_PROJECT_ROOT": str(self.server.folder),
-            "GIT_HTTP_EXPORT_ALL": "1",
-            "GIT_PROTOCOL": self.headers.get("Git-Protocol", ""),
-            "PATH_INFO": path,
-            "QUERY_STRING": query,
-            "REQUEST_METHOD": self.command,
-            "CONTENT_TYPE": self.headers.get("Content-Type", ""),
-            "CONTENT_LENGTH": str(len(asked)),
-            "HTTP_CONTENT_ENCODING": self.headers.get("Content-Encoding", ""),
-            "REMOTE_ADDR": "127.0.0.1",
-        }
-        return subprocess.run(
-            ["git", "http-backend"], env=environment, input=asked, capture_output=True, check=True
-        ).stdout
+
+def respond(request: BaseHTTPRequestHandler, folder: Path, asked: bytes) -> tuple[int, dict[str, str], bytes]:
+    """What git answers to *request* with the body *asked* about the repositories in *folder*: status, headers, body."""
+    path, _, query = request.path.partition("?")
+    environment = {
+        **os.environ,
+        **ALONE,
+        "GIT_PROJECT_ROOT": str(folder),
+        "GIT_HTTP_EXPORT_ALL": "1",
+        "GIT_PROTOCOL": request.headers.get("Git-Protocol", ""),
+        "PATH_INFO": path,
+        "QUERY_STRING": query,
+        "REQUEST_METHOD": request.command,
+        "CONTENT_TYPE": request.headers.get("Content-Type", ""),
+        "CONTENT_LENGTH": str(len(asked)),
+        "HTTP_CONTENT_ENCODING": request.headers.get("Content-Encoding", ""),
+        "REMOTE_ADDR": "127.0.0.1",
+    }
+    done = subprocess.run(["git", "http-backend"], env=environment, input=asked, capture_output=True, check=True)
+    head, _, body = done.stdout.partition(b"\r\n\r\n")
+    headers = dict(line.split(": ", 1) for line in head.decode().splitlines())
+    status = int(headers.pop("Status", "200").split()[0])
+    return status, {**headers, "Content-Length": str(len(body))}, body

@@ -14,7 +14,8 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self, TypeAlias
 
@@ -45,6 +46,7 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 Fault: TypeAlias = Reset | Stall | Answer
+Headers: TypeAlias = "Message[str, str]"
 
 
 class Hosted:
@@ -63,6 +65,10 @@ class Hosted:
         self.rate = rate
         self.etag: str | None = f'"{self.sha256[:16]}"'
 
+    def fault(self, headers: Headers) -> Fault | None:  # others decide by them
+        """How the next request, with these headers, fails, if it does."""
+        return self.faults.pop(0) if self.faults else None
+
 
 class Request(msgspec.Struct):
     """One request: the byte at which its body began, and how many bytes of it were sent."""
@@ -78,10 +84,12 @@ class FileServer(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, files: dict[str, Hosted], port: int = 0) -> None:
+    def __init__(
+        self, files: dict[str, Hosted], port: int = 0, handler: Callable[..., BaseHTTPRequestHandler] | None = None
+    ) -> None:
         self.files = files
         self.requests: list[Request] = []
-        super().__init__(("127.0.0.1", port), _Handler)
+        super().__init__(("127.0.0.1", port), handler or Handler)
         self.url = f"http://127.0.0.1:{self.server_port}"
 
     def __enter__(self) -> Self:
@@ -103,7 +111,9 @@ def free_port() -> int:
         return port
 
 
-class _Handler(BaseHTTPRequestHandler):
+class Handler(BaseHTTPRequestHandler):
+    """Serves the files of a `FileServer`."""
+
     protocol_version = "HTTP/1.1"
     server: FileServer  # pyright: ignore[reportIncompatibleVariableOverride]  # the only server that uses it
 
@@ -111,11 +121,12 @@ class _Handler(BaseHTTPRequestHandler):
         """Print nothing: ``FileServer.requests`` has it all."""
 
     def do_GET(self) -> None:
+        """Serve a file, or a range of it, as its next fault allows."""
         hosted = self.server.files.get(self.path)
         if hosted is None:
             self._answer(Answer(404))
             return
-        fault = hosted.faults.pop(0) if hosted.faults else None
+        fault = hosted.fault(self.headers)
         start, total = self._start_of_range(hosted), len(hosted.content)
         if isinstance(fault, Answer):
             self._answer(fault)

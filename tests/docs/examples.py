@@ -121,6 +121,7 @@ def commands_of(block: Block) -> list[tuple[str, str]]:
 
 
 def fits(shown: str, printed: str) -> bool:
-    """Whether *printed* is what a page has *shown*; ``...`` stands for any text."""
+    """Whether *printed* is what a page has *shown*, but for blanks at the ends of lines; ``...`` stands for any text."""
+    shown, printed = (re.sub(r"[ \t]+$", "", text, flags=re.MULTILINE) for text in (shown, printed))
     pattern = ".*?".join(re.escape(part) for part in shown.split("..."))
     return re.fullmatch(pattern, printed, re.DOTALL) is not None

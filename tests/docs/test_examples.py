@@ -5,15 +5,20 @@ from __future__ import annotations
 import ast
 import configparser
 import json
+import os
+import socket
 import subprocess
 import textwrap
 import tomllib
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from adapters.demo.practice import PORT
 from tests.docs.examples import PAGES, ROOT, Block, Example, blocks_of, commands_of, examples_of, fits, session_of
 from tests.docs.shell import Shell
 
@@ -48,21 +53,29 @@ def test_an_example_prints_what_its_page_shows(
     [pytest.param(one, id=page, marks=() if page in QUICK else pytest.mark.docs) for page, one in SESSIONS.items()],
 )
 def test_the_commands_of_a_page_print_what_it_shows(session: list[Block], tmp_path: Path) -> None:
+    port = free_port_of_four_digits()  # for the practice server, so that two sessions do not meet
     with Shell(tmp_path) as shell:
         for block in session:
+            text = block.text.replace(f"{PORT}", port)
             if block.file:
                 path = tmp_path / block.file
                 path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(block.text, encoding="utf-8")
+                path.write_text(text, encoding="utf-8")
                 continue
-            for command, shown in commands_of(block):
-                run = (
-                    shell.run
-                    if not block.is_in_a_second_terminal
-                    else lambda one, shown=shown: shell.run_beside(one, shown)
-                )
-                printed = run(command)
+            for command, shown in commands_of(msgspec.structs.replace(block, text=text)):
+                if block.is_in_a_second_terminal:
+                    printed = shell.run_beside(command.replace("--serve", f"--serve --port {port}"), shown)
+                else:
+                    printed = shell.run(command)
                 assert fits(shown, printed), f"{block.page}:{block.line}: {command}{printed}"
+
+
+def free_port_of_four_digits() -> str:
+    for port in range(4000 + os.getpid() % 1000, 10_000):
+        with socket.socket() as one, suppress(OSError):
+            one.bind(("127.0.0.1", port))
+            return f"{port}"
+    raise OSError("no port of four digits is free")
 
 
 @pytest.mark.parametrize(
@@ -90,6 +103,10 @@ def test_a_block_is_run_or_says_why_not(block: Block) -> None:
 
 def is_ini(text: str) -> None:
     configparser.ConfigParser(strict=False, interpolation=None).read_string(text)
+
+
+def is_yaml(text: str) -> None:
+    pytest.importorskip("yaml", reason="comes with the group docs").safe_load(text)
 
 
 def is_bash(text: str) -> None:
@@ -122,7 +139,7 @@ def is_dockerfile(text: str) -> None:
 
 SYNTAX: dict[str, Callable[[str], Any]] = {
     "python": ast.parse, "toml": tomllib.loads, "json": json.loads, "ini": is_ini, "bash": is_bash,
-    "console": is_console, "dockerfile": is_dockerfile,
+    "yaml": is_yaml, "console": is_console, "dockerfile": is_dockerfile,
 }  # fmt: skip
 """What reads each language."""
 

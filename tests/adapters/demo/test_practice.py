@@ -1,0 +1,50 @@
+"""The practice server fails in the same way each time, and says what it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from adapters.demo.git_server import git
+from adapters.demo.practice import TOKEN, PracticeServer
+
+
+@pytest.fixture
+def said() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def server(tmp_path: Path, said: list[str]) -> Iterator[PracticeServer]:
+    with PracticeServer(tmp_path / "served", 0, said.append) as server:
+        yield server
+
+
+def test_flaky_and_busy_begin_again_after_the_last_answer(server: PracticeServer):
+    assert [httpx2.get(f"{server.url}/flaky").status_code for _ in range(6)] == [503, 503, 200] * 2
+    busy = [httpx2.get(f"{server.url}/busy") for _ in range(4)]
+    assert [one.status_code for one in busy] == [429, 200] * 2
+    assert busy[0].headers["Retry-After"] == "1"
+
+
+def test_a_model_breaks_off_from_the_start_and_is_served_in_ranges(server: PracticeServer):
+    for _ in range(2):
+        with pytest.raises(httpx2.TransportError):
+            httpx2.get(f"{server.url}/model.safetensors")
+    rest = httpx2.get(f"{server.url}/model.safetensors", headers={"Range": "bytes=1000000-"})
+    assert rest.status_code == 206
+
+
+def test_a_private_file_wants_its_token(server: PracticeServer):
+    url = f"{server.url}/private.safetensors"
+    assert httpx2.get(url).status_code == 401
+    assert httpx2.get(url, headers={"Authorization": f"Bearer {TOKEN}"}).status_code == 200
+
+
+def test_the_repository_can_be_cloned(server: PracticeServer, tmp_path: Path, said: list[str]):
+    git(tmp_path, "clone", "--quiet", f"{server.url}/app.git", "app")
+    assert (tmp_path / "app/app.py").exists()
+    assert said[0] == "GET /app.git/info/refs?service=git-upload-pack 200"
