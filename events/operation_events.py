@@ -184,7 +184,7 @@ class GaveUp(Outcome, frozen=True, kw_only=True, omit_defaults=True):
 
     Args:
         reason: Why there is no further attempt.
-        asked: Whether the call asked a person before (``Parked.asks_person``), and was counted as given up then.
+        asked: Whether the call asked a person (``Parked.asks_person``), and was counted as given up then.
     """
 
     ends: ClassVar[bool] = True
@@ -227,7 +227,7 @@ class OperationCancelled(CallEvent, frozen=True, kw_only=True, omit_defaults=Tru
     """A call was cancelled. That is no failure.
 
     Args:
-        waiting: Whether it waited, and that attempt had not begun.
+        waiting: Whether it was cancelled before that attempt began, and not in it.
     """
 
     ends: ClassVar[bool] = True
@@ -275,7 +275,7 @@ class OperationInterrupted(CallEvent, frozen=True, kw_only=True, omit_defaults=T
 
 
 class CallLeftPending(CallEvent, frozen=True, kw_only=True, omit_defaults=True):
-    """A call that a dead process left stays pending. It is not journalled.
+    """A call that a dead process left stays pending. This event is not journalled.
 
     Args:
         reason: Why: no operation fits it, say.
@@ -300,7 +300,7 @@ class CheckpointSaved(CallEvent, frozen=True, kw_only=True, omit_defaults=True):
     """A running call noted how far it has come.
 
     Args:
-        data: The JSON of what it noted.
+        data: Its checkpoint, as JSON.
     """
 
     data: msgspec.Raw
@@ -312,7 +312,7 @@ class ProgressMade(CallEvent, frozen=True, kw_only=True, omit_defaults=True):
     It tells the next process that an attempt came further before its process died.
 
     Args:
-        done: How far the call has come, in units of its own.
+        done: How far, in units of the call's own.
     """
 
     done: float
