@@ -6,13 +6,15 @@ READY := $(VENV)/.ready
 PEERS := $(VENV)/.peers
 EVIDENCE := $(VENV)/.evidence
 PAGE := $(VENV)/.page
+DOCS := $(VENV)/.docs
+RELEASE := $(VENV)/.release
 SHARE ?= 1
 SECONDS ?= 60
 
 unexport PYTHONDONTWRITEBYTECODE # each child of a test would compile every module again
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test slow check format lint types arch props evidence page page-load pictures plans mutants torture bench bench-quick report bench-check bench-baseline bench-quiet clean cli metrics
+.PHONY: help install demo test slow check format lint types arch props evidence page page-load pictures pages docs docs-look docs-serve release-check mutants torture bench bench-quick report bench-check bench-baseline bench-quiet clean cli metrics
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -39,6 +41,14 @@ $(PAGE): $(READY)
 	$(BIN)/python -m pip install --quiet --group page
 	npm install --silent --no-save --prefix $(VENV)/axe axe-core@4
 	@touch $(PAGE)
+
+$(DOCS): $(READY)
+	$(BIN)/python -m pip install --quiet --group docs
+	@touch $(DOCS)
+
+$(RELEASE): $(READY)
+	$(BIN)/python -m pip install --quiet --group release
+	@touch $(RELEASE)
 
 demo: $(READY) ## show a launch that fails in eleven ways, is killed twice, and still succeeds (half a minute)
 	$(BIN)/recovery demo
@@ -81,13 +91,27 @@ pictures: $(PAGE) ## write docs/pictures: the page at both widths, light and dar
 metrics: $(READY) ## run the alert rules and the dashboard's queries in a real Prometheus (ten seconds; Debian's prometheus)
 	$(BIN)/python -m pytest tests/prometheus
 
-plans: $(READY) ## write the tables of docs/reference/plans.md, docs/reference/causes.md and docs/reference/metrics.md from the code
+docs: $(DOCS) ## build the documentation into site/, check it, and run its slow examples (three minutes)
+	$(BIN)/python -m tests.docs.site
+	$(BIN)/python -m pytest -m docs --timeout 600 tests/docs
+
+docs-look: $(DOCS) $(PAGE) ## test the built documentation in Debian's Chromium (a minute; chromium and npm)
+	$(BIN)/python -m pytest tests/site
+
+docs-serve: $(DOCS) ## serve the documentation at http://localhost:8000, built again after each change
+	$(BIN)/zensical serve -f .zensical.toml
+
+pages: $(READY) ## write what the documentation has from the code: the tables of plans, causes and metrics, and docs/llms.txt
 	$(BIN)/python -m tests.docs.plans_page
 	$(BIN)/python -m tests.docs.causes_page
 	$(BIN)/python -m tests.docs.metrics_page
+	$(BIN)/python -m tests.docs.llms
 
 cli: $(READY) ## write docs/reference/cli.md, tests/golden/cli and docs/pictures/status.svg: what the commands print
 	$(BIN)/python -m tests.docs.cli_page
+
+release-check: $(RELEASE) ## build dist/, install the wheel elsewhere, and test it there (five minutes; FORM=--short: one)
+	$(BIN)/python -m tests.release $(FORM)
 
 mutants: $(READY) ## plant each known bug, and check that its test fails (four minutes)
 	$(BIN)/python -m tests.mutants
@@ -114,4 +138,4 @@ bench-quiet: $(READY) ## test bench-check for false alarms: 20 checks on a busy 
 	$(BIN)/python -m bench quiet
 
 clean: ## delete everything that the targets created
-	rm -rf $(VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) .cache build site dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

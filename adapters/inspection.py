@@ -62,14 +62,24 @@ class InForce(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Found(Finding, frozen=True, kw_only=True):
-    """A finding, with the operations that it is about, and where the value is written."""
+    """A finding, with its place.
+
+    Args:
+        operation: The operations that it is about.
+        where: Where the value is written.
+    """
 
     operation: str
     where: str
 
 
 class Inspection(msgspec.Struct, frozen=True):
-    """What is in force, and the findings."""
+    """What is in force, and the findings.
+
+    Args:
+        operations: What is in force for each operation, or for those that share a circuit.
+        findings: What is wrong.
+    """
 
     operations: tuple[InForce, ...]
     findings: tuple[Found, ...]

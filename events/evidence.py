@@ -12,19 +12,33 @@ from events.question_events import QuestionKind
 class Category(StrEnum):
     """What kind of trouble a failure is; it decides what helps."""
 
-    TRANSIENT = "transient"  # back off and try again
-    UNREACHABLE = "unreachable"  # the same, and the request never reached the other side
-    RATE_LIMITED = "rate_limited"  # wait as long as the server said; it uses no retry
-    ENVIRONMENT = "environment"  # disk, port, file handles: something here must change first
-    AUTH = "auth"  # a person must log in, pay or consent
-    LOST = "lost"  # the process that did the work died
-    PERMANENT = "permanent"  # the same call will fail the same way
-    EXHAUSTED = "exhausted"  # an inner recoverable call has already tried everything
-    CANCELLED = "cancelled"  # stopped from outside; not a failure
+    TRANSIENT = "transient"
+    """It passes by itself: back off and try again."""
+    UNREACHABLE = "unreachable"
+    """The request never reached the other side: back off and try again."""
+    RATE_LIMITED = "rate_limited"
+    """The server wants fewer requests: wait as long as it says, which uses no retry."""
+    ENVIRONMENT = "environment"
+    """Something on this machine must change first: a disk, a port, file handles."""
+    AUTH = "auth"
+    """A person must log in, pay or consent."""
+    LOST = "lost"
+    """The process that did the work died."""
+    PERMANENT = "permanent"
+    """The same call fails the same way again."""
+    EXHAUSTED = "exhausted"
+    """An inner recoverable call has already tried everything."""
+    CANCELLED = "cancelled"
+    """It was stopped from outside, which is no failure."""
 
 
 class Room(msgspec.Struct, frozen=True, gc=False):
-    """Room on a disk that is missing: *bytes* are needed in *folder*."""
+    """Room on a disk that is missing.
+
+    Args:
+        folder: Where it is needed.
+        bytes: How many bytes are needed there.
+    """
 
     folder: str
     bytes: int

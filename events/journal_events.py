@@ -6,7 +6,11 @@ from events.event import Event
 
 
 class JournalDegraded(Event, frozen=True, kw_only=True, omit_defaults=True):
-    """The journal cannot write; operations go on in memory. *reason* says why."""
+    """The journal cannot write; operations go on in memory.
+
+    Args:
+        reason: Why it cannot write.
+    """
 
     reason: str
 
@@ -24,6 +28,10 @@ class JournalRestored(Event, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class JournalQuarantined(Event, frozen=True, kw_only=True, omit_defaults=True):
-    """The journal's file could not be read. It is kept elsewhere, as *reason* says, and a new one is begun."""
+    """The journal's file could not be read. It is kept elsewhere, and a new one is begun.
+
+    Args:
+        reason: What is wrong with the file, and where it is kept.
+    """
 
     reason: str

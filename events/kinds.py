@@ -50,6 +50,7 @@ EVENTS: tuple[type[Event], ...] = tuple(
     for module in MODULES
     for kind in vars(module).values()
     if isinstance(kind, type) and issubclass(kind, Event) and not kind.__subclasses__()
+    if kind.__module__ == module.__name__  # not one that it imports
 )
 """All kinds of events: the classes of the event modules that are no base of others, in the order of definition."""
 

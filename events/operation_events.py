@@ -8,26 +8,7 @@ import msgspec
 
 from events.event import FOREVER, NOTHING, CallEvent
 from events.evidence import Category, Evidence, Remedy
-
-
-class Recorded(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """The result of a call with an idempotency key, to be returned to later calls with that key.
-
-    Args:
-        key: The idempotency key.
-        result: The JSON of the result.
-        until: The Unix time at which it expires.
-        version: The version of the operation that it holds for.
-        boot: The boot of the machine that recorded it; "" if that is unknown.
-        until_in_boot: The monotonic seconds of that boot at which it expires, however the wall clock is set.
-    """
-
-    key: str
-    result: msgspec.Raw
-    until: float
-    version: str = ""
-    boot: str = ""
-    until_in_boot: float = 0.0
+from events.recorded import Recorded as Recorded  # journals and tests find it here, too
 
 
 class OperationStarted(CallEvent, frozen=True, kw_only=True, omit_defaults=True):
@@ -199,10 +180,11 @@ class Parked(Outcome, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class GaveUp(Outcome, frozen=True, kw_only=True, omit_defaults=True):
-    """The call failed for good; its caller gets the last exception. *reason* says why there is no further attempt.
+    """The call failed for good; its caller gets the last exception. *attempt* is the last one that was made.
 
-    *attempt* is the last one that was made. *asked* says that the call asked a person (``Parked.asks_person``), and was
-    counted as given up then.
+    Args:
+        reason: Why there is no further attempt.
+        asked: Whether the call asked a person (``Parked.asks_person``), and was counted as given up then.
     """
 
     ends: ClassVar[bool] = True
@@ -242,7 +224,11 @@ class CallRejected(CallEvent, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class OperationCancelled(CallEvent, frozen=True, kw_only=True, omit_defaults=True):
-    """A call was cancelled, in an attempt or, if *waiting*, before that attempt began. That is no failure."""
+    """A call was cancelled. That is no failure.
+
+    Args:
+        waiting: Whether it was cancelled before that attempt began, and not in it.
+    """
 
     ends: ClassVar[bool] = True
 
@@ -289,7 +275,11 @@ class OperationInterrupted(CallEvent, frozen=True, kw_only=True, omit_defaults=T
 
 
 class CallLeftPending(CallEvent, frozen=True, kw_only=True, omit_defaults=True):
-    """A call that a dead process left stays pending, for *reason*: no operation fits it, say. It is not journalled."""
+    """A call that a dead process left stays pending. This event is not journalled.
+
+    Args:
+        reason: Why: no operation fits it, say.
+    """
 
     reason: str = ""
 
@@ -297,22 +287,32 @@ class CallLeftPending(CallEvent, frozen=True, kw_only=True, omit_defaults=True):
 class OperationQuarantined(CallEvent, frozen=True, kw_only=True, omit_defaults=True):
     """A call that is not over is not resumed any more: the last attempt that it may make died with its process.
 
-    A person looks at it, and may resume it by hand; then it has all its retries. *reason* says why it is quarantined.
+    A person looks at it, and may resume it by hand; then it has all its retries.
+
+    Args:
+        reason: Why it is quarantined.
     """
 
     reason: str = ""
 
 
 class CheckpointSaved(CallEvent, frozen=True, kw_only=True, omit_defaults=True):
-    """A running call noted how far it has come; *data* is its JSON."""
+    """A running call noted how far it has come.
+
+    Args:
+        data: Its checkpoint, as JSON.
+    """
 
     data: msgspec.Raw
 
 
 class ProgressMade(CallEvent, frozen=True, kw_only=True, omit_defaults=True):
-    """A running resumable call has come farther than ever before; *done* tells how far. At most one in each second.
+    """A running resumable call has come farther than ever before. At most one in each second.
 
     It tells the next process that an attempt came further before its process died.
+
+    Args:
+        done: How far, in units of the call's own.
     """
 
     done: float

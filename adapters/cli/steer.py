@@ -37,7 +37,14 @@ STEERING: dict[CommandName, str] = {
     "reset": "Give CALL, which runs or waits, all its retries and its time back.",
     "edit": "Change how CALL decides, which runs or waits, as in: --set max_retries=20 --set max_elapsed=null.",
 }
-SET = click.option("--set", "settings", multiple=True, metavar="NAME=JSON", callback=lambda *got: _changes(got[2]))
+SET = click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="NAME=JSON",
+    callback=lambda *got: _changes(got[2]),
+    help="Change this setting of its retry policy; can be repeated.",
+)
 OF_CALLS = (
     "JOURNAL is a journal's file or a launch plan; CALL is an id of `recovery status` or its beginning, a name in the "
     "plan, or an operation. Without CALL, the options say which calls. Where no process runs, an order waits for the "

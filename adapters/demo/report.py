@@ -24,7 +24,13 @@ with extra("launcher"):
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """One claim, whether it was true, and the evidence."""
+    """One claim of the demonstration.
+
+    Args:
+        claim: What is claimed.
+        is_true: Whether it was true.
+        shown_by: The evidence.
+    """
 
     claim: str
     is_true: bool
@@ -32,7 +38,15 @@ class Claim(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """The outcome of the demonstration."""
+    """The outcome of the demonstration.
+
+    Args:
+        claims: The claims, each with its evidence.
+        operations: How the operations of the plan ended.
+        bytes_served: What the demonstration's servers sent.
+        bytes_saved: What was not sent again, because attempts went on where earlier ones had ended.
+        seconds: How long it took.
+    """
 
     claims: tuple[Claim, ...]
     operations: tuple[Line, ...]

@@ -52,7 +52,13 @@ PACKAGES = (
 
 
 class Member(msgspec.Struct, frozen=True):
-    """A file of the bundle: its *name*, its *bytes*, and what it is *about*."""
+    """A file of the bundle.
+
+    Args:
+        name: Its name in the zip file.
+        bytes: How large it is, not compressed.
+        about: What is in it.
+    """
 
     name: str
     bytes: int

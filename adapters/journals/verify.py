@@ -72,7 +72,14 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Verified(msgspec.Struct, frozen=True, kw_only=True):
-    """What the check of a journal has found: *is_sound* if there is no problem."""
+    """What the check of a journal has found.
+
+    Args:
+        path: The journal's main file.
+        is_sound: Whether there is no problem.
+        files: Its files.
+        findings: What is noticed about them: problems and notes.
+    """
 
     path: str
     is_sound: bool

@@ -45,13 +45,32 @@ SEEN: tuple[type[Event], ...] = (Event, OperationStarted, OperationSucceeded)
 
 
 class Line(msgspec.Struct):
-    """One operation of the plan; *optional* as there.
+    """One operation of the plan. Its times are those of the clock of the events.
 
-    Its attempt began at *began*, with *start* bytes that earlier ones had received, and has the *samples* since. Its
-    wait began at *since*, its delay ends at *until*, which means what *bound* says, and its wait ends at *deadline* at
-    the latest, all on the clock of the events. *left* is the rest of the delay in seconds while it is paused.
-    *incident* is the host, or the operation, of the incident that it waits for, or that it gave up with. A server
-    *lasts*; *note* is what its latest attempt, or that of steps, has saved.
+    Args:
+        name: Its name in the plan.
+        needs: The operations that must be done before it begins.
+        optional: Whether the plan says that it may fail.
+        state: How it stands.
+        attempts: The number of the latest attempt.
+        failures: Why each failed attempt failed, as a sentence.
+        resumed: How often a process resumed it.
+        waits_for: What its latest wait was for.
+        since: When its wait began.
+        until: When its delay ends.
+        bound: What the end of the delay means: "in", the next attempt begins; "causes", it may begin once the causes
+            are gone; "asks", it is asked for.
+        deadline: When its wait ends at the latest.
+        left: The rest of the delay in seconds while it is paused.
+        began: When its latest attempt began.
+        start: The bytes that earlier attempts or launches had received when that began.
+        offset: The bytes that are there.
+        size: The bytes of the whole file, if that is known.
+        samples: How many bytes were there at which time, lately: pairs of time and bytes.
+        why: Why it waits, or ended as it did.
+        incident: The host, or the operation, of the incident that it waits for, or that it gave up with.
+        lasts: Whether it is a server.
+        note: What the latest attempt of a server, or of steps, has saved.
     """
 
     name: str

@@ -30,7 +30,7 @@ SECTIONS = {
 def tables() -> str:
     """The sections of the page that are made from the code."""
     names = "".join(f"| `{{{name}}}` | {meaning} |\n" for name, meaning in DETAILS.items())
-    steps = "".join(f"| `{key}` | {text} |\n" for key, text in NEXT.items() if key)
+    steps = "".join(f"| `{key}` | {plain(text)} |\n" for key, text in NEXT.items() if key)
     found = rules_by_cause()
     return (
         f"\n## Details\n\n| name | what it is |\n|---|---|\n{names}"
@@ -58,10 +58,15 @@ def rules_by_cause() -> dict[str, list[str]]:
 
 def _table(sentences: Mapping[str, Sentence], found: Mapping[str, list[str]]) -> str:
     rows = [
-        f"| `{cause}` | {sentence} | {step} | {itself} | {', '.join(found.get(cause, ()))} |\n"
+        f"| `{cause}` | {plain(sentence)} | {plain(step)} | {plain(itself)} | {', '.join(found.get(cause, ()))} |\n"
         for cause, (sentence, step, itself) in sentences.items()
     ]
     return f"| cause | sentence | what to do | by itself | rules |\n|---|---|---|---|---|\n{''.join(rows)}"
+
+
+def plain(text: str) -> str:
+    """*text* with brackets that do not begin a link."""
+    return text.replace("[", "\\[").replace("]", "\\]")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
 from types import NoneType, UnionType
@@ -40,27 +40,125 @@ from tests.docs.plans_page import meanings
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "reference" / "cli.md"
 BEGIN = "<!-- `make cli` writes what follows from the commands and the types of their JSON -->\n"
-SHAPES: dict[str, Any] = {
-    "outcomes": {"outcomes": dict[str, Outcome]},
+
+
+class Outcomes(msgspec.Struct):
+    """How a launch ended: the last line that `recovery run --json` prints.
+
+    Args:
+        outcomes: How each operation ended, by its name in the plan.
+    """
+
+    outcomes: dict[str, Outcome]
+
+
+class Whys(msgspec.Struct):
+    """Why calls are not done.
+
+    Args:
+        calls: The latest calls that failed, wait or were left.
+        more: How many more of them there are.
+    """
+
+    calls: list[Why]
+    more: int
+
+
+class Calls(msgspec.Struct):
+    """The latest calls of a journal.
+
+    Args:
+        path: The journal's file.
+        calls: The calls; the latest is the last.
+    """
+
+    path: str
+    calls: list[CallStatus]
+
+
+class History(msgspec.Struct):
+    """The events of one call.
+
+    Args:
+        path: The journal's file.
+        call: The id of the call.
+        name: What people know it by.
+        events: Its events, in time order.
+    """
+
+    path: str
+    call: str
+    name: str
+    events: list[HistoryLine]
+
+
+class SteeredCalls(msgspec.Struct):
+    """What became of a command.
+
+    Args:
+        command: The command.
+        calls: What became of it with each call.
+        more: How many calls were chosen beyond `--limit`, and not commanded.
+    """
+
+    command: CommandName
+    calls: list[Steered]
+    more: int
+
+
+class Incidents(msgspec.Struct):
+    """The incidents of a journal.
+
+    Args:
+        incidents: Those that are open; with `--all` also those that have ended.
+    """
+
+    incidents: list[IncidentRow]
+
+
+class Questions(msgspec.Struct):
+    """The open questions of a journal.
+
+    Args:
+        questions: The questions.
+    """
+
+    questions: list[Question]
+
+
+class Sentences(msgspec.Struct):
+    """The sentences about failures.
+
+    Args:
+        next: What happens next, by where the call stands.
+        causes: Of each cause its `sentence`, its `step` and what happens by `itself`.
+    """
+
+    next: dict[str, str]
+    causes: dict[str, dict[str, str]]
+
+
+SHAPES: dict[str, type[msgspec.Struct]] = {
+    "outcomes": Outcomes,
     "status": JournalStatus,
     "why": Why,
-    "whys": {"calls": list[Why], "more": int},
-    "calls": {"path": str, "calls": list[CallStatus]},
-    "history": {"path": str, "call": str, "name": str, "events": list[HistoryLine]},
-    "steered": {"command": CommandName, "calls": list[Steered], "more": int},
-    "incidents": {"incidents": list[IncidentRow]},
+    "whys": Whys,
+    "calls": Calls,
+    "history": History,
+    "steered": SteeredCalls,
+    "incidents": Incidents,
     "answer": Answered,
-    "questions": {"questions": list[Question]},
+    "questions": Questions,
     "report": Report,
     "exported": Exported,
     "pruned": Removed,
     "verified": Verified,
-    "sentences": {"next": dict[str, str], "causes": dict[str, dict[str, str]]},
+    "sentences": Sentences,
     "check": Inspection,
     "demo": DemoReport,
     "web": Opened,
 }
-"""The type, or the members, of each shape of JSON by its name; each has version 1."""
+"""The type of each shape of JSON by its name; each has version 1."""
 EXAMPLES: dict[str, tuple[str, ...]] = {
     "run": ("recovery run launch.toml",),
     "status": ("recovery status launch.toml", "recovery status launch.toml --watch"),
@@ -78,16 +176,18 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "answer": ("recovery answer launch.toml", "recovery answer launch.toml token:huggingface.co --from env:HF_TOKEN"),
     "report": ("recovery report launch.toml", "recovery report launch.toml --since 7d"),
     "export": ("recovery export launch.toml --output bug.zip",),
-    "prune": ("recovery prune launch.toml --older-than 1d",),
+    "prune": ("recovery prune launch.toml --older-than 1d", "recovery prune launch.toml --keep 1"),
     "verify": ("recovery verify launch.toml",),
     "check": ("recovery check launch.toml",),
     "web": ("recovery web launch.toml",),
     "sentences": ("recovery sentences", "recovery --sentences deutsch.toml sentences"),
-    "demo": ("recovery demo",),
+    "demo": ("recovery demo", "recovery demo --serve"),
 }
 """What to type, by verb. What a command of the snapshots or a verb of ``CHANGES`` prints follows."""
-CHANGES = ("retry", "again", "pause", "unpause", "give-up", "cancel", "reset", "edit")
+CHANGES = ("retry", "again", "pause", "unpause", "give-up", "cancel", "reset", "edit", "prune")
 """Verbs that change the journal: each example begins with that of the snapshots."""
+AS_JSON = ("recovery history launch.toml warm-up --json", "recovery incidents launch.toml --json")
+"""Examples of JSON."""
 NAMES: dict[Any, str] = {str: "text", int: "whole number", float: "number", bool: "true or false", NoneType: "null"}
 
 
@@ -102,16 +202,41 @@ def verbs() -> Iterator[tuple[str, click.Command]]:
 def page() -> str:
     """What is made from the commands and the types."""
     structs: dict[str, type[msgspec.Struct]] = {}
-    shapes = "".join(_shape(name, kind, structs) for name, kind in SHAPES.items())
+    shapes = "".join(f"\n### {name}/1\n\n{_described(kind, structs)}" for name, kind in SHAPES.items())
     done: set[str] = set()
     nested = ""
     while left := [one for one in structs if one not in done]:
         done.add(left[0])
-        nested += (
-            f"\n### {left[0]}\n\n{_about(structs[left[0]])}{_members(_of(structs[left[0]]), structs[left[0]], structs)}"
-        )
+        nested += f"\n### {left[0]}\n\n{_described(structs[left[0]], structs)}"
     text = "".join(_verb(name, command) for name, command in verbs())
-    return f"{text}\n## JSON\n\n{INTRODUCTION}{shapes}\n## Parts of the JSON\n{nested}"
+    return (
+        f"\n## Exit codes\n\n{ABOUT_EXIT_CODES}{_exit_codes()}{text}"
+        f"\n## JSON\n\n{INTRODUCTION}\n{_in_json()}{shapes}\n## Parts of the JSON\n{nested}"
+    )
+
+
+ABOUT_EXIT_CODES = (
+    "0 means that it is done, shown or sound; 1 that something failed, was refused, was not found, or waits for the "
+    "next process; 2 that the command was used wrongly, the plan is wrong, or there is no journal: nothing was begun. "
+    "Ctrl-C ends any verb but `web` with 130. SIGTERM ends `run` with 143, and SIGHUP with 129. Any verb ends with 1 "
+    "if there is no room for what it prints.\n\n"
+)
+
+
+def exit_codes(command: click.Command) -> dict[int, str]:
+    """The exit codes that the help of *command* tells, each with its meaning."""
+    told = " ".join((command.help or "").split()).partition("Exit codes: ")[2].partition(".")[0]
+    return {int(code): meaning for code, meaning in re.findall(r"(?:^|, )(\d+) (.*?)(?=, \d+ |$)", told)}
+
+
+def _exit_codes() -> str:
+    """The table of all exit codes."""
+    told = {name: exit_codes(one) for name, one in verbs() if not isinstance(one, click.Group)}
+    codes = sorted({code for one in told.values() for code in one})
+    rows = [
+        f"| [{name}](#{name}) | {' | '.join(one.get(code, '') for code in codes)} |\n" for name, one in told.items()
+    ]
+    return f"| verb | {' | '.join(map(str, codes))} |\n|---|{'---|' * len(codes)}\n{''.join(rows)}"
 
 
 INTRODUCTION = (
@@ -121,23 +246,33 @@ INTRODUCTION = (
 )
 
 
+def _in_json() -> str:
+    """The examples of JSON, one member a line as `jq` prints them."""
+    text = ""
+    for example in AS_JSON:
+        with journal_of_a_launch():
+            said = msgspec.json.format(printed(tuple(shlex.split(example)[1:]), "80"), indent=2)
+        text += f"```console\n$ {example} | jq\n{said.strip()}\n```\n"
+    return text
+
+
 def _verb(name: str, command: click.Command) -> str:
     paragraphs = inspect.cleandoc(command.help or "").split("\n\n")
     help_ = "\n\n".join(" ".join(one.split()) for one in paragraphs)
     lines = []
     for example in EXAMPLES.get(name, ()):
-        lines.append(f"    $ {example}")
+        lines.append(f"$ {example}")
         words = tuple(shlex.split(example)[1:])
         known = next((one for one, snapshot in COMMANDS.items() if snapshot == words), None)
         if known is not None:
-            lines += [f"    {line}".rstrip() for line in written(known, "80").read_text("utf-8").splitlines()]
+            lines += written(known, "80").read_text("utf-8").splitlines()
         elif name in CHANGES:
             with journal_of_a_launch():
-                lines += [f"    {line}".rstrip() for line in printed(words, "80").splitlines()]
+                lines += printed(words, "80").splitlines()
     options = [one for one in command.params if isinstance(one, click.Option) and one.help]
     table = "".join(f"| {_option(one)} | {one.help} |\n" for one in options)
     text = "\n".join(lines)
-    return f"\n## {name}\n\n{help_}\n\n{text}\n\n| option | |\n|---|---|\n{table}"
+    return f"\n## {name}\n\n{help_}\n\n```console\n{text}\n```\n\n| option | |\n|---|---|\n{table}"
 
 
 def _option(option: click.Option) -> str:
@@ -145,16 +280,12 @@ def _option(option: click.Option) -> str:
     return f"`{', '.join(option.opts)}{metavar}`".replace("|", "\\|")
 
 
-def _shape(name: str, kind: Any, structs: dict[str, type[msgspec.Struct]]) -> str:
-    if isinstance(kind, Mapping):
-        return f"\n### {name}/1\n\n{_members(kind, None, structs)}"
-    return f"\n### {name}/1\n\n{_about(kind)}{_members(_of(kind), kind, structs)}"
-
-
-def _about(struct: type[msgspec.Struct]) -> str:
-    """What the docstring says, but for the list of members."""
-    text = (inspect.getdoc(struct) or "").partition("\nArgs:")[0]
-    return re.sub(r"(?<![\w*])\*([\w ]+)\*", r"`\1`", text).replace("``", "`").strip() + "\n\n"
+def _described(struct: type[msgspec.Struct], structs: dict[str, type[msgspec.Struct]]) -> str:
+    """What *struct* is, and the table of its members."""
+    said = members_of(struct)
+    rows = [f"| `{name}` | {_type(kind, structs)} | {said.get(name, '')} |\n" for name, kind in _of(struct).items()]
+    about = _in_markdown((inspect.getdoc(struct) or "").partition("\nArgs:")[0]).strip()
+    return f"{about}\n\n| member | value | meaning |\n|---|---|---|\n{''.join(rows)}"
 
 
 def _of(struct: type[msgspec.Struct]) -> dict[str, Any]:
@@ -162,21 +293,14 @@ def _of(struct: type[msgspec.Struct]) -> dict[str, Any]:
     return {field.encode_name: hints[field.name] for field in msgspec.structs.fields(struct)}
 
 
-def _members(
-    members: Mapping[str, Any], struct: type[msgspec.Struct] | None, structs: dict[str, type[msgspec.Struct]]
-) -> str:
-    said = _meanings(struct)
-    rows = "".join(f"| `{name}` | {_type(kind, structs)} | {said.get(name, '')} |\n" for name, kind in members.items())
-    return f"| member | value | meaning |\n|---|---|---|\n{rows}"
+def members_of(struct: type[msgspec.Struct]) -> dict[str, str]:
+    """What the docstring of *struct*, and those of its bases, say of its members."""
+    kinds = [one for one in reversed(struct.__mro__) if "\nArgs:" in inspect.cleandoc(one.__doc__ or "")]
+    return {name: _in_markdown(said) for kind in kinds for name, said in meanings(kind).items()}
 
 
-def _meanings(struct: type[msgspec.Struct] | None) -> dict[str, str]:
-    if struct is None or "\nArgs:" not in (inspect.getdoc(struct) or ""):
-        return {}
-    return {
-        name: re.sub(r"(?<![\w*])\*([\w ]+)\*", r"`\1`", said).replace("``", "`")
-        for name, said in meanings(struct).items()
-    }
+def _in_markdown(text: str) -> str:
+    return re.sub(r"(?<![\w*])\*([\w ]+)\*", r"`\1`", text).replace("``", "`")
 
 
 def _type(kind: Any, structs: dict[str, type[msgspec.Struct]]) -> str:

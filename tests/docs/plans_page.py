@@ -22,7 +22,7 @@ from adapters.launcher.kinds.steps import CommandWithUndo
 from recovery.tables import described
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "reference" / "plans.md"
-BEGIN = "<!-- `make plans` writes what follows from the types in adapters/launcher/document.py -->\n"
+BEGIN = "<!-- `make pages` writes what follows from the types in adapters/launcher/document.py -->\n"
 STRUCTS: tuple[type[msgspec.Struct], ...] = (
     Document,
     DownloadTable,

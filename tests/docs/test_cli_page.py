@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import re
 import shlex
 from pathlib import Path
@@ -15,7 +16,7 @@ from click.testing import CliRunner
 
 from adapters.cli.command import cli
 from tests.adapters.cli.snapshots import COMMANDS, journal_of_a_launch
-from tests.docs.cli_page import BEGIN, EXAMPLES, PAGE, SHAPES, page, verbs
+from tests.docs.cli_page import BEGIN, EXAMPLES, PAGE, SHAPES, exit_codes, page, verbs
 
 CLI = Path(__file__).parent.parent.parent / "adapters" / "cli"
 
@@ -56,13 +57,32 @@ def test_the_json_of_a_verb_has_the_members_of_its_shape(name: str):
     shape, _, version = said.pop("format").partition("/")
     kind = SHAPES[shape]
     assert version == "1"
-    if isinstance(kind, dict):
-        assert list(said) == list(kind)
-        for member, value in said.items():
-            msgspec.convert(value, kind[member], strict=True)
-    else:
-        assert list(said) == list(kind.__struct_encode_fields__)
-        msgspec.convert(said, kind, strict=True)
+    assert list(said) == list(kind.__struct_encode_fields__)
+    msgspec.convert(said, kind, strict=True)
+
+
+def test_every_member_of_the_json_has_a_meaning():
+    assert re.findall(r"^\| `\w+` \| .* \|  \|$", page(), re.MULTILINE) == []
+
+
+def codes_in(module: str) -> set[int]:
+    """The exit codes in the source of a module of verbs: in ``sys.exit(...)`` and by ``usage_error(...)``."""
+    found = {0}
+    for node in ast.walk(ast.parse((CLI / f"{module.rpartition('.')[2]}.py").read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "exit":
+            found |= {
+                one.value for one in ast.walk(node) if isinstance(one, ast.Constant) and isinstance(one.value, int)
+            }
+        elif isinstance(node, ast.Call) and getattr(node.func, "id", "") == "usage_error":
+            found.add(2)
+    return found - {128}  # 128 + the number of a signal
+
+
+@pytest.mark.parametrize("verb", [name for name, command in verbs() if not isinstance(command, click.Group)])
+def test_a_verb_tells_the_exit_codes_that_its_code_has(verb: str):
+    command = dict(verbs())[verb]
+    assert command.callback is not None
+    assert exit_codes(command).keys() - {130} == codes_in(inspect.unwrap(command.callback).__module__) | {2}
 
 
 def test_every_command_that_a_page_shows_has_this_verb_and_these_options():

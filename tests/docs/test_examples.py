@@ -68,6 +68,8 @@ def test_the_commands_of_a_page_print_what_it_shows(session: list[Block], tmp_pa
                 else:
                     printed = shell.run(command)
                 assert fits(shown, printed), f"{block.page}:{block.line}: {command}{printed}"
+        for command, shown, printed in shell.see_the_end():
+            assert fits(shown, printed), f"{command}{printed}"
 
 
 def free_port_of_four_digits() -> str:

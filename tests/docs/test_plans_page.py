@@ -20,7 +20,7 @@ TEXT = PAGE.read_text(encoding="utf-8")
 
 
 def test_the_tables_of_the_page_are_those_of_the_types():
-    assert TEXT.partition(BEGIN)[2] == tables(), "run `make plans`"
+    assert TEXT.partition(BEGIN)[2] == tables(), "run `make pages`"
 
 
 @pytest.mark.parametrize("struct", STRUCTS)

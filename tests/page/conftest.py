@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.chromium import MissingError, chromium
 
 HERE = Path(__file__).parent
 AXE = "node_modules/axe-core/axe.min.js"
@@ -25,16 +26,10 @@ def pytest_ignore_collect(config: pytest.Config) -> bool | None:
 def browser() -> Iterator[Any]:
     """A headless Chromium."""
     try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        pytest.exit("tests/page needs the dependency group `page` (Playwright): `make page` installs it", 1)
-    found = os.environ.get("CHROMIUM") or shutil.which("chromium")
-    if found is None:
-        pytest.exit("tests/page needs Chromium: `apt-get install chromium`, or CHROMIUM=/path/to/it", 1)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found)
-        yield browser
-        browser.close()
+        with chromium() as browser:
+            yield browser
+    except MissingError as missing:
+        pytest.exit(str(missing), 1)
 
 
 @pytest.fixture(scope="session")

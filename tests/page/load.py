@@ -11,7 +11,6 @@ import argparse
 import asyncio
 import multiprocessing
 import os
-import shutil
 import sys
 import tempfile
 import time
@@ -22,13 +21,14 @@ from statistics import median
 import msgspec
 import psutil
 import uvicorn
-from playwright.sync_api import CDPSession, Page, sync_playwright
+from playwright.sync_api import CDPSession, Page
 
 from adapters.sqlite import SQLiteStore
 from adapters.web import app
 from adapters.web.access import Token
 from events.event import Event
 from recovery import Recovery
+from tests.chromium import chromium
 
 CALLS = 1_000
 PAUSE = 2.0
@@ -138,8 +138,7 @@ def measure(seconds: float) -> bool:
 
 def _measured(pipe: Connection, seconds: float) -> list[bool]:
     link = pipe.recv()
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=os.environ.get("CHROMIUM") or shutil.which("chromium"))
+    with chromium() as browser:
         page = browser.new_page(viewport={"width": 1400, "height": 900})
         rise = _rise(pipe, page, link)
         for _ in range(TRIES - 1):
@@ -155,7 +154,6 @@ def _measured(pipe: Connection, seconds: float) -> list[bool]:
         lasted = time.monotonic() - began
         script = (_metric(devtools, "ScriptDuration") - script) / lasted * 1000
         shown, heap_end = _part(pipe), _heap(devtools)
-        browser.close()
     print(f"{CALLS} live calls, {shown.rate:.0f} events/s, {lasted:.0f} s with the page open")
     return [
         _figure("script on the page, ms a second", script, MOST_SCRIPT),

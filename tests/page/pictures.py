@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import os
-import shutil
 import sys
 import time
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from tests.chromium import MissingError, chromium
 from tests.page.stage import Stage
 from tests.page.states import bad_day
 
@@ -52,22 +52,15 @@ def shrunk(picture: bytes) -> Any:
 
 def main() -> None:
     """Write all pictures."""
-    try:
-        import PIL  # noqa: F401 (shrunk needs it)
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        sys.exit("the pictures need the dependency group `page` (Playwright, Pillow): `make pictures` installs it")
-    found = os.environ.get("CHROMIUM") or shutil.which("chromium")
-    if found is None:
-        sys.exit("the pictures need Chromium: `apt-get install chromium`, or CHROMIUM=/path/to/it")
     os.environ["TZ"] = "UTC"
     time.tzset()
     state = bad_day(AT)
     state = replace(state, questions=state.questions[:1])  # the others take the place of calls
-    with Stage(state) as stage, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found)
-        write(browser, stage.url)
-        browser.close()
+    try:
+        with Stage(state) as stage, chromium() as browser:
+            write(browser, stage.url)
+    except MissingError as missing:
+        sys.exit(str(missing))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import httpx2
 import pytest
 
 from adapters.demo.git_server import git
-from adapters.demo.practice import TABLE, TOKEN, PracticeServer
+from adapters.demo.practice import TOKEN, PracticeServer
 
 
 @pytest.fixture
@@ -49,3 +50,9 @@ def test_the_repository_can_be_cloned(server: PracticeServer, tmp_path: Path, sa
     assert (tmp_path / "app/app.py").exists()
     assert said[0] == "GET /app.git/info/refs?service=git-upload-pack 200"
 
+
+def test_an_index_says_how_large_its_package_is(server: PracticeServer):
+    [path] = re.findall(r'href="(.+?)#', httpx2.get(f"{server.url}/simple/brush/").text)
+    size = httpx2.head(f"{server.url}{path}").headers["Content-Length"]
+    assert int(size) == len(httpx2.get(f"{server.url}{path}").content)
+    assert httpx2.head(f"{server.url}/simple/pencil/").status_code == 404

@@ -1,0 +1,72 @@
+"""The navigation of the site has each page once, and llms.txt lists the same pages."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from importlib.resources import files
+
+import pytest
+
+from tests.docs import llms
+from tests.docs.llms import first_sentence
+from tests.docs.nav import DOCS, NAV, PAGES, PROJECT
+
+
+def test_the_navigation_has_every_page_once_and_nothing_else():
+    written = sorted(page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md"))
+    assert sorted(PAGES) == written
+
+
+def test_two_entries_of_the_navigation_never_have_one_title():
+    titles = Counter(title for entries in NAV.values() for title, _ in entries)
+    assert [title for title, count in titles.items() if count > 1] == []
+
+
+def test_a_part_of_the_navigation_holds_the_pages_of_its_folder():
+    strays = [
+        page
+        for part, entries in NAV.items()
+        for _, page in entries
+        if len(entries) > 1 and not page.startswith(f"{part.lower()}/")
+    ]
+    assert strays == []
+
+
+def test_the_files_that_the_site_names_exist():
+    named = [*PROJECT["extra_css"], PROJECT["theme"]["logo"], PROJECT["theme"]["favicon"]]
+    assert [name for name in named if not (DOCS / name).is_file()] == []
+
+
+def test_the_site_has_the_icon_of_the_page():
+    icon = files("adapters.web") / "static" / "icon.svg"
+    assert (DOCS / PROJECT["theme"]["logo"]).read_bytes() == icon.read_bytes()
+
+
+def test_nothing_is_loaded_from_outside():
+    assert PROJECT["theme"]["font"] is False
+    style = (DOCS / "look" / "site.css").read_text(encoding="utf-8")
+    assert "//" not in style
+    assert "@import" not in style
+
+
+def test_llms_txt_lists_the_pages_with_their_first_sentences():
+    assert llms.PAGE.read_text(encoding="utf-8") == llms.text(), "run `make pages`"
+
+
+def test_every_link_of_llms_txt_leads_to_a_page():
+    linked = re.findall(r"\]\((.+?)\)", llms.PAGE.read_text(encoding="utf-8"))
+    assert linked == PAGES[1:]
+
+
+@pytest.mark.parametrize(
+    ("page", "sentence"),
+    [
+        ("# Title\n\nIt waits. Then it ends.\n", "It waits."),
+        ("# Title\n\n```python\nprint(1)\n```\n\nIt prints a 1. `print` does that.\n", "It prints a 1."),
+        ("# Title\n\n<!-- slow -->\n\nSee [the\npage](page.md#top). More.\n", "See the page."),
+        ("| a | b |\n|---|---|\n| c | d |\n\nOnly for 1.5 s, e.g. `a`. No more.\n", "Only for 1.5 s, e.g. `a`."),
+    ],
+)  # fmt: skip
+def test_a_note_is_the_first_sentence_of_prose(page: str, sentence: str):
+    assert first_sentence(page) == sentence
