@@ -70,9 +70,11 @@ def test_every_picture_of_the_docs_is_on_a_page():
     assert [one.name for one in (ROOT / "docs" / "pictures").iterdir() if f"pictures/{one.name}" not in shown] == []
 
 
-def test_contributing_names_every_folder_of_adapters():
+def test_the_design_and_the_tree_of_contributing_name_every_folder_of_adapters():
+    design = (ROOT / "docs" / "explanation" / "design.md").read_text(encoding="utf-8")
     tree = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     folders = [path.parent.name for path in (ROOT / "adapters").glob("*/__init__.py")]
+    assert [folder for folder in folders if f"`adapters/{folder}/`" not in design] == []
     assert [folder for folder in folders if f"{folder}/" not in tree] == []
 
 
