@@ -8,7 +8,7 @@ import msgspec
 
 from events.event import FOREVER, NOTHING, CallEvent
 from events.evidence import Category, Evidence, Remedy
-from events.recorded import Recorded as Recorded  # journals and tests find it here, too
+from events.recorded import Recorded
 
 
 class OperationStarted(CallEvent, frozen=True, kw_only=True, omit_defaults=True):
