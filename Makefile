@@ -105,9 +105,9 @@ pages: $(READY) ## write what the documentation has from the code: the tables of
 	$(BIN)/python -m tests.docs.plans_page
 	$(BIN)/python -m tests.docs.causes_page
 	$(BIN)/python -m tests.docs.metrics_page
+	$(BIN)/python -m tests.docs.exceptions_page
 	$(BIN)/python -m tests.docs.events_page
 	$(BIN)/python -m tests.docs.classification_page
-	$(BIN)/python -m tests.docs.exceptions_page
 	$(BIN)/python -m tests.docs.llms
 
 cli: $(READY) ## write docs/reference/cli.md, tests/golden/cli and docs/pictures/status.svg: what the commands print
