@@ -99,6 +99,7 @@ BY_CLASS: tuple[tuple[Category, str, str, str], ...] = (
     (P, "docker.errors", "InvalidVersion InvalidRepository InvalidConfigFile InvalidArgument", "misused"),
     (P, "docker.errors", "DeprecatedMethod TLSParameterError ContextException ContextNotFound", "misused"),
     (P, "huggingface_hub.errors", "OfflineModeIsEnabled", "offline"),
+    (P, "celery.exceptions", "MaxRetriesExceededError", "task-retries"),
     (T, "requests.exceptions", "JSONDecodeError", "unreadable"),
     (U, "aiohttp.client_exceptions", "ConnectionTimeoutError", "not-reached"),
     (P, "aiohttp.client_exceptions", "NonHttpUrlClientError", "bad-url"),

@@ -65,6 +65,7 @@ LOCAL_SENTENCES: dict[str, Sentence] = {
         ("server-ended", "the server ended by itself", OUTPUT),
         ("program", "the program or its input is wrong", PROGRAM),
         ("misused", "the program or its settings are wrong", "Correct the settings that the message names."),
+        ("task-retries", "the queue's own retries of the task are used up", "Look at the failures before it."),
         ("import", "a module[ ({module})] cannot be imported", "Install the package that the module belongs to."),
         ("module-missing", "something is not installed here[: the Python module {module}]",
          "Install the package that the module belongs to."),

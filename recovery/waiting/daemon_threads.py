@@ -86,8 +86,11 @@ def leave_jobs_to_others() -> None:
 
 
 def is_process_ending() -> bool:
-    """Whether the interpreter has waited for all threads that it waits for: only its exit handlers are left."""
-    return sys.is_finalizing() or not _living_threads()
+    """Whether the interpreter has waited for all threads that it waits for: only its exit handlers are left.
+
+    The main thread of a forked child is the thread that forked, which may be a daemon: pools replace their workers so.
+    """
+    return sys.is_finalizing() or not (threading.main_thread().is_alive() or _living_threads())
 
 
 def wait_for_last_thread() -> None:

@@ -55,7 +55,7 @@ class Block(msgspec.Struct, frozen=True):
     @property
     def is_in_a_second_terminal(self) -> bool:
         """Whether its commands run beside those of the other blocks, to the end of the page."""
-        return self.title == "in a second terminal"
+        return self.title in ("in a second terminal", "in a third terminal")
 
 
 class Example(msgspec.Struct, frozen=True):
@@ -120,8 +120,19 @@ def commands_of(block: Block) -> list[tuple[str, str]]:
     return commands
 
 
+LOOK_ALIKES = {"1a2b3c4d": "[0-9a-f]{8}", "12:00:00": r"(?:\d{4}-\d\d-\d\d )?\d\d:\d\d:\d\d"}
+"""What pages show in place of any id of a process, and of any time, with its date where that is another day."""
+
+
 def fits(shown: str, printed: str) -> bool:
-    """Whether *printed* is what a page has *shown*, but for blanks at the ends of lines; ``...`` stands for any text."""
+    """Whether *printed* is what a page has *shown*.
+
+    ``...`` stands for any text, and as a line of its own for any lines, or none. ``1a2b3c4d`` stands for any id,
+    ``12:00:00`` for any time. Blanks that end a line do not count.
+    """
+    shown = re.sub(r"^\.\.\.\n", "...", shown, flags=re.MULTILINE)
     shown, printed = (re.sub(r"[ \t]+$", "", text, flags=re.MULTILINE) for text in (shown, printed))
     pattern = ".*?".join(re.escape(part) for part in shown.split("..."))
+    for shape, any_one in LOOK_ALIKES.items():
+        pattern = pattern.replace(shape, any_one)
     return re.fullmatch(pattern, printed, re.DOTALL) is not None

@@ -116,6 +116,26 @@ with service:
     print(json.dumps({"codes": [process.exitcode], "parent": 100, "run": service.bus.run, "dropped": dropped}))
 """
 
+# A pool of processes forks a worker's successor from a daemon thread, which is then the child's main thread.
+FROM_DAEMON = """
+def fork():
+    process = multiprocessing.get_context("fork").Process(target=lambda: publish("child", 50))
+    process.start()
+    process.join(10)
+    codes.append(process.exitcode)
+
+codes = []
+thread = threading.Thread(target=fork, daemon=True)
+with service:
+    publish("before", 50)
+    thread.start()
+    thread.join()
+    publish("after", 50)
+    journal.receipt().wait(5.0)
+    dropped = journal.counts.dropped
+    print(json.dumps({"codes": codes, "parent": 100, "run": service.bus.run, "dropped": dropped}))
+"""
+
 # Each lock that a service makes is held by a thread while the process forks.
 HELD = """
 locks, makers = [], (threading.Lock, threading.RLock)
@@ -231,7 +251,9 @@ def calls_in(path: Path) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(
-    ("script", "children"), [(FORK, [100] * 6), (MULTIPROCESSING, [50])], ids=["fork", "processes"]
+    ("script", "children"),
+    [(FORK, [100] * 6), (MULTIPROCESSING, [50]), (FROM_DAEMON, [50])],
+    ids=["fork", "processes", "a daemon thread"],
 )
 def test_d13_a_forked_child_writes_its_own_file_and_its_parent_goes_on(
     script: str, children: list[int], tmp_path: Path

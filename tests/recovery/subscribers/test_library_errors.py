@@ -176,6 +176,8 @@ MEANINGS: list[tuple[Exception, Category]] = [
     (raised("aiohttp.client_exceptions.ClientResponseError", status=400, headers=None), TRANSIENT),
     (raised("starlette.exceptions.WebSocketException", code=1008), TRANSIENT),
     (raised("aiohttp.client_exceptions.ContentTypeError", status=200, headers={}), TRANSIENT),
+    # Celery.
+    (raised("celery.exceptions.MaxRetriesExceededError"), PERMANENT),
     # botocore.
     *((botocore(code, 400), RATE_LIMITED) for code in ("Throttling", "ThrottlingException", "RequestLimitExceeded")),
     (botocore("SlowDown", 503), RATE_LIMITED),
