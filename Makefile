@@ -106,10 +106,7 @@ pages: $(READY) ## write what the documentation has from the code: tables of the
 	$(BIN)/python -m tests.docs.causes_page
 	$(BIN)/python -m tests.docs.metrics_page
 	$(BIN)/python -m tests.docs.classification_page
-<<<<<<< HEAD
 	$(BIN)/python -m tests.docs.events_page
-=======
->>>>>>> w-lead
 	$(BIN)/python -m tests.docs.exceptions_page
 	$(BIN)/python -m tests.docs.llms
 
