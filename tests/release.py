@@ -23,7 +23,8 @@ from pathlib import Path, PurePosixPath
 
 ROOT = Path(__file__).parent.parent
 DIST = ROOT / "dist"
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+DOCUMENT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+PROJECT, TOOLS = DOCUMENT["project"], DOCUMENT["tool"]
 PACKAGES = ("events", "recovery", "adapters")
 
 NEED_THE_TREE = [
@@ -187,7 +188,7 @@ class Trial:
         """What users write passes mypy and basedpyright, strict, with the types of the wheel."""
         surface = self.folder / "types"
         shutil.copytree(self.tree / "tests" / "typing", surface)
-        settings = {"include": ["."], "strict": ["."], "pythonVersion": "3.11", "reportPrivateUsage": False}
+        settings = {**TOOLS["basedpyright"], "include": ["."], "strict": ["."]}
         (surface / "pyrightconfig.json").write_text(json.dumps(settings), encoding="utf-8")
         self.run("python", "-m", "mypy", "--strict", "--config-file=", ".", cwd=surface)
         self.run("basedpyright", "--pythonpath", self.bin / "python", cwd=surface)

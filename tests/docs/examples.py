@@ -120,8 +120,8 @@ def commands_of(block: Block) -> list[tuple[str, str]]:
     return commands
 
 
-LOOK_ALIKES = {"1a2b3c4d": "[0-9a-f]{8}", "12:00:00": r"\d\d:\d\d:\d\d"}
-"""What pages show in place of any id of a process and any time of a day."""
+LOOK_ALIKES = {"1a2b3c4d": "[0-9a-f]{8}", "12:00:00": r"(?:\d{4}-\d\d-\d\d )?\d\d:\d\d:\d\d"}
+"""What pages show in place of any id of a process, and of any time, with its date where that is another day."""
 
 
 def fits(shown: str, printed: str) -> bool:

@@ -148,7 +148,7 @@ def imports() -> Iterator[tuple[str, str]]:
     """What the code of the documentation imports from the packages, as module and name."""
     for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
         for module, names in re.findall(
-            r"^from ((?:events|recovery|adapters)[\w.]*) import ([\w, ]+)$", page.read_text("utf-8"), re.MULTILINE
+            r"^from ((?:events|recovery|adapters)(?:\.\w+)*) import ([\w, ]+)$", page.read_text("utf-8"), re.MULTILINE
         ):
             yield from ((module, name.strip()) for name in names.split(","))
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import ast
 import configparser
 import json
+import logging
 import os
 import socket
 import subprocess
 import textwrap
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,17 @@ EXAMPLES = [example for blocks in BLOCKS.values() for example in examples_of(blo
 SESSIONS = {f"{page.relative_to(ROOT)}": session for page, blocks in BLOCKS.items() if (session := session_of(blocks))}
 
 
+@pytest.fixture
+def loggers_as_before() -> Iterator[None]:
+    """Undo what an example does to the loggers that other tests use."""
+    before = [(one, one.level, [*one.handlers]) for one in (logging.getLogger(), logging.getLogger("recovery"))]
+    yield
+    for logger, level, handlers in before:
+        logger.setLevel(level)
+        logger.handlers[:] = handlers
+
+
+@pytest.mark.usefixtures("loggers_as_before")
 @pytest.mark.parametrize(
     "example",
     [pytest.param(one, marks=pytest.mark.docs if one.program.mark == "slow" else ()) for one in EXAMPLES],

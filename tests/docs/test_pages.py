@@ -61,7 +61,7 @@ def test_every_picture_of_the_docs_is_on_a_page():
 def test_the_design_names_every_folder_of_adapters():
     design = (ROOT / "docs" / "explanation" / "design.md").read_text(encoding="utf-8")
     folders = [path.parent.name for path in (ROOT / "adapters").glob("*/__init__.py")]
-    assert [folder for folder in folders if f"{folder}/" not in design] == []
+    assert [folder for folder in folders if f"`adapters/{folder}/`" not in design] == []
 
 
 def test_contributing_names_every_make_target_but_those_of_a_user_and_of_check():
