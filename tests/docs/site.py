@@ -21,8 +21,8 @@ ROOT = Path(__file__).parent.parent.parent
 DOCS = ROOT / "docs"
 SITE = ROOT / "site"
 
-COLOURS = re.compile(r"\x1b\[[0-9;]*m")
-COMPLAINT = re.compile(r"\b(warning|error|traceback)\b", re.IGNORECASE)
+ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
+WARNING = re.compile(r"\b(warning|error|traceback)\b", re.IGNORECASE)
 NOT_DEPLOYED = ("404.html", "sitemap.xml")
 """What Zensical writes for a site of a known address; below another one their links lead nowhere."""
 
@@ -70,8 +70,8 @@ def built() -> list[str]:
     run = subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, check=False, env={**os.environ, "COLUMNS": "200"}
     )
-    said = COLOURS.sub("", run.stdout + run.stderr).strip().splitlines()
-    if run.returncode or any(COMPLAINT.search(line) for line in said):
+    said = ESCAPES.sub("", run.stdout + run.stderr).strip().splitlines()
+    if run.returncode or any(WARNING.search(line) for line in said):
         return [*said, f"zensical exited with {run.returncode}; each warning is an error"]
     for name in NOT_DEPLOYED:
         (SITE / name).unlink(missing_ok=True)
