@@ -102,7 +102,7 @@ docs-look: $(DOCS) $(PAGE) ## test the built documentation in Debian's Chromium 
 docs-serve: $(DOCS) ## serve the documentation at http://localhost:8000, built again after each change
 	$(BIN)/zensical serve -f .zensical.toml
 
-pages: $(READY) ## write what the documentation has from the code: the tables of the reference, and docs/llms.txt
+pages: $(READY) ## write what the documentation has from the code: tables of the reference, and docs/llms.txt
 	$(BIN)/python -m tests.docs.plans_page
 	$(BIN)/python -m tests.docs.causes_page
 	$(BIN)/python -m tests.docs.metrics_page

@@ -25,7 +25,7 @@ from recovery import Recovery
 from tests.docs.plans_page import meanings, own_fields
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "reference" / "events.md"
-BEGIN = "<!-- `python -m tests.docs.events_page` writes what follows from the classes in events/ -->\n"
+BEGIN = "<!-- `make pages` writes what follows from the classes in events/ -->\n"
 BASES: tuple[type[Event], ...] = (bases.Event, bases.CallEvent, operation_events.Outcome)
 """The classes that other events extend; their fields are listed once."""
 DURABILITIES = ("lazy", "journal", "strict")

@@ -68,8 +68,8 @@ class Example(msgspec.Struct, frozen=True):
         return f"{self.program.page}:{self.program.line}"
 
 
-def blocks_of(page: Path) -> list[Block]:
-    """The fenced blocks of *page*, in order."""
+def blocks_of(page: Path, root: Path = ROOT) -> list[Block]:
+    """The fenced blocks of *page*, in order; the page is named by its path below *root*."""
     text = page.read_text(encoding="utf-8")
     found = []
     for match in FENCE.finditer(text):
@@ -80,7 +80,7 @@ def blocks_of(page: Path) -> list[Block]:
         title = TITLE.search(match["options"] or "")
         found.append(
             Block(
-                page=f"{page.relative_to(ROOT)}",
+                page=f"{page.relative_to(root)}",
                 line=text.count("\n", 0, match.start("fence")) + 1,
                 section=titles[-1] if titles else "",
                 language=match["language"],

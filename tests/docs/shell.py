@@ -97,7 +97,7 @@ class Shell:
     def see_the_end(self) -> Iterator[tuple[str, str, str]]:
         """The commands beside that went on: each with what is shown, and what it has printed in the end."""
         for command, shown, printed, other in self.unfinished:
-            last = GOES_ON.sub("", shown).splitlines(keepends=True)[-1]
+            last = ["", *GOES_ON.sub("", shown).splitlines(keepends=True)][-1]
             while not fits(f"...\n{last}", printed) and (line := self.read_lines(other, 1)):
                 printed += line
             yield command, shown, printed
