@@ -43,6 +43,7 @@ $(PAGE): $(READY)
 	@touch $(PAGE)
 
 $(DOCS): $(READY)
+	@command -v promtool >/dev/null || { echo "this needs promtool: apt-get install prometheus"; exit 1; }
 	$(BIN)/python -m pip install --quiet --group docs
 	@touch $(DOCS)
 
@@ -91,7 +92,7 @@ pictures: $(PAGE) ## write docs/pictures: the page at both widths, light and dar
 metrics: $(READY) ## run the alert rules and the dashboard's queries in a real Prometheus (ten seconds; Debian's prometheus)
 	$(BIN)/python -m pytest tests/prometheus
 
-docs: $(DOCS) ## build the documentation into site/, check it, and run its slow examples (three minutes)
+docs: $(DOCS) ## build the documentation into site/, check it, and run its slow examples (three minutes; Debian's prometheus)
 	$(BIN)/python -m tests.docs.site
 	$(BIN)/python -m pytest -m docs --timeout 600 tests/docs
 
@@ -105,8 +106,8 @@ pages: $(READY) ## write what the documentation has from the code: tables of the
 	$(BIN)/python -m tests.docs.plans_page
 	$(BIN)/python -m tests.docs.causes_page
 	$(BIN)/python -m tests.docs.metrics_page
-	$(BIN)/python -m tests.docs.classification_page
 	$(BIN)/python -m tests.docs.events_page
+	$(BIN)/python -m tests.docs.classification_page
 	$(BIN)/python -m tests.docs.exceptions_page
 	$(BIN)/python -m tests.docs.llms
 
