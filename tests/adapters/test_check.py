@@ -37,7 +37,7 @@ run = ["pip", "list"]
 """
 SLOW = '[retry]\nmax_retries = 40\njitter = "none"\n\n[circuit]\nmax_break = 3600\n'
 SHOP = """
-from recovery import Recovery, host_of
+from recovery import Recovery, host_of, lint
 
 service = Recovery.from_config({"operation": {"fetsh": {"max_retries": 3}}}, env={})
 text = "no service"
@@ -54,8 +54,7 @@ def save(): ...
 service.operation("by hand", max_retries=1)
 """
 
-ROOT = Path(__file__).parent.parent.parent
-DOCS = ROOT / "docs" / "reference"
+DOCS = Path(__file__).parent.parent.parent / "docs" / "reference"
 
 
 @pytest.fixture
@@ -301,7 +300,7 @@ def test_what_a_program_prints_while_it_is_imported_is_no_part_of_the_json(shop:
 
 
 def test_the_page_lists_every_rule() -> None:
-    page, folder = (DOCS / "configuration.md").read_text(encoding="utf-8"), ROOT
+    page, folder = (DOCS / "configuration.md").read_text(encoding="utf-8"), Path(lint.__file__).parent.parent
     files = ("recovery/lint.py", "adapters/inspection.py", "adapters/launcher/plan_lint.py")
     sources = [(folder / name).read_text(encoding="utf-8") for name in files]
     rules = {rule for text in sources for rule in re.findall(r'(?:rule=|_of_policy\(\s*)"([a-z-]+)"', text)}
