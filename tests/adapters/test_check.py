@@ -18,6 +18,7 @@ from adapters.cli.check import inspection_table
 from adapters.cli.command import cli
 from adapters.inspection import inspect
 from adapters.named_service import TargetError
+from recovery import lint
 
 DOWNLOADS = "".join(
     f'[[operation]]\nname = "model-{number}"\nkind = "download"\nurl = "https://huggingface.co/{number}"\n'
@@ -37,7 +38,7 @@ run = ["pip", "list"]
 """
 SLOW = '[retry]\nmax_retries = 40\njitter = "none"\n\n[circuit]\nmax_break = 3600\n'
 SHOP = """
-from recovery import Recovery, host_of, lint
+from recovery import Recovery, host_of
 
 service = Recovery.from_config({"operation": {"fetsh": {"max_retries": 3}}}, env={})
 text = "no service"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.site import warnings_of, problems
+from tests.docs.site import problems, warnings_of
 
 OTHER = '<h1 id="top">Other</h1><a name="old"></a><a href="../index.html#here">back</a>'
 
