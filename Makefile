@@ -7,6 +7,7 @@ PEERS := $(VENV)/.peers
 EVIDENCE := $(VENV)/.evidence
 PAGE := $(VENV)/.page
 DOCS := $(VENV)/.docs
+RELEASE := $(VENV)/.release
 SHARE ?= 1
 SECONDS ?= 60
 
@@ -42,8 +43,13 @@ $(PAGE): $(READY)
 	@touch $(PAGE)
 
 $(DOCS): $(READY)
+	@command -v promtool >/dev/null || { echo "this needs promtool: apt-get install prometheus"; exit 1; }
 	$(BIN)/python -m pip install --quiet --group docs
 	@touch $(DOCS)
+
+$(RELEASE): $(READY)
+	$(BIN)/python -m pip install --quiet --group release
+	@touch $(RELEASE)
 
 demo: $(READY) ## show a launch that fails in eleven ways, is killed twice, and still succeeds (half a minute)
 	$(BIN)/recovery demo
@@ -86,7 +92,7 @@ pictures: $(PAGE) ## write docs/pictures: the page at both widths, light and dar
 metrics: $(READY) ## run the alert rules and the dashboard's queries in a real Prometheus (ten seconds; Debian's prometheus)
 	$(BIN)/python -m pytest tests/prometheus
 
-docs: $(DOCS) ## build the documentation into site/, check it, and run its slow examples (three minutes)
+docs: $(DOCS) ## build the documentation into site/, check it, and run its slow examples (three minutes; Debian's prometheus)
 	$(BIN)/python -m tests.docs.site
 	$(BIN)/python -m pytest -m docs --timeout 600 tests/docs
 
@@ -96,14 +102,20 @@ docs-look: $(DOCS) $(PAGE) ## test the built documentation in Debian's Chromium 
 docs-serve: $(DOCS) ## serve the documentation at http://localhost:8000, built again after each change
 	$(BIN)/zensical serve -f .zensical.toml
 
-pages: $(READY) ## write what the documentation has from the code: the tables of plans, causes and metrics, and docs/llms.txt
+pages: $(READY) ## write what the documentation has from the code: tables of the reference, and docs/llms.txt
 	$(BIN)/python -m tests.docs.plans_page
 	$(BIN)/python -m tests.docs.causes_page
 	$(BIN)/python -m tests.docs.metrics_page
+	$(BIN)/python -m tests.docs.events_page
+	$(BIN)/python -m tests.docs.classification_page
+	$(BIN)/python -m tests.docs.exceptions_page
 	$(BIN)/python -m tests.docs.llms
 
 cli: $(READY) ## write docs/reference/cli.md, tests/golden/cli and docs/pictures/status.svg: what the commands print
 	$(BIN)/python -m tests.docs.cli_page
+
+release-check: $(RELEASE) ## build dist/, install the wheel elsewhere, and test it there (five minutes; FORM=--short: one)
+	$(BIN)/python -m tests.release $(FORM)
 
 mutants: $(READY) ## plant each known bug, and check that its test fails (four minutes)
 	$(BIN)/python -m tests.mutants

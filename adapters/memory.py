@@ -18,7 +18,13 @@ QUESTION_KINDS = frozenset(event.__name__ for event in QUESTIONS)
 
 
 class MemoryStore(Store):
-    """Keeps the latest *capacity* rows, also for the next service that opens it."""
+    """A store in memory, for tests and experiments: nothing survives the process.
+
+    Its rows are there for the next service that opens it.
+
+    Args:
+        capacity: How many rows are kept, the latest.
+    """
 
     def __init__(self, capacity: int = 100_000) -> None:
         self.rows: deque[Row] = deque()

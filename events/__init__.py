@@ -43,10 +43,10 @@ from events.operation_events import (
     OperationSucceeded,
     Parked,
     ProgressMade,
-    Recorded,
     RetryScheduled,
 )
 from events.question_events import QuestionAnswered, QuestionAsked, QuestionReopened
+from events.recorded import Recorded
 from events.repeat_events import OperationRepeated
 from events.subscription import Subscription
 from events.trace_events import CallTraced

@@ -66,7 +66,9 @@ class Bus:
         self.clock = clock
         self.run = run or os.urandom(4).hex()
         self.ignored_verdicts = 0
+        """Verdicts given to events that ask for none."""
         self.dropped_events = 0
+        """Events that were dropped because subscribers answered each other without end."""
         self.call_numbers = itertools.count(1)
         """The next of them makes, after the run and a dash, the id of a new call."""
         self.generation = 0

@@ -9,7 +9,8 @@ import msgspec
 
 from events.bus import BusOperation
 from events.event import NOTHING, CallEvent
-from events.operation_events import FailureClassified, Recorded
+from events.operation_events import FailureClassified
+from events.recorded import Recorded
 from events.verdicts import Verdict
 
 PROGRESS_EVERY = 1.0

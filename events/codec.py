@@ -28,8 +28,12 @@ def _decoder() -> msgspec.json.Decoder[Event]:  # when it is first needed: it ta
 def encode(event: Event) -> bytes:
     """*event* as UTF-8 JSON.
 
-    Raises CodecError for ``OperationFailed``, which stays in its process, for a kind that ``decode`` does not know, and
-    for what JSON lacks: text that is no Unicode, and numbers that are not finite.
+    Args:
+        event: Any event except ``OperationFailed``, which stays in its process.
+
+    Raises:
+        CodecError: A kind that ``decode`` does not know, or what JSON lacks: text that is no Unicode, numbers that are
+            not finite.
     """
     if type(event) not in _wire_events:
         why = "it holds a live exception" if isinstance(event, OperationFailed) else "decode() does not know it"
@@ -60,7 +64,14 @@ def encode_all(events: Sequence[Event]) -> list[bytes] | None:
 
 
 def decode(data: bytes | str) -> Event:
-    """The event that *data* holds. Raises CodecError, saying where it is wrong, if it holds none."""
+    """The event that *data* holds.
+
+    Args:
+        data: What ``encode`` has returned.
+
+    Raises:
+        CodecError: It holds none; the message says where it is wrong.
+    """
     try:
         return _decoder().decode(data)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:

@@ -1,29 +1,4 @@
-"""Every error of this distribution, as one tree.
-
-RecoveryError
-├── AwaitableResultError   a plain function returned an awaitable, which no retry would see fail
-├── CallCancelledError     a call was cancelled by its id (``service.calls.cancel``)
-├── CallRejectedError      an open circuit, or a subscriber, did not let a call begin
-├── CodecError             bytes that are no event of ours
-├── DownloadError          (``adapters.downloads.partial_file``) a transfer that cannot be trusted
-│   └── NoRoomError            (``adapters.downloads.space``) the disk has no room for the rest
-├── EnvironmentVariableError
-│                          (``adapters.downloads.client``) a variable names a proxy that cannot be used
-├── JournalError           the journal cannot be used
-│   ├── DamagedJournalError    the file is damaged, or has an earlier format
-│   ├── ForeignJournalError    the file belongs to another application
-│   ├── JournalBusyError       another process writes this file
-│   └── NewerJournalError      written by a newer release
-├── LockedError            (``adapters.git.locks``) a lock of a repository may be in use
-├── PlanError              (``adapters.launcher.plan``) a launch plan that cannot be run
-├── NeedsPerson            raised by user code: a person must do something first
-├── NotDurable             a receipt: an accepted event is not committed, or not synced
-├── JoinedElsewhere        another process ran an equal call, and recorded no result
-├── Permanent              raised by user code: do not try again
-├── Retryable              raised by user code: do try again
-├── UnsafeFileError        (``adapters.disk``) a link, a pipe or a folder stands where a file should
-├── StaysPendingError      a call is not finished in this process; the journal keeps it for a later one
-└── UnwantedResult         stands on the bus for a result that ``retry_if`` refuses; no caller gets it
+"""The errors that code of a user's meets or raises; docs/reference/exceptions.md draws the tree of all errors.
 
 A recoverable call ends with *the caller's own exception*, never with one of these. There are four exceptions:
 ``CallRejectedError``, ``CallCancelledError``, ``AwaitableResultError``, and an error that user code raises itself. A

@@ -33,7 +33,12 @@ class Category(StrEnum):
 
 
 class Room(msgspec.Struct, frozen=True, gc=False):
-    """Room on a disk that is missing: *bytes* are needed in *folder*."""
+    """Room on a disk that is missing.
+
+    Args:
+        folder: Where it is needed.
+        bytes: How many bytes are needed there.
+    """
 
     folder: str
     bytes: int

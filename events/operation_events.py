@@ -8,26 +8,7 @@ import msgspec
 
 from events.event import FOREVER, NOTHING, CallEvent
 from events.evidence import Category, Evidence, Remedy
-
-
-class Recorded(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """The result of a call with an idempotency key, to be returned to later calls with that key.
-
-    Args:
-        key: The idempotency key.
-        result: The JSON of the result.
-        until: The Unix time at which it expires.
-        version: The version of the operation that it holds for.
-        boot: The boot of the machine that recorded it; "" if that is unknown.
-        until_in_boot: The monotonic seconds of that boot at which it expires, however the wall clock is set.
-    """
-
-    key: str
-    result: msgspec.Raw
-    until: float
-    version: str = ""
-    boot: str = ""
-    until_in_boot: float = 0.0
+from events.recorded import Recorded
 
 
 class OperationStarted(CallEvent, frozen=True, kw_only=True, omit_defaults=True):
@@ -203,7 +184,7 @@ class GaveUp(Outcome, frozen=True, kw_only=True, omit_defaults=True):
 
     Args:
         reason: Why there is no further attempt.
-        asked: Whether the call asked a person before (``Parked.asks_person``), and was counted as given up then.
+        asked: Whether the call asked a person (``Parked.asks_person``), and was counted as given up then.
     """
 
     ends: ClassVar[bool] = True
@@ -246,7 +227,7 @@ class OperationCancelled(CallEvent, frozen=True, kw_only=True, omit_defaults=Tru
     """A call was cancelled. That is no failure.
 
     Args:
-        waiting: Whether it waited, and that attempt had not begun.
+        waiting: Whether it was cancelled before that attempt began, and not in it.
     """
 
     ends: ClassVar[bool] = True
@@ -294,7 +275,7 @@ class OperationInterrupted(CallEvent, frozen=True, kw_only=True, omit_defaults=T
 
 
 class CallLeftPending(CallEvent, frozen=True, kw_only=True, omit_defaults=True):
-    """A call that a dead process left stays pending. It is not journalled.
+    """A call that a dead process left stays pending. This event is not journalled.
 
     Args:
         reason: Why: no operation fits it, say.
@@ -319,7 +300,7 @@ class CheckpointSaved(CallEvent, frozen=True, kw_only=True, omit_defaults=True):
     """A running call noted how far it has come.
 
     Args:
-        data: The JSON of what it noted.
+        data: Its checkpoint, as JSON.
     """
 
     data: msgspec.Raw
@@ -331,7 +312,7 @@ class ProgressMade(CallEvent, frozen=True, kw_only=True, omit_defaults=True):
     It tells the next process that an attempt came further before its process died.
 
     Args:
-        done: How far the call has come, in units of its own.
+        done: How far, in units of the call's own.
     """
 
     done: float

@@ -15,8 +15,8 @@ class OperationRepeated(CallEvent, frozen=True, kw_only=True, omit_defaults=True
         trace: Of the new call: the ``CallTraced.trace`` of the former one; "" if that was not traced.
         by: Of the former call: the id of the call that repeats it.
         arguments: Of the new call: as in its ``OperationStarted``, which may come much later.
-        version: Of the new call, likewise.
-        idempotency_key: Of the new call, likewise.
+        version: Of the new call: as in its ``OperationStarted``.
+        idempotency_key: Of the new call: likewise.
     """
 
     former: str = ""

@@ -139,7 +139,10 @@ class Calls:
         )
 
     def retry_now(self, call: str, reason: str = "") -> bool:
-        """End the wait of a call: its delay, conditions and pause. An open circuit is asked again, and may refuse."""
+        """End the wait of a call: its delay, conditions and pause.
+
+        An open circuit is asked again, and may refuse. So does a rate limit: a server that asked for a pause gets it.
+        """
         return self._waiting.steer(call, "retry now", reason)
 
     def pause(self, call: str, reason: str = "") -> bool:

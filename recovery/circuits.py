@@ -27,8 +27,10 @@ class Circuits:
         """The state of each circuit by operation name and key, as it stands now.
 
         An open circuit whose break is over is half-open. A closed circuit without a failure that still counts is left
-        out, unless it is forced. A state is a ``Closed``, ``Open``, ``HalfOpen`` or ``Forced`` of
-        ``recovery.policies.circuit_states``.
+        out, unless it is forced.
+
+        Returns:
+            A ``Closed``, ``Open``, ``HalfOpen`` or ``Forced`` for each (operation name, key).
         """
         return self._break.states()
 

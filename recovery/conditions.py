@@ -3,8 +3,6 @@
 For ``Park`` and ``Strategy``:
 
     Strategy(wait_for=(disk_space("models", 8_000_000_000),), wait_timeout=3600.0)
-
-Each raises TypeError or ValueError for a wrong argument, and names it. *every* is the seconds between two checks.
 """
 
 from __future__ import annotations
@@ -19,7 +17,17 @@ from recovery import validation
 
 
 def disk_space(path: str | os.PathLike[str], free: float, *, every: float = 5.0) -> Condition:
-    """At least *free* bytes are available to us on the file system of *path*, which need not exist yet."""
+    """At least *free* bytes are available to us on the file system of *path*.
+
+    Args:
+        path: A file or a folder, which need not exist yet.
+        free: Bytes.
+        every: Seconds between two checks.
+
+    Raises:
+        TypeError: *path* is no path, or a number has another type.
+        ValueError: A number is out of range.
+    """
     needed = validation.number("free", free)
     if not isinstance(path, str | os.PathLike) or not os.fspath(path):
         raise TypeError(f"path must be a path that is not empty, not {path!r}")
@@ -56,7 +64,17 @@ def existing(path: str | os.PathLike[str]) -> Path:
 
 
 def port_free(port: int, host: str = "127.0.0.1", *, every: float = 1.0) -> Condition:
-    """A server could listen on *port* of *host*, an address of this machine."""
+    """A server could listen on *port* of *host*.
+
+    Args:
+        port: From 1 to 65535.
+        host: An address of this machine.
+        every: Seconds between two checks.
+
+    Raises:
+        TypeError: *host* is no text, or *port* no whole number.
+        ValueError: *port* is out of range, or *host* has a scheme or a path.
+    """
     _check_address(host, port)
 
     def is_met() -> bool:
@@ -75,7 +93,18 @@ def port_free(port: int, host: str = "127.0.0.1", *, every: float = 1.0) -> Cond
 
 
 def host_reachable(host: str, port: int = 443, *, timeout: float = 3.0, every: float = 5.0) -> Condition:
-    """*host* accepts a TCP connection on *port* within *timeout* seconds."""
+    """*host* accepts a TCP connection on *port*.
+
+    Args:
+        host: A name or an address.
+        port: From 1 to 65535.
+        timeout: Seconds that the connection may take.
+        every: Seconds between two checks.
+
+    Raises:
+        TypeError: *host* is no text, or a number has another type.
+        ValueError: A number is out of range, or *host* has a scheme or a path.
+    """
     _check_address(host, port)
     validation.number("timeout", timeout, above=0.0)
 

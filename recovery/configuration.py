@@ -53,7 +53,18 @@ class ConfigurationError(ValueError):
 
 
 def make_policy(base: RetryPolicy | None = None, **values: Any) -> RetryPolicy:
-    """*base* with *values*; the first delay and the factor of an exponential backoff may stand beside its fields."""
+    """*base* with *values*; the first delay and the factor of an exponential backoff may stand beside its fields.
+
+        make_policy(max_retries=5, initial_delay=0.5)
+
+    Args:
+        base: What to change; by default ``RetryPolicy()``.
+        values: Fields of ``RetryPolicy``, *initial_delay* and *backoff_factor*.
+
+    Raises:
+        TypeError: An unknown field, or a value of the wrong type.
+        ValueError: A value out of range, or *backoff* beside *initial_delay* or *backoff_factor*.
+    """
     base = RetryPolicy() if base is None else base
     shape = {field: values.pop(name) for name, field in BACKOFF_FIELDS.items() if name in values}
     if shape and "backoff" in values:

@@ -21,7 +21,10 @@ from recovery.settings import OperationConfig
 default = Recovery()
 
 recoverable = default.recoverable
+"""``Recovery.recoverable`` of the default service, which has no journal."""
+
 configure = default.configure
+"""``Recovery.configure`` of the default service."""
 
 
 def load_definition(name: str, config: OperationConfig, function: Callable[..., Any] | None) -> Definition:

@@ -99,7 +99,11 @@ def hide(*secrets: str) -> None:
 
 
 def unhide(*secrets: str) -> None:
-    """Stop redacting these literals, or all of them if none is given: after a token is revoked, and in tests."""
+    """Stop redacting literals: after a token is revoked, and in tests.
+
+    Args:
+        secrets: As given to ``hide``; all of them if none is given.
+    """
     with _lock:
         for secret in secrets or tuple(_secrets):
             _secrets.pop(secret, None)

@@ -56,15 +56,16 @@ class Recovery(Declarations, JournalledCalls):
         with Recovery(store=SQLiteStore("journal.db")) as service:
             fetch = service.recoverable("fetch", max_retries=5)(fetch)
 
-    ``bus`` takes subscribers, ``calls`` lists, finds and steers calls, ``circuits`` forces circuits,
-    ``incidents`` lists what calls wait for together.
+    ``service.bus`` takes subscribers, ``service.calls`` lists, finds and steers calls, ``service.circuits`` forces
+    circuits, ``service.incidents`` lists what calls wait for together. With a store there is ``service.journal``.
 
     Args:
         store: Where the journal writes (``adapters.sqlite.SQLiteStore``, ``adapters.memory.MemoryStore``). ``None``
             persists nothing and starts no thread.
         enabled: False, or RECOVERY_DISABLED=1 in the environment, makes ``recoverable`` return functions untouched.
-        policy: The ``RetryPolicy`` of operations that declare none.
-        breaker: The ``BreakerPolicy`` of operations that declare none; ``None`` for no circuits.
+        policy: The ``RetryPolicy`` of operations that declare none; by default ``RetryPolicy()``.
+        breaker: The ``BreakerPolicy`` of operations that declare none; by default ``BreakerPolicy()``; ``None`` for no
+            circuits.
         budget: The ``RetryBudget`` of operations that declare none; ``None`` for no limit.
         key: Makes the key of a call from its arguments, for operations that declare no ``key``; ``None`` for no keys.
         when_open: "reject" or "wait": what an open circuit does to calls of operations that declare neither.

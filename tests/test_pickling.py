@@ -37,6 +37,7 @@ from adapters.launcher.arguments import InvalidRequestError, NotDoneError
 from adapters.launcher.asked_again import NotAskedForError
 from adapters.launcher.plan import PlanError
 from adapters.launcher.step_run import StepsUndoneError
+from adapters.launcher.stopping import StoppedBySignal
 from adapters.launcher.variables import MissingSecretError
 from adapters.memory import MemoryStore
 from adapters.packages.consent import RefusedRequirementsError, UnusualRequirementsError
@@ -178,6 +179,12 @@ def test_an_error_is_whole_after_it_was_pickled_or_copied(error: RecoveryError, 
     assert (type(loaded), str(loaded), loaded.args, vars(loaded)) == (type(error), str(error), error.args, vars(error))
     if isinstance(error, OSError):
         assert (loaded.errno, loaded.filename) == (error.errno, error.filename)
+
+
+def test_a_stop_is_whole_after_it_was_pickled() -> None:
+    stopped = StoppedBySignal(15)
+    loaded = pickle.loads(pickle.dumps(stopped))
+    assert (str(loaded), loaded.code, loaded.signal) == (str(stopped), 143, stopped.signal)
 
 
 def reject() -> None:

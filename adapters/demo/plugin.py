@@ -86,17 +86,23 @@ def index_files() -> Iterator[tuple[str, Hosted]]:
     )  # fmt: skip
     for name, code, data, requires in packages:
         file = f"{name}-1.0-py3-none-any.whl"
-        wheel = Hosted(_wheel(name, code, data, requires), rate=2_000_000, media="application/octet-stream")
+        package = Hosted(wheel(name, code, data, requires), rate=2_000_000, media="application/octet-stream")
         if data:
-            wheel.faults.append(Reset(0.4))
-        page = f'<!DOCTYPE html><html><body><a href="/wheels/{file}#sha256={wheel.sha256}">{file}</a></body></html>'
+            package.faults.append(Reset(0.4))
         path = name.replace("_", "-")
-        yield f"/wheels/{file}", wheel
-        yield f"/simple/{path}/", Hosted(page.encode(), media="text/html")
+        yield f"/wheels/{file}", package
+        yield f"/simple/{path}/", page_of(file, package)
         yield f"/refusing/{path}/", Hosted(b"", faults=[Answer(403)] * 99)
 
 
-def _wheel(name: str, code: str, data: bytes, requires: tuple[str, ...]) -> bytes:
+def page_of(file: str, package: Hosted) -> Hosted:
+    """The page of an index with the one *file* of a *package*."""
+    link = f'<a href="/wheels/{file}#sha256={package.sha256}">{file}</a>'
+    return Hosted(f"<!DOCTYPE html><html><body>{link}</body></html>".encode(), media="text/html")
+
+
+def wheel(name: str, code: str, data: bytes = b"", requires: tuple[str, ...] = ()) -> bytes:
+    """The wheel of version 1.0 of a package with this *code*, *data* in a file of it, and what it *requires*."""
     info = f"{name}-1.0.dist-info"
     metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n"
     files = {

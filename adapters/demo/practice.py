@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
+import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
 from adapters.demo.git_server import git
 from adapters.demo.git_server import respond as respond_as_git
+from adapters.demo.painter import REPOSITORY, make_painter, painter_files, safetensors
 from adapters.demo.server import Answer, Fault, FileServer, Handler, Headers, Hosted, Reset
 
 PORT = 8765
@@ -23,8 +24,13 @@ TABLE = {
     "slow.safetensors": "2 MB at 250 KB/s",
     "private.safetensors": f"1 MB; 401 without the token {TOKEN}",
     "app.git": "a repository of git",
+    "models/": "base, vae and lora.safetensors, 2 MB each; lora at 250 KB/s",
+    REPOSITORY: "an application: a server that paints with the package brush",
+    "simple/": "a package index, which has brush",
 }
 """What is below the server's URL, and how it fails."""
+
+IN_A_REPOSITORY = re.compile(r"/\w+\.git/")
 
 
 class Page(Hosted):
@@ -50,7 +56,7 @@ class Model(Hosted):
     """A file of *size* bytes, of which *fault_of* spoils some requests, by their headers."""
 
     def __init__(self, size: int, fault_of: Callable[[Headers], Fault | None], *, rate: float | None = None) -> None:
-        super().__init__(_safetensors(size), rate=rate)
+        super().__init__(safetensors(size), rate=rate)
         self._fault_of = fault_of
 
     def fault(self, headers: Headers) -> Fault | None:
@@ -59,22 +65,26 @@ class Model(Hosted):
 
 
 class PracticeServer(FileServer):
-    """Serves what `TABLE` lists on 127.0.0.1, as a context manager; its repository is made in *folder*.
+    """Serves what `TABLE` lists on 127.0.0.1, as a context manager; its repositories are made in *folder*.
 
     Args:
-        folder: An empty folder. Without git on the machine, there is no repository.
+        folder: An empty folder. Without git on the machine, there are none.
         port: Where to listen; 0 means any free port. OSError if another process listens there.
         said: Takes a line for each request: ``GET /flaky 503``.
+        seconds: How long a picture of the application takes.
     """
 
-    def __init__(self, folder: Path, port: int = PORT, said: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(
+        self, folder: Path, port: int = PORT, said: Callable[[str], None] = lambda _: None, *, seconds: float = 2.0
+    ) -> None:
         super().__init__(_hosted(), port, _PracticeHandler)
         self.folder = folder
         self.said = said
         try:
             _make_repository(folder / "app.git")
+            make_painter(folder, seconds=seconds)
         except FileNotFoundError:
-            self.said("there is no program git, so there is no app.git")
+            self.said("there is no program git, so there is no repository")
 
 
 class _PracticeHandler(Handler):
@@ -84,14 +94,14 @@ class _PracticeHandler(Handler):
         self.server.said(f"{self.command} {self.path} {int(code)}")
 
     def do_GET(self) -> None:  # noqa: N802  # the base class calls it so
-        if self.path.startswith("/app.git/"):
+        if IN_A_REPOSITORY.match(self.path):
             self.respond_as_git(b"")
         else:
             super().do_GET()
 
     def do_POST(self) -> None:  # noqa: N802  # the base class calls it so
         asked = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        if self.path.startswith("/app.git/"):
+        if IN_A_REPOSITORY.match(self.path):
             self.respond_as_git(asked)
         else:
             super().do_GET()
@@ -110,6 +120,7 @@ def _hosted() -> dict[str, Hosted]:
     refused, busy = Answer(503, {"Content-Length": "0"}), Answer(429, {"Retry-After": "1", "Content-Length": "0"})
     denied = Answer(401, {"WWW-Authenticate": "Bearer", "Content-Length": "0"})
     return {
+        **dict(painter_files()),
         "/flaky": Page(refused, refused, None),
         "/busy": Page(busy, None),
         "/down": Page(refused),
@@ -127,9 +138,3 @@ def _make_repository(folder: Path) -> None:
     (folder / "app.py").write_text('print("the application runs")\n', encoding="utf-8")
     git(folder, "add", ".")
     git(folder, "commit", "--quiet", "--message", "the application")
-
-
-def _safetensors(size: int) -> bytes:
-    """A model of about *size* bytes in the format of safetensors: its length, a head in JSON, zeros."""
-    head = json.dumps({"weights": {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}}).encode()
-    return len(head).to_bytes(8, "little") + head + bytes(size)

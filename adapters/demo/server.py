@@ -135,6 +135,12 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self._send_file(hosted, fault, start)
 
+    def do_HEAD(self) -> None:
+        """Say how large a file is, as uv asks for a wheel. It offers no ranges: uv wants kinds that GET has not."""
+        hosted = self.server.files.get(self.path)
+        headers = {"Content-Length": str(len(hosted.content))} if hosted else {"Connection": "close"}
+        self._send_head(200 if hosted else 404, headers)
+
     def _answer(self, answer: Answer) -> None:
         self.server.requests.append(Request(self.path, answer.status))
         self._send_head(answer.status, {**answer.headers, "Connection": "close"})

@@ -32,7 +32,14 @@ with extra("launcher"):
 
 
 class Downloaded(msgspec.Struct, frozen=True, kw_only=True):
-    """A whole file of *size* bytes. This attempt received *received* of them, from byte *start* on."""
+    """A whole file.
+
+    Args:
+        path: Where it is.
+        size: Its bytes.
+        start: The first byte that this attempt received; what is before it came in an earlier one.
+        received: The bytes that this attempt received.
+    """
 
     path: str
     size: int

@@ -126,7 +126,11 @@ class BlockingLauncher(LauncherThread):
         restarts: RestartPolicy = RESTARTS,
         **options: Unpack[ServerOptions],
     ) -> Iterator[BlockingServer]:
-        """As ``Launcher.server``. A block that is over although its server is gone raises ServerGoneError."""
+        """As ``Launcher.server``.
+
+        Raises:
+            ServerGoneError: Also at the end of a block whose server is gone.
+        """
         entered, leaving = Future[Server](), anyio.Event()
 
         async def hold() -> None:
@@ -157,7 +161,11 @@ class BlockingLauncher(LauncherThread):
         return self._call(lambda: self._launcher.venv(path, python, name=name))
 
     def resume(self) -> Resumption:
-        """As ``Launcher.resume``; ``service.resume`` would be called outside the thread that resumes calls."""
+        """As ``Launcher.resume``; ``service.resume`` would be called outside the thread that resumes calls.
+
+        Raises:
+            RuntimeError: It is called outside ``with``.
+        """
         if self._portal is None:
             raise RuntimeError(OUTSIDE)
         (resumption,) = self._portal.call(lambda: (self._launcher.resume(),))  # the portal awaits what can be awaited

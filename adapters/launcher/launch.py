@@ -112,6 +112,7 @@ class Launch:
         self.on_stop = self._launcher.on_stop
         """Called when a signal has stopped the launch, before what runs is cancelled."""
         self.outcomes: dict[str, Outcome] = {}
+        """How each operation has ended so far, by name."""
         self._begun: set[str] = set()
         names = {step.name for step in plan.steps}
         self._launcher.may_begin = lambda name: name not in names or name in self._begun
@@ -125,7 +126,11 @@ class Launch:
         )(self._run_steps)
 
     def check_environment(self) -> None:
-        """Raise EnvironmentVariableError if a download could not use the proxy or the certificates that are named."""
+        """Check that downloads can use the proxy and the certificates that the environment names.
+
+        Raises:
+            EnvironmentVariableError: They cannot.
+        """
         if any(isinstance(step, Download) for step in self._plan.steps):
             check_environment()
 

@@ -47,11 +47,23 @@ class PlanError(Permanent):
 
 
 class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """A plan that can be run.
+    """A plan that can be run: every destination is below its root, and no operation needs itself.
 
-    *root* is absolute. Every destination and folder is below it, or where *follow_links* allows a link to lead. No
-    operation needs itself. *policies* are those of the operations that have a ``retry`` of their own, by name; *policy*
-    is for the others.
+    Args:
+        path: The file.
+        root: The folder for destinations and commands, absolute.
+        steps: The operations, in the order of the file.
+        policy: When operations are retried.
+        policies: Likewise, of the operations that have a ``retry`` of their own, by name.
+        breaker: The circuit of each host.
+        rules: Asked before the built-in rules.
+        waits: How long operations wait for room on the disk, a host, and an answer.
+        notifications: Where notifications go; None for nowhere.
+        tokens: Where the token of a family of hosts is, by family.
+        parallel: How many downloads run at a time.
+        stall_timeout: Seconds without a byte after which a download has stalled.
+        follow_links: Whether destinations may go through links that lead outside the root.
+        orphans: What is done with a command that a killed launch left running: "wait" or "end".
     """
 
     path: Path
@@ -76,7 +88,14 @@ class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def load_plan(path: Path) -> LaunchPlan:
-    """Read and check the plan at *path*. Raises PlanError for the first problem found."""
+    """Read and check a plan.
+
+    Args:
+        path: A TOML file.
+
+    Raises:
+        PlanError: The first problem found, with its key.
+    """
     text = _text(path)
     try:
         document = msgspec.toml.decode(text, type=Document)

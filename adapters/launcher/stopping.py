@@ -28,6 +28,9 @@ class StoppedBySignal(SystemExit):
         super().__init__(128 + number)
         self.signal = signal.Signals(number)
 
+    def __reduce__(self) -> tuple[type[StoppedBySignal], tuple[int]]:
+        return StoppedBySignal, (int(self.signal),)
+
     def __str__(self) -> str:
         return f"ended by {self.signal.name}; run it again, and it goes on from here"
 

@@ -55,7 +55,11 @@ class Command:
         return f"<Command: {brief(' '.join(self._argv), 200)}>"
 
     def prepare(self) -> None:
-        """Check that the program and the folder are there. Raises LookupError if one is not."""
+        """Check that the program and the folder are there.
+
+        Raises:
+            LookupError: One is not.
+        """
         if self._cwd is not None and not self._cwd.is_dir():
             raise LookupError(f"{self} cannot run in {brief(str(self._cwd), 200)}: there is no such folder")
         program = self._argv[0]
@@ -64,7 +68,13 @@ class Command:
             raise LookupError(f"{self} is not there, or cannot be executed")
 
     async def send(self, notification: bytes) -> None:
-        """Run the program. Raises CalledProcessError, TimeoutError or OSError."""
+        """Run the program with *notification* on its standard input.
+
+        Raises:
+            CalledProcessError: Its exit code is not 0.
+            TimeoutError: It took longer than *timeout*.
+            OSError: It cannot be started.
+        """
         answer = await query(self._argv, cwd=self._cwd, timeout=self._timeout, stdin=notification, most=MOST_OUTPUT)
         if answer.code:
             raise subprocess.CalledProcessError(answer.code, self._argv, stderr=answer.errors)

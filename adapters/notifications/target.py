@@ -16,8 +16,16 @@ class Target(Protocol):
     def prepare(self) -> None:
         """Check, before anything is sent, that notifications can be sent.
 
-        Raises LookupError, OSError or ValueError, whose message says what is wrong, and shows no secret.
+        Raises:
+            LookupError, OSError, ValueError: They cannot; the message says what is wrong, and shows no secret.
         """
 
     async def send(self, notification: bytes) -> None:
-        """Send the JSON of one notification, once. Raises the error that says why it was not sent."""
+        """Send a notification, once.
+
+        Args:
+            notification: A ``Notification`` as UTF-8 JSON.
+
+        Raises:
+            Exception: What says why it was not sent; it is classified as any failure, and *policy* decides.
+        """

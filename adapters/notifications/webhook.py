@@ -83,7 +83,12 @@ class Webhook:
         return url
 
     async def send(self, notification: bytes) -> None:
-        """Post *notification*. Raises ``httpx2.HTTPError``, or what ``prepare`` raises."""
+        """Post *notification*.
+
+        Raises:
+            HTTPError: (of ``httpx2``) It was not taken.
+            LookupError, OSError, ValueError: As ``prepare``.
+        """
         url, headers = self._revealed(), {"Content-Type": "application/json"}
         async with (
             make_client(stall_timeout=SECONDS) as client,

@@ -26,9 +26,9 @@ class Retention(msgspec.Struct, frozen=True, kw_only=True):
     Calls that gave up, calls that are not over, questions and answers are never deleted.
 
     Args:
-        seconds: Since the end of the call.
+        seconds: How long, since the end of the call.
         calls: How many finished calls are kept.
-        bytes: What the file may hold.
+        bytes: How many bytes the file may hold.
 
     Raises:
         TypeError, ValueError: A value is no number, or negative.

@@ -60,7 +60,8 @@ class SQLiteStore(KeepsSecrets):
             ``synced``, or SQLite's next checkpoint). With "full", every commit is synced.
         retention: What is deleted, and when.
         busy_timeout: Seconds that a transaction waits for another program that has locked the file.
-        wall: Returns Unix time, and *monotonic* monotonic seconds; for tests.
+        wall: Returns Unix time; for tests.
+        monotonic: Returns monotonic seconds; for tests.
 
     Raises:
         TypeError, ValueError: An argument is wrong; the message names it. A database in memory (":memory:"), a URI and

@@ -183,7 +183,16 @@ def _no_wrapper() -> None:
 
 
 def recovery_of(function: Callable[P, R]) -> FunctionRecovery[P, R]:
-    """``function.recovery``, with types. Raises TypeError for a function that is not recoverable."""
+    """``function.recovery``, with types.
+
+        recovery_of(fetch).operation.successes
+
+    Args:
+        function: A recoverable function, or a bound method.
+
+    Raises:
+        TypeError: The function is not recoverable.
+    """
     found = getattr(function, "recovery", None)
     if not isinstance(found, FunctionRecovery) or found.wrapper() is not getattr(function, "__func__", function):
         raise TypeError(f"{function!r} is not recoverable; decorate it with @recoverable")

@@ -15,7 +15,15 @@ _own_drop: ContextVar[tuple[object, int]] = ContextVar("recovery_own_drop", defa
 
 
 class Counts(msgspec.Struct, frozen=True):
-    """What became of the events of this run: *issued* is the sum of the others."""
+    """What became of the events of this run.
+
+    Args:
+        issued: Events that were given a number; the sum of the others.
+        stored: Events that are committed.
+        coalesced: Events that a later one of the same call made needless (checkpoints).
+        dropped: Events that are lost.
+        waiting: Events that are accepted and not committed.
+    """
 
     issued: int
     stored: int
@@ -27,7 +35,10 @@ class Counts(msgspec.Struct, frozen=True):
 class Backlog(msgspec.Struct, frozen=True):
     """The events that are accepted and not yet written.
 
-    *bytes* is an estimate. *since* is when the oldest of them happened, on the bus's clock; ``None`` without any.
+    Args:
+        events: How many they are.
+        bytes: About how many bytes they take.
+        since: When the oldest of them happened, on the bus's clock; None without any.
     """
 
     events: int

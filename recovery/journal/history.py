@@ -71,7 +71,8 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     Args:
         call: Its id.
-        operation: The name of its operation; *key* is the part of it, the host, say.
+        operation: The name of its operation.
+        key: The part of the operation with a circuit of its own, the host, say; "" for none.
         run: The run that wrote the latest event.
         state: "running", "waiting", "quarantined", or how it ended.
         attempt: The number of the attempt that runs, ran last, or comes next.

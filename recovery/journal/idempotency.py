@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from events.operation_events import Recorded
+from events.recorded import Recorded
 from recovery.journal.store import Query
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from events.operation_events import (
     OperationRecovered,
     OperationStarted,
     OperationSucceeded,
-    Recorded,
 )
+from events.recorded import Recorded
 from events.repeat_events import OperationRepeated
 from recovery.journal.config import JOURNAL_DEFAULTS
 from recovery.journal.encoding import readable

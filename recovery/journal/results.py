@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from events.event import Event
-from events.operation_events import OperationRecovered, OperationSucceeded, Recorded
+from events.operation_events import OperationRecovered, OperationSucceeded
+from events.recorded import Recorded
 
 
 def recorded_in(event: Event | None) -> Recorded | None:

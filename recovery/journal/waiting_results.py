@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 
 from events.event import Event
-from events.operation_events import Recorded
+from events.recorded import Recorded
 from recovery.journal.lane import QueuedEvent
 from recovery.journal.results import recorded_in, result_key
 

@@ -46,8 +46,11 @@ MAX_FAILING_CALLS = 131_072
 class CircuitSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """The circuit of one operation key.
 
-    *opened* counts how many times it opened; *open_for* adds up the seconds until it closed. A *metrics_only* circuit
-    rejects no call.
+    Args:
+        state: How it stands.
+        opened: How many times it opened.
+        open_for: Seconds from each opening until it closed, added up.
+        metrics_only: Whether it only publishes what it would do, and rejects no call.
     """
 
     state: Literal["closed", "open", "half_open"] = "closed"
@@ -57,7 +60,12 @@ class CircuitSnapshot(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SubscriberSnapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """How many times a subscriber failed, and whether the bus *disabled* it."""
+    """A subscriber that failed.
+
+    Args:
+        failures: How many times.
+        disabled: Whether the bus calls it no more.
+    """
 
     failures: int = 0
     disabled: bool = False

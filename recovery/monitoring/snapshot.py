@@ -23,7 +23,15 @@ from recovery.subscribers.log import alert_in_words
 
 
 class Distribution(msgspec.Struct, frozen=True, kw_only=True):
-    """A distribution of *count* durations in seconds: its mean, and percentiles within 1 % of their value."""
+    """A distribution of durations.
+
+    Args:
+        count: How many durations.
+        mean: Their mean in seconds.
+        p50: The median in seconds, within 1 % of its value.
+        p95: Seconds that 95 % of them do not exceed, likewise.
+        p99: Seconds that 99 % of them do not exceed, likewise.
+    """
 
     count: int
     mean: float
@@ -33,7 +41,12 @@ class Distribution(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Waits(msgspec.Struct, frozen=True, kw_only=True):
-    """*count* waits, planned to last *seconds* together; a wait without an end adds none."""
+    """Waits of one cause.
+
+    Args:
+        count: How many waits.
+        seconds: How long they were planned to last together; a wait without an end adds none.
+    """
 
     count: int
     seconds: float
@@ -45,11 +58,18 @@ class WindowCounts(msgspec.Struct, frozen=True, kw_only=True):
     Args:
         seconds: How far the window reaches back; less than its span while the monitor is young.
         calls: Calls that ended: *successes*, *gave_up* and *rejected*. A *cancelled* call is none of them.
+        successes: Calls that returned.
         success_rate: *successes* as a share of *calls*; None without a call.
         recovered: Successes after at least one failure.
+        gave_up: Calls that gave up.
+        rejected: Calls that were not allowed to begin.
+        cancelled: Calls that were cancelled.
         resumed: Calls that were resumed after a restart.
         attempts: *successes* and *failures*.
+        failures: Attempts that raised.
         categories: Failures by category.
+        retries: Retries that were scheduled.
+        parks: How often a call was parked.
         waits: Waits by cause: the category of the failure, or the condition that was waited for.
         recovery: Time from a call's first failure to its success.
         lag: By how much the retries of a recovered call began later than scheduled: the longest of them.
@@ -81,10 +101,14 @@ class WindowCounts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OperationSnapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """One operation, or one *key* of it.
+    """One operation, or one key of it.
 
-    *windows* has "1m", "5m", "60m", and "all" since the start. *overhead* is None until calls were sampled. An empty
-    *operation* stands for the operation keys beyond the first 256, counted together.
+    Args:
+        operation: Its name; "" stands for the operation keys beyond the first 256, counted together.
+        key: Its key; "" for the operation as a whole.
+        windows: What was counted, by window: "1m", "5m", "60m", and "all" since the start.
+        circuit: Its circuit.
+        overhead: What recovery costs its calls; None until calls were sampled.
     """
 
     operation: str
@@ -95,10 +119,20 @@ class OperationSnapshot(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class JournalSnapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """The journal: how many events it *issued* numbers to, what became of them, and how far writing is behind.
+    """The journal: what became of its events, and how far writing is behind.
 
-    *waiting* events are accepted and not committed: about *bytes*, the oldest for *age* seconds. *reason* says why the
-    journal cannot be written now; None while it can.
+    Args:
+        issued: Events that were given a number; the sum of the next four.
+        stored: Events that are committed.
+        coalesced: Events that a later one of the same call made needless (checkpoints).
+        dropped: Events that are lost.
+        waiting: Events that are accepted and not committed.
+        bytes: About how many bytes those take.
+        age: Seconds since the oldest of them happened.
+        reason: Why the journal cannot be written now; None while it can.
+        degraded: How often it could not be written (``JournalDegraded``).
+        restored: How often it could be written again (``JournalRestored``).
+        quarantined: How many files were set apart (``JournalQuarantined``).
     """
 
     issued: int
@@ -115,11 +149,13 @@ class JournalSnapshot(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything a monitor knows at the moment *at*, on the bus's clock; it counts since *began*.
+    """Everything a monitor knows at one moment.
 
     ``str`` says it in short: the last five minutes, then a line for each open incident and each alert.
 
     Args:
+        at: The moment, on the bus's clock.
+        began: When the monitor began to count, on the same clock.
         windows: All operations together, in "1m", "5m", "60m", and "all" since the start.
         operations: Each operation key that was called, sorted.
         overhead: What recovery costs all sampled operations together; None until calls were sampled.

@@ -18,7 +18,13 @@ from recovery.operations import OperationKey
 
 
 class OperationTotals(msgspec.Struct, frozen=True, kw_only=True):
-    """One operation key: the *window* since the start, its *circuit*, and its *overhead*, None until it was sampled."""
+    """One operation key.
+
+    Args:
+        window: What was counted since the start.
+        circuit: Its circuit.
+        overhead: What recovery costs its calls; None until calls were sampled.
+    """
 
     window: Window
     circuit: CircuitSnapshot

@@ -112,9 +112,12 @@ class Reopened(msgspec.Struct, frozen=True):
 
 
 class Forced(msgspec.Struct, frozen=True):
-    """A circuit that ``service.circuits.force`` has put into a *mode*, until a time on the bus's clock or for good.
+    """A circuit that ``service.circuits.force`` has put into a mode.
 
-    *circuit* is what it counts meanwhile.
+    Args:
+        mode: What it does, whatever the policy says.
+        circuit: What it counts meanwhile; None if it counts nothing.
+        until: The end of the mode, on the bus's clock; None for good.
     """
 
     mode: Literal["open", "closed", "metrics_only"]

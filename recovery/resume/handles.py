@@ -22,8 +22,11 @@ class ResumedCall:
 
     def __init__(self, record: CallRecord) -> None:
         self.record = record
+        """What the journal knows about the call."""
         self.result: Any = None
+        """What the call returned; ``None`` until it has ended, and if it raised."""
         self.error: BaseException | None = None
+        """What the call raised; ``None`` until it has ended, and if it returned."""
         self._over = Latch()
 
     @property
@@ -66,12 +69,9 @@ class Ends(Protocol):
 class Resumption:
     """What ``resume()`` found: complete once ``loaded`` is open. ``wait()`` and ``await`` wait for that, too.
 
-    ``calls`` are resumed here, or by a caller that asked for an equal call first; those of processes that die later are
-    added while the service lives. ``left`` are pending calls that stay in the journal: their operation is not defined
-    here, or has another version, or another signature, or kept no arguments, or is async where no loop runs.
-    ``quarantined`` are calls whose last allowed attempt died with its process: only ``retry`` resumes them.
-    ``unreadable`` are the ids of calls with damaged rows. ``ordered`` are the calls that had ended, and that a person
-    has ordered to be run again while no process ran.
+    The calls of processes that die later are added to ``calls`` while the service lives. A call is ``left`` if its
+    operation is not defined here, or has another version, or another signature, or kept no arguments, or is async where
+    no loop runs. Only ``retry`` resumes a call that is ``quarantined``.
 
     Args:
         start: Resumes a call; False if the next equal call goes on with it instead.
@@ -88,11 +88,17 @@ class Resumption:
         drop: Callable[[str], bool] = lambda _: True,
     ) -> None:
         self.loaded = Latch()
+        """Open once the journal has been read: ``loaded.is_open``, ``loaded.wait(timeout)``."""
         self.calls: list[ResumedCall] = []
+        """The calls that are resumed here, or by a caller that asked for an equal call first."""
         self.left: list[CallRecord] = []
+        """Pending calls that stay in the journal."""
         self.quarantined: list[CallRecord] = []
+        """Calls whose last allowed attempt died with its process."""
         self.unreadable: tuple[str, ...] = ()
+        """The ids of calls with damaged rows."""
         self.ordered: list[Ends] = []
+        """The ended calls that a person has ordered to be run again while no process ran."""
         self.close = close
         """End ``retry``; for the service, in its loop."""
         self._start = start

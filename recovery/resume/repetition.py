@@ -93,17 +93,17 @@ class RepeatedCall(ResumedCall):
 
 
 class Repetition:
-    """What ``Recovery.again`` runs: complete once ``loaded`` is open. ``wait()`` and ``await`` wait for that, too.
-
-    ``calls`` run again. ``refused`` says of each call that does not, by its id, why; the id "" stands for a journal
-    that cannot be read. ``needless`` are those of them that have succeeded, or run already.
-    """
+    """What ``Recovery.again`` runs: complete once ``loaded`` is open. ``wait()`` and ``await`` wait for that, too."""
 
     def __init__(self) -> None:
         self.loaded = Latch()
+        """Open once the journal has been read: ``loaded.is_open``, ``loaded.wait(timeout)``."""
         self.calls: list[RepeatedCall] = []
+        """The calls that run again."""
         self.refused: dict[str, str] = {}
+        """Why a call is not run again, by its id; the id "" stands for a journal that cannot be read."""
         self.needless: set[str] = set()
+        """The ids of refused calls that have succeeded, or run already."""
 
     def __repr__(self) -> str:
         over = sum(call.is_over for call in self.calls)

@@ -21,13 +21,20 @@ R = TypeVar("R")
 
 
 class VirtualClock:
-    """A clock for a service, its plain waits, and an asyncio or trio loop; it begins at *start* seconds.
+    """A clock for a service, its plain waits, and an asyncio or trio loop.
+
+        clock = VirtualClock()
+        service = Recovery(clock=clock)
+        clock.run(main)  # asyncio; backend="trio" for trio
 
     In a loop, time jumps to the next timer when there is nothing else to run. A plain wait jumps at once, which suits a
     single thread, not several.
 
     While ``advance`` lets time pass, the program works. To test jumps of the clock, ``suspend`` lets the machine sleep
     and ``freeze`` stops the process.
+
+    Args:
+        start: The seconds at which it begins.
     """
 
     def __init__(self, start: float = 0.0) -> None:
@@ -66,7 +73,8 @@ class VirtualClock:
     def wait(self, event: threading.Event, seconds: float) -> bool:
         """Wait as a plain call does: unless *event* is set already, let *seconds* pass. Returns whether it is set.
 
-        Raises RuntimeError for a wait without an end, which nothing on a single thread could end.
+        Raises:
+            RuntimeError: A wait without an end, which nothing on a single thread could end.
         """
         if not event.is_set():
             if seconds >= threading.TIMEOUT_MAX:
@@ -77,7 +85,13 @@ class VirtualClock:
         return event.is_set()
 
     def run(self, function: Callable[..., Awaitable[R]], *args: Any, backend: str = "asyncio") -> R:
-        """``anyio.run`` on this clock."""
+        """``anyio.run`` on this clock.
+
+        Args:
+            function: An async function.
+            args: Its arguments.
+            backend: "asyncio" or "trio".
+        """
         name, options = self.backend(backend)
         try:
             return anyio.run(function, *args, backend=name, backend_options=options)

@@ -22,8 +22,6 @@ class FaultyStore(Store):
             if len(store.calls) < number:
                 break
 
-    ``calls`` lists the calls made.
-
     Args:
         store: The store that does the work.
         fail_at: The number of the call that fails, counted from 1 over all methods together; 0 means none.
@@ -43,6 +41,7 @@ class FaultyStore(Store):
     ) -> None:
         self.store = store
         self.calls: list[str] = []
+        """The names of the methods that were called, in order."""
         self._fail_at = fail_at
         self._sticky = sticky
         self._after = after

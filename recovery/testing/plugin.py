@@ -58,8 +58,10 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
     The list grows with each wait, to the millisecond. Conditions are checked as always, one after another. The clock of
     the service moves on by each wait instead, so that ``max_elapsed``, circuits and rate limits end as they would; it
-    is not moved back after the test. A wait that would never end (1 000 sleeps before one attempt, or 10 000 of one
-    call) raises RuntimeError.
+    is not moved back after the test.
+
+    Raises:
+        RuntimeError: (by the call) A wait that would never end: 1 000 sleeps before one attempt, or 10 000 of one call.
     """
     waited: list[float] = []
     sleeps: Counter[tuple[str, int]] = Counter()

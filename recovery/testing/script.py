@@ -13,14 +13,21 @@ from typing import Any
 
 
 class Script:
-    """A function that raises or returns each of *outcomes* in turn, then returns "done".
+    """A function that raises or returns what it is told, then returns "done". It takes any arguments.
 
-    It takes any arguments: ``arguments`` holds the ``(args, kwargs)`` of each call, ``calls`` their number.
+        fetch = Script(ConnectionError("reset"), TimeoutError(), "page")
+        assert service.recoverable("fetch")(fetch)() == "page"
+        assert fetch.calls == 3
+
+    Args:
+        outcomes: What each call raises (an exception, or a class of exceptions) or returns, in turn.
     """
 
     def __init__(self, *outcomes: object) -> None:
         self.outcomes = list(outcomes)
+        """What the calls to come raise or return."""
         self.arguments: list[tuple[tuple[object, ...], dict[str, object]]] = []
+        """The ``(args, kwargs)`` of each call so far."""
 
     @property
     def calls(self) -> int:

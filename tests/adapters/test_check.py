@@ -54,7 +54,8 @@ def save(): ...
 service.operation("by hand", max_retries=1)
 """
 
-DOCS = Path(__file__).parent.parent.parent / "docs"
+ROOT = Path(__file__).parent.parent.parent
+DOCS = ROOT / "docs" / "reference"
 
 
 @pytest.fixture
@@ -155,7 +156,9 @@ def test_a_command_that_another_kind_does_better_is_named_with_that_kind(
 
 
 def test_a_plan_of_each_kind_is_well_set(plan: Path) -> None:
-    [example] = re.findall(r"```toml\n(.*?)```", (DOCS / "plans.md").read_text(encoding="utf-8"), re.DOTALL)
+    [example] = re.findall(
+        r"```toml\n(# launch\.toml\n.*?)```", (DOCS / "plans.md").read_text(encoding="utf-8"), re.DOTALL
+    )
     plan.write_text(example)
     found = inspect(str(plan))
     assert [name for row in found.operations for name in row.names] == re.findall(r'^name = "(.*)"', example, re.M)
@@ -298,7 +301,7 @@ def test_what_a_program_prints_while_it_is_imported_is_no_part_of_the_json(shop:
 
 
 def test_the_page_lists_every_rule() -> None:
-    page, folder = (DOCS / "configuration.md").read_text(encoding="utf-8"), DOCS.parent
+    page, folder = (DOCS / "configuration.md").read_text(encoding="utf-8"), ROOT
     files = ("recovery/lint.py", "adapters/inspection.py", "adapters/launcher/plan_lint.py")
     sources = [(folder / name).read_text(encoding="utf-8") for name in files]
     rules = {rule for text in sources for rule in re.findall(r'(?:rule=|_of_policy\(\s*)"([a-z-]+)"', text)}

@@ -23,7 +23,7 @@ from recovery.policies.sentences import ENGLISH
 from tests.docs.causes_page import plain
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "reference" / "classification.md"
-BEGIN = "<!-- `python -m tests.docs.classification_page` writes what follows from the rules in recovery/policies/ -->\n"
+BEGIN = "<!-- `make pages` writes what follows from the rules in recovery/policies/ -->\n"
 PASSES = {
     "retry": "by itself",
     "wait": "when its cause is gone",

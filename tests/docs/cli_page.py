@@ -207,7 +207,7 @@ def page() -> str:
     nested = ""
     while left := [one for one in structs if one not in done]:
         done.add(left[0])
-        nested += f"\n### {left[0]}\n\n{_described(structs[left[0]], structs)}"
+        nested += f"\n### Part {left[0]}\n\n{_described(structs[left[0]], structs)}"
     text = "".join(_verb(name, command) for name, command in verbs())
     return (
         f"\n## Exit codes\n\n{ABOUT_EXIT_CODES}{_exit_codes()}{text}"
@@ -316,7 +316,7 @@ def _type(kind: Any, structs: dict[str, type[msgspec.Struct]]) -> str:
         return f"list of: {_type(inner[0], structs)}"
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         structs.setdefault(kind.__name__, kind)
-        return f"[{kind.__name__}](#{kind.__name__.lower()})"
+        return f"[{kind.__name__}](#part-{kind.__name__.lower()})"
     if isinstance(kind, type) and issubclass(kind, Enum):
         return " or ".join(f'`"{member.value}"`' for member in kind)
     return NAMES.get(kind, "any JSON")

@@ -25,7 +25,7 @@ from recovery import Recovery
 from tests.docs.plans_page import meanings, own_fields
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "reference" / "events.md"
-BEGIN = "<!-- `python -m tests.docs.events_page` writes what follows from the classes in events/ -->\n"
+BEGIN = "<!-- `make pages` writes what follows from the classes in events/ -->\n"
 BASES: tuple[type[Event], ...] = (bases.Event, bases.CallEvent, operation_events.Outcome)
 """The classes that other events extend; their fields are listed once."""
 DURABILITIES = ("lazy", "journal", "strict")
@@ -194,14 +194,14 @@ def _base(kind: type[Event]) -> str:
 def _event(kind: type[Event]) -> str:
     about = _in_markdown(inspect.cleandoc(kind.__doc__ or "").partition("\nArgs:")[0]).strip()
     when, who = WHEN[kind.__name__]
-    facts = [f"**When:** {when}.", f"**By:** {who}.", f"**Journalled:** {journalled(kind)}."]
+    points = [f"**When:** {when}.", f"**By:** {who}.", f"**Journalled:** {journalled(kind)}."]
     if kind.asks:
-        facts.append("**Verdicts** on it count.")
+        points.append("**Verdicts** on it count.")
     if kind.ends:
-        facts.append("**It is an end:** every subscriber gets it, also if Ctrl-C interrupts one of them.")
+        points.append("**It is an end:** every subscriber gets it, also if Ctrl-C interrupts one of them.")
     if kind in ON_REQUEST:
-        facts.append("**It is built** only for a subscription that names it.")
-    listed = "".join(f"- {one}\n" for one in facts)
+        points.append("**It is built** only for a subscription that names it.")
+    listed = "".join(f"- {one}\n" for one in points)
     extends = next((one.__name__ for one in kind.__mro__[1:] if one in BASES), "Event")
     shared = f"It has the fields of [{extends}](#{extends.lower()})"
     own = fields_of(kind)

@@ -19,6 +19,9 @@ FENCE = re.compile(
 FILE_NAME = re.compile(r"\A(?:#|//|<!--) (?P<name>[\w./-]+\.\w+|Dockerfile|\.env)(?: -->)?\n")
 TITLE = re.compile(r'title="([^"]*)"')
 
+CELLS = ("cell", "cell, interrupted", "cell, killed")
+"""Marks of the cells of a notebook: one may be interrupted after a second, or its kernel killed once it has shown all."""
+
 
 class Block(msgspec.Struct, frozen=True):
     """One fenced block of a page.
@@ -29,7 +32,7 @@ class Block(msgspec.Struct, frozen=True):
         section: The title above it.
         language: The first word after the fence: python, console, text, toml, ...
         title: What the site shows above it, if anything.
-        mark: What the comment on the line above says: "slow", "part of NAME".
+        mark: What the comment on the line above says: "slow", "part of NAME", "cell".
         text: What is between the fences.
     """
 
@@ -53,9 +56,14 @@ class Block(msgspec.Struct, frozen=True):
         return self.title.startswith("not run by the tests: ")
 
     @property
+    def is_cell(self) -> bool:
+        """Whether it is a cell of the notebook that the page shows."""
+        return self.mark in CELLS
+
+    @property
     def is_in_a_second_terminal(self) -> bool:
         """Whether its commands run beside those of the other blocks, to the end of the page."""
-        return self.title == "in a second terminal"
+        return self.title in ("in a second terminal", "in a third terminal")
 
 
 class Example(msgspec.Struct, frozen=True):
@@ -68,8 +76,8 @@ class Example(msgspec.Struct, frozen=True):
         return f"{self.program.page}:{self.program.line}"
 
 
-def blocks_of(page: Path) -> list[Block]:
-    """The fenced blocks of *page*, in order."""
+def blocks_of(page: Path, root: Path = ROOT) -> list[Block]:
+    """The fenced blocks of *page*, in order; the page is named by its path below *root*."""
     text = page.read_text(encoding="utf-8")
     found = []
     for match in FENCE.finditer(text):
@@ -80,7 +88,7 @@ def blocks_of(page: Path) -> list[Block]:
         title = TITLE.search(match["options"] or "")
         found.append(
             Block(
-                page=f"{page.relative_to(ROOT)}",
+                page=f"{page.relative_to(root)}",
                 line=text.count("\n", 0, match.start("fence")) + 1,
                 section=titles[-1] if titles else "",
                 language=match["language"],
@@ -94,8 +102,19 @@ def blocks_of(page: Path) -> list[Block]:
 
 def examples_of(blocks: list[Block]) -> Iterator[Example]:
     """The programs among *blocks* that stand alone: the next block is what each prints."""
+    for one in _programs_of(blocks):
+        if not (one.program.file or one.program.mark.startswith("part of ") or one.program.is_cell):
+            yield one
+
+
+def cells_of(blocks: list[Block]) -> list[Example]:
+    """The cells of the notebook among *blocks*, which run in order in one kernel: the next block is what each shows."""
+    return [one for one in _programs_of(blocks) if one.program.is_cell]
+
+
+def _programs_of(blocks: list[Block]) -> Iterator[Example]:
     for block, following in zip(blocks, [*blocks[1:], None], strict=False):
-        if block.language == "python" and not (block.file or block.is_not_run or block.mark.startswith("part of ")):
+        if block.language == "python" and not block.is_not_run:
             is_printed = following is not None and following.language in ("text", "json") and not following.title
             yield Example(block, following.text if is_printed and following else "")
 
@@ -120,8 +139,19 @@ def commands_of(block: Block) -> list[tuple[str, str]]:
     return commands
 
 
+LOOK_ALIKES = {"1a2b3c4d": "[0-9a-f]{8}", "12:00:00": r"(?:\d{4}-\d\d-\d\d )?\d\d:\d\d:\d\d"}
+"""What pages show in place of any id of a process, and of any time, with its date where that is another day."""
+
+
 def fits(shown: str, printed: str) -> bool:
-    """Whether *printed* is what a page has *shown*, but for blanks at the ends of lines; ``...`` stands for any text."""
+    """Whether *printed* is what a page has *shown*.
+
+    ``...`` stands for any text, and as a line of its own for any lines, or none. ``1a2b3c4d`` stands for any id,
+    ``12:00:00`` for any time. Blanks that end a line do not count.
+    """
+    shown = re.sub(r"^\.\.\.\n", "...", shown, flags=re.MULTILINE)
     shown, printed = (re.sub(r"[ \t]+$", "", text, flags=re.MULTILINE) for text in (shown, printed))
     pattern = ".*?".join(re.escape(part) for part in shown.split("..."))
+    for shape, any_one in LOOK_ALIKES.items():
+        pattern = pattern.replace(shape, any_one)
     return re.fullmatch(pattern, printed, re.DOTALL) is not None

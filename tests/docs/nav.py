@@ -12,14 +12,20 @@ DOCS = ROOT / "docs"
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / ".zensical.toml").read_text(encoding="utf-8"))["project"]
 
 
-def entries(nav: list[Any]) -> Iterator[tuple[str, str]]:
-    """The title and the page of each entry of *nav*, in order; those of a part within a part too."""
+def entries(nav: list[Any], above: str = "") -> Iterator[tuple[str, str]]:
+    """The title and the page of each entry of *nav*, in order, those of a part within a part too.
+
+    A page without a title is the first one of its part, and has the title *above*.
+    """
     for entry in nav:
+        if isinstance(entry, str):
+            yield above, entry
+            continue
         [(title, page)] = entry.items()
         if isinstance(page, str):
             yield title, page
         else:
-            yield from entries(page)
+            yield from entries(page, title)
 
 
 NAV = {title: list(entries([entry])) for entry in PROJECT["nav"] for title in entry}

@@ -17,12 +17,14 @@ from urllib.parse import unquote, urlsplit
 
 import msgspec
 
+from tests.docs.docstrings import spelled_out
+
 ROOT = Path(__file__).parent.parent.parent
 DOCS = ROOT / "docs"
 SITE = ROOT / "site"
 
-COLOURS = re.compile(r"\x1b\[[0-9;]*m")
-COMPLAINT = re.compile(r"\b(warning|error|traceback)\b", re.IGNORECASE)
+ANSI = re.compile(r"\x1b\[[0-9;]*m")
+WARNING = re.compile(r"\b(warning|error|traceback)\b", re.IGNORECASE)
 NOT_DEPLOYED = ("404.html", "sitemap.xml")
 """What Zensical writes for a site of a known address; below another one their links lead nowhere."""
 
@@ -49,10 +51,7 @@ STYLE_ADDRESS = re.compile(r"""url\(\s*["']?([^"')]+)|@import\s+["']([^"']+)""")
 def main() -> int:
     """Build the site and check it; print what is wrong, and return the exit code."""
     wrong = built() or list(problems(SITE))
-    for one in wrong:
-        print(one)
-    pages = len(list(SITE.rglob("*.html")))
-    print(f"site/: {pages} pages, {len(wrong)} problems")
+    print("\n".join(wrong) or f"site/: {len(list(SITE.rglob('*.html')))} pages, nothing wrong")
     return 1 if wrong else 0
 
 
@@ -70,13 +69,13 @@ def built() -> list[str]:
     run = subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, check=False, env={**os.environ, "COLUMNS": "200"}
     )
-    said = COLOURS.sub("", run.stdout + run.stderr).strip().splitlines()
-    if run.returncode or any(COMPLAINT.search(line) for line in said):
+    said = ANSI.sub("", run.stdout + run.stderr).strip().splitlines()
+    if run.returncode or any(WARNING.search(line) for line in said):
         return [*said, f"zensical exited with {run.returncode}; each warning is an error"]
     for name in NOT_DEPLOYED:
         (SITE / name).unlink(missing_ok=True)
     for page in DOCS.rglob("*.md"):
-        shutil.copy(page, SITE / page.relative_to(DOCS))
+        (SITE / page.relative_to(DOCS)).write_text(spelled_out(page.read_text(encoding="utf-8")), encoding="utf-8")
     return []
 
 

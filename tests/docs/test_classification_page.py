@@ -15,7 +15,7 @@ MINE = Rule("mine", "lost", types=(KeyError, unittest.SkipTest, Permanent))
 THEIRS = Rule("theirs", "auth", types=(KeyError,))
 
 
-def test_the_tables_of_the_page_are_those_of_the_code():
+def test_the_page_has_the_categories_and_rules_of_the_code():
     assert PAGE.read_text(encoding="utf-8").partition(BEGIN)[2] == tables(), (
         "run `python -m tests.docs.classification_page`"
     )

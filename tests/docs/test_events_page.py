@@ -29,7 +29,7 @@ RETRIED = ["OperationStarted 1", "OperationFailed 1", "FailureClassified 1", "Re
 RECOVERED = ["OperationRecovered 2", "OperationSucceeded 2"]
 
 
-def test_the_tables_of_the_page_are_those_of_the_code():
+def test_the_page_has_the_fields_of_events_and_what_a_journal_keeps():
     assert PAGE.read_text(encoding="utf-8").partition(BEGIN)[2] == tables(), "run `python -m tests.docs.events_page`"
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import ast
 import configparser
 import json
+import logging
 import os
+import re
 import socket
 import subprocess
 import textwrap
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,19 @@ import msgspec
 import pytest
 
 from adapters.demo.practice import PORT
-from tests.docs.examples import PAGES, ROOT, Block, Example, blocks_of, commands_of, examples_of, fits, session_of
+from tests.docs.examples import (
+    CELLS,
+    PAGES,
+    ROOT,
+    Block,
+    Example,
+    blocks_of,
+    cells_of,
+    commands_of,
+    examples_of,
+    fits,
+    session_of,
+)
 from tests.docs.shell import Shell
 
 GENERATED = {"docs/reference/cli.md"}
@@ -30,9 +44,22 @@ QUICK = {"README.md"}
 
 BLOCKS = {page: blocks_of(page) for page in PAGES if f"{page.relative_to(ROOT)}" not in GENERATED}
 EXAMPLES = [example for blocks in BLOCKS.values() for example in examples_of(blocks)]
+CELLS_OF_PAGES = [cell for blocks in BLOCKS.values() for cell in cells_of(blocks)]
+PROGRAMS = [example.program for example in [*EXAMPLES, *CELLS_OF_PAGES] if example.printed]
 SESSIONS = {f"{page.relative_to(ROOT)}": session for page, blocks in BLOCKS.items() if (session := session_of(blocks))}
 
 
+@pytest.fixture
+def loggers_as_before() -> Iterator[None]:
+    """Undo what an example does to the loggers that other tests use."""
+    before = [(one, one.level, [*one.handlers]) for one in (logging.getLogger(), logging.getLogger("recovery"))]
+    yield
+    for logger, level, handlers in before:
+        logger.setLevel(level)
+        logger.handlers[:] = handlers
+
+
+@pytest.mark.usefixtures("loggers_as_before")
 @pytest.mark.parametrize(
     "example",
     [pytest.param(one, marks=pytest.mark.docs if one.program.mark == "slow" else ()) for one in EXAMPLES],
@@ -68,6 +95,8 @@ def test_the_commands_of_a_page_print_what_it_shows(session: list[Block], tmp_pa
                 else:
                     printed = shell.run(command)
                 assert fits(shown, printed), f"{block.page}:{block.line}: {command}{printed}"
+        for command, shown, printed in shell.see_the_end():
+            assert fits(shown, printed), f"{command}{printed}"
 
 
 def free_port_of_four_digits() -> str:
@@ -82,11 +111,16 @@ def free_port_of_four_digits() -> str:
     "block", [block for blocks in BLOCKS.values() for block in blocks], ids=lambda one: f"{one.page}:{one.line}"
 )
 def test_a_block_is_run_or_says_why_not(block: Block) -> None:
+    if is_printed(block):
+        return
     if block.language == "text":
+        assert block.title, "a text block follows the program that prints it, or has a title"
         return
     if block.mark.startswith("part of "):
-        whole = [one.text for one in BLOCKS[ROOT / block.page] if one.file == block.mark.removeprefix("part of ")]
-        assert whole, f"no block of the page shows the file: {block.mark}"
+        name = block.mark.removeprefix("part of ")
+        whole = [one.text for one in BLOCKS[ROOT / block.page] if one.file == name]
+        whole += [(ROOT / name).read_text(encoding="utf-8")] if not whole and (ROOT / name).is_file() else []
+        assert whole, f"neither the page nor the repository has the file: {name}"
         missing = [
             line
             for line in block.text.splitlines()
@@ -94,11 +128,19 @@ def test_a_block_is_run_or_says_why_not(block: Block) -> None:
         ]
         assert missing == []
         return
+    assert block.mark in ("", "slow", *CELLS), f"a mark that no test reads: {block.mark}"
     assert block.language in SYNTAX, f"a language that no test reads: {block.language!r}"
     SYNTAX[block.language](textwrap.dedent(block.text))
     if block.language in {"python", "console"} or block.is_not_run:
         return
     assert block.file, "name its file in the first line as a comment, or give it a title: not run by the tests: ..."
+
+
+def is_printed(block: Block) -> bool:
+    """Whether *block* is what a program of its page prints."""
+    blocks = BLOCKS[ROOT / block.page]
+    before = blocks[: blocks.index(block)]
+    return block.language in ("text", "json") and bool(before) and before[-1] in PROGRAMS
 
 
 def is_ini(text: str) -> None:
@@ -144,12 +186,51 @@ SYNTAX: dict[str, Callable[[str], Any]] = {
 """What reads each language."""
 
 
-@pytest.mark.parametrize("page", BLOCKS, ids=[f"{page.relative_to(ROOT)}" for page in BLOCKS])
-def test_a_page_has_no_indented_block(page: Path) -> None:
-    in_fence, previous = False, ""
-    for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1):
-        in_fence ^= line.startswith("```")
-        assert in_fence or previous or not line.startswith("    "), (
-            f"{page.name}:{number}: fence it, so that a test runs it"
-        )
+every_page = pytest.mark.parametrize("page", BLOCKS, ids=[f"{page.relative_to(ROOT)}" for page in BLOCKS])
+
+
+@every_page
+def test_a_page_has_no_block_that_no_test_reads(page: Path) -> None:
+    assert unread(page.read_text(encoding="utf-8"), [block.line for block in BLOCKS[page]]) == []
+
+
+@every_page
+def test_the_files_of_a_page_are_used_by_its_commands(page: Path) -> None:
+    session = SESSIONS.get(f"{page.relative_to(ROOT)}", [])
+    assert not session or session[-1].language == "console", "the last file of the page is written, and then not used"
+
+
+@pytest.mark.parametrize(
+    ("page", "lines"),
+    [
+        ("```python\nprint(1)\n```\n", []),
+        ("````text\n```python\nshown, not run\n```\n````\n", []),
+        ("- A list:\n\n  ```python\n  print(1)\n  ```\n", [3]),
+        ("!!! note\n\n    ```python\n    print(1)\n    ```\n", [3]),
+        ("~~~python\nprint(1)\n~~~\n", [1]),
+        ("```{.python}\nprint(1)\n```\n", [1]),
+        ("```python\nprint(1)\n", [1]),
+        ("Text.\n\n    print(1)\n", [3]),
+        ("Text.\n\n\tprint(1)\n", [3]),
+    ],
+)
+def test_a_block_that_no_test_reads_is_found(tmp_path: Path, page: str, lines: list[int]) -> None:
+    path = tmp_path / "page.md"
+    path.write_text(page, encoding="utf-8")
+    assert unread(page, [block.line for block in blocks_of(path, tmp_path)]) == lines
+
+
+def unread(text: str, read: list[int]) -> list[int]:
+    """The lines of *text* that begin a fenced or indented block, but none of those *read*."""
+    fence, previous, found = "", "", []
+    for number, line in enumerate(text.splitlines(), 1):
+        opened = re.match(r"\s*(`{3,}|~{3,})", line)
+        if fence:
+            fence = "" if line.strip() == fence else fence
+        elif opened:
+            fence = opened[1]
+            found += [number] if number not in read else []
+        elif not previous.strip() and line.startswith(("    ", "\t")) and line.strip():
+            found.append(number)
         previous = line
+    return found

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from importlib.resources import files
 
 import pytest
 
 from tests.docs import llms
 from tests.docs.llms import first_sentence
-from tests.docs.nav import DOCS, NAV, PAGES, PROJECT, ROOT
+from tests.docs.nav import DOCS, NAV, PAGES, PROJECT
 
 
 def test_the_navigation_has_every_page_once_and_nothing_else():
@@ -27,9 +28,16 @@ def test_a_part_of_the_navigation_holds_the_pages_of_its_folder():
         page
         for part, entries in NAV.items()
         for _, page in entries
-        if part != "Home" and not page.startswith(f"{part.lower()}/")
+        if len(entries) > 1 and not page.startswith(f"{part.lower()}/")
     ]
     assert strays == []
+
+
+@pytest.mark.parametrize("part", ["How-to", "Explanation"])
+def test_the_first_page_of_a_part_leads_to_each_other_page_of_it(part: str):
+    (_, index), *others = NAV[part]
+    linked = re.findall(r"\]\(([\w-]+\.md)\)", (DOCS / index).read_text(encoding="utf-8"))
+    assert sorted(linked) == sorted(page.rpartition("/")[2] for _, page in others)
 
 
 def test_the_files_that_the_site_names_exist():
@@ -38,7 +46,7 @@ def test_the_files_that_the_site_names_exist():
 
 
 def test_the_site_has_the_icon_of_the_page():
-    icon = ROOT / "adapters" / "web" / "static" / "icon.svg"
+    icon = files("adapters.web") / "static" / "icon.svg"
     assert (DOCS / PROJECT["theme"]["logo"]).read_bytes() == icon.read_bytes()
 
 

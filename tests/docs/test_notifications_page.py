@@ -1,4 +1,4 @@
-"""docs/how-to/notifications.md describes every member of the JSON of a notification, as its docstring does."""
+"""docs/how-to/send-notifications.md describes every member of the JSON of a notification, as its docstring does."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from adapters.launcher.plan import load_plan
 from adapters.notifications import Item, Notification
 from tests.docs.plans_page import meanings
 
-TEXT = (Path(__file__).parent.parent.parent / "docs" / "how-to" / "notifications.md").read_text(encoding="utf-8")
+TEXT = (Path(__file__).parent.parent.parent / "docs" / "how-to" / "send-notifications.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("struct", [Notification, Item])

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.docs.examples import FENCE
+
 ROOT = Path(__file__).parent.parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
@@ -30,8 +32,9 @@ def test_every_path_of_a_page_exists(page: Path):
 
 @every_page
 def test_every_link_of_a_page_leads_to_a_file_and_a_title(page: Path):
-    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
-    links = [link for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link]
+    text = FENCE.sub("", page.read_text(encoding="utf-8"))
+    found = re.findall(r"\]\(([^)\s]+)\)|<[a-z]+ [^>]*?(?:href|src)=\"([^\"]+)", text)
+    links = [link for one in found for link in one if link and "://" not in link]
     assert [link for link in links if not leads_somewhere(page, link)] == []
 
 
@@ -42,15 +45,24 @@ def leads_somewhere(page: Path, link: str) -> bool:
 
 
 def titles_of(page: Path) -> set[str]:
-    """The titles of a page as GitHub writes them in a link."""
-    titles = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", title.strip().lower()).replace(" ", "-") for title in titles}
+    """The titles of a page as GitHub writes them in a link, and the names that an API page shows."""
+    text = FENCE.sub("", page.read_text(encoding="utf-8"))
+    titles = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    shown = re.findall(r"^::: (\S+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.strip().lower()).replace(" ", "-") for title in titles} | {*shown}
 
 
-def test_readme_shows_the_page_and_the_status_in_small_pictures():
-    pictures = re.findall(r"!\[.+?\]\((docs/pictures/.+?)\)", (ROOT / "README.md").read_text(encoding="utf-8"))
-    assert {Path(picture).suffix for picture in pictures} == {".png", ".svg"}
-    assert all((ROOT / picture).stat().st_size < 150_000 for picture in pictures)
+@every_page
+def test_two_titles_of_a_page_never_have_one_anchor(page: Path):
+    if page.name == "CHANGELOG.md":
+        return
+    text = FENCE.sub("", page.read_text(encoding="utf-8"))
+    titles = [one.lower() for one in re.findall(r"^#+ (.+)$", text, re.MULTILINE)]
+    assert sorted(titles) == sorted(set(titles)), "a link leads to the first one, on one site to the other on another"
+
+
+def test_pictures_are_small():
+    assert all(one.stat().st_size < 150_000 for one in (ROOT / "docs" / "pictures").iterdir())
 
 
 def test_every_picture_of_the_docs_is_on_a_page():
@@ -58,12 +70,20 @@ def test_every_picture_of_the_docs_is_on_a_page():
     assert [one.name for one in (ROOT / "docs" / "pictures").iterdir() if f"pictures/{one.name}" not in shown] == []
 
 
-def test_readme_names_every_page_of_the_docs_and_every_folder_of_adapters():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    named = readme + "".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs").rglob("*.md"))
+def test_the_design_and_the_tree_of_contributing_name_every_folder_of_adapters():
+    design = (ROOT / "docs" / "explanation" / "design.md").read_text(encoding="utf-8")
+    tree = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     folders = [path.parent.name for path in (ROOT / "adapters").glob("*/__init__.py")]
-    assert [page.name for page in (ROOT / "docs").rglob("*.md") if f"{page.name})" not in named] == []
-    assert [folder for folder in folders if f"{folder}/" not in readme] == []
+    assert [folder for folder in folders if f"`adapters/{folder}/`" not in design] == []
+    assert [folder for folder in folders if f"{folder}/" not in tree] == []
+
+
+def test_make_pages_runs_every_generator_but_that_of_make_cli():
+    made = re.findall(r"-m (tests\.docs\.\w+)", (ROOT / "Makefile").read_text(encoding="utf-8"))
+    generators = [
+        f"tests.docs.{path.stem}" for path in Path(__file__).parent.glob("*_page.py") if "test_" not in path.name
+    ]
+    assert sorted(set(generators) - set(made)) == []
 
 
 def test_contributing_names_every_make_target_but_those_of_a_user_and_of_check():

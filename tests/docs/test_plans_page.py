@@ -16,7 +16,7 @@ from adapters.launcher.plan import load_plan
 from tests.docs.plans_page import BEGIN, PAGE, STRUCTS, meanings, own_fields, tables
 
 TEXT = PAGE.read_text(encoding="utf-8")
-[EXAMPLE] = re.findall(r"```toml\n(.*?)```", TEXT, re.DOTALL)
+[EXAMPLE] = re.findall(r"```toml\n(# launch\.toml\n.*?)```", TEXT, re.DOTALL)
 
 
 def test_the_tables_of_the_page_are_those_of_the_types():

@@ -15,21 +15,36 @@ from pathlib import Path
 
 import pytest
 
+from adapters.demo.painter import MODELS, SLOW
+from adapters.demo.practice import PracticeServer
 from tests.adapters.packages.index import ALONE
-from tests.application import MODELS, Application
 from tests.slow import few
 
 ROOT = Path(__file__).parent.parent.parent
 PAGE = (ROOT / "docs" / "tutorial" / "launcher.md").read_text(encoding="utf-8")
 PROGRAMS = re.findall(r"```python\n# launcher.py\n(.*?)```", PAGE, re.DOTALL)
-FRAGMENTS = re.findall(r"```python\n(?!# launcher.py)(.*?)```", PAGE, re.DOTALL)
 LAUNCHER = PROGRAMS[-1]
 
 
+class Served:
+    """The practice server, and how often each thing was asked for."""
+
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        self.said: list[str] = []
+        self.server = stack.enter_context(PracticeServer(folder, 0, self.said.append, seconds=0.2))
+
+    def asked_for(self, path: str) -> int:
+        return sum(path in line for line in self.said)
+
+    def begun(self) -> dict[str, int]:
+        parts = [*(f"/models/{name}" for name in MODELS), "/painter.git/info/refs", ".whl"]
+        return {part: self.asked_for(part) for part in parts}
+
+
 @pytest.fixture
-def app(tmp_path: Path) -> Iterator[Application]:
+def served(tmp_path: Path) -> Iterator[Served]:
     with ExitStack() as stack:
-        yield Application(tmp_path / "hosted", stack, seconds=0.2)
+        yield Served(tmp_path / "served", stack)
 
 
 @pytest.fixture
@@ -68,46 +83,28 @@ def kill_when(program: subprocess.Popen[str], is_so: Callable[[], bool]) -> None
             program.kill()
 
 
-@pytest.mark.slow
-def test_the_first_step_prints_what_the_page_shows(app: Application, folder: Path) -> None:
-    [console] = re.findall(r"```console\n(.*?)```", PAGE, re.DOTALL)
-    shown = ""
-    for line in re.findall(r"^\$ .*$", console, re.MULTILINE):
-        with start(PROGRAMS[0], folder, app.files.url) as program:
-            shown += f"{line}\n{program.communicate(timeout=30)[0]}"
-    assert shown == console
-
-
-def test_each_step_is_a_part_of_the_launcher() -> None:
-    missing = [line for part in FRAGMENTS for line in part.splitlines() if line not in LAUNCHER.splitlines()]
-    assert len(FRAGMENTS) == 4
-    assert missing == []
-
-
 def test_the_launcher_has_at_most_fifty_lines() -> None:
     assert LAUNCHER.count("\n") < 50
 
 
 @pytest.mark.parametrize("tool", few(["uv", "pip"], "uv"))
-def test_the_launcher_killed_twice_does_nothing_twice(
-    tool: str, app: Application, folder: Path, tmp_path: Path
-) -> None:
+def test_the_launcher_killed_twice_does_nothing_twice(tool: str, served: Served, folder: Path, tmp_path: Path) -> None:
     python = sys.executable if tool == "pip" else without_ensurepip(tmp_path / "python")
-    launch = partial(start, LAUNCHER, folder, app.files.url, app.repository, app.index.url, python=python)
+    launch = partial(start, LAUNCHER, folder, served.server.url, python=python)
     notes = folder / "app/pictures/notes"
-    slow, part = app.models[MODELS[2]], folder / "app/models" / f"{MODELS[2]}.part"
+    slow, part = served.server.files[f"/models/{SLOW}"], folder / "app/models" / f"{SLOW}.part"
     slow.rate = 1e6
     kill_when(launch(), lambda: (folder / "app/program").exists() and Path(f"{part}.json").exists())
     kept, slow.rate = part.stat().st_size, None
     kill_when(launch(), lambda: notes.exists() and "begins a lake" in notes.read_text().splitlines())
-    begun = app.begun()
+    begun = served.begun()
     with launch() as program:
         printed, _ = program.communicate(timeout=60)
-    assert app.begun() == begun
+    assert served.begun() == begun
     assert program.returncode == 0
     assert printed.splitlines() == [f"a {one} is in pictures/a {one}.txt" for one in ("tree", "lake", "hill")]
     assert notes.read_text().splitlines() == ["starts", "begins a tree", "begins a lake", "begins a hill"]
-    assert app.git.asked_for("info/refs") == 1
-    assert [one.start for one in app.files.requests if one.path == f"/{MODELS[2]}"] == [0, kept]
-    for name, model in app.models.items():
-        assert (folder / "app/models" / name).read_bytes() == model.content
+    assert served.asked_for("/painter.git/info/refs") == 1
+    assert [one.start for one in served.server.requests if one.path == f"/models/{SLOW}"] == [0, kept]
+    for name in MODELS:
+        assert (folder / "app/models" / name).read_bytes() == served.server.files[f"/models/{name}"].content

@@ -16,7 +16,8 @@ from events.codec import WIRE_EVENTS, decode, encode
 from events.errors import CodecError
 from events.event import Event
 from events.evidence import Category, Evidence, Remedy, Room
-from events.operation_events import FailureClassified, Recorded
+from events.operation_events import FailureClassified
+from events.recorded import Recorded
 
 texts = st.one_of(st.sampled_from(["", "null", '"', "\x00", "\u2028", "\U0001f600"]), st.text(max_size=8))
 json = st.recursive(

@@ -20,7 +20,7 @@ every_scheme = pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.fixture
 def open_page(browser: Any, site: str) -> Iterator[Callable[..., Any]]:
     """Opens a page of the site in a window of its own: it must load nothing from outside, and complain of nothing."""
-    contexts, heard = [], []
+    contexts, faults = [], []
 
     def opened(page: str, width: int = 1400, until: str = "networkidle", **options: Any) -> Any:
         context = browser.new_context(viewport={"width": width, "height": 900}, **options)
@@ -28,17 +28,17 @@ def open_page(browser: Any, site: str) -> Iterator[Callable[..., Any]]:
         contexts.append(context)
         window = context.new_page()
         inside = (site, "data:", "blob:")
-        window.on("request", lambda one: None if one.url.startswith(inside) else heard.append(one.url))
-        window.on("response", lambda one: heard.append(f"{one.status} {one.url}") if one.status >= 400 else None)
-        window.on("console", lambda said: heard.append(said.text) if said.type in ("error", "warning") else None)
-        window.on("pageerror", lambda error: heard.append(str(error)))
+        window.on("request", lambda one: None if one.url.startswith(inside) else faults.append(one.url))
+        window.on("response", lambda one: faults.append(f"{one.status} {one.url}") if one.status >= 400 else None)
+        window.on("console", lambda said: faults.append(said.text) if said.type in ("error", "warning") else None)
+        window.on("pageerror", lambda error: faults.append(str(error)))
         window.goto(site + page.replace(".md", ".html"), wait_until=until)
         return window
 
     yield opened
     for context in contexts:
         context.close()
-    assert heard == []
+    assert faults == []
 
 
 @every_scheme
@@ -74,4 +74,4 @@ def test_a_phone_has_the_whole_navigation_in_its_drawer(open_page: Callable[...,
     window = open_page("index.md", 390)
     window.locator("label[for=__drawer]:visible").first.click()
     for part in NAV:
-        assert window.locator(".md-nav--primary").get_by_text(part, exact=True).first.is_visible()
+        window.locator(".md-nav--primary .md-nav__link:visible", has_text=part).first.wait_for()

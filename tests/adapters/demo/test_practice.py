@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -48,3 +49,10 @@ def test_the_repository_can_be_cloned(server: PracticeServer, tmp_path: Path, sa
     git(tmp_path, "clone", "--quiet", f"{server.url}/app.git", "app")
     assert (tmp_path / "app/app.py").exists()
     assert said[0] == "GET /app.git/info/refs?service=git-upload-pack 200"
+
+
+def test_an_index_says_how_large_its_package_is(server: PracticeServer):
+    [path] = re.findall(r'href="(.+?)#', httpx2.get(f"{server.url}/simple/brush/").text)
+    size = httpx2.head(f"{server.url}{path}").headers["Content-Length"]
+    assert int(size) == len(httpx2.get(f"{server.url}{path}").content)
+    assert httpx2.head(f"{server.url}/simple/pencil/").status_code == 404

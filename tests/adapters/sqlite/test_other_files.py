@@ -12,7 +12,8 @@ from adapters.sqlite import files, schema
 from adapters.sqlite.other_files import read_each
 from adapters.sqlite.reading import Reader
 from adapters.sqlite.store import SQLiteStore
-from events.operation_events import CheckpointSaved, OperationStarted, Recorded
+from events.operation_events import CheckpointSaved, OperationStarted
+from events.recorded import Recorded
 from recovery.journal.encoding import readable
 from recovery.journal.history import CallRecord, Run, replay
 from recovery.journal.results import recorded_in

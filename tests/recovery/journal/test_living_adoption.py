@@ -16,7 +16,8 @@ from adapters.memory import MemoryStore
 from adapters.sqlite import files
 from adapters.sqlite.store import SQLiteStore
 from events.bus import Bus
-from events.operation_events import OperationResumed, OperationSucceeded, Recorded
+from events.operation_events import OperationResumed, OperationSucceeded
+from events.recorded import Recorded
 from recovery.journal.core import JournalCore
 from recovery.journal.history import Run
 from recovery.journal.results import result_key

@@ -19,9 +19,9 @@ from events.operation_events import (
     OperationResumed,
     OperationStarted,
     OperationSucceeded,
-    Recorded,
     RetryScheduled,
 )
+from events.recorded import Recorded
 from recovery.journal.lane import QueuedEvent
 from recovery.journal.lookup import REPLAY_EVENTS, RecentCallCache
 from recovery.journal.results import result_key

@@ -19,9 +19,9 @@ from events.operation_events import (
     OperationCancelled,
     OperationStarted,
     OperationSucceeded,
-    Recorded,
     RetryScheduled,
 )
+from events.recorded import Recorded
 from recovery.journal.accounting import Counts, DroppedRanges
 from recovery.journal.queue import BATCH_BYTES, CANCELLATIONS, LARGEST_BATCH, WriteQueue
 from recovery.journal.size_estimate import BASE_SIZE
