@@ -20,7 +20,7 @@ FILE_NAME = re.compile(r"\A(?:#|//|<!--) (?P<name>[\w./-]+\.\w+|Dockerfile|\.env
 TITLE = re.compile(r'title="([^"]*)"')
 
 CELLS = ("cell", "cell, interrupted", "cell, killed")
-"""Marks of the cells of a notebook: one may be interrupted after a second, or its kernel killed once it has shown all."""
+"""Marks of cells of a notebook: one may be interrupted after a second, or its kernel killed once it has shown all."""
 
 
 class Block(msgspec.Struct, frozen=True):

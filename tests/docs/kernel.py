@@ -15,7 +15,7 @@ from jupyter_core.utils import ensure_event_loop
 
 from tests.docs.examples import ROOT
 
-COLOURS = re.compile(r"\x1b\[[\d;]*m")
+COLORS = re.compile(r"\x1b\[[\d;]*m")
 INTERRUPT_AFTER = 1.0
 """Seconds that a cell runs before it is interrupted."""
 
@@ -96,5 +96,5 @@ def _text_of(message: dict[str, Any]) -> str:
         case "display_data" | "execute_result", content:
             return f"{content['data']['text/plain']}\n"
         case "error", content:
-            return f"{content['ename']}: {COLOURS.sub('', content['evalue'])}".rstrip(": ") + "\n"
+            return f"{content['ename']}: {COLORS.sub('', content['evalue'])}".rstrip(": ") + "\n"
     return ""
