@@ -14,11 +14,12 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
+from adapters.cli import command
 from adapters.cli.command import cli
 from tests.adapters.cli.snapshots import COMMANDS, journal_of_a_launch
 from tests.docs.cli_page import BEGIN, EXAMPLES, PAGE, SHAPES, exit_codes, page, verbs
 
-CLI = Path(__file__).parent.parent.parent / "adapters" / "cli"
+CLI = Path(command.__file__).parent
 
 
 def printed_shapes() -> set[str]:

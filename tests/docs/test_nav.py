@@ -33,6 +33,13 @@ def test_a_part_of_the_navigation_holds_the_pages_of_its_folder():
     assert strays == []
 
 
+@pytest.mark.parametrize("part", ["How-to", "Explanation"])
+def test_the_first_page_of_a_part_leads_to_each_other_page_of_it(part: str):
+    (_, index), *others = NAV[part]
+    linked = re.findall(r"\]\(([\w-]+\.md)\)", (DOCS / index).read_text(encoding="utf-8"))
+    assert sorted(linked) == sorted(page.rpartition("/")[2] for _, page in others)
+
+
 def test_the_files_that_the_site_names_exist():
     named = [*PROJECT["extra_css"], PROJECT["theme"]["logo"], PROJECT["theme"]["favicon"]]
     assert [name for name in named if not (DOCS / name).is_file()] == []

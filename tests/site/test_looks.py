@@ -74,4 +74,4 @@ def test_a_phone_has_the_whole_navigation_in_its_drawer(open_page: Callable[...,
     window = open_page("index.md", 390)
     window.locator("label[for=__drawer]:visible").first.click()
     for part in NAV:
-        assert window.locator(".md-nav--primary").get_by_text(part, exact=True).first.is_visible()
+        window.locator(".md-nav--primary .md-nav__link:visible", has_text=part).first.wait_for()
