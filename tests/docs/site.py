@@ -59,7 +59,9 @@ def main() -> int:
 def built() -> list[str]:
     """Write site/, with the Markdown of each page for programs that read; return what Zensical complains about."""
     command = [
-        Path(sys.executable).with_name("zensical"),
+        sys.executable,
+        "-m",  # unlike the script, this finds tests.docs.console
+        "zensical",
         "build",
         "-f",
         ROOT / ".zensical.toml",
