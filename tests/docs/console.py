@@ -30,9 +30,7 @@ def fence(source: str, language: str, class_name: str, options: dict[str, Any], 
 def command_of(command: str) -> str:
     """The lines of *command*, each behind its prompt."""
     lines = highlight(command, BASH, SPANS).splitlines(keepends=True)
-    return "".join(
-        f'<span class="gp">{"&gt;" if number else "$"} </span>{line}' for number, line in enumerate(lines)
-    )
+    return "".join(f'<span class="gp">{"&gt;" if number else "$"} </span>{line}' for number, line in enumerate(lines))
 
 
 def output_of(output: str) -> str:

@@ -23,7 +23,7 @@ def html(title: str = "") -> str:
 
 def test_the_commands_are_copied_without_prompts_and_output():
     [copied] = re.findall(r'data-copy="([^"]*)"', html())
-    assert unescape(copied) == 'cat > a.txt << END\n<one & "two">\nEND\ngrep -c \'^#\' metrics.txt'
+    assert unescape(copied) == "cat > a.txt << END\n<one & \"two\">\nEND\ngrep -c '^#' metrics.txt"
 
 
 def test_the_block_is_shown_as_its_page_has_it():

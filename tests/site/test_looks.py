@@ -80,7 +80,10 @@ def test_a_phone_has_the_whole_navigation_in_its_drawer(open_page: Callable[...,
 def test_the_copy_button_of_a_console_gives_its_commands_alone(open_page: Callable[..., Any]):
     window = open_page("tutorial/first-steps.md", permissions=["clipboard-read", "clipboard-write"])
     for block, commands in (
-        ("$ pip install", "python3 -m venv .venv\n. .venv/bin/activate\npip install '/path/to/launcher-recovery[launcher]'"),
+        (
+            "$ pip install",
+            "python3 -m venv .venv\n. .venv/bin/activate\npip install '/path/to/launcher-recovery[launcher]'",
+        ),
         ("urllib.error.HTTPError: HTTP Error 503", "python plain.py"),
     ):
         console = window.locator(".language-console", has_text=block).first
