@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 import msgspec
 
-from tests.docs.docstrings import spelled_out
+from tests.docs.docstrings import copied
 
 ROOT = Path(__file__).parent.parent.parent
 DOCS = ROOT / "docs"
@@ -59,7 +59,9 @@ def main() -> int:
 def built() -> list[str]:
     """Write site/, with the Markdown of each page for programs that read; return what Zensical complains about."""
     command = [
-        Path(sys.executable).with_name("zensical"),
+        sys.executable,
+        "-m",  # unlike the script, this finds tests.docs.console
+        "zensical",
         "build",
         "-f",
         ROOT / ".zensical.toml",
@@ -76,7 +78,7 @@ def built() -> list[str]:
     for name in NOT_DEPLOYED:
         (SITE / name).unlink(missing_ok=True)
     for page in DOCS.rglob("*.md"):
-        (SITE / page.relative_to(DOCS)).write_text(spelled_out(page.read_text(encoding="utf-8")), encoding="utf-8")
+        (SITE / page.relative_to(DOCS)).write_text(copied(page.read_text(encoding="utf-8")), encoding="utf-8")
     return []
 
 
