@@ -22,7 +22,19 @@ import pytest
 import yaml
 
 from adapters.demo.practice import PORT
-from tests.docs.examples import PAGES, ROOT, Block, Example, blocks_of, commands_of, examples_of, fits, session_of
+from tests.docs.examples import (
+    CELLS,
+    PAGES,
+    ROOT,
+    Block,
+    Example,
+    blocks_of,
+    cells_of,
+    commands_of,
+    examples_of,
+    fits,
+    session_of,
+)
 from tests.docs.shell import Shell
 
 GENERATED = {"docs/reference/cli.md"}
@@ -33,7 +45,8 @@ QUICK = {"README.md"}
 
 BLOCKS = {page: blocks_of(page) for page in PAGES if f"{page.relative_to(ROOT)}" not in GENERATED}
 EXAMPLES = [example for blocks in BLOCKS.values() for example in examples_of(blocks)]
-PROGRAMS = [example.program for example in EXAMPLES if example.printed]
+CELLS_OF_PAGES = [cell for blocks in BLOCKS.values() for cell in cells_of(blocks)]
+PROGRAMS = [example.program for example in [*EXAMPLES, *CELLS_OF_PAGES] if example.printed]
 SESSIONS = {f"{page.relative_to(ROOT)}": session for page, blocks in BLOCKS.items() if (session := session_of(blocks))}
 
 
@@ -121,7 +134,7 @@ def test_a_block_is_run_or_says_why_not(block: Block) -> None:
         ]
         assert missing == []
         return
-    assert block.mark in ("", "slow"), f"a mark that no test reads: {block.mark}"
+    assert block.mark in ("", "slow", *CELLS), f"a mark that no test reads: {block.mark}"
     assert block.language in SYNTAX, f"a language that no test reads: {block.language!r}"
     SYNTAX[block.language](textwrap.dedent(block.text))
     if block.language in {"python", "console"} or block.is_not_run:
