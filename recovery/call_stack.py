@@ -12,7 +12,10 @@ from types import CodeType, FrameType
 from typing import Protocol
 
 ROLES: dict[CodeType, str] = {}
-"""What the frames of a code object are: those of a wrapper around a function, or of a runner's loop."""
+"""What the frames of a code object are: of a wrapper, of a runner's loop, or of a call that is made ``ONCE``."""
+
+ONCE = "once"
+"""The role of a call while recovery is switched off: it has one attempt, and is no call around another."""
 
 
 class Block(Protocol):
@@ -65,7 +68,7 @@ def is_nested() -> bool:
     blocks, frame = _running_blocks(), inspect.currentframe()
     while frame is not None:
         role = ROLES.get(frame.f_code)
-        if role in seen or frame in blocks:
+        if (role in seen and role != ONCE) or frame in blocks:
             return True
         if role is not None:
             seen.add(role)
@@ -80,7 +83,7 @@ def attempt_number() -> int | None:
         if frame in blocks:
             return blocks[frame].number
         role = ROLES.get(frame.f_code)
-        if role == "wrapper":  # it runs first attempts itself; the runner makes the others
+        if role in ("wrapper", ONCE):  # a wrapper runs first attempts itself; the runner makes the others
             return 1
         if role in ("runner", "compiled"):
             variables = frame.f_locals

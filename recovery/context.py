@@ -11,6 +11,9 @@
 Calls with durability "journal" have a context (``resumable=True`` implies it), and calls whose progress matters
 (``stall_timeout``, ``progress_resets``). Other calls have none, and pay nothing for it. The context is a context
 variable: the tasks and worker threads that the call starts see it. Only ``attempt`` answers in every call.
+
+While recovery is switched off (``RECOVERY_DISABLED=1``, ``enabled=False``), the call is made once and has a context all
+the same: attempt 1, no checkpoint but its own, and nothing is kept after its end.
 """
 
 from __future__ import annotations
@@ -22,9 +25,10 @@ import msgspec
 
 from events.attempt import Attempt
 from recovery.call_stack import attempt_number
+from recovery.only_attempt import OnlyAttempt
 
-current: ContextVar[Attempt | None] = ContextVar("recovery_attempt")
-"""The attempt that runs; the runner sets it."""
+current: ContextVar[Attempt | OnlyAttempt | None] = ContextVar("recovery_attempt")
+"""The attempt that runs; what runs the function sets it."""
 
 
 def checkpoint(value: Any) -> None:
@@ -119,7 +123,7 @@ def is_running() -> bool:
     return current.get(None) is not None
 
 
-def _attempt() -> Attempt:
+def _attempt() -> Attempt | OnlyAttempt:
     attempt = current.get(None)
     if attempt is None:
         raise LookupError(

@@ -15,6 +15,7 @@ from recovery.execution.compiled import compiled
 from recovery.execution.compiled_start import StartPath
 from recovery.execution.decorator import check_block, check_by_hand, check_function, wrap
 from recovery.execution.held_runner import HeldRunner
+from recovery.execution.once import forget, unrecovered
 from recovery.execution.plan import Planner
 from recovery.execution.runner import Runner
 from recovery.journal.commit_barrier import CommitBarrier
@@ -124,12 +125,13 @@ class Definitions:
         *,
         is_enabled: bool,
     ) -> Callable[..., Any]:
-        """*function*, made recoverable, with the *config* of *settings*; untouched where the service is off."""
+        """*function*, made recoverable, with the *config* of *settings*; ``unrecovered`` where the service is off."""
         if (name or name_of_function(function)) in self.overrides:
             config = self.config(settings, "recoverable", name or name_of_function(function))
         check_function(function, config)
         if not is_enabled:
-            return function
+            return unrecovered(function, config)
+        forget(function)
         definition = self._define(name or name_of_function(function), config, name is not None, function)
         definition.add(function)
         wrapped = wrap(self.runner(function, definition), self.joinable)

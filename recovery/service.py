@@ -62,7 +62,8 @@ class Recovery(Declarations, JournalledCalls):
     Args:
         store: Where the journal writes (``adapters.sqlite.SQLiteStore``, ``adapters.memory.MemoryStore``). ``None``
             persists nothing and starts no thread.
-        enabled: False, or RECOVERY_DISABLED=1 in the environment, makes ``recoverable`` return functions untouched.
+        enabled: False, or RECOVERY_DISABLED=1 in the environment, makes ``recoverable`` return functions untouched, but
+            for a ``recovery.context`` where they have one.
         policy: The ``RetryPolicy`` of operations that declare none; by default ``RetryPolicy()``.
         breaker: The ``BreakerPolicy`` of operations that declare none; by default ``BreakerPolicy()``; ``None`` for no
             circuits.

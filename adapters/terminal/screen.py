@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from time import monotonic
+from typing import IO, Any, cast
 
 from msgspec.structs import replace
 
@@ -47,6 +49,8 @@ SIGNS = {"queued": "·", "running": "▶", "waiting": "…", "paused": "‖", "d
 
 MOST_NAMED = 5
 """Operations that the last line names; more are counted."""
+
+BLANKS = re.compile(r"[ ]+$", re.MULTILINE)
 
 WIDE = 110
 """Columns of a terminal that has room for a bar beside the words."""
@@ -221,11 +225,30 @@ def named(names: Sequence[str]) -> str:
     return ", ".join(brief(name) for name in names[:MOST_NAMED]) + more
 
 
+class WithoutBlanks:
+    """A file that is no terminal, which gets lines without the blanks that fill the columns of a table.
+
+    Args:
+        file: What is written to.
+    """
+
+    def __init__(self, file: IO[str]) -> None:
+        self._file = file
+
+    def write(self, text: str) -> int:
+        """Write *text*, which rich gives in whole lines."""
+        return self._file.write(BLANKS.sub("", text))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
 def make_console(*, stderr: bool = False) -> Console:
-    """A console on the real output; one that is no terminal is at least 160 columns wide."""
+    """A console on the real output; one that is no terminal is at least 160 columns wide, and fills none of them."""
     console = Console(stderr=stderr, highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
         console.width = max(console.width, 160)
+        console.file = cast("IO[str]", WithoutBlanks(console.file))
     return console
 
 

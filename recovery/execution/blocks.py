@@ -20,6 +20,7 @@ from recovery.call_stack import Block, calling_frame, innermost, running_block
 from recovery.context import current
 from recovery.execution.attempts import begin, cancelled, end_unstarted, noted
 from recovery.journal.commit_barrier import CommitBarrier
+from recovery.only_attempt import OnlyAttempt
 from recovery.settings import OperationConfig
 from recovery.waiting.asking import ask_instead
 from recovery.waiting.calls import WaitingCalls
@@ -40,17 +41,19 @@ class BlockAttempt:
 
     Args:
         attempt: The attempt, which has begun.
-        has_context: Whether ``recovery.context`` has an answer in the block.
+        context: What ``recovery.context`` asks in the block; ``None`` if it has no answer there.
         is_enabled: Whether failures are recovered from.
     """
 
-    def __init__(self, attempt: Attempt, *, has_context: bool = False, is_enabled: bool = True) -> None:
+    def __init__(
+        self, attempt: Attempt, *, context: Attempt | OnlyAttempt | None = None, is_enabled: bool = True
+    ) -> None:
         self._attempt = attempt
-        self._has_context = has_context
+        self._context = context
         self._is_enabled = is_enabled
         self.outer: Block | None = None
         """The block around it."""
-        self._outer_attempt: Attempt | None = None
+        self._outer_attempt: Attempt | OnlyAttempt | None = None
         self.state: Literal["new", "running", "succeeded", "failed", "cancelled"] = "new"
         """How far the block has come."""
         self.verdict: Retry | Park | None = None
@@ -80,8 +83,8 @@ class BlockAttempt:
         self.frame = calling_frame()
         self.outer, self._outer_attempt = running_block.get(), current.get(None)
         running_block.set(self)
-        if self._has_context:
-            current.set(self._attempt)
+        if self._context is not None:
+            current.set(self._context)
         return self
 
     def __exit__(
@@ -109,7 +112,7 @@ class BlockAttempt:
         self.frame = None
         if running_block.get() is self:  # not where generators of the user's take turns
             running_block.set(innermost(self.outer))
-        if current.get(None) is self._attempt:
+        if self._context is not None and current.get(None) is self._context:
             outer = self._outer_attempt
             current.set(None if outer is None or outer.is_ended else outer)
         self._outer_attempt = None
@@ -149,7 +152,7 @@ class Attempts:
         """The steps of one call. Closing them ends it as cancelled, unless it has ended."""
         attempt = begin(self.operation)
         if not self.is_enabled():
-            yield BlockAttempt(attempt, is_enabled=False)
+            yield BlockAttempt(attempt, context=OnlyAttempt() if self._has_context else None, is_enabled=False)
             return
         ended, error, call = None, None, attempt.call
         live, has_context = self.waiting.live, self._has_context
@@ -176,7 +179,7 @@ class Attempts:
                     ended = charge(wait, policy)
                     continue
                 error = None
-                yield (block := BlockAttempt(attempt, has_context=has_context))
+                yield (block := BlockAttempt(attempt, context=attempt if has_context else None))
                 if block.state == "new":
                     raise RuntimeError(f"{block!r} was left out; the body of the loop is `with attempt:`")
                 if block.verdict is None:

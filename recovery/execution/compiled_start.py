@@ -22,6 +22,7 @@ from recovery.context import current
 from recovery.execution.attempts import begin_with
 from recovery.execution.hooks import refuse_awaitable
 from recovery.execution.invocation import Args, Kwargs
+from recovery.execution.once import call_once
 from recovery.execution.plan import NO_LANE, Planner
 
 if TYPE_CHECKING:
@@ -124,6 +125,10 @@ class StartPath:
             self.plan = self._planned(*self._planner.starts(operation))
         return begin_with(definition, self.runner.config, args, kwargs) if definition.switch.is_on else None
 
+    def off(self, args: Args, kwargs: Kwargs) -> Any:
+        """What the function returns while the service is switched off."""
+        return call_once(self.runner.original, self.runner.config, args, kwargs)
+
     def end(self, attempt: Attempt) -> None:
         """End a call that has succeeded as the general path does: something is unusual now."""
         barrier = self.runner.barrier
@@ -157,7 +162,7 @@ def _cut_off(attempt: Attempt, stopped: BaseException, *, is_done: bool) -> None
 
 def in_thread(start: StartPath) -> Callable[..., Any]:
     """The wrapper around a plain function with a compiled start."""
-    original, run = start.runner.original, start.runner.run
+    run = start.runner.run
     known: type = type(None)  # of results that are not awaitable, the latest
 
     def recoverable_call(*args: Any, **kwargs: Any) -> Any:
@@ -167,7 +172,7 @@ def in_thread(start: StartPath) -> Callable[..., Any]:
         )
         if generation != operation.generation + bus.generation or len(records) >= lane.limit:
             general = start.begin(args, kwargs)
-            return original(*args, **kwargs) if general is None else run(general, args, kwargs)
+            return start.off(args, kwargs) if general is None else run(general, args, kwargs)
         at, error, is_done = clock(), None, False
         call = Call(operation, f"{bus.run}-{number()}", at, version=version)
         attempt = Attempt(call, 1, 0.0, True)
@@ -207,7 +212,7 @@ def in_thread(start: StartPath) -> Callable[..., Any]:
 
 def in_task(start: StartPath) -> Callable[..., Any]:
     """The wrapper around an async function with a compiled start."""
-    original, run = start.runner.original, start.runner.arun
+    run = start.runner.arun
 
     async def recoverable_call(*args: Any, **kwargs: Any) -> Any:
         generation, operation, bus, lane, records, clock, number, version, function, enter, leave, begun, ended = (
@@ -215,7 +220,7 @@ def in_task(start: StartPath) -> Callable[..., Any]:
         )
         if generation != operation.generation + bus.generation or len(records) >= lane.limit:
             general = start.begin(args, kwargs)
-            return await (original(*args, **kwargs) if general is None else run(general, args, kwargs))
+            return await (start.off(args, kwargs) if general is None else run(general, args, kwargs))
         at, error, is_done = clock(), None, False
         call = Call(operation, f"{bus.run}-{number()}", at, version=version)
         attempt = Attempt(call, 1, 0.0, True)

@@ -23,6 +23,7 @@ from recovery.execution.general_wrapper import general_wrapper
 from recovery.execution.hooks import HOOKS, check_hooks, refuse_awaitable, with_fallback
 from recovery.execution.invocation import Args, Kwargs
 from recovery.execution.joinable import JoinableCalls
+from recovery.execution.once import call_once
 from recovery.execution.runner import Runner
 from recovery.settings import NO_FALLBACK, OperationConfig, Settings
 from recovery.settings_check import vary
@@ -228,7 +229,7 @@ def _run(runner: Runner) -> Callable[..., Any]:
 
     def recoverable_call(*args: Any, **kwargs: Any) -> Any:
         if not switch.is_on:
-            return original(*args, **kwargs)
+            return call_once(original, runner.config, args, kwargs)
         return runner.run(begin_with(runner.definition, runner.config, args, kwargs), args, kwargs)
 
     return recoverable_call
@@ -239,7 +240,7 @@ def _run_async(runner: Runner) -> Callable[..., Any]:
 
     async def recoverable_call(*args: Any, **kwargs: Any) -> Any:
         if not switch.is_on:
-            return await original(*args, **kwargs)
+            return await call_once(original, runner.config, args, kwargs)
         return await runner.arun(begin_with(runner.definition, runner.config, args, kwargs), args, kwargs)
 
     return recoverable_call
@@ -250,7 +251,7 @@ def _run_joinable(runner: Runner, joinable: JoinableCalls) -> Callable[..., Any]
 
     def recoverable_call(*args: Any, **kwargs: Any) -> Any:
         if not switch.is_on:
-            return original(*args, **kwargs)
+            return call_once(original, runner.config, args, kwargs)
         return joinable.call(runner, args, kwargs)
 
     return recoverable_call
@@ -261,7 +262,7 @@ def _run_joinable_async(runner: Runner, joinable: JoinableCalls) -> Callable[...
 
     async def recoverable_call(*args: Any, **kwargs: Any) -> Any:
         if not switch.is_on:
-            return await original(*args, **kwargs)
+            return await call_once(original, runner.config, args, kwargs)
         return await joinable.acall(runner, args, kwargs)
 
     return recoverable_call

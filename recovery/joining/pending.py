@@ -17,7 +17,7 @@ from events.operation import Operation
 from events.operation_events import CallLeftPending, OperationQuarantined
 from events.own_log import own_log
 from recovery.joining.continuation import continued, why_quarantined
-from recovery.joining.shared_call import SharedCall, identity_of, why_rejected
+from recovery.joining.shared_call import SharedCall, identity_of, place_of, why_rejected
 from recovery.redact import brief
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 MAX_NAMED = 3
 """Calls that a warning names by their ids."""
 
-UNDEFINED = "no operation of that name is defined; define it, or end them with `recovery give-up JOURNAL CALL`"
-UNSTORED = "nothing was stored to resume it with; `recovery give-up JOURNAL CALL` ends it"
+UNDEFINED = "no operation of that name is defined; define it, or end them with `recovery give-up {} CALL`"
+UNSTORED = "nothing was stored to resume it with"
 ASYNC = "the function is async; resume under `async with`, where a loop runs"
 EQUAL = "an equal call runs in this process; a later equal call goes on with it"
 UNKNOWN = "the journal has not said yet which calls are pending"
@@ -220,7 +220,7 @@ class PendingCalls:
         definition, left = self._registry.get(name), defaultdict[str, "list[CallRecord]"](list)
         records, self._unsorted[name] = self._unsorted.get(name, []), []
         for record in records:
-            reason = UNDEFINED if definition is None else self._place(record, definition)
+            reason = self._place(record, definition) if definition else UNDEFINED.format(place_of(self._journal()))
             if reason is None:
                 self.left.pop(record.call, None)
             else:
@@ -256,7 +256,7 @@ class PendingCalls:
         else:
             return "the operation is defined without resumable=True" if record.is_resumable else UNSTORED
         if (kept := self._quarantined(record, definition)) is not None:
-            shared.record = kept
+            shared.record, shared.place = kept, place_of(self._journal())
             self.quarantined[record.call] = shared
             self.ready = [one for one in self.ready if one is not shared]
             self._register.quarantine(shared)
@@ -271,9 +271,9 @@ class PendingCalls:
         reason = why_quarantined(record, definition.config)
         if reason is None:
             return None
-        text = "call %s of %s is quarantined: %s; `recovery retry JOURNAL %s` resumes it with all its retries"
         if not definition.is_silent:
-            log.error(text, record.call, record.operation, reason, record.call)
+            text = "call %s of %s is quarantined: %s; `recovery retry %s %s` resumes it with all its retries"
+            log.error(text, record.call, record.operation, reason, place_of(self._journal()), record.call)
         Call(definition.keyed(record.key), record.call).publish(OperationQuarantined, record.attempt, reason=reason)
         return msgspec.structs.replace(record, state="quarantined", reason=reason)
 
@@ -286,7 +286,7 @@ class PendingCalls:
         kept = None if shared.record is None else self._quarantined(shared.record, definition)
         if kept is None:
             return
-        again = SharedCall(shared.identity, shared.name, shared.args, shared.kwargs, kept)
+        again = SharedCall(shared.identity, shared.name, shared.args, shared.kwargs, kept, place_of(self._journal()))
         self.quarantined[kept.call], shared.record = again, None
         self._register.quarantine(again)
         raise CallRejectedError(shared.name, why_rejected(again))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from types import TracebackType
@@ -15,6 +16,7 @@ from events.errors import CallRejectedError
 if TYPE_CHECKING:
     from events.attempt import Attempt
     from events.verdicts import Verdict
+    from recovery.journal.core import JournalCore
     from recovery.journal.history import CallRecord
     from recovery.operations import Definition
     from recovery.serialization.arguments import ArgumentCodec
@@ -25,6 +27,9 @@ Identity: TypeAlias = tuple[str, str, str | bytes]
 """What equal calls have in common: operation, version, and the idempotency key or the arguments as canonical JSON."""
 
 NOT_JOINED = "a call runs by itself, no equal call can join it"
+
+NO_PLACE = "JOURNAL"
+"""What commands call the journal of a store without a file."""
 
 JOIN_NOTICE = 10.0
 """Seconds that a caller waits for a call that it joined before a warning says so."""
@@ -70,6 +75,7 @@ class SharedCall(msgspec.Struct, eq=False):
         args: The positional arguments that the body gets; likewise *kwargs*. None until a caller brings them, where a
             dead process did not store them.
         record: What the journal knows about a call that a dead process left.
+        place: What commands call that journal.
         state: "pending" until a caller or the resumption runs it.
         attempt: The latest attempt that is known to have begun in this process.
         is_free: Whether its caller was cut off, and the first of *joins* is to go on with it.
@@ -88,6 +94,7 @@ class SharedCall(msgspec.Struct, eq=False):
     args: tuple[Any, ...] | None = ()
     kwargs: dict[str, Any] = {}
     record: CallRecord | None = None
+    place: str = NO_PLACE
     state: Literal["pending", "running", "over"] = "pending"
     attempt: Attempt | None = None
     is_free: bool = False
@@ -184,11 +191,21 @@ def refuse_circle(shared: SharedCall, chain: tuple[SharedCall, ...]) -> None:
         raise CallRejectedError(shared.name, f"to join it would close a circle of calls that wait: {names}")
 
 
+def place_of(journal: JournalCore | None) -> str:
+    """What commands call *journal*: the path of its store, which a shell takes as one word."""
+    path = None if journal is None else getattr(journal.store, "path", None)
+    if not isinstance(path, os.PathLike):
+        return NO_PLACE
+    import shlex  # here, for a message
+
+    return shlex.quote(str(path))
+
+
 def why_rejected(shared: SharedCall) -> str:
     """Why a call that equals *shared*, which is quarantined, is rejected, and what to do."""
     record = shared.record
     assert record is not None
-    free = f"`recovery retry JOURNAL {record.call}` frees it"
+    free = f"`recovery retry {shared.place} {record.call}` frees it"
     return f"call {record.call} is quarantined: {record.reason}; {free}"
 
 

@@ -66,7 +66,7 @@ class Store(Protocol):
     """Where a journal writes. One task of one asyncio loop awaits the methods, one call at a time.
 
     When a method raises, the journal opens the store again later. It closes the store once, at the end. Derive from
-    this class to inherit what a store without files need not do.
+    this class to inherit what a store without files need not do. Commands in messages name its ``path``, if any.
     """
 
     async def open(self, run: Run) -> Sequence[str]:

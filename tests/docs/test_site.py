@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.site import problems
+from tests.docs.site import problems, warnings_of
 
 OTHER = '<h1 id="top">Other</h1><a name="old"></a><a href="../index.html#here">back</a>'
 
@@ -65,3 +65,9 @@ def test_a_style_sheet_that_loads_a_font_from_outside_is_found(tmp_path: Path):
 def test_a_picture_that_loads_another_from_outside_is_found(tmp_path: Path):
     (tmp_path / "b.svg").write_text('<svg><image xlink:href="https://example.org/a.png"/></svg>', encoding="utf-8")
     assert problems_of(tmp_path, "") == ["b.svg: loads https://example.org/a.png from outside"]
+
+
+def test_every_line_but_those_of_a_quiet_build_is_a_warning():
+    quiet = ["Build started", "", "No issues found", "Build finished in 1.03s"]
+    griffe = "griffe: recovery/calls.py:12: Failed to get 'name: description' pair"
+    assert warnings_of([*quiet, griffe, "Warning: unresolved autoref"]) == [griffe, "Warning: unresolved autoref"]

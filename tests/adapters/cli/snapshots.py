@@ -184,7 +184,7 @@ def printed(command: tuple[str, ...], width: str) -> str:
     plain: dict[str, str | None] = {"FORCE_COLOR": None, "COLUMNS": None}
     said = CliRunner().invoke(cli, command, env=plain if width == "pipe" else terminal)
     text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", said.output)
-    return "".join(f"{line.rstrip()}\n" for line in text.splitlines())
+    return text if width == "pipe" else "".join(f"{line.rstrip()}\n" for line in text.splitlines())
 
 
 def written(name: str, width: str) -> Path:

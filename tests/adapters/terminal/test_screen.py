@@ -246,3 +246,15 @@ def test_what_the_command_prints_is_printed_as_it_is(capsys: pytest.CaptureFixtu
 @pytest.mark.parametrize(("term", "redrawn"), [("dumb", False), ("xterm", True)])
 def test_a_dumb_terminal_is_not_redrawn(term: str, redrawn: bool) -> None:
     assert is_redrawn(Console(file=io.StringIO(), force_terminal=True, _environ={"TERM": term})) is redrawn
+
+
+@pytest.mark.parametrize("stderr", [False, True])
+def test_a_line_of_a_pipe_has_no_blanks_at_its_end(capsys: pytest.CaptureFixture[str], stderr: bool) -> None:
+    console = make_console(stderr=stderr)
+    console.print(launch_table(launch(state="queued", needs=()), 0.0, console))
+    console.print("two  \n\n words")
+    told = capsys.readouterr()
+    lines = (told.err if stderr else told.out).splitlines()
+    assert [line for line in lines if line != line.rstrip()] == []
+    assert lines[-3:] == ["two", "", " words"]
+    assert len(lines) == 7

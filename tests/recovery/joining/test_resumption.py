@@ -6,6 +6,7 @@ import math
 import threading
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -464,3 +465,32 @@ def test_d16_the_first_call_waits_until_the_journal_has_said_what_is_pending(sto
         assert not first.done()
         is_ready.set()
         assert first.result(10.0) == 21
+
+
+class InFile(MemoryStore):
+    """A store whose file commands can name."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self.path = Path(path)
+
+
+@pytest.mark.parametrize(("file", "place"), [("calls.db", "calls.db"), ("my calls.db", "'my calls.db'")])
+def test_messages_about_a_quarantined_call_name_the_journal(
+    caplog: pytest.LogCaptureFixture, file: str, place: str
+) -> None:
+    leave(store := InFile(file), "a")
+    for _ in range(4):
+        die_again(store)
+    [call] = {row.call for row in store.rows}
+    with Recovery(store=store) as service, pytest.raises(CallRejectedError) as caught:
+        define(service, Body())("a")
+    assert f"`recovery retry {place} {call}` frees it" in str(caught.value)
+    assert f"`recovery retry {place} {call}` resumes it with all its retries" in caplog.text
+
+
+def test_the_warning_of_a_call_without_its_operation_names_the_journal(caplog: pytest.LogCaptureFixture) -> None:
+    leave(store := InFile("{calls}.db"), "a")
+    with Recovery(store=store) as service:
+        service.resume().wait(5.0)
+    assert "or end them with `recovery give-up '{calls}.db' CALL`" in caplog.text

@@ -24,7 +24,6 @@ from recovery.waiting.calls import WaitingCalls
 from recovery.waiting.wait import Wait
 from tests.recovery.resume.dead_process import SETTINGS, leave
 
-
 DELAY = Retry(60.0)
 
 
