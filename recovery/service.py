@@ -131,6 +131,7 @@ class Recovery(Declarations, JournalledCalls):
             self._questions,
         )
         self._subscribers = BuiltIn(self.bus, self._registry, rng, self._waiting, jumps.excuses, max_keys=max_keys)
+        self._waiting.limited = self._subscribers.rate_limits.left
         jumps.connect(self.bus, self._subscribers.rate_limits.jumped, self._waiting.jumped)
         self.circuits = Circuits(self._subscribers.circuit_breaker)
         self.incidents = Incidents(

@@ -16,7 +16,7 @@ from events.verdicts import GiveUp, Park, Retry, Verdict
 from recovery import validation
 from recovery.policies.backoff import JITTERS, Backoff, Constant, Exponential, Jitter, Linear, delay
 from recovery.policies.causes import ConditionOf, check_cause, conditions
-from recovery.policies.pacing import slower, spread
+from recovery.policies.pacing import RATE_LIMIT, slower, spread
 from recovery.suggestions import Suggesting
 
 LIMITED = Category.RATE_LIMITED  # looking a member up in its class takes longer than all that is done with it
@@ -250,7 +250,7 @@ def decide(policy: RetryPolicy, failure: FailureClassified, draw: float) -> Verd
     if strategy is not None and until:
         within = within if strategy.wait_timeout is None else min(within, strategy.wait_timeout)
         wait = max(0.0, min(wait, within))  # wait_timeout bounds the conditions, not our delay
-    return Park(wait + (asked or 0.0), (*until, *(("rate limit",) if is_limited else ())), within)
+    return Park(wait + (asked or 0.0), (*until, *((RATE_LIMIT,) if is_limited else ())), within)
 
 
 def delays(policy: RetryPolicy, category: Category) -> tuple[tuple[float, float], ...] | None:
