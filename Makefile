@@ -100,7 +100,7 @@ docs-look: $(DOCS) $(PAGE) ## test the built documentation in Debian's Chromium 
 	$(BIN)/python -m pytest tests/site
 
 docs-serve: $(DOCS) ## serve the documentation at http://localhost:8000, built again after each change
-	$(BIN)/zensical serve -f .zensical.toml
+	$(BIN)/python -m zensical serve -f .zensical.toml
 
 pages: $(READY) ## write what the documentation has from the code: tables of the reference, and docs/llms.txt
 	$(BIN)/python -m tests.docs.plans_page

@@ -18,6 +18,7 @@ from adapters.cli.check import inspection_table
 from adapters.cli.command import cli
 from adapters.inspection import inspect
 from adapters.named_service import TargetError
+from recovery import lint
 
 DOWNLOADS = "".join(
     f'[[operation]]\nname = "model-{number}"\nkind = "download"\nurl = "https://huggingface.co/{number}"\n'
@@ -54,8 +55,7 @@ def save(): ...
 service.operation("by hand", max_retries=1)
 """
 
-ROOT = Path(__file__).parent.parent.parent
-DOCS = ROOT / "docs" / "reference"
+DOCS = Path(__file__).parent.parent.parent / "docs" / "reference"
 
 
 @pytest.fixture
@@ -151,7 +151,8 @@ def test_a_command_that_another_kind_does_better_is_named_with_that_kind(
     plan: Path, run: str, kind: str | None
 ) -> None:
     plan.write_text(steps("true", run))
-    found = [(one.rule, one.where, one.cure) for one in inspect(str(plan)).findings]
+    findings = [one for one in inspect(str(plan)).findings if one.rule != "no-program"]
+    found = [(one.rule, one.where, one.cure) for one in findings]
     assert found == ([("own-kind", f"{plan}:7", f'use kind = "{kind}"')] if kind else [])
 
 
@@ -170,6 +171,42 @@ def test_a_folder_that_is_made_again_is_named_with_what_it_creates(plan: Path) -
     [found] = inspect(str(plan)).findings
     assert (found.rule, found.cure) == ("no-creates", 'set creates = "models", or a file in it that is made last')
     plan.write_text(steps("mkdir models", more='creates = "models"'))
+    assert inspect(str(plan)).findings == ()
+
+
+ENVIRONMENT = '[[operation]]\nname = "python"\nkind = "venv"\ndestination = "env"\n'
+
+
+@pytest.mark.parametrize(
+    ("before", "more", "cures"),
+    [
+        ("", "", ['add an operation that makes it (kind = "venv", say)']),
+        (ENVIRONMENT, "", ["add 'python' to needs"]),
+        (ENVIRONMENT, 'needs = ["python"]', []),
+        (
+            ENVIRONMENT.replace('"env"', '"other"'),
+            'needs = ["python"]',
+            ['add an operation that makes it (kind = "venv", say)'],
+        ),
+        ('[[operation]]\nname = "make"\nkind = "command"\nrun = ["make", "env"]\n', 'needs = ["make"]', []),
+        (
+            '[[operation]]\nname = "web"\nkind = "packages"\nenvironment = "env"\nrequirements = ["web"]\n',
+            'needs = ["web"]',
+            [],
+        ),
+    ],
+)
+def test_a_program_that_nothing_makes_is_named(plan: Path, before: str, more: str, cures: list[str]) -> None:
+    plan.write_text(before + steps("../env/bin/serve 80", more=f'cwd = "app"\n{more}'))
+    findings = inspect(str(plan)).findings
+    assert [(one.rule, one.cure) for one in findings] == [("no-program", cure) for cure in cures]
+    (plan.parent / "env/bin").mkdir(parents=True)
+    (plan.parent / "env/bin/serve").touch()
+    assert inspect(str(plan)).findings == ()
+
+
+def test_a_program_outside_the_root_or_on_the_path_is_not_looked_for(plan: Path) -> None:
+    plan.write_text('root = "models"\n' + steps("/nowhere/serve 80", "serve 81", "../serve 82"))
     assert inspect(str(plan)).findings == ()
 
 
@@ -301,7 +338,7 @@ def test_what_a_program_prints_while_it_is_imported_is_no_part_of_the_json(shop:
 
 
 def test_the_page_lists_every_rule() -> None:
-    page, folder = (DOCS / "configuration.md").read_text(encoding="utf-8"), ROOT
+    page, folder = (DOCS / "configuration.md").read_text(encoding="utf-8"), Path(lint.__file__).parent.parent
     files = ("recovery/lint.py", "adapters/inspection.py", "adapters/launcher/plan_lint.py")
     sources = [(folder / name).read_text(encoding="utf-8") for name in files]
     rules = {rule for text in sources for rule in re.findall(r'(?:rule=|_of_policy\(\s*)"([a-z-]+)"', text)}

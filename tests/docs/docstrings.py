@@ -1,4 +1,4 @@
-"""The Markdown of an API page with its docstrings: what a program reads in place of the page of the site."""
+"""The Markdown of a page for programs that read: with its docstrings, and without remarks to its authors."""
 
 from __future__ import annotations
 
@@ -10,8 +10,16 @@ from typing import Any
 
 DIRECTIVE = re.compile(r"^::: (?P<name>[\w.]+)\n(?: {4}.*\n| *\n(?= {4}))*", re.MULTILINE)
 
+REMARK = re.compile(r"(?P<kept>^(?P<fence>```+).*?^(?P=fence)$)|^<!--.*?-->\n", re.DOTALL | re.MULTILINE)
+"""A fenced block, which is kept; or a comment, which is for the authors and their tools."""
+
 FENCE = "`````"
 """Longer than those in docstrings."""
+
+
+def copied(markdown: str) -> str:
+    """*markdown* as it lies beside the page of the site."""
+    return spelled_out(REMARK.sub(lambda match: match["kept"] or "", markdown))
 
 
 def spelled_out(markdown: str) -> str:

@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 import msgspec
 
-from tests.docs.docstrings import spelled_out
+from tests.docs.docstrings import copied
 
 ROOT = Path(__file__).parent.parent.parent
 DOCS = ROOT / "docs"
@@ -59,7 +59,9 @@ def main() -> int:
 def built() -> list[str]:
     """Write site/, with the Markdown of each page for programs that read; return what Zensical complains about."""
     command = [
-        Path(sys.executable).with_name("zensical"),
+        sys.executable,
+        "-m",  # unlike the script, this finds tests.docs.console
+        "zensical",
         "build",
         "-f",
         ROOT / ".zensical.toml",
@@ -71,16 +73,16 @@ def built() -> list[str]:
         command, cwd=ROOT, capture_output=True, text=True, check=False, env={**os.environ, "COLUMNS": "200"}
     )
     said = ANSI.sub("", run.stdout + run.stderr).strip().splitlines()
-    if run.returncode or complaints(said):
+    if run.returncode or warnings_of(said):
         return [*said, f"zensical exited with {run.returncode}; each line but those of a quiet build is an error"]
     for name in NOT_DEPLOYED:
         (SITE / name).unlink(missing_ok=True)
     for page in DOCS.rglob("*.md"):
-        (SITE / page.relative_to(DOCS)).write_text(spelled_out(page.read_text(encoding="utf-8")), encoding="utf-8")
+        (SITE / page.relative_to(DOCS)).write_text(copied(page.read_text(encoding="utf-8")), encoding="utf-8")
     return []
 
 
-def complaints(said: list[str]) -> list[str]:
+def warnings_of(said: list[str]) -> list[str]:
     """The lines that a build without a warning does not print."""
     return [line for line in said if not QUIET.fullmatch(line)]
 

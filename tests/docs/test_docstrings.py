@@ -1,4 +1,4 @@
-"""The Markdown of an API page has what the site shows: signatures and docstrings."""
+"""The Markdown beside a page of the site has what the page shows: signatures, docstrings, and no remarks to authors."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.docstrings import DIRECTIVE, plain, spelled_out
+from tests.docs.docstrings import DIRECTIVE, copied, plain, spelled_out
 from tests.docs.nav import DOCS
 
 API = sorted((DOCS / "reference" / "api").glob("*.md"))
@@ -27,6 +27,18 @@ def test_a_class_is_told_with_its_signature_and_its_public_members():
     assert "Subscription(" in told
     assert "#### events.Subscription.close\n" in told
     assert told.endswith("\n\nMore.\n")
+
+
+@pytest.mark.parametrize(
+    ("markdown", "copy"),
+    [
+        ("Text.\n\n<!-- slow -->\n```python\nprint(1)\n```\n", "Text.\n\n```python\nprint(1)\n```\n"),
+        ("<!-- written by\na program -->\n| a | b |\n", "| a | b |\n"),
+        ("```html\n<!-- page.html -->\n<p>\n```\n", "```html\n<!-- page.html -->\n<p>\n```\n"),
+    ],
+)  # fmt: skip
+def test_a_copy_leaves_out_remarks_to_authors_but_keeps_code(markdown: str, copy: str):
+    assert copied(markdown) == copy
 
 
 @pytest.mark.parametrize(

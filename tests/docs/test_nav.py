@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections import Counter
 from importlib.resources import files
@@ -38,6 +39,40 @@ def test_the_first_page_of_a_part_leads_to_each_other_page_of_it(part: str):
     (_, index), *others = NAV[part]
     linked = re.findall(r"\]\(([\w-]+\.md)\)", (DOCS / index).read_text(encoding="utf-8"))
     assert sorted(linked) == sorted(page.rpartition("/")[2] for _, page in others)
+
+
+def title_of(page: str) -> str:
+    """The title that *page* has itself."""
+    return (DOCS / page).read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ")
+
+
+@pytest.mark.parametrize("part", ["Tutorial", "How-to"])
+def test_a_page_has_the_title_that_the_navigation_gives_it(part: str):
+    assert [(page, title_of(page)) for _, page in NAV[part]] == [(page, title) for title, page in NAV[part]]
+
+
+@pytest.mark.parametrize(
+    "index", ["index.md", *(f"{part}/index.md" for part in ("how-to", "reference", "explanation"))]
+)
+def test_a_table_of_pages_gives_each_the_title_that_it_has(index: str):
+    titles = {page: {title, title_of(page)} for entries in NAV.values() for title, page in entries}
+    table = (DOCS / index).read_text(encoding="utf-8").partition(" | page |\n")[2]
+    links = re.findall(r"\[([^\]]+)\]\(([\w./-]+\.md)\)", table)
+    pages = [(text, posixpath.normpath(posixpath.join(posixpath.dirname(index), page))) for text, page in links]
+    assert [
+        (text, page)
+        for text, page in pages
+        if text not in titles[page] | {one[0].lower() + one[1:] for one in titles[page]}
+    ] == []
+
+
+@pytest.mark.parametrize("section", re.findall(r"^## (.+)$", (DOCS / "how-to/index.md").read_text(), re.MULTILINE))
+def test_a_section_of_the_how_to_index_lists_the_pages_of_the_navigation_in_its_order(section: str):
+    [how_to] = [entry["How-to"] for entry in PROJECT["nav"] if "How-to" in entry]
+    [wanted] = [entry[section] for entry in how_to if section in entry]
+    text = (DOCS / "how-to/index.md").read_text(encoding="utf-8").partition(f"## {section}\n")[2].partition("\n## ")[0]
+    listed = re.findall(r"\| \[([^\]]+)\]\(([\w-]+\.md)\) \|", text)
+    assert listed == [(title, page.removeprefix("how-to/")) for one in wanted for title, page in one.items()]
 
 
 def test_the_files_that_the_site_names_exist():

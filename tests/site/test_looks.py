@@ -75,3 +75,19 @@ def test_a_phone_has_the_whole_navigation_in_its_drawer(open_page: Callable[...,
     window.locator("label[for=__drawer]:visible").first.click()
     for part in NAV:
         window.locator(".md-nav--primary .md-nav__link:visible", has_text=part).first.wait_for()
+
+
+def test_the_copy_button_of_a_console_gives_its_commands_alone(open_page: Callable[..., Any]):
+    window = open_page("tutorial/first-steps.md", permissions=["clipboard-read", "clipboard-write"])
+    for block, commands in (
+        (
+            "$ pip install",
+            "python3 -m venv .venv\n. .venv/bin/activate\npip install '/path/to/launcher-recovery[launcher]'",
+        ),
+        ("urllib.error.HTTPError: HTTP Error 503", "python plain.py"),
+    ):
+        console = window.locator(".language-console", has_text=block).first
+        console.hover()
+        console.get_by_role("button", name="Copy").click()
+        window.get_by_text("Copied to clipboard").wait_for()
+        assert window.evaluate("navigator.clipboard.readText()") == commands
