@@ -30,6 +30,7 @@ from recovery.journal.store import Remembered
 from recovery.redact import redact
 from recovery.serialization.secret import Secret
 from recovery.waiting.calls import WaitingCalls
+from recovery.waiting.polling import Question
 
 LEAST_STEP = 1e-6
 """Seconds by which an answer is later than the one that it replaces, however the wall clock is set."""
@@ -74,7 +75,7 @@ class Questions:
         choices: Sequence[str] = (),
         text: str = "",
         link: str = "",
-    ) -> Condition:
+    ) -> Question:
         """The condition that the question *name* is answered. What is given here is added to what is known of it."""
         check_question(name, kind, choices, text, link)
         with self._lock:
@@ -82,7 +83,7 @@ class Questions:
             known.declare(kind, tuple(choices), text, link, is_ours=True)
             if known.kind == "secret":
                 hide_answer(known.value)
-        return Condition(cause_of(name), lambda: self._ask(name))
+        return Question(cause_of(name), lambda: self._ask(name))
 
     def _ask(self, name: str) -> bool:
         """Whether *name* is answered; if not, a call waits for it, which is published the first time."""

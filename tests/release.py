@@ -28,7 +28,7 @@ PROJECT, TOOLS = DOCUMENT["project"], DOCUMENT["tool"]
 PACKAGES = ("events", "recovery", "adapters")
 
 NEED_THE_TREE = [
-    "tests/bench",  # measures the tree with the groups bench and report
+    "tests/bench/test_call_count.py",  # counts the calls by file of the tree
     "tests/test_mutants.py",  # plants bugs in the sources beside it
     "tests/test_packages.py",  # reads them: lengths, layers, exports
     "tests/test_words.py",  # reads them
@@ -167,7 +167,7 @@ class Trial:
     def install_all(self) -> None:
         """The wheel with every extra, and what tests and type checkers need; the tests from the sdist."""
         extras = ",".join(sorted(PROJECT["optional-dependencies"]))
-        groups = [f"--group={ROOT / 'pyproject.toml'}:{group}" for group in ("test", "lint")]
+        groups = [f"--group={ROOT / 'pyproject.toml'}:{group}" for group in ("test", "lint", "bench")]
         self.run("python", "-m", "pip", "install", "--quiet", f"{only('*.whl')}[{extras}]", *groups)
         self.run("python", "-m", "pip", "check")
         with tarfile.open(only("*.tar.gz")) as sdist:

@@ -53,7 +53,8 @@ class Interruptible(click.Group):
 def cli() -> None:
     """Run launches that recover by themselves.
 
-    Exit codes: 0 done, 1 something failed, 2 wrong usage or a wrong plan, 130 cancelled with Ctrl-C.
+    Exit codes: 0 done, 1 something failed, 2 wrong usage or a wrong plan, 130 Ctrl-C; SIGTERM ends
+    `run` with 143, SIGHUP with 129.
     """
 
 

@@ -43,7 +43,7 @@ def run(plan: Path, journal: Path | None, as_json: bool) -> None:
 
     With --json, every event is a line of JSON as it happens, with the name of its operation in the plan instead of all
     arguments; the last line holds the outcomes. Exit codes: 0 everything is done, 1 something failed, 2 wrong usage or
-    a wrong plan (then nothing was begun), 130 Ctrl-C.
+    a wrong plan (then nothing was begun), 129 SIGHUP, 130 Ctrl-C, 143 SIGTERM.
     """
     try:
         loaded = load_plan(plan)

@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from adapters.journals.history import PastEvent
+from adapters.journals.next_step import when
 from events.event import FOREVER, CallEvent
 from events.operation_events import (
     CallRejected,
@@ -50,6 +51,7 @@ class Passage(msgspec.Struct, frozen=True, kw_only=True):
         attempt: The attempt that is, is waited for, or is concerned.
         text: How the attempt ended, what the wait is for, or what happened.
         is_now: Whether it goes on.
+        due: When a delay that goes on will have passed; None for other parts, and while the call is paused.
     """
 
     kind: Kind
@@ -58,6 +60,7 @@ class Passage(msgspec.Struct, frozen=True, kw_only=True):
     attempt: int = 1
     lasted: float | None = None
     is_now: bool = False
+    due: float | None = None
 
     def line(self, now: float) -> str:
         """The passage in words, without its time of day."""
@@ -66,7 +69,8 @@ class Passage(msgspec.Struct, frozen=True, kw_only=True):
             took = f" for {duration(min(max(now - self.at, 0.0), FOREVER))}" if self.is_now else took
             return f"attempt {self.attempt}{took and ','}{took}: {self.text}"
         if self.kind == "wait":
-            return f"waits {self.text}" if self.is_now else f"waited{took} {self.text}"
+            until = "" if self.due is None or self.due <= now else f", until {when(self.due, now)}"
+            return f"waits {self.text}{until}" if self.is_now else f"waited{took} {self.text}"
         return self.text
 
 
@@ -105,6 +109,8 @@ class _Teller:
                 self._close(at, "its process ended in good order")
             case CallSteered(command=command, reason=reason, changes=changes):
                 self._due = at if command == "retry now" else self._due
+                if command == "pause" and self._open is not None:
+                    self._replace(due=None)
                 about = "; ".join(filter(None, (changes, reason)))
                 self._tell("command", at, number, f"command {command}{about and ': '}{about}")
             case OperationRepeated(former=former, by=by):
@@ -121,7 +127,7 @@ class _Teller:
     def abandon(self) -> None:
         """Note that the process is dead that made the latest attempt, or waited."""
         if self._open is not None:
-            self._replace(text=DIED if self._now.kind == "attempt" else self._now.text, is_now=False)
+            self._replace(text=DIED if self._now.kind == "attempt" else self._now.text, is_now=False, due=None)
 
     def _begin(self, kind: Kind, at: float, attempt: int, text: str, *, due: float | None = None) -> None:
         if self._open is not None and kind == "wait" and (kind, shown(text)) == (self._now.kind, self._now.text):
@@ -129,7 +135,7 @@ class _Teller:
         self._close(at, DIED)
         self._due = due
         self._open = len(self.passages)
-        self.passages.append(Passage(kind=kind, at=at, attempt=attempt, text=shown(text), is_now=True))
+        self.passages.append(Passage(kind=kind, at=at, attempt=attempt, text=shown(text), is_now=True, due=due))
 
     def _end_attempt(self, event: CallEvent, at: float, how: str) -> None:
         if self._open is None or self._now.kind == "wait":  # the beginning of the attempt is not journalled
@@ -147,7 +153,7 @@ class _Teller:
         """End the attempt or wait that is open; *how* an attempt ended."""
         if self._open is not None:
             text = how if self._now.kind == "attempt" else self._now.text
-            self._replace(lasted=min(max(at - self._now.at, 0.0), FOREVER), text=text, is_now=False)
+            self._replace(lasted=min(max(at - self._now.at, 0.0), FOREVER), text=text, is_now=False, due=None)
             self._open = None
 
     @property

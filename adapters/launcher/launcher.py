@@ -41,8 +41,8 @@ class Launcher(AllBricks):
         logs: The folder for the output of commands; by default ``.recovery/logs`` below the root.
         policy: When to retry; by default as ``presets.launcher``: ten retries in a row without progress, waits for room
             on the disk, for the host, and for an answer.
-        policies: Those of the calls of a name, in the place of *policy*.
-        breaker: The circuit of each host; ``None`` for none.
+        policies: Those of the calls of a name, in the place of *policy*. Such a name has circuits of its own.
+        breaker: The circuit of each host, for downloads and for repositories apart; ``None`` for none.
         classifier: As of ``Recovery``; asked before the built-in rules.
     """
 

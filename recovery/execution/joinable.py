@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -173,8 +174,10 @@ class JoinableCalls:
 
     def _say_long(self, join: Join) -> None:
         if not self._is_silent(join.shared.name):
+            # What is resumed runs as long as it takes: a server until its block is over.
+            level = logging.INFO if join.shared.is_resumed_here else logging.WARNING
             text = "%s is joined for %g s now; its caller, or the resumption, still runs it"
-            log.warning(text, join.shared, JOIN_NOTICE)
+            log.log(level, text, join.shared, JOIN_NOTICE)
 
     # run
 
@@ -187,7 +190,7 @@ class JoinableCalls:
             made: What its arguments make, for a call that is new.
             extra: Seconds that a call waits which a dead process left, if nothing is left of its delay.
         """
-        run = SharedRun(self.register, shared, runner.config.may_repeat)
+        run = SharedRun(self.register, shared, runner.config.may_repeat, runner.definition)
         claim = None if shared.identity is None else ClaimWait(self.claims, shared, runner.definition, self._clock)
         token = carried.set((*carried.get(), shared))
         try:
@@ -217,7 +220,7 @@ class JoinableCalls:
 
     async def arun(self, runner: Runner, shared: SharedCall, made: Request | None = None, extra: float = 0.0) -> Any:
         """As ``run``, in this task."""
-        run = SharedRun(self.register, shared, runner.config.may_repeat)
+        run = SharedRun(self.register, shared, runner.config.may_repeat, runner.definition)
         claim = None if shared.identity is None else ClaimWait(self.claims, shared, runner.definition, self._clock)
         token = carried.set((*carried.get(), shared))
         try:

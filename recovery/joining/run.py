@@ -8,6 +8,7 @@ import msgspec
 
 from events.attempt import Attempt
 from events.errors import StaysPendingError, is_a
+from events.own_log import own_log
 from events.runner_api import interrupt
 from recovery.joining.shared_call import Outcome, Rest, SharedCall
 from recovery.subscribers.retry import MAYBE_SENT
@@ -15,7 +16,16 @@ from recovery.subscribers.retry import MAYBE_SENT
 if TYPE_CHECKING:
     from events.verdicts import Verdict
     from recovery.joining.register import CallRegister
+    from recovery.operations import Definition
     from recovery.waiting.wait import Wait
+
+
+EXITED = (
+    "%s was cancelled, because sys.exit ended it: no run resumes it; in a handler of signals, call service.stop() "
+    "before sys.exit, and the next run goes on with it"
+)
+
+log = own_log("recovery")
 
 
 class SharedRun(msgspec.Struct, eq=False):
@@ -25,12 +35,14 @@ class SharedRun(msgspec.Struct, eq=False):
         register: Keeps the call and its callers.
         shared: The call.
         may_repeat: Whether an attempt may be made after another that may have had its effect.
+        definition: Its operation, for what is said.
         rest: Where this caller begins.
     """
 
     register: CallRegister
     shared: SharedCall
     may_repeat: bool
+    definition: Definition
     rest: Rest | None = None
     has_begun: bool = False
     """Whether this caller has begun, or has taken up, the call; before, it waits for other processes."""
@@ -38,6 +50,8 @@ class SharedRun(msgspec.Struct, eq=False):
     """Whether a recorded result may stand for the call: it begins here, or has ended in another process."""
     is_settled: bool = False
     """Whether this caller was cut off: what becomes of the call is decided."""
+    is_cancelled: bool = False
+    """Whether the call is over by that: no other caller goes on with it."""
 
     @property
     def arguments(self) -> tuple[tuple[object, ...], dict[str, object]]:
@@ -64,6 +78,7 @@ class SharedRun(msgspec.Struct, eq=False):
             self.register.end(self.shared, outcome)
             return
         if self.register.abandon(self.shared):
+            self.is_cancelled = True
             attempt.cancel()
             return
         if rest.wait is None and rest.verdict is None and rest.error is None:
@@ -73,8 +88,14 @@ class SharedRun(msgspec.Struct, eq=False):
 
     def fail(self, error: BaseException) -> None:
         """The run has ended with *error*: the callers that wait get it, or go on with the call."""
-        if self.is_settled:
-            return
+        if not self.is_settled:
+            self._fail(error)
+        if self.is_cancelled and isinstance(error, SystemExit):
+            call = self.shared.attempt and self.shared.attempt.call
+            if call and call.arguments is not None and not self.definition.is_silent:  # as it is after a stop
+                log.warning(EXITED, self.shared)
+
+    def _fail(self, error: BaseException) -> None:
         shared, attempt = self.shared, self.shared.attempt
         if not isinstance(error, Exception):
             if self.has_begun and attempt is not None:

@@ -21,7 +21,7 @@ from recovery.waiting.description import WaitingCall
 from recovery.waiting.held_calls import HeldCalls
 from recovery.waiting.live import LiveCall
 from recovery.waiting.overdue import Sleeping, come_back
-from recovery.waiting.polling import Conditions
+from recovery.waiting.polling import Conditions, Question
 from recovery.waiting.wait import Wait, WaitCommand
 from recovery.waiting.waiters import Clock
 
@@ -216,6 +216,13 @@ class WaitingCalls:
                     wait.release(0.0)  # its cause may have ended since it asked
             elif open_circuit(*wait.operation_key) in wait.causes and not wait.attempt.call.asks_person:
                 wait.release(wait.asked)  # the circuit was closed since the attempt failed
+        try:
+            for condition in wait.pending:
+                if isinstance(condition, Question):
+                    condition.is_met()  # now, not after the delay: a person may begin
+        except BaseException:  # Ctrl-C may interrupt a subscriber
+            self.leave(wait)
+            raise
 
     def enter_sleep(self, call: str, sleep: Sleeping) -> None:
         """Register *sleep*, that of *call*: from now on commands reach it."""

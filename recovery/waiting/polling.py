@@ -32,6 +32,10 @@ LOOK_EVERY = 10.0
 log = own_log("recovery")
 
 
+class Question(Condition, frozen=True, eq=False):
+    """A condition that a person is asked for: as soon as a call waits for it, also before its delay is over."""
+
+
 class Watcher(Protocol):
     """What ``Conditions`` needs of a wait."""
 

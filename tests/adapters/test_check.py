@@ -18,6 +18,7 @@ from adapters.cli.check import inspection_table
 from adapters.cli.command import cli
 from adapters.inspection import inspect
 from adapters.named_service import TargetError
+from recovery import lint
 
 DOWNLOADS = "".join(
     f'[[operation]]\nname = "model-{number}"\nkind = "download"\nurl = "https://huggingface.co/{number}"\n'
@@ -54,8 +55,7 @@ def save(): ...
 service.operation("by hand", max_retries=1)
 """
 
-ROOT = Path(__file__).parent.parent.parent
-DOCS = ROOT / "docs" / "reference"
+DOCS = Path(__file__).parent.parent.parent / "docs" / "reference"
 
 
 @pytest.fixture
@@ -301,7 +301,7 @@ def test_what_a_program_prints_while_it_is_imported_is_no_part_of_the_json(shop:
 
 
 def test_the_page_lists_every_rule() -> None:
-    page, folder = (DOCS / "configuration.md").read_text(encoding="utf-8"), ROOT
+    page, folder = (DOCS / "configuration.md").read_text(encoding="utf-8"), Path(lint.__file__).parent.parent
     files = ("recovery/lint.py", "adapters/inspection.py", "adapters/launcher/plan_lint.py")
     sources = [(folder / name).read_text(encoding="utf-8") for name in files]
     rules = {rule for text in sources for rule in re.findall(r'(?:rule=|_of_policy\(\s*)"([a-z-]+)"', text)}

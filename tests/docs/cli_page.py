@@ -218,8 +218,7 @@ def page() -> str:
 ABOUT_EXIT_CODES = (
     "0 means that it is done, shown or sound; 1 that something failed, was refused, was not found, or waits for the "
     "next process; 2 that the command was used wrongly, the plan is wrong, or there is no journal: nothing was begun. "
-    "Ctrl-C ends any verb but `web` with 130. SIGTERM ends `run` with 143, and SIGHUP with 129. Any verb ends with 1 "
-    "if there is no room for what it prints.\n\n"
+    "Ctrl-C ends any verb but `web` with 130. Any verb ends with 1 if there is no room for what it prints.\n\n"
 )
 
 

@@ -19,6 +19,9 @@ FENCE = re.compile(
 FILE_NAME = re.compile(r"\A(?:#|//|<!--) (?P<name>[\w./-]+\.\w+|Dockerfile|\.env)(?: -->)?\n")
 TITLE = re.compile(r'title="([^"]*)"')
 
+CELLS = ("cell", "cell, interrupted", "cell, killed")
+"""Marks of cells of a notebook: one may be interrupted after a second, or its kernel killed once it has shown all."""
+
 
 class Block(msgspec.Struct, frozen=True):
     """One fenced block of a page.
@@ -29,7 +32,7 @@ class Block(msgspec.Struct, frozen=True):
         section: The title above it.
         language: The first word after the fence: python, console, text, toml, ...
         title: What the site shows above it, if anything.
-        mark: What the comment on the line above says: "slow", "part of NAME".
+        mark: What the comment on the line above says: "slow", "part of NAME", "cell".
         text: What is between the fences.
     """
 
@@ -51,6 +54,11 @@ class Block(msgspec.Struct, frozen=True):
     def is_not_run(self) -> bool:
         """Whether readers are told that no test runs it, and why; its syntax is checked."""
         return self.title.startswith("not run by the tests: ")
+
+    @property
+    def is_cell(self) -> bool:
+        """Whether it is a cell of the notebook that the page shows."""
+        return self.mark in CELLS
 
     @property
     def is_in_a_second_terminal(self) -> bool:
@@ -94,8 +102,19 @@ def blocks_of(page: Path, root: Path = ROOT) -> list[Block]:
 
 def examples_of(blocks: list[Block]) -> Iterator[Example]:
     """The programs among *blocks* that stand alone: the next block is what each prints."""
+    for one in _programs_of(blocks):
+        if not (one.program.file or one.program.mark.startswith("part of ") or one.program.is_cell):
+            yield one
+
+
+def cells_of(blocks: list[Block]) -> list[Example]:
+    """The cells of the notebook among *blocks*, which run in order in one kernel: the next block is what each shows."""
+    return [one for one in _programs_of(blocks) if one.program.is_cell]
+
+
+def _programs_of(blocks: list[Block]) -> Iterator[Example]:
     for block, following in zip(blocks, [*blocks[1:], None], strict=False):
-        if block.language == "python" and not (block.file or block.is_not_run or block.mark.startswith("part of ")):
+        if block.language == "python" and not block.is_not_run:
             is_printed = following is not None and following.language in ("text", "json") and not following.title
             yield Example(block, following.text if is_printed and following else "")
 

@@ -73,7 +73,7 @@ def built() -> list[str]:
         command, cwd=ROOT, capture_output=True, text=True, check=False, env={**os.environ, "COLUMNS": "200"}
     )
     said = ANSI.sub("", run.stdout + run.stderr).strip().splitlines()
-    if run.returncode or complaints(said):
+    if run.returncode or warnings_of(said):
         return [*said, f"zensical exited with {run.returncode}; each line but those of a quiet build is an error"]
     for name in NOT_DEPLOYED:
         (SITE / name).unlink(missing_ok=True)
@@ -82,7 +82,7 @@ def built() -> list[str]:
     return []
 
 
-def complaints(said: list[str]) -> list[str]:
+def warnings_of(said: list[str]) -> list[str]:
     """The lines that a build without a warning does not print."""
     return [line for line in said if not QUIET.fullmatch(line)]
 

@@ -16,10 +16,12 @@ from click.testing import CliRunner
 
 from adapters.cli import command
 from adapters.cli.command import cli
+from adapters.launcher import stopping
 from tests.adapters.cli.snapshots import COMMANDS, journal_of_a_launch
 from tests.docs.cli_page import BEGIN, EXAMPLES, PAGE, SHAPES, exit_codes, page, verbs
 
 CLI = Path(command.__file__).parent
+SIGNALS = {128 + number for number in stopping.SIGNALS}
 
 
 def printed_shapes() -> set[str]:
@@ -83,7 +85,12 @@ def codes_in(module: str) -> set[int]:
 def test_a_verb_tells_the_exit_codes_that_its_code_has(verb: str):
     command = dict(verbs())[verb]
     assert command.callback is not None
-    assert exit_codes(command).keys() - {130} == codes_in(inspect.unwrap(command.callback).__module__) | {2}
+    assert exit_codes(command).keys() - SIGNALS == codes_in(inspect.unwrap(command.callback).__module__) | {2}
+
+
+def test_run_tells_the_exit_code_of_every_signal_that_stops_it():
+    told = exit_codes(dict(verbs())["run"])
+    assert {told[code] for code in SIGNALS} == {number.name.replace("SIGINT", "Ctrl-C") for number in stopping.SIGNALS}
 
 
 def test_every_command_that_a_page_shows_has_this_verb_and_these_options():

@@ -19,9 +19,22 @@ from typing import Any
 
 import msgspec
 import pytest
+import yaml
 
 from adapters.demo.practice import PORT
-from tests.docs.examples import PAGES, ROOT, Block, Example, blocks_of, commands_of, examples_of, fits, session_of
+from tests.docs.examples import (
+    CELLS,
+    PAGES,
+    ROOT,
+    Block,
+    Example,
+    blocks_of,
+    cells_of,
+    commands_of,
+    examples_of,
+    fits,
+    session_of,
+)
 from tests.docs.shell import Shell
 
 GENERATED = {"docs/reference/cli.md"}
@@ -32,7 +45,8 @@ QUICK = {"README.md"}
 
 BLOCKS = {page: blocks_of(page) for page in PAGES if f"{page.relative_to(ROOT)}" not in GENERATED}
 EXAMPLES = [example for blocks in BLOCKS.values() for example in examples_of(blocks)]
-PROGRAMS = [example.program for example in EXAMPLES if example.printed]
+CELLS_OF_PAGES = [cell for blocks in BLOCKS.values() for cell in cells_of(blocks)]
+PROGRAMS = [example.program for example in [*EXAMPLES, *CELLS_OF_PAGES] if example.printed]
 SESSIONS = {f"{page.relative_to(ROOT)}": session for page, blocks in BLOCKS.items() if (session := session_of(blocks))}
 
 
@@ -67,10 +81,10 @@ def test_an_example_prints_what_its_page_shows(
     [pytest.param(one, id=page, marks=() if page in QUICK else pytest.mark.docs) for page, one in SESSIONS.items()],
 )
 def test_the_commands_of_a_page_print_what_it_shows(session: list[Block], tmp_path: Path) -> None:
-    port = free_port_of_four_digits()  # for the practice server, so that two sessions do not meet
+    ports = other_ports([one.text for one in session])
     with Shell(tmp_path) as shell:
         for block in session:
-            text = block.text.replace(f"{PORT}", port)
+            text = re.sub(r"\b\d{4}\b", lambda match: ports.get(match[0], match[0]), block.text)
             if block.file:
                 path = tmp_path / block.file
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -78,7 +92,7 @@ def test_the_commands_of_a_page_print_what_it_shows(session: list[Block], tmp_pa
                 continue
             for command, shown in commands_of(msgspec.structs.replace(block, text=text)):
                 if block.is_in_a_second_terminal:
-                    printed = shell.run_beside(command.replace("--serve", f"--serve --port {port}"), shown)
+                    printed = shell.run_beside(command.replace("--serve", f"--serve --port {ports[f'{PORT}']}"), shown)
                 else:
                     printed = shell.run(command)
                 assert fits(shown, printed), f"{block.page}:{block.line}: {command}{printed}"
@@ -86,12 +100,17 @@ def test_the_commands_of_a_page_print_what_it_shows(session: list[Block], tmp_pa
             assert fits(shown, printed), f"{command}{printed}"
 
 
-def free_port_of_four_digits() -> str:
-    for port in range(4000 + os.getpid() % 1000, 10_000):
+def other_ports(texts: list[str]) -> dict[str, str]:
+    """A free port, of four digits too, for each port that *texts* name: two sessions at a time do not meet."""
+    named = sorted({f"{PORT}", *re.findall(r"(?:127\.0\.0\.1|localhost):(\d{4})\b", "".join(texts))})
+    return dict(zip(named, free_ports_of_four_digits(), strict=False))
+
+
+def free_ports_of_four_digits() -> Iterator[str]:
+    for port in range(4000 + os.getpid() % 1000 * 5, 10_000):
         with socket.socket() as one, suppress(OSError):
             one.bind(("127.0.0.1", port))
-            return f"{port}"
-    raise OSError("no port of four digits is free")
+            yield f"{port}"
 
 
 @pytest.mark.parametrize(
@@ -115,7 +134,7 @@ def test_a_block_is_run_or_says_why_not(block: Block) -> None:
         ]
         assert missing == []
         return
-    assert block.mark in ("", "slow"), f"a mark that no test reads: {block.mark}"
+    assert block.mark in ("", "slow", *CELLS), f"a mark that no test reads: {block.mark}"
     assert block.language in SYNTAX, f"a language that no test reads: {block.language!r}"
     SYNTAX[block.language](textwrap.dedent(block.text))
     if block.language in {"python", "console"} or block.is_not_run:
@@ -135,7 +154,7 @@ def is_ini(text: str) -> None:
 
 
 def is_yaml(text: str) -> None:
-    pytest.importorskip("yaml", reason="comes with the group docs").safe_load(text)
+    yaml.safe_load(text)
 
 
 def is_bash(text: str) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.site import complaints, problems
+from tests.docs.site import problems, warnings_of
 
 OTHER = '<h1 id="top">Other</h1><a name="old"></a><a href="../index.html#here">back</a>'
 
@@ -67,7 +67,7 @@ def test_a_picture_that_loads_another_from_outside_is_found(tmp_path: Path):
     assert problems_of(tmp_path, "") == ["b.svg: loads https://example.org/a.png from outside"]
 
 
-def test_every_line_but_those_of_a_quiet_build_is_a_complaint():
+def test_every_line_but_those_of_a_quiet_build_is_a_warning():
     quiet = ["Build started", "", "No issues found", "Build finished in 1.03s"]
     griffe = "griffe: recovery/calls.py:12: Failed to get 'name: description' pair"
-    assert complaints([*quiet, griffe, "Warning: unresolved autoref"]) == [griffe, "Warning: unresolved autoref"]
+    assert warnings_of([*quiet, griffe, "Warning: unresolved autoref"]) == [griffe, "Warning: unresolved autoref"]

@@ -390,3 +390,30 @@ def test_a_remedy_is_shown_where_the_failure_is_explained() -> None:
         Remedy("Choose one.", question="which", kind="choice")
     with pytest.raises(TypeError, match="remedy must be a Remedy, not 'Accept'"):
         gated("Accept")  # type: ignore[arg-type]
+
+
+def test_a_question_is_asked_before_the_delay_of_its_call_is_over() -> None:
+    clock = VirtualClock()
+    service = Recovery(clock=clock, enable_logging=False)
+    seen: list[tuple[str, float]] = []
+    service.bus.subscribe((Parked, QuestionAsked), lambda event: seen.append((type(event).__name__, clock())))
+    service.bus.subscribe(QuestionAsked, lambda event: service.calls.answer(event.name))
+    asks = Strategy(backoff=Constant(30.0), jitter="none", wait_for=(service.calls.question("licence"),))
+    fetch = service.recoverable("fetch", policy=RetryPolicy(per_category={Category.TRANSIENT: asks}))(
+        Script(ConnectionError("reset"), "a page")
+    )
+    assert fetch() == "a page"
+    assert seen == [("Parked", 0.0), ("QuestionAsked", 0.0)]
+    assert clock() == 30.0
+
+
+def test_ctrl_c_while_a_question_is_asked_leaves_no_call_waiting() -> None:
+    def interrupt(_: QuestionAsked) -> NoReturn:
+        raise KeyboardInterrupt
+
+    service = Recovery(clock=VirtualClock(), enable_logging=False)
+    service.bus.subscribe(QuestionAsked, interrupt)
+    fetch = service.recoverable("fetch", policy=parks(service.calls.question("licence")))(Script(ConnectionError()))
+    with pytest.raises(KeyboardInterrupt):
+        fetch()
+    assert service.calls.waiting() == []

@@ -37,7 +37,8 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", for
         name: Its name on the screen and for the other verbs; at most 200 characters.
         needs: The names of the operations that must be done before it begins.
         optional: Whether it may fail: the launch then succeeds all the same, and what needs it begins all the same.
-        retry: Fields of `RetryPolicy` for this operation alone, over those of `[retry]`.
+        retry: Fields of `RetryPolicy` for this operation alone, over those of `[retry]`. The circuit of its host is
+            then its own, too: what other operations learn of that host does not count for it.
     """
 
     name: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]

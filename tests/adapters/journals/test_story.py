@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from adapters.journals.history import PastEvent
+from adapters.journals.next_step import when
 from adapters.journals.story import Passage, story_of
 from events.event import CallEvent
 from events.evidence import Category
@@ -61,9 +62,19 @@ def test_attempts_and_waits_are_told_with_their_lengths_and_reasons() -> None:
     ]
 
 
-def test_a_wait_that_goes_on_has_no_length_yet() -> None:
+def test_a_wait_that_goes_on_has_no_length_yet_and_says_when_it_ends() -> None:
     waits = story(started(at=1.0), failed(2.0), of_call(RetryScheduled, at=2.0, after=9.0, retry=1))[-1]
-    assert (waits.is_now, waits.lasted, waits.line(NOW)) == (True, None, "waits before retry 1")
+    assert (waits.is_now, waits.lasted, waits.due) == (True, None, 11.0)
+    assert waits.line(10.0) == f"waits before retry 1, until {when(11.0, 10.0)}"
+    assert waits.line(NOW) == "waits before retry 1"  # it should have ended
+
+
+def test_a_delay_that_is_paused_or_over_says_no_end() -> None:
+    scheduled = of_call(RetryScheduled, at=2.0, after=9.0, retry=1)
+    waits, _ = story(scheduled, of_call(CallSteered, at=3.0, command="pause"))
+    assert (waits.due, waits.line(4.0)) == (None, "waits before retry 1")
+    assert [part.due for part in story(scheduled, started(at=11.0, attempt=2))] == [None, None]
+    assert [part.due for part in story(scheduled, is_alive=False)] == [None]
 
 
 def test_the_beginning_of_an_attempt_that_was_not_journalled_follows_from_its_wait() -> None:
