@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from adapters.downloads.sources import url_of
 from adapters.launcher.document import Document
 from adapters.launcher.launch import Launch
 from adapters.launcher.plan import LaunchPlan, load_plan
-from adapters.launcher.plan_lint import lint_steps
+from adapters.launcher.plan_lint import lint_programs, lint_steps
 from adapters.memory import MemoryStore
 from adapters.named_service import TargetError, import_service
 from adapters.toml_lines import Lines
@@ -156,7 +157,7 @@ def _of_plan(plan: LaunchPlan) -> Iterator[Group]:
 
 
 def _of_steps(plan: LaunchPlan) -> Iterator[Found]:
-    for step, one in lint_steps(plan.steps):
+    for step, one in chain(lint_steps(plan.steps), lint_programs(plan.root, plan.steps)):
         where = Lines(plan.path, {}).of_step(step.name)
         yield Found(**msgspec.structs.asdict(one), operation=step.name, where=where)
 

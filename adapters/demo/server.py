@@ -8,6 +8,7 @@ It supports ranges (RFC 9110, 14) and entity tags, so that a client can resume, 
 
 from __future__ import annotations
 
+import array
 import hashlib
 import re
 import socket
@@ -15,13 +16,22 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self, TypeAlias
 
 import msgspec
 
+try:
+    import fcntl
+    import termios
+except ImportError:
+    fcntl = None  # type: ignore[assignment]
+
 PIECE = 64 * 1024
+MOST_FOR_DELIVERY = 1.0
+"""Seconds that a reset waits until what was sent has arrived."""
 
 
 class Reset(msgspec.Struct, frozen=True):
@@ -104,6 +114,15 @@ class FileServer(ThreadingHTTPServer):
         """Ignore clients that go away or are killed: this server is made for them."""
 
 
+def unacknowledged(connection: socket.socket) -> int:
+    """How many bytes *connection* has sent that its peer has not acknowledged; 0 where the system does not say."""
+    count = array.array("i", [0])
+    if fcntl is not None:
+        with suppress(OSError):
+            fcntl.ioctl(connection, termios.TIOCOUTQ, count)  # the number of SIOCOUTQ: tcp(7)
+    return count[0]
+
+
 def free_port() -> int:
     """A port of 127.0.0.1 on which no process listens now."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
@@ -184,6 +203,10 @@ class Handler(BaseHTTPRequestHandler):
                 time.sleep(max(0.0, request.sent / hosted.rate - (time.monotonic() - began)))
 
     def _reset(self) -> None:
+        # A reset discards what the peer has not acknowledged yet: then a fast sender would leave it a few bytes only.
+        deadline = time.monotonic() + MOST_FOR_DELIVERY
+        while unacknowledged(self.connection) and time.monotonic() < deadline:
+            time.sleep(0.001)
         # Closing with a linger of no seconds sends RST instead of FIN (socket(7)): the peer sees ECONNRESET.
         # Detached first: socketserver would shut it down in an orderly way.
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -102,8 +102,8 @@ class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         operation: What is to be done: one `[[operation]]` for each.
         root: The folder of destinations and commands; relative to the plan's own folder.
         retry: Fields of `RetryPolicy`, for every operation. Unset, an operation has 5 retries, the first after 0.5 s.
-        circuit: Fields of `BreakerPolicy`, for every host of downloads and of repositories, which count apart. It counts
-            attempts that do not reach the host.
+        circuit: Fields of `BreakerPolicy`, for every host of downloads and of repositories, which count apart. It
+            counts attempts that do not reach the host.
         download: How files are downloaded.
         launch: The launch as a whole.
         wait: How long operations wait for causes to be gone.

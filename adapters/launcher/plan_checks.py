@@ -30,7 +30,7 @@ def problems(document: Document, root: Path, ours: Sequence[Path]) -> Iterator[P
     if document.notifications is not None:
         yield from _wrong_notifications(document.notifications)
     yield from _wrong_needs(steps)
-    before = _before(steps)
+    before = needed_before(steps)
     yield from _equal_commands(steps, before)
     yield from wrong_places(root, steps, ours, before, follow_links=document.download.follow_links)
     for number, step in enumerate(steps):
@@ -97,7 +97,7 @@ def _near(name: str, known: Collection[str]) -> str:
     return f"; {meant}" if meant.startswith("did you mean") else ""
 
 
-def _before(steps: Sequence[Step]) -> dict[str, set[str]]:
+def needed_before(steps: Sequence[Step]) -> dict[str, set[str]]:
     """The operations that end before each one begins, by name."""
     needs, before = {step.name: step.needs for step in steps}, dict[str, set[str]]()
     for name in TopologicalSorter(needs).static_order():

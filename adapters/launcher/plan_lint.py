@@ -1,15 +1,19 @@
-"""What is wrong with operations of a plan that can be run: commands that have a kind of their own, secrets. Pure."""
+"""What is wrong with a plan that can be run: commands that have a kind of their own, secrets, missing programs."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
 from adapters.launcher.document import Step
 from adapters.launcher.kinds.command import Command
 from adapters.launcher.kinds.download import Download
 from adapters.launcher.kinds.operation import Operation
-from adapters.launcher.kinds.steps import CommandWithUndo
+from adapters.launcher.kinds.packages import Packages
+from adapters.launcher.kinds.server import Server
+from adapters.launcher.kinds.steps import CommandWithUndo, Steps
+from adapters.launcher.plan_checks import needed_before
 from recovery.lint import Finding
 from recovery.redact import redact
 
@@ -40,6 +44,37 @@ def lint_steps(steps: Sequence[Step]) -> Iterator[tuple[Step, Finding]]:
             if (shown := redact(said)) != said:
                 text = f"it holds what looks like a secret, which is journalled: {shown}"
                 yield step, Finding(rule="secret-in-plan", table="operation", field=field, text=text, cure=cure)
+
+
+def lint_programs(root: Path, steps: Sequence[Step]) -> Iterator[tuple[Step, Finding]]:
+    """Each step whose program is below *root* and not there, and which needs no operation that makes it.
+
+    A needed command may make anything, so what follows it is not judged.
+    """
+    before = needed_before(steps)
+    commands = {step.name for step in steps if isinstance(step, Command | Steps)}
+    made = {step.name: _made_by(root, step) for step in steps}
+    for step in steps:
+        if not isinstance(step, Command | Server) or os.sep not in step.run[0]:
+            continue
+        program = _below(root, os.path.join(step.cwd, step.run[0]))
+        if not program.is_relative_to(root) or program.exists():
+            continue
+        makers = [name for name, paths in made.items() if any(map(program.is_relative_to, paths))]
+        if before[step.name].isdisjoint({*makers, *commands}):
+            text = f"there is no program {program.relative_to(root)}, and no operation that it needs makes one"
+            cure = f"add {makers[0]!r} to needs" if makers else 'add an operation that makes it (kind = "venv", say)'
+            yield step, Finding(rule="no-program", table="operation", field="run", text=text, cure=cure)
+
+
+def _made_by(root: Path, step: Step) -> list[Path]:
+    """What *step* makes; perhaps also what is below it."""
+    uses = ("file", "folder", "made") if not isinstance(step, Packages) else ("read",)
+    return [_below(root, place.text) for place in step.places() if place.use in uses]
+
+
+def _below(root: Path, text: str) -> Path:
+    return Path(os.path.normpath(root / text))
 
 
 def _of_command(step: Command) -> Iterator[Finding]:

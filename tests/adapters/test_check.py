@@ -151,7 +151,8 @@ def test_a_command_that_another_kind_does_better_is_named_with_that_kind(
     plan: Path, run: str, kind: str | None
 ) -> None:
     plan.write_text(steps("true", run))
-    found = [(one.rule, one.where, one.cure) for one in inspect(str(plan)).findings]
+    findings = [one for one in inspect(str(plan)).findings if one.rule != "no-program"]
+    found = [(one.rule, one.where, one.cure) for one in findings]
     assert found == ([("own-kind", f"{plan}:7", f'use kind = "{kind}"')] if kind else [])
 
 
@@ -170,6 +171,42 @@ def test_a_folder_that_is_made_again_is_named_with_what_it_creates(plan: Path) -
     [found] = inspect(str(plan)).findings
     assert (found.rule, found.cure) == ("no-creates", 'set creates = "models", or a file in it that is made last')
     plan.write_text(steps("mkdir models", more='creates = "models"'))
+    assert inspect(str(plan)).findings == ()
+
+
+ENVIRONMENT = '[[operation]]\nname = "python"\nkind = "venv"\ndestination = "env"\n'
+
+
+@pytest.mark.parametrize(
+    ("before", "more", "cures"),
+    [
+        ("", "", ['add an operation that makes it (kind = "venv", say)']),
+        (ENVIRONMENT, "", ["add 'python' to needs"]),
+        (ENVIRONMENT, 'needs = ["python"]', []),
+        (
+            ENVIRONMENT.replace('"env"', '"other"'),
+            'needs = ["python"]',
+            ['add an operation that makes it (kind = "venv", say)'],
+        ),
+        ('[[operation]]\nname = "make"\nkind = "command"\nrun = ["make", "env"]\n', 'needs = ["make"]', []),
+        (
+            '[[operation]]\nname = "web"\nkind = "packages"\nenvironment = "env"\nrequirements = ["web"]\n',
+            'needs = ["web"]',
+            [],
+        ),
+    ],
+)
+def test_a_program_that_nothing_makes_is_named(plan: Path, before: str, more: str, cures: list[str]) -> None:
+    plan.write_text(before + steps("../env/bin/serve 80", more=f'cwd = "app"\n{more}'))
+    findings = inspect(str(plan)).findings
+    assert [(one.rule, one.cure) for one in findings] == [("no-program", cure) for cure in cures]
+    (plan.parent / "env/bin").mkdir(parents=True)
+    (plan.parent / "env/bin/serve").touch()
+    assert inspect(str(plan)).findings == ()
+
+
+def test_a_program_outside_the_root_or_on_the_path_is_not_looked_for(plan: Path) -> None:
+    plan.write_text('root = "models"\n' + steps("/nowhere/serve 80", "serve 81", "../serve 82"))
     assert inspect(str(plan)).findings == ()
 
 

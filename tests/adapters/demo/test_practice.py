@@ -39,6 +39,15 @@ def test_a_model_breaks_off_from_the_start_and_is_served_in_ranges(server: Pract
     assert rest.status_code == 206
 
 
+def test_a_reset_comes_when_half_of_the_model_has_arrived(server: PracticeServer):
+    for _ in range(5):
+        got = 0
+        with httpx2.stream("GET", f"{server.url}/model.safetensors") as answer, pytest.raises(httpx2.TransportError):
+            for piece in answer.iter_raw():
+                got += len(piece)
+        assert got >= 1_000_000
+
+
 def test_a_private_file_wants_its_token(server: PracticeServer):
     url = f"{server.url}/private.safetensors"
     assert httpx2.get(url).status_code == 401
