@@ -154,7 +154,7 @@ class Recovery(Declarations, JournalledCalls):
     def from_config(
         cls, source: Source | None = None, *, env: Mapping[str, str] | None = None, **options: Any
     ) -> Recovery:
-        """A service with the options of a TOML file and of environment variables (docs/reference/configuration.md).
+        """A service with the options of a TOML file and of environment variables (the page *Configuration by file*).
 
         Args:
             source: A TOML file, or a mapping of what one says; by default the file that RECOVERY_CONFIG names, if any.
