@@ -92,9 +92,9 @@ class RetryPolicy(msgspec.Struct, metaclass=Suggesting, frozen=True, kw_only=Tru
             function from the retry's number (from 1) to seconds.
         jitter: How a delay is randomized: "none", "full" (from 0 to the delay), "equal" (half of the delay is kept) or
             "decorrelated" (grows from the previous delay).
-        max_delay: The most seconds of a delay; a wait that a server asks for is not capped. By default a delay grows to
-            at most 60 s, and one that is named (a first delay, a constant, one of a list, the result of a function) is
-            kept, however long.
+        max_delay: The most seconds of a delay; it does not cap a wait that a server asks for, which is at most an
+            hour. By default a delay grows to at most 60 s, and one that is named (a first delay, a constant, one of a
+            list, the result of a function) is kept, however long.
         max_elapsed: Seconds since the first attempt began, waits included: no wait begins that would end later. None
             means no limit.
         attempt_timeout: Seconds that one attempt may take; None means no limit.
