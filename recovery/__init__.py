@@ -7,7 +7,7 @@ import recovery.installation as _installation  # noqa: F401  # first: it says wh
 if TYPE_CHECKING:
     from recovery import context, presets
     from recovery.answers import OpenQuestion
-    from recovery.default_service import Recovery, configure, recoverable
+    from recovery.default_service import Recovery, configure, default, recoverable
     from recovery.execution.decorator import recovery_of
     from recovery.journal.accounting import Counts
     from recovery.journal.config import JournalConfig
@@ -34,16 +34,16 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ABSENT", "BreakerPolicy", "CallOutcome", "CallRecord", "Classification", "Classifier", "classify", "configure",
-    "Constant", "context", "Counts", "Exponential", "extract_evidence", "HOST_BREAKER", "host_of", "JournalConfig",
-    "Linear", "Log", "NO_FALLBACK", "NotDurable", "OpenQuestion", "outcome_of", "presets", "Receipt", "recoverable",
-    "Recovery", "recovery_of", "ResourceState", "ResumedCall", "Resumption", "RetryBudget", "RetryPolicy", "Rule",
-    "Secret", "Settings", "Store", "Strategy", "WaitingCall",
+    "Constant", "context", "Counts", "default", "Exponential", "extract_evidence", "HOST_BREAKER", "host_of",
+    "JournalConfig", "Linear", "Log", "NO_FALLBACK", "NotDurable", "OpenQuestion", "outcome_of", "presets", "Receipt",
+    "recoverable", "Recovery", "recovery_of", "ResourceState", "ResumedCall", "Resumption", "RetryBudget",
+    "RetryPolicy", "Rule", "Secret", "Settings", "Store", "Strategy", "WaitingCall",
 ]  # fmt: skip
 
 _HOMES = {
     "context": "", "presets": "",
     "answers": "OpenQuestion",
-    "default_service": "configure recoverable Recovery",
+    "default_service": "configure default recoverable Recovery",
     "execution.decorator": "recovery_of",
     "journal.accounting": "Counts",
     "journal.config": "JournalConfig",

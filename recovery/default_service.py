@@ -19,6 +19,10 @@ from recovery.service import Recovery as Recovery  # its home in ``recovery``: t
 from recovery.settings import OperationConfig
 
 default = Recovery()
+"""The service of the functions that bare ``recoverable`` makes, without a journal.
+
+    default.bus.subscribe(GaveUp, tell)
+"""
 
 recoverable = default.recoverable
 """``Recovery.recoverable`` of the default service, which has no journal."""

@@ -24,12 +24,14 @@ def export(journal: Path, output: Path | None, as_json: bool) -> None:
     """Write a zip file for a bug report: what failed and why, events, versions, the ends of logs; no secrets.
 
     JOURNAL is a journal's file or a launch plan. Arguments, checkpoints and results stay out; every text is redacted.
-    What is in the file is listed: look at it before you give it away. Exit codes: 0 written, 2 wrong usage, no
-    journal, or no room.
+    What is in the file is listed: look at it before you give it away. A file that is there already is not overwritten.
+    Exit codes: 0 written, 2 wrong usage, no journal, a file that is there, or no room.
     """
     target = output or Path(f"recovery-{journal.stem}-{time.strftime('%Y%m%dT%H%M%S')}.zip")
     try:
         exported = export_journal(journal, target)
+    except FileExistsError:
+        usage_error(FileExistsError(f"cannot write {target}: the file is there already; name another with --output"))
     except (RecoveryError, OSError) as error:
         usage_error(error)
     if as_json:

@@ -42,7 +42,8 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
         text: What a person is asked to do.
         link: Where; "" for nowhere.
         reason: What became of the latest answer; "" if there was none.
-        is_open: Whether it has no answer that counts.
+        is_open: Whether it has no answer that counts. A secret that ended with its process is wanted again only where
+            a call was left.
         runs: The processes that have asked it and live: those whose calls may wait for it.
         others: The other processes of the journal that live: they may ask it later.
     """
@@ -64,7 +65,8 @@ def read_questions(journal: Path) -> list[Question]:
 
 
 async def _read(journal: Path) -> list[Question]:
-    living = (await read_status(journal)).living
+    status = await read_status(journal)
+    living, are_left = status.living, bool(status.more.get("left")) or any(one.state == "left" for one in status.calls)
     known: dict[str, Known] = {}
     asked: dict[str, dict[str, float]] = {}
     rows = await question_rows(lambda: journal_files(journal))
@@ -77,15 +79,20 @@ async def _read(journal: Path) -> list[Question]:
     for kept in read_remembered(journal):
         if kept.name in known:
             known[kept.name].take(kept.answered, kept.value)
-    return [
-        _question(name, known[name], {run: answered for run, answered in runs.items() if run in living}, living)
-        for name, runs in asked.items()
-    ]
+    return [_question(name, known[name], runs, living, are_left=are_left) for name, runs in asked.items()]
 
 
-def _question(name: str, known: Known, runs: dict[str, float], living: Sequence[str]) -> Question:
+def _question(
+    name: str, known: Known, answered: dict[str, float], living: Sequence[str], *, are_left: bool
+) -> Question:
+    """The question *name*, which was *answered* at these times by the runs that have asked it; 0.0 for not yet.
+
+    The answers that count for all are in *known*; that of a secret counts for its run alone.
+    """
     value, reason = known.current(name)
-    has_own = bool(runs) and all(answered > known.refused for answered in runs.values())
+    runs = [run for run in answered if run in living]
+    own = [answered[run] > known.refused for run in runs or answered]
+    has_own = all(own) if runs else any(own) and not are_left
     return Question(
         name=name,
         kind=known.kind,

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-import shlex
+import os
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
@@ -195,7 +194,11 @@ def refuse_circle(shared: SharedCall, chain: tuple[SharedCall, ...]) -> None:
 def place_of(journal: JournalCore | None) -> str:
     """What commands call *journal*: the path of its store, which a shell takes as one word."""
     path = None if journal is None else getattr(journal.store, "path", None)
-    return shlex.quote(str(path)) if isinstance(path, Path) else NO_PLACE
+    if not isinstance(path, os.PathLike):
+        return NO_PLACE
+    import shlex  # here, for a message
+
+    return shlex.quote(str(path))
 
 
 def why_rejected(shared: SharedCall) -> str:

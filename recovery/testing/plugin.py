@@ -14,6 +14,7 @@ from recovery.execution import compiled
 from recovery.installation import extra
 from recovery.testing import script
 from recovery.testing.clock import VirtualClock
+from recovery.waiting.calls import WaitingCalls
 from recovery.waiting.wait import Wait
 from recovery.waiting.waiters import Waiter
 
@@ -65,14 +66,21 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """
     waited: list[float] = []
     sleeps: Counter[tuple[str, int]] = Counter()
-    next_sleep = Wait.next_sleep
+    began: dict[int, float] = {}  # when each wait was made, by its id: until it sleeps, a busy machine takes its time
+    enter, next_sleep = WaitingCalls.enter, Wait.next_sleep
+
+    def enter_at(waiting: WaitingCalls, wait: Wait) -> None:
+        began[id(wait)] = wait.due - wait.verdict.after
+        enter(waiting, wait)
 
     def sleep_no_time(wait: Wait, waiter: Waiter) -> float | None:
         monkeypatch.setattr(wait.conditions.jumps, "is_watching", False)  # to look, a long wait sleeps several times
         seconds = next_sleep(wait, waiter)
+        since = began.pop(id(wait), math.nan)  # of a wait for ever, or that has slept before: not known
         if seconds is None:
             return None
-        waited.append(round(seconds, 3))
+        is_whole = wait.phase == "delay" and math.isfinite(since)
+        waited.append(round(wait.wakes_at - since if is_whole else seconds, 3))
         call = wait.attempt.call
         for one, most in (((call.id, wait.number), MAX_WAITS), ((call.id, 0), MAX_SLEEPS)):
             sleeps[one] += 1
@@ -85,6 +93,7 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> list[float]:
             _advance(call.operation.bus, wait, seconds)
         return 0.0  # not None: a task lets others run
 
+    monkeypatch.setattr(WaitingCalls, "enter", enter_at)
     monkeypatch.setattr(Wait, "next_sleep", sleep_no_time)
     monkeypatch.setattr(compiled, "may_sleep", lambda: False)  # every wait is a Wait
     return waited

@@ -143,7 +143,11 @@ def _stages() -> Iterable[str]:
     types = [(name.removeprefix("builtins."), category) for name, category in classification.BY_TYPE.items()]
     exact = [one for one in types if one[1] is not Category.TRANSIENT]
     yield _stage(
-        "5. A class that is made for one problem", "The nearest base of the exception's class counts.\n\n", exact
+        "5. A class that is made for one problem",
+        "The nearest base of the exception's class counts. `StopIteration` and `StopAsyncIteration` count as the cause "
+        "of another error alone, as of `RuntimeError: generator raised StopIteration`: raised by the function itself "
+        "they are [no failure](#signals-that-are-no-failures).\n\n",
+        exact,
     )
     errnos = [(f"errno {name}", classification.BY_ERRNO[number]) for name, number in _errnos()]
     yield _stage("6. The errno of an `OSError`", "", errnos, shown=lambda one: one[6:])

@@ -269,7 +269,7 @@ def _verb(name: str, command: click.Command) -> str:
             with journal_of_a_launch():
                 lines += printed(words, "80").splitlines()
     options = [one for one in command.params if isinstance(one, click.Option) and one.help]
-    table = "".join(f"| {_option(one)} | {one.help} |\n" for one in options)
+    table = "".join(f"| {_option(one)} | {one.help}{_values(one)} |\n" for one in options)
     text = "\n".join(lines)
     return f"\n## {name}\n\n{help_}\n\n```console\n{text}\n```\n\n| option | |\n|---|---|\n{table}"
 
@@ -277,6 +277,17 @@ def _verb(name: str, command: click.Command) -> str:
 def _option(option: click.Option) -> str:
     metavar = "" if option.is_flag else f" {option.metavar or (option.name or '').upper()}"
     return f"`{', '.join(option.opts)}{metavar}`".replace("|", "\\|")
+
+
+def _values(option: click.Option) -> str:
+    """What *option* takes of a few values, and what it is if it is not given."""
+    text = ""
+    if isinstance(option.type, click.Choice):
+        text = f" One of {', '.join(f'`{one}`' for one in option.type.choices)}."
+    if option.show_default:
+        default = f"{option.default:g}" if isinstance(option.default, float) else option.default
+        text += f" Default: `{default}`."
+    return text
 
 
 def _described(struct: type[msgspec.Struct], structs: dict[str, type[msgspec.Struct]]) -> str:

@@ -1,4 +1,4 @@
-"""What the API pages need beside the docstrings: signatures of msgspec structs, links to public names, marked code.
+"""What the API pages need beside the docstrings: signatures of structs and of bound methods, links, marked code.
 
 An extension of griffe, named in ``.zensical.toml``. griffe reads the source; it knows dataclasses, and no structs.
 """
@@ -46,7 +46,7 @@ def identifiers(pattern: re.Pattern[str]) -> list[str]:
 
 
 class Structs(griffe.Extension):
-    """Gives structs the ``__init__`` that msgspec makes, classes their inherited members, docstrings their links."""
+    """Gives structs their ``__init__``, bound methods their signature, classes what they inherit, docstrings links."""
 
     def on_package(self, *, pkg: griffe.Module, **_: Any) -> None:
         """Change what was read, once the last package is there."""
@@ -62,6 +62,11 @@ class Structs(griffe.Extension):
             kind = kind.final_target if kind.is_alias else kind
             if not _is_struct(kind):
                 kind.docstring.value = ARGUMENTS.sub("", kind.docstring.value)
+        for attribute in [one for package in packages for one in _objects(package)]:
+            if isinstance(attribute, griffe.Attribute) and (method := self._bound(attribute)) is not None:
+                attribute.parent.set_member(attribute.name, method)
+                for alias in attribute.aliases.values():
+                    alias.target = method
         objects = [one for package in packages for one in _objects(package)]
         classes = [one for one in objects if isinstance(one, griffe.Class)]
         structs = [one for one in classes if "__init__" not in one.members and _is_struct(one)]
@@ -84,6 +89,19 @@ class Structs(griffe.Extension):
                 one.returns = _spelled_out(one.returns)
             if one.docstring is not None:
                 one.docstring.value = self._linked(_fenced(one.docstring.value), one)
+
+    def _bound(self, attribute: griffe.Attribute) -> griffe.Function | None:
+        """The function that *attribute* of a module is, as ``recoverable = default.recoverable``: a bound method."""
+        module, value = attribute.parent, attribute.value
+        if not (isinstance(module, griffe.Module) and isinstance(value, griffe.ExprAttribute)):
+            return None
+        owner, _, name = str(value).rpartition(".")
+        made = module.members.get(owner)
+        if not (isinstance(made, griffe.Attribute) and isinstance(made.value, griffe.ExprCall)):
+            return None
+        found = self._collection[made.value.function.canonical_path].all_members.get(name)
+        method = found.final_target if found is not None and found.is_alias else found
+        return _as_function(method, attribute.name, module) if isinstance(method, griffe.Function) else None
 
     def _inherited(self, one: griffe.Class) -> dict[str, griffe.Alias]:
         """The members that *one* has from classes that are on no page, those of the nearest class first."""
@@ -183,6 +201,16 @@ def _init_of(one: griffe.Class) -> griffe.Function:
     ordered = sorted(fields.values(), key=lambda field: field.kind is by_name)
     own = griffe.Parameter("self", kind=by_position)
     return griffe.Function("__init__", parent=one, parameters=griffe.Parameters(own, *ordered), returns="None")
+
+
+def _as_function(method: griffe.Function, name: str, module: griffe.Module) -> griffe.Function:
+    """*method* without its first parameter, as the function *name* of *module*."""
+    given = griffe.Parameters(*list(method.parameters)[1:])
+    made = griffe.Function(name, lineno=method.lineno, parameters=given, returns=method.returns, parent=module)
+    if method.docstring is not None:
+        made.docstring = griffe.Docstring(method.docstring.value, lineno=method.docstring.lineno, parent=made)
+    made.overloads = [_as_function(one, name, module) for one in method.overloads or ()] or None
+    return made
 
 
 def _is_field(member: griffe.Attribute) -> bool:

@@ -151,7 +151,7 @@ def imports() -> Iterator[tuple[str, str]]:
         for module, names in re.findall(
             r"^from ((?:events|recovery|adapters)(?:\.\w+)*) import ([\w, ]+)$", page.read_text("utf-8"), re.MULTILINE
         ):
-            yield from ((module, name.strip()) for name in names.split(","))
+            yield from ((module, name.partition(" as ")[0].strip()) for name in names.split(","))
 
 
 def named() -> Iterator[type]:

@@ -107,3 +107,15 @@ def is_understood(words: list[str]) -> bool:
     verb = cli.commands.get(words[0])
     options = {name for parameter in verb.params for name in parameter.opts} if verb else set()
     return verb is not None and all(word in options for word in words if word.startswith("-"))
+
+
+def test_the_page_has_each_default_and_each_choice_that_the_help_has():
+    text = PAGE.read_text(encoding="utf-8")
+    for name, verb in verbs():
+        rows = text.partition(f"\n## {name}\n")[2].partition("\n## ")[0].splitlines()
+        for option in (one for one in verb.params if isinstance(one, click.Option) and one.help):
+            [row] = [row for row in rows if row.startswith(f"| `{', '.join(option.opts)}")]
+            default = option.get_help_extra(click.Context(verb)).get("default")
+            wanted = [] if default is None else [default.removesuffix(".0")]
+            wanted += option.type.choices if isinstance(option.type, click.Choice) else ()
+            assert [one for one in wanted if f"`{one}`" not in row] == []

@@ -24,13 +24,15 @@ import sys
 from contextlib import asynccontextmanager
 import uvicorn
 from fastapi import FastAPI
+from adapters.sqlite import SQLiteStore
 from recovery import Recovery, context
 
-service = Recovery(enable_logging=False)
+service = Recovery(store=SQLiteStore("journal.db"), enable_logging=False)
 
 @asynccontextmanager
 async def lifespan(app):
     async with service:
+        service.resume()
         yield
 
 app = FastAPI(lifespan=lifespan)
@@ -49,7 +51,7 @@ async def in_a_task():
     return work("async")
 
 @app.get("/plain")
-@service.recoverable("waits too", initial_delay=2.5, jitter="none")
+@service.recoverable("waits too", resumable=True, initial_delay=2.5, jitter="none")
 def in_a_thread():
     return work("plain")
 
@@ -108,10 +110,19 @@ def test_a_server_that_is_told_to_end_waits_for_its_calls(tmp_path: Path, kind: 
         assert (tmp_path / f"{kind} 2").exists()
 
 
-@pytest.mark.parametrize(("kind", "goes_on"), [("async", False), ("plain", True)])
-def test_after_the_graceful_time_async_calls_are_cancelled(tmp_path: Path, kind: str, goes_on: bool) -> None:
-    with serving(tmp_path, graceful=1) as (url, server):
+def end_after_the_graceful_time(folder: Path, kind: str) -> None:
+    with serving(folder, graceful=1) as (url, server):
         ask_and_go(f"{url}/{kind}")
         server.send_signal(signal.SIGTERM)
         server.wait(20.0)
-        assert (tmp_path / f"{kind} 2").exists() is goes_on
+    assert [path.name for path in folder.glob(f"{kind} *")] == [f"{kind} 1"]
+
+
+def test_an_async_call_is_cancelled_after_the_graceful_time(tmp_path: Path) -> None:
+    end_after_the_graceful_time(tmp_path, "async")
+
+
+def test_a_plain_call_is_left_to_the_next_process_after_the_graceful_time(tmp_path: Path) -> None:
+    end_after_the_graceful_time(tmp_path, "plain")
+    with serving(tmp_path):
+        eventually((tmp_path / "plain 2").exists)

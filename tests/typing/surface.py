@@ -44,6 +44,7 @@ from recovery import (
     WaitingCall,
     classify,
     context,
+    default,
     extract_evidence,
     host_of,
     outcome_of,
@@ -144,6 +145,8 @@ def on_three(event: RetryScheduled | GaveUp | CircuitOpened) -> None: ...
 
 
 def subscribe() -> None:
+    assert_type(default, Recovery)
+    default.bus.subscribe(GaveUp, on_gave_up)
     service.bus.subscribe((RetryScheduled, GaveUp), on_pair, operation="named", essential=True)
     service.bus.subscribe((RetryScheduled, GaveUp, CircuitOpened), on_three)
     service.bus.subscribe([RetryScheduled, GaveUp], on_pair)

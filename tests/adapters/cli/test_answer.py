@@ -24,11 +24,13 @@ from adapters.sqlite.command_files import inbox_of
 from adapters.sqlite.command_inbox import send_command
 from adapters.sqlite.remembered import remembered_at
 from adapters.sqlite.store import SQLiteStore
+from adapters.web.journal_source import JournalSource
 from events import Condition, Event
 from recovery import JournalConfig, Recovery, redact
 from recovery.journal.store import Command
 from recovery.resume.commands import to_process
 from recovery.testing import Script
+from tests.recovery.resume.dead_process import Killed, kill
 from tests.recovery.waiting.parked import parks
 
 SECRET = "hunter2-swordfish"  # it is planted
@@ -134,6 +136,36 @@ def test_a_secret_goes_to_the_process_that_asks_and_is_left_behind_nowhere(
         "recovery: cannot answer the question 'token:hub': no process that runs asks it, and a secret is not written: "
         "add --remember, or --from env:NAME or file:PATH\n",
     )
+
+
+def test_a_secret_that_was_given_is_asked_for_no_more_once_all_is_over(path: Path) -> None:
+    with service_at(path) as service:
+        with asked(service, service.calls.question("token:hub", "secret")):
+            assert answer(path).output.startswith("token:hub: secret\n")
+            service.calls.answer("token:hub", SECRET)
+        assert service.journal is not None
+        service.journal.receipt().wait()
+        assert answer(path).output == "no question is open\n"
+    assert answer(path).output == "no question is open\n"
+    assert JournalSource(path).read().questions == ()
+
+
+def test_a_secret_is_asked_for_again_where_its_process_died_and_left_the_call(path: Path) -> None:
+    with service_at(path) as service:
+
+        def body() -> None:
+            if service.calls.answered("token:hub") is None:
+                raise ConnectionError("down")
+            kill(service)
+
+        policy = parks(service.calls.question("token:hub", "secret"))
+        fetch = service.recoverable("fetch", policy=policy, resumable=True)(body)
+        with ThreadPoolExecutor() as threads:
+            killed = threads.submit(fetch)
+            assert soon(service.calls.questions)
+            service.calls.answer("token:hub", SECRET)
+            assert isinstance(killed.exception(), Killed)
+    assert answer(path).output.startswith("token:hub: secret; no process that runs asks it\n")
 
 
 def test_a_secret_is_on_no_disk_while_no_process_takes_it(path: Path) -> None:

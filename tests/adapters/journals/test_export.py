@@ -113,7 +113,8 @@ def test_a_file_that_is_there_is_not_overwritten(plan: Path) -> None:
     target.write_text("mine", encoding="utf-8")
     said = export(plan, "-o", target)
     assert (said.exit_code, target.read_text(encoding="utf-8")) == (2, "mine")
-    assert "File exists" in said.stderr
+    told = f"recovery: cannot write {target}: the file is there already; name another with --output"
+    assert " ".join(said.stderr.split()) == told
 
 
 def test_nothing_is_left_of_a_bundle_that_cannot_be_written(plan: Path) -> None:

@@ -271,6 +271,21 @@ def test_a_rate_limit_and_an_open_circuit_end(no_waiting):
     assert fetch() == "done"
     assert sum(no_waiting) == pytest.approx(30.0, abs=1.0)
 
+class BusyClock:
+    now = 0.0
+
+    def __call__(self):
+        self.now += 0.004  # a busy machine: time passes between any two lines
+        return self.now
+
+@pytest.mark.parametrize("backend", ["plain", "asyncio", "trio"])
+def test_the_list_has_whole_waits_on_a_busy_machine(no_waiting, backend):
+    script = Script(ConnectionError(), ConnectionError())
+    fetch = Recovery(clock=BusyClock()).recoverable("fetch", initial_delay=1.0, jitter="none")
+    fetch = fetch(script if backend == "plain" else script.as_async())
+    assert (fetch() if backend == "plain" else anyio.run(fetch, backend=backend)) == "done"
+    assert no_waiting == [1.0, 2.0]
+
 def test_a_clock_of_the_test_is_moved(no_waiting, virtual_clock):
     Recovery(clock=virtual_clock).recoverable("fetch", initial_delay=9.0, jitter="none")(Script(ConnectionError()))()
     assert virtual_clock() == 9.0
@@ -281,12 +296,12 @@ def test_a_clock_of_the_test_is_moved(no_waiting, virtual_clock):
 def test_the_plugin_is_enabled_by_its_name(pytester: pytest.Pytester):
     pytester.makeconftest('pytest_plugins = ["recovery.testing.plugin"]')
     pytester.makepyfile(PLUGIN_TEST)
-    pytester.runpytest("-p", "no:anyio").assert_outcomes(passed=11)
+    pytester.runpytest("-p", "no:anyio").assert_outcomes(passed=14)
 
 
 def test_the_plugin_is_not_loaded_by_itself(pytester: pytest.Pytester):
     pytester.makepyfile(PLUGIN_TEST)
-    pytester.runpytest().assert_outcomes(errors=11)
+    pytester.runpytest().assert_outcomes(errors=14)
 
 
 def test_conditions_are_checked_though_no_call_waits(pytester: pytest.Pytester):
