@@ -10,7 +10,7 @@ def main() -> None:
     try:
         from adapters.cli.command import main as run
     except ImportError as error:
-        sys.stderr.write(f"recovery: {error}\n")
+        sys.stderr.write(f"recovery: {str(error).removeprefix('recovery ')}\n")
         sys.exit(2)
     except KeyboardInterrupt:  # half a second may pass
         sys.stderr.write("recovery: interrupted\n")

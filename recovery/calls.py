@@ -141,7 +141,8 @@ class Calls:
     def retry_now(self, call: str, reason: str = "") -> bool:
         """End the wait of a call: its delay, conditions and pause.
 
-        An open circuit is asked again, and may refuse. So does a rate limit: a server that asked for a pause gets it.
+        An open circuit is asked again, and may refuse. A server that asked for a pause gets it: False, and nothing is
+        changed, for a call that waits for its rate limit alone. Another one waits for the rest of it.
         """
         return self._waiting.steer(call, "retry now", reason)
 

@@ -1,4 +1,4 @@
-"""A service's options from a TOML file and from environment variables: see docs/reference/configuration.md.
+"""A service's options from a TOML file and from environment variables: see the page *Configuration by file*.
 
     service = Recovery.from_config("recovery.toml")
 

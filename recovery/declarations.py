@@ -53,7 +53,7 @@ class Declarations:
         Args:
             name: The operation's name on the bus, in logs and in the journal; by default the function's module and
                 qualified name.
-            settings: The settings of ``recovery.Settings``; docs/reference/settings.md describes each.
+            settings: The settings of ``recovery.Settings``; the page *Settings* of the documentation describes each.
 
         Raises:
             TypeError: The function is a generator, a setting is unknown or has a wrong type.

@@ -123,14 +123,10 @@ class Recovery(Declarations, JournalledCalls):
         self._joinable.cancel = self._steering.cancel
         self._questions = Questions(self.bus, self._waiting, lambda: self._lifetime.journal is not None)
         self.calls = Calls(
-            self._waiting,
-            self._steering,
-            self._joinable,
-            self.bus,
-            lambda: self._lifetime.journal,
-            self._questions,
+            self._waiting, self._steering, self._joinable, self.bus, lambda: self._lifetime.journal, self._questions
         )
         self._subscribers = BuiltIn(self.bus, self._registry, rng, self._waiting, jumps.excuses, max_keys=max_keys)
+        self._waiting.limited = self._subscribers.rate_limits.left
         jumps.connect(self.bus, self._subscribers.rate_limits.jumped, self._waiting.jumped)
         self.circuits = Circuits(self._subscribers.circuit_breaker)
         self.incidents = Incidents(
@@ -154,7 +150,7 @@ class Recovery(Declarations, JournalledCalls):
     def from_config(
         cls, source: Source | None = None, *, env: Mapping[str, str] | None = None, **options: Any
     ) -> Recovery:
-        """A service with the options of a TOML file and of environment variables (docs/reference/configuration.md).
+        """A service with the options of a TOML file and of environment variables (the page *Configuration by file*).
 
         Args:
             source: A TOML file, or a mapping of what one says; by default the file that RECOVERY_CONFIG names, if any.

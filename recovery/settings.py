@@ -25,7 +25,7 @@ OnConflict: TypeAlias = Literal["join", "reject"]
 
 
 class Settings(TypedDict, total=False):
-    """The keyword arguments of ``recoverable`` and ``Recovery.operation``: see docs/reference/settings.md.
+    """The keyword arguments of ``recoverable`` and ``Recovery.operation``: see the page *Settings*.
 
     A setting that is left out has the service's default. ``None`` leaves *enable_classification*,
     *enable_persistence* and *enable_logging* to the service; for *breaker*, *budget* and *key* it means none, for a

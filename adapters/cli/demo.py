@@ -55,7 +55,9 @@ def serve_practice(port: int) -> None:
         try:
             server = PracticeServer(Path(folder), port, click.echo)
         except OSError as error:
-            usage_error(OSError(f"cannot listen at port {port}: {error.strerror}; choose another: --port 0"))
+            free = port + 1 if port < 65_535 else PORT
+            other = f"take another one (`recovery demo --serve --port {free}`), and write it in the programs, too"
+            usage_error(OSError(f"cannot listen at port {port}: {error.strerror}; {other}"))
         signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
         with server:
             for path, what in TABLE.items():

@@ -27,7 +27,8 @@ with extra("launcher"):
     import click
 
 STEERING: dict[CommandName, str] = {
-    "retry": "End the wait of CALL: its next attempt starts now. Resumes a quarantined call, too.",
+    "retry": "End the wait of CALL: its next attempt starts now, unless a server has asked for that wait. "
+    "Resumes a quarantined call, too.",
     "again": "Run CALL again, which has ended badly, as a new call with the same arguments.",
     "pause": "Stop the clock of the waiting CALL, until `unpause` or its deadline.",
     "unpause": "Let the paused CALL wait for the rest of its delay.",

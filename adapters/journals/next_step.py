@@ -15,6 +15,7 @@ from adapters.journals.status import CallStatus, JournalStatus
 from events.question_events import QuestionKind
 from recovery.explain import moment
 from recovery.policies.incidents import has_ended, is_held
+from recovery.policies.pacing import RATE_LIMIT
 from recovery.policies.retry import PERSON
 from recovery.questions import cause_of
 from recovery.redact import printable
@@ -107,6 +108,8 @@ def _waiting(call: CallStatus, status: JournalStatus, now: float) -> NextStep:
     if call.waits_for:
         asks = call.waits_for.startswith(cause_of(""))
         shows = (Offer("answer", "shows the question, and how to answer it"),) if asks else ()
+        if call.waits_for.startswith(RATE_LIMIT):
+            offers = offers[1:]  # a server that asked for a pause gets it
         due = call.due if call.due is not None and call.due > now else None
         return NextStep(
             text=f"waits for: {call.waits_for}",

@@ -107,7 +107,7 @@ class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         download: How files are downloaded.
         launch: The launch as a whole.
         wait: How long operations wait for causes to be gone.
-        notifications: Which URL or program is told what happens (docs/how-to/send-notifications.md).
+        notifications: Which URL or program is told what happens: *Send notifications* has examples.
         tokens: A token for each family of hosts (`huggingface`, `civitai`) or for one host (`"example.org"`, with its
             port if that is not 443), as the variable that holds it: `huggingface = "env:HF_TOKEN"`.
         rule: Fields of `Rule`, one table a rule. They are asked before the built-in rules.

@@ -10,13 +10,14 @@ from adapters.journals.status import CallStatus
 from events.verdicts import OUT_OF_TIME
 from recovery.explain import counted, shown
 from recovery.policies.incidents import has_ended, is_held
+from recovery.policies.pacing import RATE_LIMIT
 from recovery.policies.retry import OUT_OF_RETRIES, PERSON
 from recovery.policies.sentence_details import short_host
 from recovery.policies.sentences import spoken
 from recovery.questions import cause_of
 from recovery.redact import brief, printable
 
-REACHABLE, RATE_LIMIT = " reachable", "rate limit"
+REACHABLE = " reachable"
 DAMAGED = "a part of what the journal has of it is damaged"
 ORDERED = {"retry now": "is tried at once", "pause": "stays paused", "unpause": "waits for the rest of its time"}
 """What the next process does with a call, by what it was ordered."""

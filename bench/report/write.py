@@ -65,9 +65,9 @@ def in_markdown(figures: Figures, drawn: Set[str]) -> str:
     )
     parts = [
         "# Performance regression report",
-        "What recovery costs, beside a hand-written retry and other libraries. `make report` writes this page. Every "
-        "number is of one run, unless its column says *as given*. The same figures are in "
-        "[performance.json](performance.json).",
+        "What recovery costs, beside a hand-written retry and other libraries. In a clone of the repository, `make "
+        "report` writes this page. Every number is of one run, unless its column says *as given*. The same figures are "
+        "in [performance.json](performance.json).",
         "The *predecessor* is the decorator of a launcher that this library replaced. A *peer* is another library: "
         "[Comparisons](comparisons.md) says what each does. `0.95x` is a ratio of two times: below 1x, the first is "
         "the shorter one. The brackets have the quartiles of the rounds.",

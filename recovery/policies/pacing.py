@@ -52,6 +52,9 @@ DURATION = (
 NONE_LEFT = r"0{1,9}(?:\.0{0,9})?|-[0-9]{1,18}"
 QUOTA = r";\s*([rt])=([0-9]{1,18})(?![0-9])"
 
+RATE_LIMIT = "rate limit"
+"""With what the causes begin that a call waits for if a server has asked for that wait."""
+
 SPREAD = 0.25
 """Share of a wait over which the calls that it holds resume, each at a random moment..."""
 

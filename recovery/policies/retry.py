@@ -16,7 +16,7 @@ from events.verdicts import GiveUp, Park, Retry, Verdict
 from recovery import validation
 from recovery.policies.backoff import JITTERS, Backoff, Constant, Exponential, Jitter, Linear, delay
 from recovery.policies.causes import ConditionOf, check_cause, conditions
-from recovery.policies.pacing import slower, spread
+from recovery.policies.pacing import RATE_LIMIT, slower, spread
 from recovery.suggestions import Suggesting
 
 LIMITED = Category.RATE_LIMITED  # looking a member up in its class takes longer than all that is done with it
@@ -92,9 +92,9 @@ class RetryPolicy(msgspec.Struct, metaclass=Suggesting, frozen=True, kw_only=Tru
             function from the retry's number (from 1) to seconds.
         jitter: How a delay is randomized: "none", "full" (from 0 to the delay), "equal" (half of the delay is kept) or
             "decorrelated" (grows from the previous delay).
-        max_delay: The most seconds of a delay; a wait that a server asks for is not capped. By default a delay grows to
-            at most 60 s, and one that is named (a first delay, a constant, one of a list, the result of a function) is
-            kept, however long.
+        max_delay: The most seconds of a delay; it does not cap a wait that a server asks for, which is at most an
+            hour. By default a delay grows to at most 60 s, and one that is named (a first delay, a constant, one of a
+            list, the result of a function) is kept, however long.
         max_elapsed: Seconds since the first attempt began, waits included: no wait begins that would end later. None
             means no limit.
         attempt_timeout: Seconds that one attempt may take; None means no limit.
@@ -250,7 +250,7 @@ def decide(policy: RetryPolicy, failure: FailureClassified, draw: float) -> Verd
     if strategy is not None and until:
         within = within if strategy.wait_timeout is None else min(within, strategy.wait_timeout)
         wait = max(0.0, min(wait, within))  # wait_timeout bounds the conditions, not our delay
-    return Park(wait + (asked or 0.0), (*until, *(("rate limit",) if is_limited else ())), within)
+    return Park(wait + (asked or 0.0), (*until, *((RATE_LIMIT,) if is_limited else ())), within)
 
 
 def delays(policy: RetryPolicy, category: Category) -> tuple[tuple[float, float], ...] | None:

@@ -15,7 +15,7 @@ from events.own_log import own_log
 from events.runner_api import give_up
 from events.verdicts import GiveUp
 from recovery.execution.steering import Steering
-from recovery.explain import counted
+from recovery.explain import counted, duration
 from recovery.joining.continuation import continued
 from recovery.journal.errors import NotDurable
 from recovery.journal.history import CallRecord
@@ -152,8 +152,11 @@ class CommandHandler:
         wait = self._waiting.describe(command.call)
         if wait is None:
             return None
+        limit = self._waiting.limit_of(command.call) if command.name == "retry" else 0.0
         if self._waiting.steer(command.call, steering, command.reason):
-            return Answer(is_done=True, said=_effect(command, wait))
+            return Answer(is_done=True, said=_limited(limit) if limit else _effect(command, wait))
+        if limit:
+            return _refused(f"{_limited(limit)}; no order shortens that")
         if command.name in ("pause", "unpause"):
             return _refused("it is paused already" if command.name == "pause" else "it is not paused")
         return None
@@ -276,6 +279,10 @@ def _why_not(command: Command) -> str:
 
 def _refused(why: str) -> Answer:
     return Answer(is_done=False, said=why)
+
+
+def _limited(left: float) -> str:
+    return f"it waits for at least {duration(left)} more, as the server has asked"
 
 
 def _effect(command: Command, wait: WaitingCall) -> str:

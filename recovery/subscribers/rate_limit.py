@@ -16,7 +16,7 @@ from events.subscription import Subscription
 from events.verdicts import Park
 from recovery.operations import MAX_KEYS, OperationKey
 from recovery.policies.jumps import Jump
-from recovery.policies.pacing import spread
+from recovery.policies.pacing import RATE_LIMIT, spread
 from recovery.policies.retry import LIMITED
 from recovery.settings import ConfigOf
 from recovery.subscribers.ranking import Ranking
@@ -71,7 +71,12 @@ class RateLimits:
             if left <= 0:
                 self._end(operation_key)
                 return None
-        return Park(left + self._rng() * spread(left), (f"rate limit: {display_name(*operation_key)}",))
+        return Park(left + self._rng() * spread(left), (f"{RATE_LIMIT}: {display_name(*operation_key)}",))
+
+    def left(self, operation: str, key: str) -> float:
+        """Seconds for which a server still wants no call of the operation key; 0.0 for no limit."""
+        with self._lock:
+            return max(self._until.get((operation, key), 0.0) - self._bus.clock() - self._slept, 0.0)
 
     def jumped(self, jump: Jump) -> None:
         """Count the time for which the machine slept."""

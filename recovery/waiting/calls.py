@@ -15,6 +15,7 @@ from recovery.operations import OperationKey
 from recovery.policies.breaker_policy import BreakerPolicy
 from recovery.policies.incidents import open_circuit
 from recovery.policies.jumps import Jump
+from recovery.policies.pacing import RATE_LIMIT
 from recovery.settings import OperationConfig
 from recovery.waiting.daemon_threads import leave_jobs_to_others
 from recovery.waiting.description import WaitingCall
@@ -39,6 +40,8 @@ class WaitingCalls:
         """What the calls wait for, and the lock of their waits."""
         self.conditions.jumps.next_due = self.next_due
         self.jitter = self.conditions.jitter
+        self.limited: Callable[[str, str], float] = lambda _operation, _key: 0.0
+        """Seconds for which a server still wants no call of an operation and key."""
         self.wakes = 0
         """How often ``wake`` was called: a wait compares it, to miss no wake between its question and its start."""
         self._held: dict[OperationKey, HeldCalls] = {}  # by the circuits that are open
@@ -94,9 +97,11 @@ class WaitingCalls:
     ) -> bool:
         """Carry out *command* on the wait of *call* and publish ``CallSteered``.
 
-        Returns whether that changed anything. For "edit", *edited* is how the call decides now, and *changes* says what
-        that changes.
+        Returns whether that changed anything: "retry now" does not where a server has asked for the wait. For "edit",
+        *edited* is how the call decides now, and *changes* says what that changes.
         """
+        if command == "retry now" and self.limit_of(call, alone=True):
+            return False
         with self.conditions.lock:
             waiting = self._waits.get(call)
             wait = waiting if waiting is None or isinstance(waiting, Wait) else waiting.as_wait()
@@ -127,6 +132,14 @@ class WaitingCalls:
         finally:  # Ctrl-C may interrupt a subscriber
             waiting.wake()
         return True
+
+    def limit_of(self, call: str, *, alone: bool = False) -> float:
+        """Seconds for which the server's wish keeps *call* waiting that waits; *alone*: 0.0 if anything else does."""
+        if (wait := self.describe(call)) is None:
+            return 0.0
+        if alone and (wait.is_paused or not wait.until or not all(one.startswith(RATE_LIMIT) for one in wait.until)):
+            return 0.0
+        return self.limited(wait.operation, wait.key)
 
     def wake(self, operation: str, key: str, *, spread: bool = False) -> None:
         """Let the deferred calls of an operation key ask again whether they may begin, at once or *spread* by jitter.

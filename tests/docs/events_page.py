@@ -187,8 +187,37 @@ def fields_of(kind: type[Event]) -> dict[str, str]:
 
 def _base(kind: type[Event]) -> str:
     whose = {"Event": "every event", "CallEvent": "every event of a call", "Outcome": "outcomes of a failure"}
-    more = " An outcome has the properties `error` and `uncharged`, too." if kind.__name__ == "Outcome" else ""
-    return f"\n### {kind.__name__}\n\nThe fields of {whose[kind.__name__]}.{more}\n\n{_fields(kind)}"
+    more = "".join(f", besides those of {_linked(one)}" for one in _shared(kind)[:1])
+    return f"\n### {kind.__name__}\n\nThe fields of {whose[kind.__name__]}{more}.\n\n{_fields(kind)}{_properties(kind)}"
+
+
+def _linked(kind: type[Event]) -> str:
+    return f"[{kind.__name__}](#{kind.__name__.lower()})"
+
+
+def _shared(kind: type[Event]) -> list[type[Event]]:
+    """The classes that *kind* extends and that are listed once, the nearest first."""
+    return [one for one in kind.__mro__[1:] if one in BASES]
+
+
+def all_fields(kind: type[Event]) -> list[str]:
+    """The names of everything that an event of *kind* has: its fields, those of its bases first, and properties."""
+    kinds = [kind, *_shared(kind)]
+    return [*kind.__struct_fields__, *(name for one in kinds for name in _properties_of(one))]
+
+
+def _properties_of(kind: type[Event]) -> dict[str, property]:
+    return {name: one for name, one in vars(kind).items() if isinstance(one, property)}
+
+
+def _properties(kind: type[Event]) -> str:
+    """The properties of *kind* as a table: they are no fields, and not in its JSON."""
+    rows = [
+        f"| `{name}` | {_type(get_type_hints(one.fget)['return'])} | {_in_markdown(inspect.getdoc(one) or '')} |\n"
+        for name, one in _properties_of(kind).items()
+    ]
+    head = "\nIts properties, which its JSON does not have:\n\n| property | value | meaning |\n|---|---|---|\n"
+    return f"{head}{''.join(rows)}" if rows else ""
 
 
 def _event(kind: type[Event]) -> str:
@@ -201,12 +230,11 @@ def _event(kind: type[Event]) -> str:
         points.append("**It is an end:** every subscriber gets it, also if Ctrl-C interrupts one of them.")
     if kind in ON_REQUEST:
         points.append("**It is built** only for a subscription that names it.")
+    points.append(f"**It has** {', '.join(f'`{one}`' for one in all_fields(kind))}.")
     listed = "".join(f"- {one}\n" for one in points)
-    extends = next((one.__name__ for one in kind.__mro__[1:] if one in BASES), "Event")
-    shared = f"It has the fields of [{extends}](#{extends.lower()})"
-    own = fields_of(kind)
-    fields = f"{shared}, and:\n\n{_fields(kind)}" if own else f"{shared}.\n"
-    return f"\n### {kind.__name__}\n\n{about}\n\n{listed}\n{fields}"
+    own = f"and has of its own:\n\n{_fields(kind)}" if fields_of(kind) else "and has none of its own.\n"
+    shared = f"It shares those of {' and '.join(map(_linked, _shared(kind)[:-1] or _shared(kind)))}, {own}"
+    return f"\n### {kind.__name__}\n\n{about}\n\n{listed}\n{shared}{_properties(kind)}"
 
 
 def _fields(kind: type[Event]) -> str:

@@ -23,7 +23,7 @@ from events import (
 from events.kinds import EVENTS
 from recovery import BreakerPolicy, Recovery, Strategy
 from recovery.testing import Script
-from tests.docs.events_page import BEGIN, PAGE, SECTIONS, WHEN, all_events, fields_of, tables
+from tests.docs.events_page import BEGIN, PAGE, SECTIONS, WHEN, all_events, all_fields, fields_of, tables
 
 RETRIED = ["OperationStarted 1", "OperationFailed 1", "FailureClassified 1", "RetryScheduled 1", "OperationStarted 2"]
 RECOVERED = ["OperationRecovered 2", "OperationSucceeded 2"]
@@ -43,6 +43,12 @@ def test_the_page_has_every_event_once():
 @pytest.mark.parametrize("kind", EVENTS)
 def test_the_docstring_of_an_event_describes_its_fields(kind: type[Event]):
     assert all(fields_of(kind).values())
+
+
+@pytest.mark.parametrize("kind", EVENTS)
+def test_an_event_has_each_field_that_the_page_lists_for_it_and_no_other(kind: type[Event]):
+    public = {name for name in dir(kind) if not name.startswith("_") and not callable(getattr(kind, name))}
+    assert set(all_fields(kind)) == public - {"ends", "asks"}
 
 
 def recorded(service: Recovery) -> list[str]:

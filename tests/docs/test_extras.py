@@ -72,4 +72,5 @@ def test_extras_are_quoted_in_commands(page: Path):
 @every_page
 def test_a_page_with_a_second_terminal_says_how_to_begin_there(page: Path):
     before, found, _ = page.read_text(encoding="utf-8").partition('```console title="in a second terminal"')
-    assert not found or "(same folder, `. .venv/bin/activate` first)" in before
+    hint = "(same folder, `. .venv/bin/activate` first)"
+    assert not found or hint in before, f"say it above the block: start it in a second terminal {hint}"

@@ -49,9 +49,12 @@ def test_the_rules_and_the_dashboard_ask_for_labels_and_values_that_exist():
     assert chosen <= values
 
 
-def test_the_page_explains_every_alert():
-    alerts = re.findall(r"- alert: (\w+)", RULES)
-    assert re.findall(r"^\| `(Recovery\w+)` \|", TEXT, re.MULTILINE) == alerts
+def test_the_page_explains_every_rule_with_its_severity():
+    alerts = re.findall(r"- alert: (\w+).*?severity: (\w+)", RULES, re.DOTALL)
+    assert re.findall(r"^\| `(Recovery\w+)` \| `(\w+)` \|", TEXT, re.MULTILINE) == alerts
+    records = re.findall(r"- record: ([\w:]+)", RULES)
+    assert re.findall(r"^\| `(recovery:[\w:]+)` \|", TEXT, re.MULTILINE) == records
+    assert (len(alerts), len(alerts) + len(records)) == (10, 12)  # as the text says
 
 
 def test_each_panel_has_a_place_of_its_own():

@@ -156,7 +156,7 @@ def test_a_module_without_its_extra_says_which_one_to_install(extra: str, packag
 def test_the_command_without_its_extra_says_so_in_one_line(package: str) -> None:
     main = f"import sys; sys.modules[{package!r}] = None; from adapters.__main__ import main; main()"
     ended = run("-c", main, "--help")
-    says = "recovery: recovery needs the extra 'launcher': pip install 'launcher-recovery[launcher]'\n"
+    says = "recovery: needs the extra 'launcher': pip install 'launcher-recovery[launcher]'\n"
     assert (ended.returncode, ended.stderr, ended.stdout) == (2, says, "")
 
 
@@ -181,3 +181,22 @@ def test_the_extras_are_those_of_the_distribution() -> None:
         for extra, needs in declared.items()
     }
     assert names == {extra: sorted(needs) for extra, needs in EXTRAS.items()}
+
+
+LESS = """
+import importlib, os, pkgutil, signal, sys
+sys.modules |= dict.fromkeys(["fcntl", "grp", "pty", "pwd", "syslog", "termios", "tty"])
+for name in ("fork", "geteuid", "getpgid", "getpgrp", "getsid", "getuid", "killpg", "mkfifo", "register_at_fork"):
+    delattr(os, name)
+del os.O_NOFOLLOW, os.O_NONBLOCK, signal.SIGHUP, signal.SIGKILL
+for root in ("events", "recovery", "adapters"):
+    for found in pkgutil.walk_packages(importlib.import_module(root).__path__, f"{root}."):
+        if not found.name.endswith("__main__"):
+            importlib.import_module(found.name)
+"""
+
+
+@pytest.mark.slow
+def test_every_module_can_be_imported_without_what_windows_lacks() -> None:
+    ended = run("-c", LESS)
+    assert (ended.returncode, ended.stderr) == (0, "")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx2
 import pytest
+from click.testing import CliRunner
 
+from adapters.cli.command import cli
 from adapters.demo.git_server import git
 from adapters.demo.practice import TOKEN, PracticeServer
 
@@ -65,3 +68,12 @@ def test_an_index_says_how_large_its_package_is(server: PracticeServer):
     size = httpx2.head(f"{server.url}{path}").headers["Content-Length"]
     assert int(size) == len(httpx2.get(f"{server.url}{path}").content)
     assert httpx2.head(f"{server.url}/simple/pencil/").status_code == 404
+
+
+def test_a_port_that_is_taken_is_named_with_the_command_that_takes_another():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        said = CliRunner().invoke(cli, ["demo", "--serve", "--port", str(port)])
+    other = f"take another one (`recovery demo --serve --port {port + 1}`), and write it in the programs, too"
+    told = f"recovery: cannot listen at port {port}: Address already in use; {other}"
+    assert (said.exit_code, " ".join(said.stderr.split())) == (2, told)

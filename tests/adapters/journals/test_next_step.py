@@ -34,6 +34,7 @@ def journal(**changes: Any) -> JournalStatus:
         ("waiting", {"due": NOW + 5.0}, ("retry", "pause", "give up", "cancel")),
         ("waiting", {"waits_for": "a person to say retry or give up"}, ("retry", "give up", "cancel")),
         ("waiting", {"waits_for": "an answer: token:hf"}, ("retry", "pause", "give up", "cancel")),
+        ("waiting", {"waits_for": "rate limit: fetch"}, ("pause", "give up", "cancel")),
         ("paused", {}, ("unpause", "retry", "give up", "cancel")),
         ("left", {}, ("give up", "cancel")),
         ("unreadable", {}, ("give up",)),

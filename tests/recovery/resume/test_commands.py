@@ -12,7 +12,7 @@ from events.bus import Bus
 from events.errors import CallRejectedError, RecoveryError
 from events.operation import Operation
 from events.operation_events import CallSteered, GaveUp, OperationQuarantined
-from events.verdicts import Retry
+from events.verdicts import Park, Retry
 from recovery.execution.steering import Steering
 from recovery.journal.history import CallRecord
 from recovery.journal.store import Command, CommandName
@@ -23,6 +23,8 @@ from recovery.service import Recovery
 from recovery.waiting.calls import WaitingCalls
 from recovery.waiting.wait import Wait
 from tests.recovery.resume.dead_process import SETTINGS, leave
+
+DELAY = Retry(60.0)
 
 
 @pytest.fixture
@@ -35,9 +37,9 @@ def handler_of(waiting: WaitingCalls, bus: Bus, resumption: Callable[[], Resumpt
     return CommandHandler(waiting, Steering(waiting, bus, Registry(bus)), bus, resumption, acts)
 
 
-def waits(waiting: WaitingCalls, bus: Bus) -> str:
+def waits(waiting: WaitingCalls, bus: Bus, verdict: Retry | Park = DELAY) -> str:
     """The id of a new call that waits."""
-    wait = Wait(waiting.conditions, Operation("fetch", bus).start(), 2, Retry(60.0))
+    wait = Wait(waiting.conditions, Operation("fetch", bus).start(), 2, verdict)
     waiting.enter(wait)
     return wait.attempt.call.id
 
@@ -95,6 +97,15 @@ def test_an_answer_says_what_happens_now(waiting: WaitingCalls) -> None:
     names: list[CommandName] = ["pause", "unpause", "retry"]
     said = [handler.carry_out(Command(name, call)).said for name in names]
     assert said == ["paused", "goes on waiting, for 60.0 s", "attempt 2 starts now"]
+
+
+def test_an_answer_says_how_long_a_server_has_asked_to_wait(waiting: WaitingCalls) -> None:
+    waiting.limited = lambda operation, _: 26.0 if operation == "fetch" else 0.0
+    handler, wish = handler_of(waiting, Bus(), lambda: None), "it waits for at least 26 s more, as the server has asked"
+    refused = handler.carry_out(Command("retry", waits(waiting, Bus(), Park(60.0, ("rate limit: fetch",)))))
+    assert (refused.is_done, refused.said) == (False, f"{wish}; no order shortens that")
+    hastened = handler.carry_out(Command("retry", waits(waiting, Bus())))
+    assert (hastened.is_done, hastened.said) == (True, wish)
 
 
 def test_a_forked_child_leaves_the_calls_of_its_parent_alone(waiting: WaitingCalls) -> None:

@@ -11,11 +11,11 @@ from events.attempt import Attempt
 from events.call import Call
 from events.errors import CallRejectedError
 from events.operation import Operation
-from events.operation_events import FailureClassified, Parked
+from events.operation_events import CallSteered, FailureClassified, Parked
 from events.verdicts import Park
 from recovery.presets import launcher
 from recovery.service import Recovery
-from recovery.testing import VirtualClock
+from recovery.testing import Script, VirtualClock
 from tests.recorded_events import events_of
 from tests.recovery.http_errors import answered
 
@@ -160,3 +160,28 @@ def test_the_number_of_rate_limits_is_bounded() -> None:
     for number in range(100):
         hosts.limit(f"host {number}")
     assert sum(hosts.keyed(f"host {number}").is_observed for number in range(100)) == 64
+
+
+def test_a_person_hastens_no_call_that_waits_for_a_rate_limit_alone() -> None:
+    clock = VirtualClock()
+    service = Recovery(clock=clock, enable_logging=False)
+    steered = events_of(service, CallSteered)
+    script = Script(limited(60), "first", "second")
+    download = service.recoverable("download")(script.as_async())
+
+    async def main() -> None:
+        async with anyio.create_task_group() as group:
+            for _ in range(2):  # the second one is deferred
+                group.start_soon(download)
+                await anyio.sleep(1.0)
+            before = {call.call: call.due for call in service.calls.waiting()}
+            assert [service.calls.retry_now(call) for call in before] == [False, False]
+            assert ({call.call: call.due for call in service.calls.waiting()}, steered) == (before, [])
+            one, _ = before
+            assert [service.calls.pause(one), service.calls.retry_now(one)] == [True, True]  # that continues it
+            await anyio.sleep(1.0)
+            assert [call.is_paused for call in service.calls.waiting()] == [False, False]
+            assert script.calls == 1
+
+    clock.run(main)
+    assert (script.calls, clock() >= 60.0) == (3, True)
