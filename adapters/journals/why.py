@@ -236,7 +236,9 @@ def _sentence(call: CallStatus, about: Explanation, events: Sequence[PastEvent])
         return f"nothing has failed in it, but other calls of {shown(call.key or call.operation)} failed too often"
     if call.state == "waiting":
         return "nothing has failed: it waits before its attempt"
-    return "nothing has failed" if call.state == "running" else shown(call.reason)
+    if call.state == "running":
+        return f"nothing has failed{' in the launch itself' if call.operation == 'launch' else ''}"
+    return shown(call.reason)
 
 
 def _steered(events: Sequence[PastEvent], command: str, otherwise: str) -> str:

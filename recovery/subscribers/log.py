@@ -207,7 +207,7 @@ def describe(event: Event, most_retries: int | None = None) -> str | None:
         case QuestionAnswered(name=asked):
             line = f"the question {asked!r} is answered"
         case QuestionReopened(name=asked, reason=reason):
-            line = f"the answer to {asked!r} does not count any more: {reason}"
+            line = f"the question {asked!r} is open: {reason}"
         case IncidentClosed(lasted=lasted, calls=calls, gave_up=gave_up, outcome=outcome):
             ends = f", {gave_up} gave up" if gave_up else ""
             line = f"incident {name} is over after {duration(lasted)}, {outcome}; {counted(calls, 'call')} waited{ends}"

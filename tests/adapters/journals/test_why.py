@@ -64,6 +64,7 @@ def why_of(folder: Path, *events: Event, is_alive: bool = True, text: str = "c1"
     ("events", "is_alive", "state", "sentence", "next_line"),
     [
         ([started()], True, "running", "nothing has failed", "attempt 1 runs"),
+        ([started(operation="launch")], True, "running", "nothing has failed in the launch itself", "attempt 1 runs"),
         ([started(), *WAITS], True, "waiting", SENTENCE, "attempt 2 in 50 s, at "),
         ([started(), *WAITS, of_call(CallSteered, command="pause", reason="lunch")], True, "paused",
          f"by hand: lunch; its latest failure: {SENTENCE}", "nothing by itself: its clock is stopped"),
