@@ -96,7 +96,7 @@ docs: $(DOCS) ## build the documentation into site/, check it, and run its slow 
 	$(BIN)/python -m tests.docs.site
 	$(BIN)/python -m pytest -m docs --timeout 600 tests/docs
 
-docs-look: $(DOCS) $(PAGE) ## test the built documentation in Debian's Chromium (a minute; chromium and npm)
+docs-look: $(DOCS) $(PAGE) ## test the built documentation in Debian's Chromium (two minutes; chromium and npm)
 	$(BIN)/python -m pytest tests/site
 
 docs-serve: $(DOCS) ## serve the documentation at http://localhost:8000, built again after each change
@@ -114,7 +114,7 @@ pages: $(READY) ## write what the documentation has from the code: tables of the
 cli: $(READY) ## write docs/reference/cli.md, tests/golden/cli and docs/pictures/status.svg: what the commands print
 	$(BIN)/python -m tests.docs.cli_page
 
-release-check: $(RELEASE) ## build dist/, install the wheel elsewhere, and test it there (five minutes; FORM=--short: one)
+release-check: $(RELEASE) ## build dist/, install the wheel elsewhere, and test it there (eight minutes; FORM=--short: two)
 	$(BIN)/python -m tests.release $(FORM)
 
 mutants: $(READY) ## plant each known bug, and check that its test fails (four minutes)

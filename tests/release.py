@@ -1,7 +1,7 @@
 """Build the distributions and try them as a user has them: in a virtual environment of their own, outside the tree.
 
-    python -m tests.release           # with all tests of `make test` (five minutes)
-    python -m tests.release --short   # with those of the documentation (a minute and a half)
+    python -m tests.release           # with all tests of `make test` (eight minutes)
+    python -m tests.release --short   # with those of the documentation (two minutes)
 
 Writes dist/. Exits with 1 at the first step that fails, after what it printed.
 """

@@ -27,7 +27,7 @@ try:
     import fcntl
     import termios
 except ImportError:
-    fcntl = None  # type: ignore[assignment]
+    fcntl = termios = None  # type: ignore[assignment]
 
 PIECE = 64 * 1024
 MOST_FOR_DELIVERY = 1.0

@@ -63,7 +63,7 @@ class Block(msgspec.Struct, frozen=True):
     @property
     def is_in_a_second_terminal(self) -> bool:
         """Whether its commands run beside those of the other blocks, to the end of the page."""
-        return self.title in ("in a second terminal", "in a third terminal")
+        return self.title in {f"in a {number} terminal" for number in ("second", "third", "fourth")}
 
 
 class Example(msgspec.Struct, frozen=True):

@@ -201,6 +201,12 @@ def test_a_page_has_no_block_that_no_test_reads(page: Path) -> None:
 
 
 @every_page
+def test_a_second_terminal_has_one_command_as_it_is_busy_then(page: Path) -> None:
+    beside = [block for block in BLOCKS[page] if block.is_in_a_second_terminal]
+    assert [block for block in beside if len(commands_of(block)) != 1] == []
+
+
+@every_page
 def test_the_files_of_a_page_are_used_by_its_commands(page: Path) -> None:
     session = SESSIONS.get(f"{page.relative_to(ROOT)}", [])
     assert not session or session[-1].language == "console", "the last file of the page is written, and then not used"

@@ -99,7 +99,8 @@ class Stage:
         return self.clock.run(self.function, number, backend=self.mode)
 
     def _look(self) -> None:
-        self.seen.append((context.attempt(), context.saved(), context.key(), round(self.clock(), 6)))
+        key = context.key() if context.key().startswith("run-") else "random, of a call that is made once"
+        self.seen.append((context.attempt(), context.saved(), key, round(self.clock(), 6)))
 
     def _body(self, number: int) -> str:
         self._look()
