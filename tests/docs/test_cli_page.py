@@ -19,6 +19,7 @@ from adapters.cli.command import cli
 from adapters.launcher import stopping
 from tests.adapters.cli.snapshots import COMMANDS, journal_of_a_launch
 from tests.docs.cli_page import BEGIN, EXAMPLES, PAGE, SHAPES, exit_codes, page, verbs
+from tests.docs.examples import FENCE, PAGES, ROOT, blocks_of, commands_of
 
 CLI = Path(command.__file__).parent
 SIGNALS = {128 + number for number in stopping.SIGNALS}
@@ -93,20 +94,59 @@ def test_run_tells_the_exit_code_of_every_signal_that_stops_it():
     assert {told[code] for code in SIGNALS} == {number.name.replace("SIGINT", "Ctrl-C") for number in stopping.SIGNALS}
 
 
-def test_every_command_that_a_page_shows_has_this_verb_and_these_options():
-    docs = PAGE.parent.parent
-    pages = [docs.parent / "README.md", *docs.rglob("*.md")]
-    text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
-    shown = re.findall(r"(?:^ {4}(?:\$ )?|^\$ |`)recovery ([a-z][^`#|;\n]*)", text, re.MULTILINE)
-    assert len(shown) > 50
-    assert [line for line in shown if not is_understood(shlex.split(line))] == []
+COMMAND = re.compile(r"(?:^|[\s;&|(/])recovery (?!needs |import |->)([^`#|;&<>\n]+)", re.MULTILINE)
+
+
+def commands_shown_in(page: Path) -> list[str]:
+    """The arguments of `recovery` in blocks of *page*, those that do not run here too, and in its text."""
+    shown = []
+    for block in blocks_of(page, page.parent):
+        if block.language in {"ini", "dockerfile"}:
+            shown.append(re.sub(r"[\[\]\",]+", " ", block.text))
+        elif block.language == "console":
+            shown += [command for command, _ in commands_of(block)]
+    spans = re.findall(r"(?<!`)`([^`]+)`(?!`)", FENCE.sub("", page.read_text(encoding="utf-8")))
+    shown += [" ".join(span.split()) for span in spans]
+    return [command.strip() for text in shown for command in COMMAND.findall(text)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[f"{page.relative_to(ROOT)}" for page in PAGES])
+def test_every_command_that_a_page_shows_has_this_verb_and_these_options(page: Path):
+    assert [line for line in commands_shown_in(page) if not is_understood(shlex.split(line.replace("'", "")))] == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "It is `recovery status a.toml --bogus`.\n",
+        "It is `recovery status\na.toml --bogus`.\n",
+        "It is `recovery --bogus status a.toml`.\n",
+        "It is `cd x && recovery bogus a.toml`.\n",
+        "```console\n$ docker compose exec app recovery status --bogus a.toml\n```\n",
+        "```ini\nExecStart=/srv/bin/recovery bogus a.toml\n```\n",
+        '```dockerfile\nCMD ["recovery", "bogus", "a.toml"]\n```\n',
+    ],
+)
+def test_a_wrong_command_is_found_wherever_a_page_shows_it(tmp_path: Path, text: str):
+    path = tmp_path / "page.md"
+    path.write_text(text, encoding="utf-8")
+    [line] = commands_shown_in(path)
+    assert not is_understood(shlex.split(line))
 
 
 def is_understood(words: list[str]) -> bool:
     """Whether `recovery` has the verb and the options of *words*; their values do not matter."""
+    before = [option for option in cli.params if isinstance(option, click.Option)]
+    while words and words[0].startswith("-"):
+        [option] = [one for one in before if words[0] in one.opts] or [None]
+        if option is None and words[0] != "--help":
+            return False
+        words = words[1 if option is None or option.is_flag else 2 :]
+    if not words:
+        return True
     verb = cli.commands.get(words[0])
-    options = {name for parameter in verb.params for name in parameter.opts} if verb else set()
-    return verb is not None and all(word in options for word in words if word.startswith("-"))
+    options = {name for parameter in verb.params for name in parameter.opts} | {"--help"} if verb else set()
+    return verb is not None and all(word.partition("=")[0] in options for word in words if word.startswith("-"))
 
 
 def test_the_page_has_each_default_and_each_choice_that_the_help_has():

@@ -208,8 +208,35 @@ def test_a_second_terminal_has_one_command_as_it_is_busy_then(page: Path) -> Non
 
 @every_page
 def test_the_files_of_a_page_are_used_by_its_commands(page: Path) -> None:
-    session = SESSIONS.get(f"{page.relative_to(ROOT)}", [])
-    assert not session or session[-1].language == "console", "the last file of the page is written, and then not used"
+    assert unused(SESSIONS.get(f"{page.relative_to(ROOT)}", [])) == []
+
+
+FOUND_BY_NAME = {"conftest.py", "pyproject.toml"}
+"""Files that a program finds by itself: pytest, pip."""
+
+
+def unused(session: list[Block]) -> list[str]:
+    """The files of *session* that no later block names: by their path, or as a module."""
+    found = []
+    for number, block in enumerate(session):
+        if not block.file:
+            continue
+        path = Path(block.file)
+        module = path.parent.name if path.stem == "__init__" else path.stem
+        later = "".join(one.text for one in session[number + 1 :])
+        is_named = block.file in later or re.search(rf"\b{re.escape(module)}\b", later)
+        if not later or not (is_named or path.name in FOUND_BY_NAME):
+            found.append(f"{block.page}:{block.line}: {block.file}")
+    return found
+
+
+def test_a_file_that_no_command_uses_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "page.md"
+    path.write_text(
+        "```python\n# used.py\n```\n```python\n# stray.py\n```\n```console\n$ python used.py\n```\n"
+        "```python\n# last.py\n```\n"
+    )
+    assert unused(session_of(blocks_of(path, tmp_path))) == ["page.md:4: stray.py", "page.md:10: last.py"]
 
 
 @pytest.mark.parametrize(
@@ -224,6 +251,10 @@ def test_the_files_of_a_page_are_used_by_its_commands(page: Path) -> None:
         ("```python\nprint(1)\n", [1]),
         ("Text.\n\n    print(1)\n", [3]),
         ("Text.\n\n\tprint(1)\n", [3]),
+        ("> ```python\n> print(1)\n> ```\n", [1]),
+        ("- ```python\n  print(1)\n  ```\n", [1]),
+        ("1. ```python\n   print(1)\n   ```\n", [1]),
+        ("<pre><code>print(1)</code></pre>\n", [1]),
     ],
 )
 def test_a_block_that_no_test_reads_is_found(tmp_path: Path, page: str, lines: list[int]) -> None:
@@ -233,16 +264,16 @@ def test_a_block_that_no_test_reads_is_found(tmp_path: Path, page: str, lines: l
 
 
 def unread(text: str, read: list[int]) -> list[int]:
-    """The lines of *text* that begin a fenced or indented block, but none of those *read*."""
+    """The lines of *text* that begin a block, fenced, indented or of HTML, but none of those *read*."""
     fence, previous, found = "", "", []
     for number, line in enumerate(text.splitlines(), 1):
-        opened = re.match(r"\s*(`{3,}|~{3,})", line)
+        opened = re.match(r"(?:\s|>|[-*+] |\d+[.)] )*(`{3,}|~{3,})", line)
         if fence:
-            fence = "" if line.strip() == fence else fence
+            fence = "" if line.strip("> ") == fence else fence
         elif opened:
             fence = opened[1]
             found += [number] if number not in read else []
-        elif not previous.strip() and line.startswith(("    ", "\t")) and line.strip():
+        elif (not previous.strip() and line.startswith(("    ", "\t")) and line.strip()) or "<pre" in line:
             found.append(number)
         previous = line
     return found

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import importlib.util
+import operator
+import pkgutil
 import re
 from pathlib import Path
 
 import pytest
 
+import recovery.context
+import recovery.presets
+from adapters.memory import MemoryStore
+from adapters.metrics import tracing
+from recovery import Recovery
 from tests.docs.examples import FENCE
 
 ROOT = Path(__file__).parent.parent.parent
+TRACING = Path(tracing.__file__).read_text(encoding="utf-8")
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
@@ -20,8 +29,46 @@ every_page = pytest.mark.parametrize("page", PAGES, ids=[f"{page.relative_to(ROO
 def test_every_make_target_of_a_page_exists(page: Path):
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     text = page.read_text(encoding="utf-8")
-    named = re.findall(r"(?:`|^ {4})make (?:[A-Z]+=\S+ )?([a-z-]+)", text, re.MULTILINE)
+    named = re.findall(r"(?:`|^\$ )make (?:[A-Z]+=\S+ )*([a-z-]+)", text, re.MULTILINE)
     assert set(named) <= targets
+
+
+@every_page
+def test_every_module_that_a_page_runs_exists(page: Path):
+    named = set(re.findall(r"python3? -m ([\w.]+)", page.read_text(encoding="utf-8")))
+    assert [name for name in named if importlib.util.find_spec(name) is None] == []
+
+
+@every_page
+def test_every_dotted_name_in_the_text_of_a_page_exists(page: Path):
+    if page.name == "CHANGELOG.md":  # it tells of names that are gone
+        return
+    text = FENCE.sub("", page.read_text(encoding="utf-8"))
+    named = {name for span in re.findall(r"`([^`]+)`", text) for name in DOTTED.findall(span)}
+    assert [name for name in sorted(named) if not exists(name)] == []
+
+
+SERVICE = Recovery(store=MemoryStore(), enable_logging=False)
+DOTTED = re.compile(r"(?<![\w./-])((?:events|recovery|adapters|service|context|presets)(?:\.\w+)+)(?![\w/-])")
+"""Names of the packages, of a service, and of the two modules that programs import whole."""
+
+
+def exists(name: str) -> bool:
+    """Whether *name* can be reached; a file, an attribute of a span or a logger may look like one."""
+    if name.endswith((".py", ".toml")) or name == "recovery.bus" or f'"{name}"' in TRACING:
+        return True
+    whole = {"service": SERVICE, "context": recovery.context, "presets": recovery.presets}
+    root, _, rest = name.partition(".")
+    try:
+        _ = operator.attrgetter(rest)(whole[root]) if root in whole else pkgutil.resolve_name(name)
+    except (AttributeError, ImportError):
+        return False
+    return True
+
+
+@pytest.mark.parametrize("name", ["service.calls.gone", "recovery.redact.hidee", "events.Gone", "recovery.gone"])
+def test_a_name_that_does_not_exist_is_found(name: str):
+    assert not exists(name)
 
 
 @every_page
@@ -33,7 +80,7 @@ def test_every_path_of_a_page_exists(page: Path):
 @every_page
 def test_every_link_of_a_page_leads_to_a_file_and_a_title(page: Path):
     text = FENCE.sub("", page.read_text(encoding="utf-8"))
-    found = re.findall(r"\]\(([^)\s]+)\)|<[a-z]+ [^>]*?(?:href|src)=\"([^\"]+)", text)
+    found = re.findall(r"\]\(<?([^)>\s]+)[^)]*\)|<[a-z]+ [^>]*?(?:href|src)=\"([^\"]+)|^\[[^\]]+\]: (\S+)", text, re.MULTILINE)
     links = [link for one in found for link in one if link and "://" not in link]
     assert [link for link in links if not leads_somewhere(page, link)] == []
 
