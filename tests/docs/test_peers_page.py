@@ -15,6 +15,7 @@ import msgspec
 import pytest
 
 from events import Retryable
+from recovery import outcome_of
 from tests.docs.examples import ROOT
 from tests.docs.peers import MANY, Row, Script, X, caused, rows_of, run_ours, run_theirs
 
@@ -65,8 +66,9 @@ ENDS = ((ANSWER,), *(script for outcome in OUTCOMES for script in ((outcome,), (
 ATTEMPTS = {"max_retries": 2, "initial_delay": 0, "jitter": "none"}
 DELAYS = {"max_retries": MANY - 1, "jitter": "none", "retry_on": X}
 DICE = {"max_retries": MANY - 1, "retry_on": X}
-LIMITS = {"max_retries": MANY - 1, "initial_delay": 9, "backoff_factor": 1, "jitter": "none", "retry_on": X}
-
+STOPS = {"initial_delay": 9, "backoff_factor": 1, "jitter": "none", "retry_on": X}
+"""For rows of limits: all limits that they leave open are our defaults."""
+LIMITS = {**STOPS, "max_retries": MANY - 1}
 
 TENS = {**LIMITS, "initial_delay": 10}
 
@@ -97,15 +99,16 @@ THREE = "stop=stop_after_attempt(3), wait=wait_none(), reraise=True"
 KINDS = {
     "tenacity": [
         Kind("@retry", "retry", ATTEMPTS, ((*[ValueError("other")] * (MANY - 1), ANSWER), ("busy",))),
-        Kind("stop_after_delay.*", f"retry(stop={{}}, wait=wait_fixed(9), {ON_X})", LIMITS, LONG, is_later=True),
-        Kind(r"stop_never|stop_.*\(.+\)", f"retry(stop={{}}, wait=wait_fixed(9), {ON_X})", LIMITS, LONG),
+        Kind("stop_after_delay.*", f"retry(stop={{}}, wait=wait_fixed(9), {ON_X})", STOPS, LONG, is_later=True),
+        Kind(r"stop_never|stop_.*\(.+\)", f"retry(stop={{}}, wait=wait_fixed(9), {ON_X})", STOPS, LONG),
+        Kind("no `stop=`", f"retry(wait=wait_fixed(9), {ON_X})", STOPS, LONG),
         Kind("wait_.*", f"retry(stop=stop_after_attempt({MANY}), wait={{}}, {ON_X})", DELAYS, LONG),
         Kind("no `retry=`", f"retry({THREE})", ATTEMPTS, ENDS),
         Kind(r"retry_never|retry_(if|any|all)\w*\(.*\)", f"retry(retry={{}}, {THREE})", ATTEMPTS, ENDS),
     ],
     "stamina": [
         Kind("on=.*", "retry({}, attempts=3, timeout=None, wait_initial=0.0, wait_jitter=0.0)", ATTEMPTS, ENDS),
-        Kind("attempts=.*", f"retry(on=X, {{}}, timeout=None, {NINE})", LIMITS, LONG),
+        Kind("attempts=.*", f"retry(on=X, {{}}, timeout=None, {NINE})", STOPS, LONG),
         Kind("timeout=.*", f"retry(on=X, attempts=None, {{}}, {NINE})", LIMITS, LONG, True),
         Kind("wait_.*", f"retry(on=X, attempts={MANY}, timeout=None, {{}})", DELAYS, LONG),
     ],
@@ -115,8 +118,9 @@ KINDS = {
         Kind("runtime.*", "on_exception({}, X)", {**ATTEMPTS, "retry_on": X}, ENDS),
         Kind(r"(expo|fibo|constant)\(.*", f"on_exception({{}}, X, max_tries={MANY}, jitter=full_jitter)", DICE, LONG),
         Kind("jitter=.*", f"on_exception(constant(10), X, {{}}, max_tries={MANY})", TENS, LONG),
-        Kind("max_tries=5", "on_exception(constant(9), X, {})", LIMITS, LONG),
-        Kind("max_time=.*", "on_exception(constant(9), X, {}, max_tries=None)", LIMITS, LONG, is_later=True),
+        Kind("max_tries=5", "on_exception(constant(9), X, {})", STOPS, LONG),
+        Kind("no `max_tries=`", "on_exception(constant(9), X, max_tries=None)", STOPS, LONG),
+        Kind("max_time=.*", "on_exception(constant(9), X, {}, max_tries=None)", STOPS, LONG, is_later=True),
     ],
 }  # fmt: skip
 NOT_RUN = {
@@ -212,3 +216,12 @@ def test_an_error_that_was_not_retried_has_a_fallback_here_and_not_there() -> No
         }
         assert theirs == ended
         assert run_ours(row, ATTEMPTS, script, draw=0.5).ended == "returned 'nothing'"
+        as_there = run_ours(msgspec.structs.replace(row, ours=("retry_on=X",)), {**ATTEMPTS, "fallback": raising}, script, 0.5)
+        assert {as_there.ended} == ended
+
+
+def raising(error: Exception) -> str:
+    """A fallback as the page has it for what tenacity raises."""
+    if outcome_of(error).kind == "permanent":
+        raise error
+    return "nothing"
