@@ -285,7 +285,10 @@ def _before(given: dict[str, Any]) -> tuple[Condition, ...]:
     several = given.get("before", ())
     several = (several,) if isinstance(several, Condition) else several
     if not isinstance(several, list | tuple) or not all(isinstance(one, Condition) for one in several):
-        raise TypeError(f"before must be a Condition, or several in a list or tuple, not {given['before']!r}")
+        raise TypeError(
+            f"before must be a Condition, or several in a list or tuple, not {given['before']!r}; "
+            "a function is for service.bus.subscribe(OperationStarted, function)"
+        )
     return tuple(several)
 
 

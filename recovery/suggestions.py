@@ -25,6 +25,14 @@ SHAPE = "Constant, Linear, Exponential, or a list of delays"
 RETRIES = (("max_retries", NO_FIRST),)
 FIRST_DELAY = (("initial_delay", ""), ("backoff", SHAPE))
 FACTOR = (("backoff_factor", ""), ("backoff", SHAPE))
+WAIT = (
+    ("initial_delay", "its seconds"),
+    ("backoff_factor", "its growth"),
+    ("max_delay", "its limit"),
+    *FIRST_DELAY[1:],
+)
+JITTER = (("jitter", '"none", "full", "equal" or "decorrelated"'),)
+POLICY = (("policy", "RetryPolicy(backoff=...) with a list, Linear, Constant, or a function of the retry's number"),)
 TOTAL = (("max_elapsed", "the whole call"), ("wait_timeout", "the wait for conditions"))
 THRESHOLD = (("circuit_breaker_threshold", ""), ("failure_threshold", ""))
 BREAK = (("circuit_breaker_timeout", ""), ("break_duration", ""))
@@ -41,28 +49,42 @@ PEERS: dict[str, tuple[tuple[str, str], ...]] = {
         *BREAK[1:],
     ),
     **dict.fromkeys(("retries", "attempts", "tries", "max_tries", "max_attempts", "stop_after_attempt"), RETRIES),
-    "wait": (
-        ("initial_delay", "its seconds"),
-        ("backoff_factor", "its growth"),
-        ("max_delay", "its limit"),
-        *FIRST_DELAY[1:],
-    ),
-    **dict.fromkeys(("wait_initial", "delay", "interval", "wait_fixed", "initial_delay"), FIRST_DELAY),
-    **dict.fromkeys(("wait_exp_base", "factor", "base", "multiplier", "backoff_factor"), FACTOR),
-    **dict.fromkeys(("wait_max", "max_value", "max_interval"), (("max_delay", ""),)),
-    "wait_jitter": (("jitter", '"none", "full", "equal" or "decorrelated"'),),
-    **dict.fromkeys(("max_time", "stop_after_delay", "deadline"), TOTAL),
-    "stop": (*RETRIES, *TOTAL),
+    **dict.fromkeys(("wait", "wait_gen", "wait_exponential", "wait_random_exponential", "expo"), (*WAIT, *JITTER)),
+    **dict.fromkeys(("wait_initial", "delay", "interval", "initial_delay", "wait_none"), FIRST_DELAY),
+    **dict.fromkeys(("wait_exp_base", "exp_base", "base", "backoff_factor"), FACTOR),
+    **dict.fromkeys(("multiplier", "factor"), (("initial_delay", "the first delay"), ("backoff_factor", "the growth"))),
+    **dict.fromkeys(("wait_max", "max_value", "max_interval", "max"), (("max_delay", ""),)),
+    **dict.fromkeys(("wait_jitter", "wait_full_jitter", "full_jitter", "random_jitter"), JITTER),
     **dict.fromkeys(
-        ("retry", "on", "exception", "exceptions", "retry_if_exception_type", "retry_if_exception"),
+        ("wait_fixed", "wait_incrementing", "wait_exponential_jitter", "wait_chain", "wait_random", "wait_combine"),
+        POLICY,
+    ),
+    **dict.fromkeys(("min", "initial", "start", "increment", "constant", "fibo"), POLICY),
+    **dict.fromkeys(("max_time", "stop_after_delay", "stop_before_delay", "deadline"), TOTAL),
+    **dict.fromkeys(("stop", "stop_any", "stop_all"), (*RETRIES, *TOTAL)),
+    **dict.fromkeys(("stop_never", "retry_never"), (("max_retries", "None is without end, 0 is none"),)),
+    **dict.fromkeys(
+        ("retry", "on", "exception", "exceptions", "retry_if_exception_type", "retry_if_exception", "retry_any"),
         ON_ERROR,
     ),
-    "retry_if_result": ON_ERROR[2:],
+    **dict.fromkeys(("retry_if_result", "retry_if_not_result", "predicate"), ON_ERROR[2:]),
+    **dict.fromkeys(
+        (
+            "retry_all",
+            "retry_base",
+            "retry_if_exception_cause_type",
+            "retry_if_exception_message",
+            "retry_if_not_exception_type",
+        ),
+        ON_ERROR[1:2],
+    ),
     "giveup": (("retry_if_error", "says true to what is retried"),),
     **dict.fromkeys(
         ("before_sleep", "on_backoff"), (("before_retry", "it prepares the attempt, a bus subscriber watches"),)
     ),
-    "retry_error_callback": (("fallback", "a value, or a function of the exception"),),
+    **dict.fromkeys(
+        ("retry_error_callback", "raise_on_giveup"), (("fallback", "a value, or a function of the exception"),)
+    ),
     **dict.fromkeys(("wait_for", "wait_timeout"), (("per_category", "a Strategy for each category has it"),)),
     **dict.fromkeys(("backoff", "max_retries"), (("policy", "a RetryPolicy has it"),)),
     **dict.fromkeys(("fail_max", "threshold", "failure_threshold", "circuit_breaker_threshold"), THRESHOLD),
@@ -75,9 +97,37 @@ PEERS: dict[str, tuple[tuple[str, str], ...]] = {
 }
 """A word of another library, or of another object of this one -> the names that do the same, each with a note."""
 
+
+def _subscribe(event: str) -> str:
+    return f"subscribe to the event instead: service.bus.subscribe({event}, function)"
+
+
 WORDS = {
     "name": "the name comes first: recoverable('fetch', max_retries=5)",
-    "reraise": "leave it out: the caller always gets the function's own exception",
+    **dict.fromkeys(
+        ("reraise", "retry_error_cls"), "leave it out: the caller always gets the function's own exception"
+    ),
+    "sleep": "leave it out: the service waits, and in tests no_waiting or Recovery(clock=VirtualClock()) does",
+    "enabled": "switch it off with service.configure(enabled=False)",
+    **dict.fromkeys(
+        ("logger", "before_log", "after_log", "before_sleep_log"),
+        "leave it out: the logger 'recovery' has each retry; Log(logger=...) is for another",
+    ),
+    **dict.fromkeys(
+        ("backoff_log_level", "giveup_log_level"), "enable_logging=True has retries at WARNING, False logs nothing"
+    ),
+    **dict.fromkeys(("before_nothing", "after_nothing", "before_sleep_nothing"), "leave it out"),
+    **dict.fromkeys(("wait_exception", "runtime"), _subscribe("OperationFailed") + ", which returns Retry(after=...)"),
+    **dict.fromkeys(
+        ("stop_when_event_set", "sleep_using_event"), _subscribe("OperationFailed") + ", which returns GiveUp(...)"
+    ),
+    **dict.fromkeys(
+        ("retry_always", "retry_unless_exception_type", "retry_if_not_exception_message"),
+        "none does this: it repeats a function that succeeds; write the loop",
+    ),
+    "after": _subscribe("OperationFailed"),
+    "on_giveup": _subscribe("GaveUp"),
+    "on_success": _subscribe("OperationSucceeded"),
 }
 """A word of another library that no setting here corresponds to -> what to write instead."""
 
@@ -112,7 +162,7 @@ def hint(name: str, known: Collection[str]) -> str:
     if close:
         return f"did you mean {close[0]!r}?"
     if name.startswith(CALLBACKS):
-        return "subscribe to the event instead: service.bus.subscribe(RetryScheduled, function)"
+        return _subscribe("RetryScheduled")
     return f"it has {', '.join(known)}"
 
 

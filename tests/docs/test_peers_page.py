@@ -14,8 +14,11 @@ from typing import Any
 import msgspec
 import pytest
 
+import events
 from events import Retryable
 from recovery import outcome_of
+from recovery.settings import Settings
+from recovery.suggestions import hint
 from tests.docs.examples import ROOT
 from tests.docs.peers import MANY, Row, Script, X, caused, rows_of, run_ours, run_theirs
 
@@ -32,6 +35,7 @@ NO_ARGUMENTS = {"self", "wait_gen_kwargs", "exception", "predicate"}
 
 pytestmark = pytest.mark.docs
 tenacity = pytest.importorskip("tenacity")
+backoff = pytest.importorskip("backoff")
 
 
 @pytest.mark.parametrize("library", SECTIONS)
@@ -52,6 +56,44 @@ def names_of(library: str) -> Iterator[str]:
         parameters = inspect.signature(getattr(module, function)).parameters
         yield from (name for name in parameters if name not in NO_ARGUMENTS)
 
+
+CONSTRUCTED = ("wait_exponential", "wait_incrementing", "wait_exponential_jitter", "wait_random_exponential")
+NO_SETTING = {"retry_context", "set_active", "is_active", "set_testing", "is_testing", "set_on_retry_hooks"} | {
+    "get_on_retry_hooks", "get_prometheus_counter", "on_exception", "on_predicate",
+}  # fmt: skip
+"""Functions that are called beside a decorator or as one, and never given to it."""
+
+
+IN_MANY_ROWS = {"wait", "wait_gen", "interval"}
+"""Words whose rows are about another one."""
+
+
+def words_given_to(library: str) -> Iterator[str]:
+    """Names that a user of *library* may write as a keyword of ``recoverable``."""
+    yield from (name for name in names_of(library) if name.islower() and name not in NO_SETTING)
+    if library == "tenacity":
+        for name in CONSTRUCTED:
+            yield from (one for one in inspect.signature(getattr(tenacity, name)).parameters if one != "self")
+    if library == "backoff":
+        for function in (backoff.expo, backoff.fibo, backoff.constant):
+            yield from inspect.signature(function).parameters
+
+
+@pytest.mark.parametrize("library", SECTIONS)
+def test_each_name_of_a_peer_is_refused_with_a_name_of_its_row(library: str) -> None:
+    lines = [line.split(" | ", 1) for line in PAGE.splitlines() if line.startswith("|") and line.count(" | ")]
+    wrong = {}
+    for name in set(words_given_to(library)) - set(Settings.__annotations__) - IN_MANY_ROWS:
+        said = hint(name, Settings.__annotations__)
+        right = " ".join(cells[1] for cells in lines if re.search(rf"(?<![\w.]){name}(?!\w)", cells[0]))
+        named, there = set(NAMES.findall(said)), set(NAMES.findall(right))
+        if said.startswith(("it has", "did you mean")) or (named and there and not named & there):
+            wrong[name] = said
+    assert wrong == {}
+
+
+WHAT_THERE_IS = (*Settings.__annotations__, *(name for name in vars(events) if name[0].isupper()), "clock")
+NAMES = re.compile(rf"\b(?:{'|'.join(WHAT_THERE_IS)})\b")
 
 ANSWER = "12 apples"
 LONG = ((*[X("reset")] * (MANY - 1), ANSWER), (X("reset"),))
@@ -216,7 +258,9 @@ def test_an_error_that_was_not_retried_has_a_fallback_here_and_not_there() -> No
         }
         assert theirs == ended
         assert run_ours(row, ATTEMPTS, script, draw=0.5).ended == "returned 'nothing'"
-        as_there = run_ours(msgspec.structs.replace(row, ours=("retry_on=X",)), {**ATTEMPTS, "fallback": raising}, script, 0.5)
+        as_there = run_ours(
+            msgspec.structs.replace(row, ours=("retry_on=X",)), {**ATTEMPTS, "fallback": raising}, script, 0.5
+        )
         assert {as_there.ended} == ended
 
 

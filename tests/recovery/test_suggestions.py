@@ -58,11 +58,19 @@ def refusal(function: Callable[..., object], **given: Any) -> str:
             "use retry_on (exception classes) or retry_if_error (a function of the exception) "
             "or retry_if (a function of the result)",
         ),
-        ("wait", "use initial_delay (its seconds) or backoff_factor (its growth) or max_delay (its limit)"),
+        (
+            "wait",
+            "use initial_delay (its seconds) or backoff_factor (its growth) or max_delay (its limit) "
+            'or jitter ("none", "full", "equal" or "decorrelated")',
+        ),
         ("name", "the name comes first: recoverable('fetch', max_retries=5)"),
         ("reraise", "leave it out: the caller always gets the function's own exception"),
         ("retry_error_callback", "use fallback (a value, or a function of the exception)"),
-        ("after", "subscribe to the event instead: service.bus.subscribe(RetryScheduled, function)"),
+        ("after", "subscribe to the event instead: service.bus.subscribe(OperationFailed, function)"),
+        ("on_giveup", "subscribe to the event instead: service.bus.subscribe(GaveUp, function)"),
+        ("on_error", "subscribe to the event instead: service.bus.subscribe(RetryScheduled, function)"),
+        ("multiplier", "use initial_delay (the first delay) or backoff_factor (the growth)"),
+        ("retry_error_cls", "leave it out: the caller always gets the function's own exception"),
         ("on_backoff", "use before_retry (it prepares the attempt, a bus subscriber watches)"),
         ("before_sleep", "use before_retry (it prepares the attempt, a bus subscriber watches)"),
     ],
