@@ -63,7 +63,7 @@ def test_the_page_has_every_environment_variable():
 @pytest.mark.parametrize(
     "source",
     [
-        "os.environ.get('NEW_ONE')", "os.environ['NEW_ONE']", "os.getenv('NEW_ONE', '')", 
+        "os.environ.get('NEW_ONE')", "os.environ['NEW_ONE']", "os.getenv('NEW_ONE', '')",
         "NAME = 'NEW_ONE'\nos.getenv(NAME)",
         "click.option('--x', envvar='NEW_ONE')",
     ],
