@@ -119,7 +119,7 @@ class UnwantedResult(RecoveryError):  # noqa: N818  # a result is no error until
     """A function returned a *result* that ``retry_if`` refuses. The caller gets that result, never this."""
 
     def __init__(self, result: object) -> None:
-        super().__init__(f"retry_if refused the result, a {type(result).__name__}")
+        super().__init__(f"retry_if refused a result of type {type(result).__name__}")
         self.result = result
 
 

@@ -117,7 +117,7 @@ class FileServer(ThreadingHTTPServer):
 def unacknowledged(connection: socket.socket) -> int:
     """How many bytes *connection* has sent that its peer has not acknowledged; 0 where the system does not say."""
     count = array.array("i", [0])
-    if fcntl is not None:
+    if fcntl is not None and termios is not None:
         with suppress(OSError):
             fcntl.ioctl(connection, termios.TIOCOUTQ, count)  # the number of SIOCOUTQ: tcp(7)
     return count[0]
