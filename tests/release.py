@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -39,6 +40,8 @@ NEED_THE_TREE = [
 
 SHORT = ["tests/docs", "tests/recovery/policies", "tests/events"]
 """Of the other tests, what the short form runs."""
+
+TEST_MODULE = re.compile(r"(?:^|/)(?:tests/|test_[^/]*\.py$|conftest\.py$)")
 
 HELLO = """
 import sys
@@ -129,6 +132,10 @@ def check_wheel() -> None:
     held = {name for name in names if not name.startswith(info)}
     if held != sources:
         raise FailedError(f"missing: {sorted(sources - held)}; too many: {sorted(held - sources)}")
+    if untyped := [package for package in PACKAGES if f"{package}/py.typed" not in held]:
+        raise FailedError(f"no py.typed in: {untyped}; type checkers would take everything for Any")
+    if strays := sorted(name for name in held if TEST_MODULE.search(name)):
+        raise FailedError(f"modules of tests: {strays}")
     if f"{info}/licenses/LICENSE" not in names or "recovery = adapters.__main__:main" not in entry_points:
         raise FailedError("the wheel lacks its licence, or the command recovery")
 

@@ -149,6 +149,22 @@ def lengths() -> dict[str, tuple[int, int]]:
     return found
 
 
+def foreign_imports(text: str) -> list[str]:
+    """What the module *text* imports from folders that no wheel has."""
+    nodes = [*ast.walk(ast.parse(text))]
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)]
+    return [name for name in names if name.partition(".")[0] in ("tests", "bench")]
+
+
+def test_no_package_imports_tests_or_bench():
+    assert foreign_imports("def late():\n    from tests.failures import x\n    import bench.table\n") == [
+        "bench.table",
+        "tests.failures",
+    ]
+    assert [name for name, text in modules_of(*PACKAGES) if foreign_imports(text)] == []
+
+
 def test_modules_functions_and_tests_are_short():
     too_long = {name: length for name, (length, most) in lengths().items() if length > most}
     assert too_long == {}

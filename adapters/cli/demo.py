@@ -26,7 +26,8 @@ with extra("launcher"):
 def demo(keep: Path | None, serve: bool, port: int, as_json: bool) -> None:
     """Watch a launch recover: eleven kinds of failure and two kill -9, in about half a minute. It needs git.
 
-    Exit codes: 0 everything recovered, 1 something did not, 2 wrong usage, no git, or a port that is taken.
+    Exit codes: 0 everything recovered, 1 something did not, 2 wrong usage, no git, or a port that is taken, 130 Ctrl-C,
+    143 SIGTERM.
     """
     if serve:
         serve_practice(port)

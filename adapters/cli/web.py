@@ -24,7 +24,7 @@ def web(path: Path, host: str, port: int, allowed_host: tuple[str, ...], read_on
 
     Prints a link with a token of this start, which admits to the page; Ctrl-C ends it. Calls are steered, and questions
     answered, through the process that runs, if one does. Scripts send the token as `Authorization: Bearer TOKEN`.
-    Exit codes: 0 ended by Ctrl-C, 2 wrong usage, no journal, or the port is taken.
+    Exit codes: 0 ended by Ctrl-C, 2 wrong usage, no journal, or the port is taken, 129 SIGHUP, 143 SIGTERM.
     """
     try:
         from adapters.web.serve import serve  # here: it needs an extra, and takes long to import

@@ -94,6 +94,21 @@ def test_run_tells_the_exit_code_of_every_signal_that_stops_it():
     assert {told[code] for code in SIGNALS} == {number.name.replace("SIGINT", "Ctrl-C") for number in stopping.SIGNALS}
 
 
+ENDED_BY_SIGNALS = {"launcher/stopping.py": "run", "web/serve.py": "web", "cli/demo.py": "demo"}
+"""The modules that end a process with the exit code of a signal, and their verbs."""
+
+
+def test_a_verb_that_handles_a_signal_tells_its_exit_code():
+    adapters = CLI.parent
+    found = {
+        path.relative_to(adapters).as_posix()
+        for path in adapters.rglob("*.py")
+        if re.search(r"\(128 \+ ", path.read_text(encoding="utf-8"))
+    }
+    assert found == ENDED_BY_SIGNALS.keys()
+    assert [verb for verb in ENDED_BY_SIGNALS.values() if exit_codes(dict(verbs())[verb]).get(143) != "SIGTERM"] == []
+
+
 COMMAND = re.compile(r"(?:^|[\s;&|(/])recovery (?!needs |import |->)([^`#|;&<>\n]+)", re.MULTILINE)
 
 

@@ -80,7 +80,9 @@ def test_every_path_of_a_page_exists(page: Path):
 @every_page
 def test_every_link_of_a_page_leads_to_a_file_and_a_title(page: Path):
     text = FENCE.sub("", page.read_text(encoding="utf-8"))
-    found = re.findall(r"\]\(<?([^)>\s]+)[^)]*\)|<[a-z]+ [^>]*?(?:href|src)=\"([^\"]+)|^\[[^\]]+\]: (\S+)", text, re.MULTILINE)
+    found = re.findall(
+        r"\]\(<?([^)>\s]+)[^)]*\)|<[a-z]+ [^>]*?(?:href|src)=\"([^\"]+)|^\[[^\]]+\]: (\S+)", text, re.MULTILINE
+    )
     links = [link for one in found for link in one if link and "://" not in link]
     assert [link for link in links if not leads_somewhere(page, link)] == []
 
