@@ -51,7 +51,7 @@ CAUSES = {
 
 ROOT = Path(__file__).parent.parent
 LEFT = "render"
-LATER = RetryPolicy(max_retries=5, backoff=Constant(600.0))
+LATER = RetryPolicy(max_retries=5, backoff=Constant(600.0), jitter="none")
 QUICK = RetryPolicy(max_retries=1, backoff=Constant(0.1))
 MOST_SECONDS = 30.0
 """Seconds within which all have failed: git is given ten to let go of its lock."""
