@@ -92,7 +92,7 @@ pictures: $(PAGE) ## write docs/pictures: the page at both widths, light and dar
 metrics: $(READY) ## run the alert rules and the dashboard's queries in a real Prometheus (ten seconds; Debian's prometheus)
 	$(BIN)/python -m pytest tests/prometheus
 
-docs: $(DOCS) ## build the documentation into site/, check it, and run its slow examples (three minutes; Debian's prometheus)
+docs: $(DOCS) ## build the documentation into site/, check it, and run its slow examples (five minutes; Debian's prometheus)
 	$(BIN)/python -m tests.docs.site
 	$(BIN)/python -m pytest -m docs --timeout 600 tests/docs
 
