@@ -33,6 +33,7 @@ NEED_THE_TREE = [
     "tests/test_mutants.py",  # plants bugs in the sources beside it
     "tests/test_packages.py",  # reads them: lengths, layers, exports
     "tests/test_words.py",  # reads them
+    "tests/docs/test_environment.py",  # reads them: which variables they ask for
     "tests/docs/test_pages.py",  # looks for the files and folders that the pages name
     "tests/recovery/test_installation.py",  # starts Python with the tree on its path
 ]
