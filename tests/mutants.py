@@ -111,7 +111,8 @@ def main(words: list[str]) -> int:
             tree = Path(folder, str(number))
             for part in (*PACKAGES, "tests", "docs"):
                 shutil.copytree(ROOT / part, tree / part)
-            shutil.copy(ROOT / "pyproject.toml", tree)
+            for name in ("pyproject.toml", "README.md"):
+                shutil.copy(ROOT / name, tree)
             trees.put(tree)
         died = list(pool.map(work, chosen)).count("died")
     print(f"{died} of {len(chosen)} mutants died")
