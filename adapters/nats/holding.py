@@ -38,7 +38,7 @@ class Holding:
     async def apply(self, transition: Transition) -> CallRecord:
         """Write what *transition* makes of the latest record, while this worker's fence is the record's.
 
-        After ``UnreachableError`` apply the same again: what had been written all the same is found, and not written twice.
+        After ``UnreachableError`` apply the same again: what was written all the same is found, and not written twice.
 
         Raises:
             LeaseLostError: Another worker has claimed it since, or a person has moved or ended it. Nothing was written.
