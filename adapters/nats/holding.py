@@ -63,7 +63,7 @@ class Holding:
                 return change.record
 
     async def check(self) -> CallRecord:
-        """The latest record, if this worker has tried to write it; otherwise look whether it still holds the call.
+        """The latest record, if this worker still holds the call.
 
         Raises:
             LeaseLostError: It does not.
