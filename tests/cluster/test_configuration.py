@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -68,6 +70,8 @@ async def connect(client: Client, server: NatsServer, user: str, context: ssl.SS
         inbox_prefix=inbox(user).encode(),
         tls=context,
         allow_reconnect=False,
+        max_reconnect_attempts=1,
+        reconnect_time_wait=0.01,
         error_cb=quiet,
         connect_timeout=3,
     )
@@ -87,14 +91,20 @@ async def test_a_fleet_of_the_documentation_takes_a_call(documented: list[NatsSe
 
 
 async def test_a_client_without_a_certificate_is_refused(documented: list[NatsServer], certificates: Path):
-    client = Client()
-    with pytest.raises((Error, OSError)):
-        await connect(client, documented[0], "shop", trusting(certificates))
-    await client.close()
+    assert not await is_admitted(documented[0], trusting(certificates))
 
 
-async def test_a_server_of_another_authority_is_refused(documented: list[NatsServer]):
+async def test_a_client_that_trusts_other_authorities_refuses_the_server(documented: list[NatsServer]):
+    assert not await is_admitted(documented[0], ssl.create_default_context())
+
+
+async def is_admitted(server: NatsServer, context: ssl.SSLContext) -> bool:
     client = Client()
-    with pytest.raises((Error, OSError)):
-        await connect(client, documented[0], "shop", ssl.create_default_context())
-    await client.close()
+    try:
+        await connect(client, server, "shop", context)
+    except (Error, OSError):
+        return False
+    finally:
+        with suppress(TimeoutError):  # nats-py waits for ever for the end of a connection that never was
+            await asyncio.wait_for(client.close(), 0.5)
+    return True
