@@ -76,6 +76,11 @@ class MemoryServers:
         """The call and the leg of every message that is to come later."""
         return [(call, leg) for call, (_, leg, _) in self._schedules.items()]
 
+    def messages(self) -> list[tuple[str, int, Lane]]:
+        """The call, the leg and the lane of every message, in a queue or to come."""
+        coming = [(call, leg, lane) for call, (_, leg, lane) in self._schedules.items()]
+        return [(one.call, one.leg, one.lane) for one in self._queues.values()] + coming
+
     def records(self) -> list[Stored]:
         """Every record, the longest unchanged first."""
         found = sorted(self._records.values(), key=lambda one: one[1])

@@ -23,9 +23,7 @@ class FleetMachine(RuleBasedStateMachine):
         super().__init__()
         self.now = 1_000_000.0
         servers = MemoryServers(lambda: self.now)
-        self.fleet = Fleet(
-            servers.connect, self.pass_time, WAITS, PASSES, lambda: servers.queued() + servers.scheduled()
-        )
+        self.fleet = Fleet(servers.connect, self.pass_time, WAITS, PASSES, servers.messages)
 
     async def pass_time(self, seconds: float) -> None:
         """The clock goes on."""

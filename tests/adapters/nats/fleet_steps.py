@@ -179,7 +179,7 @@ class Fleet:
         sleep: Lets that many seconds pass.
         waits: Seconds until a retry, one for each number of ``STEPS``.
         passes: Seconds that pass at once, the same; "lease" is a little more than a lease.
-        messages: The call and the leg of every message, in queues and to come; None if only the servers know.
+        messages: The call, the leg and the lane of every message, in queues and to come; None if only the servers know.
     """
 
     def __init__(
@@ -188,7 +188,7 @@ class Fleet:
         sleep: Callable[[float], Awaitable[None]],
         waits: Sequence[float],
         passes: Sequence[float],
-        messages: Callable[[], list[tuple[str, int]]] | None = None,
+        messages: Callable[[], list[tuple[str, int, Lane]]] | None = None,
     ) -> None:
         self._observer = connect()
         self._program = FaultyEngine(connect())
@@ -312,9 +312,9 @@ class Fleet:
         if self._messages is not None:
             self._check_messages([stored.record for stored in latest.values()], self._messages())
 
-    def _check_messages(self, records: list[CallRecord], messages: list[tuple[str, int]]) -> None:
+    def _check_messages(self, records: list[CallRecord], messages: list[tuple[str, int, Lane]]) -> None:
         for record in records:
-            own = messages.count((record.call, record.leg))
+            own = messages.count((record.call, record.leg, record.lane))
             is_held_back = record.is_paused or record.asks_person or record.state == "quarantined"
             waits = not record.is_over and (record.state == "running" or not is_held_back)
             assert own == waits, f"{own} messages of {record}"
