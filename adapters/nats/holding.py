@@ -38,7 +38,7 @@ class Holding:
     async def apply(self, transition: Transition) -> CallRecord:
         """Write what *transition* makes of the latest record, while this worker's fence is the record's.
 
-        After ``UnreachableError`` apply the same function again: what was written all the same is found, and not written
+        After ``UnreachableError`` apply the same function again: what was written all the same is found, not written
         twice. Another one is applied to what was written.
 
         Raises:
