@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import msgspec
 
 from adapters.nats import transitions
 from adapters.nats.errors import LeaseLostError, RefusedError, TooLargeError, UnreachableError
 from adapters.nats.holding import Holding
-from adapters.nats.record import MAX_CHECKPOINT, CallRecord, Change, Standing
+from adapters.nats.record import MAX_CHECKPOINT, CallRecord, Change, Standing, too_large
 from adapters.nats.transitions import Transition
 
 PAUSE = 0.1
@@ -38,7 +39,8 @@ class Come(msgspec.Struct, frozen=True):
     def change(self, record: CallRecord, now: float) -> Change:
         """What is written of it."""
         if self.standing is not None:
-            record = transitions.goes_on(record, self.standing, now).record
+            standing = msgspec.structs.replace(self.standing, as_of=now)
+            record = transitions.goes_on(record, standing, now).record
         if self.is_further:
             return transitions.came_further(record, self.saved, self.done, now)
         return Change(record=msgspec.structs.replace(record, updated=now), saved=self.saved)
@@ -70,10 +72,8 @@ class Checkpoints:
     def saved(self, data: bytes) -> None:
         """The call has saved a checkpoint."""
         if len(data) > MAX_CHECKPOINT:
-            self._on_refused(
-                f"a checkpoint of {len(data):,} bytes is larger than the servers keep ({MAX_CHECKPOINT:,}): the latest "
-                "smaller one stays; save where the data is, not the data"
-            )
+            cure = "save where the data is, not the data; the checkpoint before stays"
+            self._on_refused(too_large("a checkpoint", len(data), MAX_CHECKPOINT, cure))
             self._noted(msgspec.structs.replace(self._come, is_further=True))
         else:
             self._noted(msgspec.structs.replace(self._come, saved=data, is_further=True))
@@ -95,7 +95,7 @@ class Checkpoints:
 
         def ended(record: CallRecord) -> Change | str:
             change = transition(record)
-            if isinstance(change, str) or come.saved is None or change.saved is not None:
+            if isinstance(change, str) or come.saved is None or change.record.state == "succeeded":
                 return change
             return msgspec.structs.replace(change, saved=come.saved)
 
@@ -140,5 +140,5 @@ class Checkpoints:
                 return True
 
     async def _pause(self, seconds: float) -> None:
-        if not self._is_over.is_set():
-            await asyncio.wait([asyncio.ensure_future(self._is_over.wait())], timeout=seconds)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._is_over.wait(), seconds)

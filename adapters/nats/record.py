@@ -26,6 +26,12 @@ MAX_CHECKPOINT = 256 * 1024
 MAX_TEXT = 4000
 """Characters of a reason or an error's text in a record; what is longer is cut."""
 
+
+def too_large(what: str, size: int, most: int, cure: str) -> str:
+    """What is said of *what* if its *size* in bytes is more than *most*; *cure* says what to do."""
+    return f"{what} takes {size:,} bytes, and a cluster keeps {most:,} at most: {cure}"
+
+
 CallState: TypeAlias = Literal["queued", "running", "waiting", "quarantined", "succeeded", "gave up", "cancelled"]
 """Where a call stands. The last three are ends."""
 
@@ -44,6 +50,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, fo
         delay: Seconds that the policy made it wait before this attempt.
         within: Seconds that were left at *as_of* of its wait for conditions; None for no end.
         looks: In how many legs in a row it has waited for conditions that did not hold.
+        is_parked: Whether these are conditions of its failure.
         deaths: Attempts in a row that died with their node and came no further.
         came_further: Whether the attempt that runs has saved a checkpoint, or made progress.
         has_failed: Whether an attempt has failed, or died.
@@ -60,6 +67,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, fo
     delay: float = 0.0
     within: float | None = None
     looks: int = 0
+    is_parked: bool = False
     deaths: int = 0
     came_further: bool = False
     has_failed: bool = False

@@ -177,7 +177,7 @@ def retried_now(record: CallRecord, now: float) -> Change | str:
             return f"it runs, on {record.node}"
         case _:
             return f"it is over: {record.state}"
-    standing = _replace(record.standing, looks=0, within=None)
+    standing = _replace(record.standing, looks=0, within=None, is_parked=False)
     if record.asks_person:  # its time begins again
         standing = _replace(standing, elapsed=0.0, as_of=0.0)
     if record.state == "quarantined":  # as in the journal of one process: a quarantine gives all retries back
