@@ -162,10 +162,10 @@ class Heartbeat:
         async with engine.watch(kept.call) as changes:
             while self._judge(kept, await engine.read(kept.call)):
                 now = self._clock()
-                if now >= kept.confirmed + self._lease / BEATS / 2:
+                if now >= kept.confirmed + self._lease / BEATS:
                     await engine.extend(kept.lease)
                     kept.confirmed = now
-                await changes.next(self._lease / BEATS)
+                await changes.next(max(kept.confirmed + self._lease / BEATS - self._clock(), 0.0))
 
     def _judge(self, kept: Kept, stored: Stored | None) -> bool:
         """Whether *kept* goes on being kept, after a look at its record."""
