@@ -15,7 +15,7 @@ from adapters.nats.errors import LeaseLostError, RefusedError, TooLargeError, Un
 from adapters.nats.heartbeat import log
 from adapters.nats.holding import Holding
 from adapters.nats.record import CallRecord, Change
-from adapters.nats.transitions import cancelled
+from adapters.nats.transitions import EARLY, cancelled
 from recovery import leased
 from recovery.service import Recovery
 
@@ -175,6 +175,10 @@ def later(latest: CallRecord, change: Change, now: float) -> Change | str:
     if latest.cancel is not None:
         return cancelled(latest, latest.cancel, now)
     record = _replace(change.record, is_paused=latest.is_paused, updated=now)
-    if record.is_paused:  # unpausing puts it into its queue
+    if (
+        record.is_paused or record.asks_person or record.state == "quarantined"
+    ):  # a person's word puts it into its queue
         return Change(record=record, saved=change.saved)
-    return _replace(change, record=record)
+    if record.due is not None:
+        return Change(record=record, saved=change.saved, queue_at=record.due - EARLY)
+    return Change(record=record, saved=change.saved, is_queued=True)
