@@ -1,4 +1,4 @@
-"""The heartbeat of a worker: it extends the leases of its calls, and sees at the servers whether they are still its own.
+"""The heartbeat of a worker: it extends the leases of its calls, and sees whether they are still its own.
 
 It looks at the record of a call before each extension: a worker that stood still must not extend the lease of the next
 one. It does all its work in one asyncio loop; ``leases.Leases`` runs it in a thread of its own.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from contextlib import suppress
 
 import msgspec
 
@@ -88,19 +87,21 @@ class Heartbeat:
         self._lease = lease
         self._callbacks = callbacks
         self._clock = clock
-        self._engine: Engine | None = None
+        self._engine: Engine
+        self._is_connected = asyncio.Event()
         self._logged: set[str] = set()
         self.is_cut_off = False
 
     async def run(self, engine: Engine) -> None:
-        """Look again and again whether the servers of *engine* answer, and extend leases by it; until it is cancelled."""
+        """Extend leases by *engine*, and look whether its servers answer; until it is cancelled."""
         self._engine = engine
+        self._is_connected.set()
         try:
             while True:
                 await self.probe(engine)
                 await asyncio.sleep(self._lease / BEATS / 2)
         finally:
-            self._engine = None
+            self._is_connected.clear()
 
     async def probe(self, engine: Engine) -> None:
         """Look whether the servers answer."""
@@ -118,7 +119,7 @@ class Heartbeat:
         if not self.is_cut_off:
             self.is_cut_off = True
             log.warning(
-                "this node is cut off from its cluster: %s. What runs goes on, its outcomes are kept; no new call is taken",
+                "this node is cut off from its cluster: %s. Calls that run go on; no new ones are taken",
                 reason,
             )
 
@@ -146,26 +147,25 @@ class Heartbeat:
 
     async def _keep(self, kept: Kept) -> None:
         while not kept.is_over:
-            with suppress(UnreachableError):
-                try:
-                    await self._watch(kept)
-                except UnreachableError:
-                    raise
-                except Exception as error:
-                    self._log_once("a lease is not extended", error)
+            try:
+                await self._watch(kept)
+            except UnreachableError:
+                pass  # the probe says so
+            except Exception as error:
+                self._log_once("a lease is not extended", error)
             await asyncio.sleep(self._lease / RETRIES)
 
     async def _watch(self, kept: Kept) -> None:
         """Extend the lease of *kept* in time, and look at its record whenever that changes."""
-        if (engine := self._engine) is None:
-            raise UnreachableError("there is no connection yet")
+        await self._is_connected.wait()
+        engine = self._engine
         async with engine.watch(kept.call) as changes:
             while self._judge(kept, await engine.read(kept.call)):
                 now = self._clock()
-                if now >= kept.confirmed + self._lease / BEATS / 2:
+                if now >= kept.confirmed + self._lease / BEATS:
                     await engine.extend(kept.lease)
                     kept.confirmed = now
-                await changes.next(self._lease / BEATS)
+                await changes.next(max(kept.confirmed + self._lease / BEATS - self._clock(), 0.0))
 
     def _judge(self, kept: Kept, stored: Stored | None) -> bool:
         """Whether *kept* goes on being kept, after a look at its record."""
