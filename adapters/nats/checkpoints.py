@@ -11,8 +11,8 @@ import msgspec
 from adapters.nats import transitions
 from adapters.nats.errors import LeaseLostError, RefusedError, TooLargeError, UnreachableError
 from adapters.nats.holding import Holding
+from adapters.nats.outcomes import Ends
 from adapters.nats.record import MAX_CHECKPOINT, CallRecord, Change, Standing, too_large
-from adapters.nats.transitions import Transition
 
 PAUSE = 0.1
 """Seconds between two writes: what a body saves meanwhile takes the place of what it saved before."""
@@ -86,15 +86,15 @@ class Checkpoints:
         """Another attempt begins here."""
         self._noted(msgspec.structs.replace(self._come, standing=standing, is_further=False))
 
-    async def end(self, transition: Transition) -> Transition:
-        """Write no more by itself, and return *transition* with the checkpoint that is not written yet."""
+    async def end(self, ends: Ends) -> Ends:
+        """Write no more by itself, and return *ends* with the checkpoint that is not written yet."""
         self._is_over.set()
         self._has_come.set()
         await asyncio.wait([self._task])
         come = self._come
 
-        def ended(record: CallRecord) -> Change | str:
-            change = transition(record)
+        def ended(record: CallRecord, now: float) -> Change | str:
+            change = ends(record, now)
             if isinstance(change, str) or come.saved is None or change.record.state == "succeeded":
                 return change
             return msgspec.structs.replace(change, saved=come.saved)

@@ -17,10 +17,10 @@ from adapters.nats.engine import Engine, Payload
 from adapters.nats.errors import RefusedError, TooLargeError, UnreachableError
 from adapters.nats.holding import Holding
 from adapters.nats.leases import Leases
-from adapters.nats.outcomes import Outcomes
+from adapters.nats.outcomes import Ends, Outcomes
 from adapters.nats.record import MAX_PAYLOAD, CallRecord, Change, Standing, too_large
 from adapters.nats.standing import leased_call, standing_of
-from adapters.nats.transitions import SOON, Transition
+from adapters.nats.transitions import SOON
 from events.event import CallEvent
 from events.operation_events import CheckpointSaved, FailureClassified, Parked, ProgressMade, RetryScheduled
 from events.own_log import own_log
@@ -85,12 +85,16 @@ class Leg:
         self._stop: tuple[Stop, str] | None = None
         self._is_stopped = asyncio.Event()
         self._is_ended = False
-        self._offset = holding.record.updated - self._loop.time()
         self.call = holding.record.call
         self.local_id = f"{self.call}@{holding.fence}"
         self._checkpoints = Checkpoints(
             holding, node.engine.now, lambda why: self.stop("lost", why), lambda why: self._refuse("checkpoint", why)
         )
+
+    @property
+    def is_required(self) -> bool:
+        """Whether the call is to end with its lease: ``cluster="required"``."""
+        return self._operation.cluster == "required"
 
     def hear(self, event: CallEvent) -> None:
         """Note an event of the call. From any thread."""
@@ -102,7 +106,6 @@ class Leg:
 
     async def run(self) -> None:
         """Run the call, and write what becomes of it."""
-        await self._look_at_clock()
         body = await self._begun()
         if body is None:
             await self._end(self._stopped_early())
@@ -112,14 +115,16 @@ class Leg:
             await asyncio.wait([body])
         finally:
             stopping.cancel()
+            if not body.done():  # an abandoned one
+                body.cancel()
         if not self._is_ended:
-            await self._end(self._transition(body.result()))
+            await self._end(self._ends(body.result()))
 
     async def abandon(self) -> None:
         """Hand the call back at once: its body does not stop."""
         if not self._is_ended:
             standing = msgspec.structs.replace(self._holding.record.standing, has_failed=True, is_cut_off=True)
-            await self._end(lambda record: transitions.handed_back(record, self._now, standing))
+            await self._end(lambda record, now: transitions.handed_back(record, now, standing))
 
     # until the body begins
 
@@ -193,70 +198,49 @@ class Leg:
 
     # when it is over
 
-    def _stopped_early(self) -> Transition:
+    def _stopped_early(self) -> Ends:
         how, why = self._stop or ("hand back", "")
         if how == "cancel":
-            return lambda record: transitions.cancelled(record, why, self._now)
-        return lambda record: transitions.handed_back(record, self._now)
+            return lambda record, now: transitions.cancelled(record, why, now)
+        return transitions.handed_back
 
-    def _transition(self, ending: Ending) -> Transition:
+    def _ends(self, ending: Ending) -> Ends:
         match ending:
             case Succeeded(result=result) if len(result) > MAX_PAYLOAD:
-                return self._oversize(len(result), ending.attempt)
+                self._node.refused["a result that is too large"] += 1
+                cure = "return where the data is, not the data"
+                return self._too_large(too_large("the result", len(result), MAX_PAYLOAD, cure), ending.attempt)
             case Succeeded(result=result, attempt=attempt):
-                return lambda record: transitions.succeeded(record, result, _at(record, attempt), self._now)
+                return lambda record, now: transitions.succeeded(record, result, at_attempt(record, attempt), now)
             case Failed():
-                return self._failed(ending)
+                return failed(ending)
             case Cancelled(reason=reason):
-                return lambda record: transitions.cancelled(record, reason, self._now)
+                return lambda record, now: transitions.cancelled(record, reason, now)
             case Postponed(is_handed_back=True, after=after, state=state) if after <= 0.0:
-                return lambda record: transitions.handed_back(record, self._now, standing_of(state, self._now))
-            case Postponed(after=after, why=why, state=state, asks_person=asks):
-                after = min(after, LONGEST)
-                return lambda record: transitions.postponed(
-                    record, standing_of(state, self._now), after, why, self._now, asks_person=asks
-                )
+                return lambda record, now: transitions.handed_back(record, now, standing_of(state, now))
+            case Postponed():
+                return postponed(ending)
 
-    def _failed(self, ending: Failed) -> Transition:
-        category = "" if ending.category is None else ending.category.value
-        failure = msgspec.Raw() if ending.failure is None else msgspec.Raw(msgspec.json.encode(ending.failure))
+    def _too_large(self, reason: str, attempt: int) -> Ends:
+        return lambda record, now: transitions.gave_up(record, at_attempt(record, attempt), reason, "", ("", ""), now)
 
-        def failed(record: CallRecord) -> Change:
-            standing = _at(record, ending.attempt)
-            standing = msgspec.structs.replace(standing, failure=failure, has_failed=True)
-            error = ending.error, ending.text
-            return transitions.gave_up(record, standing, ending.reason, category, error, self._now)
-
-        return failed
-
-    def _oversize(self, size: int, attempt: int) -> Transition:
-        self._node.refused["a result that is too large"] += 1
-        reason = too_large("the result", size, MAX_PAYLOAD, "return where the data is, not the data")
-        return lambda record: transitions.gave_up(record, _at(record, attempt), reason, "", ("", ""), self._now)
-
-    async def _end(self, transition: Transition) -> None:
+    async def _end(self, ends: Ends) -> None:
         self._is_ended = True
-        transition = await self._checkpoints.end(transition)
+        ends = await self._checkpoints.end(ends)
         if self._is_lost:
             return
-        await self._look_at_clock()
+        outcomes, holding = self._node.outcomes, self._holding
         try:
-            await self._node.outcomes.finish(self._holding, transition)
-        except (RefusedError, TooLargeError) as error:
-            reason, record = str(error), self._holding.record
-            self._refuse("an outcome that the servers do not take", reason)
-            if isinstance(error, TooLargeError):
-                end = partial(transitions.gave_up, standing=record.standing, reason=reason, category="")
-                await self._node.outcomes.finish(self._holding, lambda one: end(one, error=("", ""), now=self._now))
-
-    async def _look_at_clock(self) -> None:
-        with suppress(UnreachableError):
-            self._offset = await self._node.engine.now() - self._loop.time()
-
-    @property
-    def _now(self) -> float:
-        """Seconds since the epoch, by the servers' clock as it was seen last."""
-        return self._loop.time() + self._offset
+            written = await outcomes.finish(holding, ends)
+        except TooLargeError as error:
+            self._refuse("an outcome that is too large", str(error))
+            written = await outcomes.finish(holding, self._too_large(str(error), holding.record.standing.attempt))
+        except RefusedError as error:
+            self._refuse("an outcome that its record does not take", str(error))
+            return
+        if written is not None:
+            with suppress(UnreachableError):  # it comes again, and is found to be over
+                await holding.end()
 
     @property
     def _is_lost(self) -> bool:
@@ -281,5 +265,29 @@ def next_standing(event: RetryScheduled | Parked, failure: FailureClassified, re
     )
 
 
-def _at(record: CallRecord, attempt: int) -> Standing:
+def failed(ending: Failed) -> Ends:
+    """What is written of a call that failed for good."""
+    category = "" if ending.category is None else ending.category.value
+    failure = msgspec.Raw() if ending.failure is None else msgspec.Raw(msgspec.json.encode(ending.failure))
+
+    def ends(record: CallRecord, now: float) -> Change:
+        standing = msgspec.structs.replace(at_attempt(record, ending.attempt), failure=failure, has_failed=True)
+        return transitions.gave_up(record, standing, ending.reason, category, (ending.error, ending.text), now)
+
+    return ends
+
+
+def postponed(ending: Postponed) -> Ends:
+    """What is written of a call that waits."""
+    after, why, state = min(ending.after, LONGEST), ending.why, ending.state
+
+    def ends(record: CallRecord, now: float) -> Change | str:
+        standing = standing_of(state, now)
+        return transitions.postponed(record, standing, after, why, now, asks_person=ending.asks_person)
+
+    return ends
+
+
+def at_attempt(record: CallRecord, attempt: int) -> Standing:
+    """Where the call of *record* stands at the end of its last *attempt*."""
     return msgspec.structs.replace(record.standing, attempt=max(attempt, 1))
