@@ -51,8 +51,9 @@ class CallStatus(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         key: The part of its operation that has a circuit of its own, such as a host; "" for none.
         name: Its name in the plan; null for a call of another program.
         state: "running", "waiting", "paused", "quarantined", or how it ended: "succeeded", "gave up", "rejected",
-            "cancelled". "queued": it waits for a worker of a fleet. "left": no living process has begun or resumed it. "unreadable": it is not over, and a row of
-            it is damaged. "failed": a launch that is over, and an operation of it is not done.
+            "cancelled". "left": no living process has begun or resumed it. "unreadable": it is not over, and a row of
+            it is damaged. "failed": a launch that is over, and an operation of it is not done. "queued": it waits for a
+            worker of a fleet.
         attempt: The attempt that runs, ran last, or comes next, from 1.
         retries: The retries that are used.
         restarts: How often a process resumed it.
