@@ -111,8 +111,13 @@ def _lost(latest: CallRecord) -> LeaseLostError:
 Revived: TypeAlias = Callable[[CallRecord, float], Standing | Change]
 """Where a call goes on whose worker has died, at that time; or what is written in place of a claim."""
 
+Look: TypeAlias = Callable[[CallRecord], None]
+"""Sees a record before it is claimed, and raises if it is not to be."""
 
-async def claim(engine: Engine, delivery: Delivery, node: str, revived: Revived) -> Holding | None:
+
+async def claim(
+    engine: Engine, delivery: Delivery, node: str, revived: Revived, look: Look = lambda record: None
+) -> Holding | None:
     """Claim the call of *delivery* for *node*; None if there is nothing to do for it: then its message is let go.
 
     Args:
@@ -120,6 +125,7 @@ async def claim(engine: Engine, delivery: Delivery, node: str, revived: Revived)
         delivery: The queue message.
         node: The name of this node.
         revived: Asked about a call whose worker has died.
+        look: Sees the record before it is claimed. What it raises passes, and nothing is written.
 
     Raises:
         UnreachableError: No server answers. The message comes again when its lease ends.
@@ -131,6 +137,8 @@ async def claim(engine: Engine, delivery: Delivery, node: str, revived: Revived)
             break
         if stored.record.lane != delivery.lane:  # of a call of an earlier life with the same key, or before a move
             break
+        if not stored.record.is_over and stored.record.leg == delivery.leg:
+            look(stored.record)
         change = _claim(stored, delivery.leg, node, await engine.now(), revived)
         if isinstance(change, str):
             break

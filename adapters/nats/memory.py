@@ -53,6 +53,11 @@ class MemoryServers:
         """A connection."""
         return MemoryEngine(self)
 
+    @asynccontextmanager
+    async def link(self) -> AsyncIterator[MemoryLink]:
+        """A connection, as a cluster opens one: ``Cluster(service, connect=servers.link)``."""
+        yield MemoryLink(self.connect())
+
     def tick(self) -> None:
         """Do what is due: put scheduled messages into queues, forget what has ended long ago."""
         now = self.clock()
@@ -208,11 +213,31 @@ class MemoryEngine:
         for one in self._reach().records():
             yield one
 
+    @property
+    def is_reachable(self) -> bool:
+        """Whether the servers answer."""
+        return self._servers.is_reachable and not self.is_cut
+
     def _reach(self) -> MemoryServers:
-        if self.is_cut or not self._servers.is_reachable:
+        if not self.is_reachable:
             raise UnreachableError("no server answers")
         self._servers.tick()
         return self._servers
+
+
+class MemoryLink(msgspec.Struct, frozen=True):
+    """A connection to ``MemoryServers``, as ``connection.connect`` makes one to real servers.
+
+    Args:
+        engine: What is asked of them.
+    """
+
+    engine: MemoryEngine
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether they answer."""
+        return self.engine.is_reachable
 
 
 class _MemoryChanges:
