@@ -214,7 +214,6 @@ class Worker:
         if self._running:
             await asyncio.wait(list(self._running))
 
-
     def _hand_back(self) -> None:
         self._hands_back = True
         for leg in self._running.values():
