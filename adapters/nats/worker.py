@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -59,7 +60,8 @@ class Worker:
         self._turns = Turns(list(self._operations), node.name)
         self._slots = asyncio.Semaphore(concurrency)
         self._running: dict[asyncio.Task[None], Leg | None] = {}
-        self._is_draining, self._is_over = asyncio.Event(), asyncio.Event()
+        self._loop, self._until = asyncio.get_running_loop(), math.inf
+        self._is_draining, self._is_hurried, self._is_over = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._hands_back = False
         self._said: set[str] = set()
 
@@ -73,22 +75,23 @@ class Worker:
         """How many calls it runs."""
         return len(self._running)
 
-    async def run(self, drain_timeout: float) -> None:
+    async def run(self) -> None:
         """Take calls and run them, until ``drain``, or until it is cancelled: then what runs is handed back at once."""
-        timeout = 0.0
         try:
             with self._heard():
                 try:
                     await self._take_all()
-                    timeout = drain_timeout
+                    await self._wait_for_running()
                 finally:
-                    await self._settle(timeout)
+                    await self._settle()
         finally:
             self._is_over.set()
 
-    def drain(self) -> None:
-        """Take no more calls, and end when those that run have ended."""
+    def drain(self, timeout: float) -> None:
+        """Take no more calls, and end when those that run have ended, or are handed back after *timeout* seconds."""
+        self._until = min(self._until, self._loop.time() + timeout)
         self._is_draining.set()
+        self._is_hurried.set()
 
     async def ended(self) -> None:
         """Wait for its end."""
@@ -198,14 +201,22 @@ class Worker:
 
     # end
 
-    async def _settle(self, timeout: float) -> None:
-        """Wait for what runs, *timeout* seconds at most; then hand it back."""
+    async def _wait_for_running(self) -> None:
+        while self._running and (left := self._until - self._loop.time()) > 0.0:
+            self._is_hurried.clear()
+            hurried = asyncio.create_task(self._is_hurried.wait())
+            await asyncio.wait([*self._running, hurried], timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            hurried.cancel()
+
+    async def _settle(self) -> None:
+        """Hand back what still runs."""
         self._is_draining.set()
+        self._hands_back = True
+        for leg in self._running.values():
+            if leg is not None:
+                leg.stop("hand back", STOPS)
         if self._running:
-            await _wait(self._running, timeout)
-        self._hand_back()
-        if self._running:
-            await _wait(self._running, GRACE)
+            await asyncio.wait(list(self._running), timeout=GRACE)
         for task, leg in list(self._running.items()):
             if leg is not None:
                 log.warning("%s: its body does not stop; another worker may run it while it goes on here", leg.call)
@@ -213,18 +224,6 @@ class Worker:
             task.cancel()
         if self._running:
             await asyncio.wait(list(self._running))
-
-
-    def _hand_back(self) -> None:
-        self._hands_back = True
-        for leg in self._running.values():
-            if leg is not None:
-                leg.stop("hand back", STOPS)
-
-
-async def _wait(tasks: dict[asyncio.Task[None], Leg | None], timeout: float) -> None:
-    if timeout > 0.0:
-        await asyncio.wait(list(tasks), timeout=timeout)
 
 
 def revived(operation: LeasedOperation, record: CallRecord, now: float) -> Standing | Change:
