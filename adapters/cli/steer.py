@@ -83,6 +83,7 @@ def _verb(command: CommandName, description: str) -> click.Command:
     states = click.Choice(ACTS_ON[command])
 
     is_of_fleets = command in OF_FLEETS
+    with_fleet: Callable[[Callable[..., None]], Callable[..., None]]
     with_fleet = of_journal_or_fleet("journal", "call") if is_of_fleets else _as_it_is
     about = f"{OF_CALLS} {IN_FLEETS}" if is_of_fleets else OF_CALLS
 

@@ -131,6 +131,7 @@ def next_in_fleet(record: CallRecord, nodes: Nodes, now: float) -> NextStep:
     """What happens next with the call of *record* at the time *now*."""
     attempt = record.standing.attempt
     ends = Offer("give up", ENDS_IT), Offer("cancel", "cancels it")
+    offers: tuple[Offer, ...]
     if record.is_over:
         return NextStep(text=_end(record))
     if record.state == "running":

@@ -45,7 +45,9 @@ class JetStreamBoard:
     async def publish(self, events: Sequence[FleetEvent]) -> None:
         """As ``Board.publish``; the last one is waited for, so that a server has the others."""
         for number, one in enumerate(events, 1):
-            call = one.call.replace("/", ".") if one.call else f"{encode(one.operation) if one.operation else ANY}.{ANY}"
+            call = (
+                one.call.replace("/", ".") if one.call else f"{encode(one.operation) if one.operation else ANY}.{ANY}"
+            )
             subject = f"{self._stream}.{encode(one.node)}.{one.kind}.{call}"
             if number < len(events):
                 await self._link.tell(subject, msgspec.json.encode(one))
