@@ -33,7 +33,7 @@ from recovery.leased_run import LeasedRun, failed
 from recovery.serialization.arguments import ArgumentCodec
 from recovery.serialization.results import ResultCodec
 from recovery.service import Recovery
-from recovery.settings import OperationConfig
+from recovery.settings import OnConflict, OperationConfig
 
 if TYPE_CHECKING:
     from recovery.operations import Definition
@@ -62,7 +62,8 @@ class LeasedOperation:
     def __init__(self, service: Recovery, definition: Definition, function: Callable[..., Any]) -> None:
         self._definitions = service._definitions
         self._definition = definition
-        self._function = function
+        self.function = function
+        """The function that its calls run."""
         self._arguments, self._results = ArgumentCodec(function), ResultCodec(function)
         self.name: str = definition.operation.name
         """Its name."""
@@ -85,6 +86,11 @@ class LeasedOperation:
     def cluster(self) -> str:
         """The setting ``cluster``: "optional" or "required"."""
         return self._config.cluster
+
+    @property
+    def on_conflict(self) -> OnConflict:
+        """The setting ``on_conflict``: "join" or "reject"."""
+        return self._config.on_conflict
 
     def encode(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
         """The arguments of a call as JSON.
