@@ -10,6 +10,7 @@ from events.bus import Bus
 from events.fork_locks import fork_safe
 from events.lease_events import OutcomeDelivered, OutcomeHeld, OutcomeSuperseded
 from events.own_log import own_log
+from recovery.redact import brief
 
 if TYPE_CHECKING:
     from recovery.journal.core import JournalCore
@@ -72,11 +73,14 @@ class HeldOutcomes:
             if outcome is None:
                 return False
             self._settled.add(call)
-        at, about = self._bus.clock(), {"operation": outcome.operation, "call": call}
         if superseded is None:
-            self._bus.publish(OutcomeDelivered(at=at, **about))
+            self._bus.publish(OutcomeDelivered(at=self._bus.clock(), operation=outcome.operation, call=call))
         else:
-            self._bus.publish(OutcomeSuperseded(at=at, **about, reason=superseded))
+            self._bus.publish(
+                OutcomeSuperseded(
+                    at=self._bus.clock(), operation=outcome.operation, call=call, reason=brief(superseded)
+                )
+            )
         return True
 
 

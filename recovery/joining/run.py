@@ -145,7 +145,7 @@ class HandedOver(msgspec.Struct):
 
 
 class PartOfCall(Protocol):
-    """What a runner needs of a call of which it runs a part: where it begins, and what becomes of it if it is cut off."""
+    """What a runner needs of a call of which it runs a part: where it begins, and what becomes of it when cut off."""
 
     def begin(self, attempt: Attempt, /) -> tuple[Wait | None, Verdict | None]:
         """The wait that *attempt* begins with, and the verdict that it goes on from."""
