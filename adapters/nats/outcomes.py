@@ -50,13 +50,17 @@ class Outcomes:
         service: Its journal keeps them; without a store, its memory.
         engine: The servers.
         every: Seconds between two attempts to deliver.
+        clock: Seconds since the epoch, by the clock of this machine.
     """
 
-    def __init__(self, service: Recovery, engine: Engine, every: float = EVERY) -> None:
+    def __init__(
+        self, service: Recovery, engine: Engine, every: float = EVERY, *, clock: Callable[[], float] = time.time
+    ) -> None:
         self._service = service
         self._engine = engine
         self._every = every
-        self._ahead = 0.0  # seconds that the servers' clock was ahead of this one, when they answered last
+        self._clock = clock
+        self._ahead: float | None = None  # seconds that the servers' clock was ahead, when they answered last
         self._turn = asyncio.Lock()
         self._awake = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -85,17 +89,20 @@ class Outcomes:
         """Seconds since the epoch by the servers' clock; estimated while they do not answer."""
         with suppress(UnreachableError):
             now = await self._engine.now()
-            self._ahead = now - time.time()
-        return time.time() + self._ahead
+            self._ahead = now - self._clock()
+        return self._clock() + (self._ahead or 0.0)
 
     def keep(self, call: str, fence: int, token: str, change: Change) -> leased.HeldOutcome:
         """Keep *change*, which ends the leg of *call* under *fence* and *token*, until the servers take it."""
-        return leased.hold(self._service, call, fence, msgspec.json.encode(Kept(token, change)))
+        data = msgspec.json.encode(Kept(token, change))
+        return leased.hold(self._service, call, fence, data, operation=change.record.operation)
 
     async def run(self) -> None:
         """Deliver: now, every few seconds, and after ``wake``; until it is cancelled."""
         self._loop = asyncio.get_running_loop()
         while True:
+            if self._ahead is None:
+                await self.now()
             await self.deliver()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._awake.wait(), self._every)
