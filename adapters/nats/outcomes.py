@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeAlias
@@ -50,17 +49,12 @@ class Outcomes:
         service: Its journal keeps them; without a store, its memory.
         engine: The servers.
         every: Seconds between two attempts to deliver.
-        clock: Seconds since the epoch, by the clock of this machine.
     """
 
-    def __init__(
-        self, service: Recovery, engine: Engine, every: float = EVERY, *, clock: Callable[[], float] = time.time
-    ) -> None:
+    def __init__(self, service: Recovery, engine: Engine, every: float = EVERY) -> None:
         self._service = service
         self._engine = engine
         self._every = every
-        self._clock = clock
-        self._ahead: float | None = None  # seconds that the servers' clock was ahead, when they answered last
         self._turn = asyncio.Lock()
         self._awake = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -73,7 +67,7 @@ class Outcomes:
             RefusedError: *ends* says why nothing is to be written.
             TooLargeError: The servers take nothing of that size.
         """
-        now = await self.now()
+        now = await self._engine.now()
         try:
             return await holding.apply(lambda record: ends(record, now))
         except (UnreachableError, LeaseLostError) as error:
@@ -85,13 +79,6 @@ class Outcomes:
                 leased.settle(self._service, held, str(error))
             return None
 
-    async def now(self) -> float:
-        """Seconds since the epoch by the servers' clock; estimated while they do not answer."""
-        with suppress(UnreachableError):
-            now = await self._engine.now()
-            self._ahead = now - self._clock()
-        return self._clock() + (self._ahead or 0.0)
-
     def keep(self, call: str, fence: int, token: str, change: Change) -> leased.HeldOutcome:
         """Keep *change*, which ends the leg of *call* under *fence* and *token*, until the servers take it."""
         data = msgspec.json.encode(Kept(token, change))
@@ -101,8 +88,6 @@ class Outcomes:
         """Deliver: now, every few seconds, and after ``wake``; until it is cancelled."""
         self._loop = asyncio.get_running_loop()
         while True:
-            if self._ahead is None:
-                await self.now()
             await self.deliver()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._awake.wait(), self._every)
@@ -134,8 +119,6 @@ class Outcomes:
         kept = msgspec.json.decode(outcome.data, type=Kept)
         superseded = await self._write(outcome.call, outcome.fence, kept)
         leased.settle(self._service, outcome, superseded)
-        if superseded is not None:
-            log.warning("the outcome of %s from this node is not its outcome: %s", outcome.call, superseded)
 
     async def _write(self, call: str, fence: int, kept: Kept) -> str | None:
         """Write an outcome; None if the servers have it now, or had it before; otherwise why they do not take it."""

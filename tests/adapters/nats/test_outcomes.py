@@ -59,7 +59,7 @@ async def stored(engine: MemoryEngine) -> Stored:
 async def kept_while_cut_off(fleet: MemoryServers, service: Recovery, ends: Ends = succeeds) -> Outcomes:
     """An outcome of a leg that ended while its node was cut off; the node is back."""
     engine = fleet.connect()
-    outcomes = Outcomes(service, engine, clock=fleet.clock)
+    outcomes = Outcomes(service, engine)
     await submit(engine)
     holding = await held(engine)
     engine.is_cut = True
@@ -213,7 +213,7 @@ async def test_a_call_that_was_unpaused_while_the_node_was_cut_off_goes_on(
     fleet: MemoryServers, clock: VirtualClock, ends: Ends
 ) -> None:
     engine = fleet.connect()
-    outcomes = Outcomes(Recovery(), engine, clock=clock)
+    outcomes = Outcomes(Recovery(), engine)
     await submit(engine)
     holding = await held(engine)
     await holding.apply(lambda record: transitions.paused(record, clock()))
