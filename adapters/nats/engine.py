@@ -46,7 +46,7 @@ class Changes(Protocol):
 class Engine(Protocol):
     """The servers of a fleet, as seen by one connection.
 
-    Every method raises ``UnreachableError`` if no server answers in time; what it was to do may have happened all the same.
+    Every method raises ``UnreachableError`` if no server answers in time; what it was to do may have happened.
     ``lease`` is how many seconds after its last extension a lease ends.
     """
 

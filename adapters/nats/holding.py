@@ -28,7 +28,7 @@ class Holding:
         self.delivery = delivery
         self.stored = stored
         self.fence = stored.record.fence
-        self._unsure: list[CallRecord] = []
+        self._unsure: list[tuple[Transition, CallRecord]] = []
 
     @property
     def record(self) -> CallRecord:
@@ -38,24 +38,25 @@ class Holding:
     async def apply(self, transition: Transition) -> CallRecord:
         """Write what *transition* makes of the latest record, while this worker's fence is the record's.
 
-        After ``UnreachableError`` apply the same again: what was written all the same is found, and not written twice.
+        After ``UnreachableError`` apply the same function again: what was written all the same is found, not written
+        twice. Another one is applied to what was written.
 
         Raises:
             LeaseLostError: Another worker has claimed it since, or a person has moved or ended it. Nothing was written.
             UnreachableError: No server answers; it is unknown whether it was written.
             RefusedError: *transition* says why nothing is to be written.
         """
-        if self._unsure and (written := await self._written()) is not None:
+        if self._unsure and (written := await self._written(transition)) is not None:
             return written
         while True:
             change = transition(self.stored.record)
             if isinstance(change, str):
                 raise RefusedError(f"{self.record.call}: {change}")
-            self._unsure.append(change.record)
+            self._unsure.append((transition, change.record))
             try:
                 seq = await self._engine.write(change, self.stored.seq)
             except StaleError:
-                if (written := await self._written()) is not None:
+                if (written := await self._written(transition)) is not None:
                     return written
             else:
                 self._unsure.clear()
@@ -75,18 +76,19 @@ class Holding:
         """Let the queue message go: what was to be written is written."""
         await self._engine.ack(self.delivery)
 
-    async def _written(self) -> CallRecord | None:
-        """The latest record, if this worker has tried to write it; otherwise look whether it still holds the call.
+    async def _written(self, transition: Transition) -> CallRecord | None:
+        """The latest record, if *transition* has made it here; otherwise look whether this worker still holds the call.
 
         Raises LeaseLostError as ``check``.
         """
         stored = await self._engine.read(self.record.call)
-        if stored is not None and stored.record in self._unsure:
+        made = [by for by, record in self._unsure if stored is not None and record == stored.record]
+        if stored is not None and made:
             self.stored = stored
-            self._unsure.clear()
-            return stored.record
+            if transition in made:
+                self._unsure.clear()
+                return stored.record
         self._hold(stored)
-        self._unsure.clear()
         return None
 
     async def _read_again(self) -> None:
@@ -105,8 +107,13 @@ class Holding:
 Revived: TypeAlias = Callable[[CallRecord, float], Standing | Change]
 """Where a call goes on whose worker has died, at that time; or what is written in place of a claim."""
 
+Look: TypeAlias = Callable[[CallRecord], None]
+"""Sees a record before it is claimed, and raises if it is not to be."""
 
-async def claim(engine: Engine, delivery: Delivery, node: str, revived: Revived) -> Holding | None:
+
+async def claim(
+    engine: Engine, delivery: Delivery, node: str, revived: Revived, look: Look = lambda record: None
+) -> Holding | None:
     """Claim the call of *delivery* for *node*; None if there is nothing to do for it: then its message is let go.
 
     Args:
@@ -114,6 +121,7 @@ async def claim(engine: Engine, delivery: Delivery, node: str, revived: Revived)
         delivery: The queue message.
         node: The name of this node.
         revived: Asked about a call whose worker has died.
+        look: Sees the record before it is claimed. What it raises passes, and nothing is written.
 
     Raises:
         UnreachableError: No server answers. The message comes again when its lease ends.
@@ -123,6 +131,8 @@ async def claim(engine: Engine, delivery: Delivery, node: str, revived: Revived)
     while (stored := await engine.read(delivery.call)) is not None:
         if stored.record in tried:
             return Holding(engine, delivery, stored)
+        if not stored.record.is_over and stored.record.leg == delivery.leg:
+            look(stored.record)
         now = await engine.now()
         change = _claim(stored, delivery.leg, node, now, revived)
         if isinstance(change, str):

@@ -11,6 +11,7 @@ from typing import Any
 import anyio
 import msgspec
 
+from adapters.nats.board import MemoryBoard
 from adapters.nats.engine import Delivery, Payload
 from adapters.nats.errors import StaleError, UnreachableError
 from adapters.nats.names import Lane
@@ -43,6 +44,7 @@ class MemoryServers:
         self.clock = clock
         self.lease = lease
         self.is_reachable = True
+        self.board = MemoryBoard()
         self._seq = itertools.count(1)
         self._leases = itertools.count(1)
         self._records: dict[str, tuple[bytes, int]] = {}
@@ -54,6 +56,11 @@ class MemoryServers:
     def connect(self) -> MemoryEngine:
         """A connection."""
         return MemoryEngine(self)
+
+    @asynccontextmanager
+    async def link(self) -> AsyncIterator[MemoryLink]:
+        """A connection, as a cluster opens one: ``Cluster(service, connect=servers.link)``."""
+        yield MemoryLink(self.connect(), self.board)
 
     def tick(self) -> None:
         """Do what is due: put scheduled messages into queues, forget what has ended long ago."""
@@ -202,11 +209,33 @@ class MemoryEngine:
         for one in self._reach().records():
             yield one
 
+    @property
+    def is_reachable(self) -> bool:
+        """Whether the servers answer."""
+        return self._servers.is_reachable and not self.is_cut
+
     def _reach(self) -> MemoryServers:
-        if self.is_cut or not self._servers.is_reachable:
+        if not self.is_reachable:
             raise UnreachableError("no server answers")
         self._servers.tick()
         return self._servers
+
+
+class MemoryLink(msgspec.Struct, frozen=True):
+    """A connection to ``MemoryServers``, as ``connection.connect`` makes one to real servers.
+
+    Args:
+        engine: What is asked of them.
+        board: Where nodes tell of themselves.
+    """
+
+    engine: MemoryEngine
+    board: MemoryBoard
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether they answer."""
+        return self.engine.is_reachable
 
 
 class _MemoryChanges:

@@ -69,7 +69,7 @@ def claimed(stored: Stored, node: str, leg: int, now: float, standing: Standing 
         return "it waits for a person"
     if record.due is not None and record.due > now + SOON:  # a clock has jumped, or a schedule came far too early
         return Change(record=_replace(record, leg=record.leg + 1, updated=now), queue_at=record.due - EARLY)
-    standing = _replace(standing or record.standing, came_further=False)
+    standing = _replace((standing or record.standing).at(now), came_further=False)
     new = _replace(record, state="running", fence=stored.seq, node=node, standing=standing, due=None, why="")
     return Change(record=_replace(new, updated=now))
 
@@ -107,11 +107,15 @@ def postponed(
     return Change(record=new, queue_at=due - EARLY)
 
 
-def handed_back(record: CallRecord, now: float) -> Change | str:
-    """The worker stops before the attempt has ended: another one makes it again. It uses no retry."""
+def handed_back(record: CallRecord, now: float, standing: Standing | None = None) -> Change | str:
+    """The worker stops before the attempt has ended: another one makes it again. It uses no retry.
+
+    *standing* is where it goes on, if that differs from the record.
+    """
     if record.cancel is not None:
         return cancelled(record, record.cancel, now)
-    new = _replace(record, state="queued", leg=record.leg + 1, due=None, why="", updated=now)
+    new = _replace(record, state="queued", leg=record.leg + 1, standing=standing or record.standing)
+    new = _replace(new, due=None, why="", updated=now)
     return Change(record=new, is_queued=not new.is_paused)
 
 
@@ -173,7 +177,9 @@ def retried_now(record: CallRecord, now: float) -> Change | str:
             return f"it runs, on {record.node}"
         case _:
             return f"it is over: {record.state}"
-    standing = record.standing
+    standing = _replace(record.standing, looks=0, within=None, is_parked=False)
+    if record.asks_person:  # its time begins again
+        standing = _replace(standing, elapsed=0.0, as_of=0.0)
     if record.state == "quarantined":  # as in the journal of one process: a quarantine gives all retries back
         standing = _replace(standing, retries=0, deaths=0)
     new = _replace(record, state="queued", leg=record.leg + 1, standing=standing, due=None, why="", reason="")
@@ -229,7 +235,7 @@ def moved(stored: Stored, to: str, now: float) -> Change | str:
         return f"it is bound to {to or 'no node'} already"
     new = _replace(record, affinity=to, leg=record.leg + 1, fence=stored.seq, updated=now)
     if record.state == "running":  # its worker is cut off from it: the attempt may have had its effect
-        standing = _replace(record.standing, has_failed=True, came_further=False)
+        standing = _replace(record.standing, has_failed=True, is_cut_off=True, came_further=False)
         new = _replace(new, state="queued", standing=standing)
     is_held_back = new.is_paused or new.asks_person or new.state == "quarantined"
     unschedules = record.due is not None
