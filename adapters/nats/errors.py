@@ -13,12 +13,20 @@ class UnreachableError(ClusterError):
     """No server of the fleet answers, or none that may decide: the servers elect a leader, say."""
 
 
+class NotSentError(UnreachableError):
+    """No server took a request: it was not carried out."""
+
+
 class StaleError(ClusterError):
     """The record of a call has changed since it was read: nothing was written."""
 
 
 class TooLargeError(ClusterError):
     """Arguments, a checkpoint or a result are larger than the servers take."""
+
+
+class UnreadableError(ClusterError):
+    """A record, or what is kept beside it, is larger or newer than this release reads: another one may."""
 
 
 class LeaseLostError(ClusterError):

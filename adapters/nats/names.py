@@ -71,6 +71,18 @@ class Lane(msgspec.Struct, frozen=True):
         """The name of the consumer of its messages."""
         return self.tokens.replace(".", "~")
 
+    @classmethod
+    def of(cls, subject: str) -> Lane:
+        """The lane of a queue message on *subject*; see ``Subjects.queue``.
+
+        Raises:
+            ValueError: It is no such subject.
+        """
+        _, kind, priority, node, operation, _ = subject.split(".")
+        if kind != "queue" or priority not in PRIORITIES:
+            raise ValueError(f"{subject!r} is no subject of a queue")
+        return cls(decode(operation), priority, "" if node == ANY else decode(node))
+
 
 def encode(text: str) -> str:
     """*text* as a token.

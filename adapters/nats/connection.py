@@ -1,0 +1,192 @@
+"""A connection to the servers of a fleet: it comes back by itself, and its errors say what to do."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from adapters.nats.errors import ClusterError, UnreachableError
+from adapters.nats.jetstream import JetStreamEngine
+from adapters.nats.link import Link, text_of
+from adapters.nats.names import checked
+from adapters.nats.record import LEASE
+from adapters.nats.setup import OLDEST, set_up
+from recovery.installation import extra
+
+with extra("nats"):
+    from nats import errors
+    from nats.aio.client import Client
+
+logger = logging.getLogger(__name__)
+
+CONNECTED_WITHIN = 10.0
+"""Seconds in which the first connection is made."""
+
+TRIED_EVERY: Any = 0.5  # nats-py declares whole numbers, and takes any
+"""Seconds between two tries to reach the same server again."""
+
+
+class _Client(Client):
+    """A client that connects again whatever the reason for its end was, a revoked password included."""
+
+    async def _process_err(self, err_msg: str) -> None:
+        if self.is_connected and "permissions violation" not in err_msg.lower():
+            return await self._process_op_err(errors.Error(f"nats: {err_msg}"))
+        return await super()._process_err(err_msg)
+
+
+@asynccontextmanager
+async def connect(
+    url: str | Sequence[str],
+    *,
+    prefix: str = "recovery",
+    name: str = "",
+    replicas: int | None = None,
+    credentials: Path | str | None = None,
+    user: str | None = None,
+    password: str | None = None,
+    token: str | None = None,
+    nkey: Path | str | None = None,
+    tls: ssl.SSLContext | None = None,
+    inbox: str = "_INBOX",
+    lease: float = LEASE,
+    within: float = CONNECTED_WITHIN,
+) -> AsyncIterator[Link]:
+    """Connect to the servers of a fleet, and make its streams where they are missing.
+
+    Args:
+        url: Where they are: ``nats://gpu-0:4222``, or several. It may hold a user and a password, or a token.
+        prefix: The first token of the fleet's subjects: fleets with others do not see each other.
+        name: What the servers show this connection as.
+        replicas: How many servers keep each message: 1, 3 or 5. None for 3 where servers form a cluster, otherwise 1;
+            existing streams keep theirs.
+        credentials: A file with the user's credentials.
+        user: The name of the user.
+        password: The user's password.
+        token: A token in place of a user.
+        nkey: A file with the seed of the user's nkey.
+        tls: How to trust the servers; for addresses that begin with tls:// or servers that demand it.
+        inbox: How the subjects of answers begin, if the user's permissions demand that.
+        lease: Seconds after its last sign of life for which a worker still holds its call.
+        within: Seconds in which the first connection must be made.
+
+    Raises:
+        UnreachableError: No server has answered *within* so many seconds.
+        ClusterError: The servers refuse the user, are too old, or their streams do not fit; the message has the cure.
+    """
+    _needs_asyncio()
+    checked("the prefix of the fleet", prefix)
+    addresses, found_user, found_password = _addresses([url] if isinstance(url, str) else list(url))
+    user, password = user or found_user, password if password is not None else found_password
+    if user and password is None:
+        user, token = None, token or user
+    link = Link(_Client(), prefix, ", ".join(address.partition("://")[2] for address in addresses))
+    options: dict[str, Any] = {  # nats-py takes each as it likes
+        "user": user,
+        "password": password,
+        "token": token,
+        "user_credentials": str(credentials) if credentials else None,
+        "nkeys_seed": str(nkey) if nkey else None,
+        "tls": tls,
+        "inbox_prefix": inbox,
+        "name": name or None,
+    }
+    await _open(link, addresses, {key: value for key, value in options.items() if value is not None}, within)
+    try:
+        await set_up(link, prefix, replicas)
+        link.engine = JetStreamEngine(link, prefix, lease)
+        async with link.engine.running():
+            yield link
+    finally:
+        await link.connection.close()
+
+
+async def _open(link: Link, addresses: list[str], options: dict[str, Any], within: float) -> None:
+    client, refused, last = link.connection, asyncio.get_running_loop().create_future(), [TimeoutError()]
+
+    async def failed(error: Exception) -> None:
+        last[:] = [error]  # type: ignore[list-item]
+        if "permissions violation" in str(error).lower():
+            link.refusals.append(str(error).removeprefix("nats: "))
+            logger.warning("%s refuses: %s", link, link.refusals[-1])
+        elif "authorization" in str(error).lower() and not refused.done():
+            refused.set_result(None)
+        logger.debug("%s: %s", link, text_of(error))
+
+    async def parted() -> None:
+        if not client.is_closed:
+            logger.warning("%s is down; it is tried again until it comes back", link)
+
+    async def returned() -> None:
+        logger.info("%s is back", link)
+        link.returned()
+
+    opening = asyncio.ensure_future(
+        client.connect(
+            addresses,
+            error_cb=failed,
+            disconnected_cb=parted,
+            reconnected_cb=returned,
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=TRIED_EVERY,
+            ping_interval=5,
+            **options,
+        )
+    )
+    try:
+        await asyncio.wait({opening, refused}, timeout=within, return_when=asyncio.FIRST_COMPLETED)
+        if opening.done():
+            try:
+                return opening.result()
+            except (errors.Error, OSError, ValueError) as error:
+                last[:] = [error]  # type: ignore[list-item]
+    finally:
+        if not opening.done() or opening.cancelled() or opening.exception() is not None:
+            opening.cancel()
+            with suppress(BaseException):
+                await opening
+            client.options["disconnected_cb"] = None
+            await client.close()
+    if refused.done():
+        raise ClusterError(
+            f"{link.shown} refuses the user: pass the right user and password, token, nkey or credentials file"
+        ) from None
+    raise UnreachableError(
+        f"no server answers at {link.shown} ({text_of(last[0])}): check the address, and that nats-server "
+        f"{OLDEST} or newer runs there with JetStream (nats-server -js)"
+    ) from None
+
+
+def _addresses(urls: list[str]) -> tuple[list[str], str | None, str | None]:
+    """*urls* without the user and the password in them; and these."""
+    addresses, user, password = [], None, None
+    for url in urls:
+        parts = urlsplit(url if "://" in url else f"nats://{url}")
+        try:
+            host, port = parts.hostname, parts.port
+        except ValueError:
+            host, port = None, None
+        if not host or parts.scheme not in ("nats", "tls", "ws", "wss"):
+            raise ClusterError("the address of a fleet is no address of a nats-server: write nats://host:4222")
+        user = user or (unquote(parts.username) if parts.username else None)
+        password = password or (unquote(parts.password) if parts.password else None)
+        host = f"[{host}]" if ":" in host else host
+        addresses.append(f"{parts.scheme}://{host}:{port or 4222}{parts.path if parts.scheme.startswith('ws') else ''}")
+    if not addresses:
+        raise ClusterError("a fleet needs the address of a nats-server: nats://host:4222")
+    return addresses, user, password
+
+
+def _needs_asyncio() -> None:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        raise ClusterError(
+            "a fleet needs asyncio, and this program runs on trio: run it with asyncio.run(main()) or anyio.run(main)"
+        ) from None
