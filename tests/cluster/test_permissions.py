@@ -191,6 +191,14 @@ async def test_a_viewer_writes_nothing_not_even_by_the_reply_to_a_question(close
             await gpu.client.jetstream().get_msg(P, subject=planted, direct=True)
 
 
+async def test_in_one_account_the_reply_to_a_question_does_write(closed_server: NatsServer, prefix: str):
+    planted = f"{P}.result.render.{prefix}"  # why viewers have an account of their own, and submitters are trusted
+    async with connected(closed_server, "shop") as shop:
+        await shop.client.request(f"{P}.call.render.{prefix}", b"new")
+        assert not await shop.is_refused(f"$JS.API.DIRECT.GET.{P}.{P}.call.render.{prefix}", reply=planted)
+        assert (await shop.client.jetstream().get_msg(P, subject=planted)).data == b"new"
+
+
 REFUSED: dict[str, list[str]] = {
     "shop": [f"{P}.result.render.k", f"{P}.saved.render.k", f"$KV.{P}-shared.a", f"$KV.{P}-nodes.a"],
     "screen": [f"{P}.call.a.b", f"{P}-events.a", f"$KV.{P}-shared.a", f"$JS.API.CONSUMER.CREATE.{P}.x"],
