@@ -16,7 +16,7 @@ from events.operation_events import FailureClassified
 from recovery.explain import Explanation
 from recovery.journal import history
 from recovery.policies.retry import PERSON
-from recovery.redact import brief
+from recovery.redact import brief, redact
 
 ALIVE = 16.0
 """Seconds after its latest sign of life for which a node counts as living: three signs may be missed."""
@@ -115,13 +115,13 @@ def call_status(record: CallRecord) -> CallStatus:
         failures=() if failure is None else (failure.brief,),
         which=about.which,
         cause=about.cause,
-        reason=record.reason,
+        reason=redact(record.reason),
         seen=record.updated,
         sentence=about.sentence,
         said=said_by(about),
         remedy=about.remedy,
         due=record.due,
-        waits_for=PERSON if record.asks_person else record.why,
+        waits_for=PERSON if record.asks_person else redact(record.why),
         category=None if failure is None else failure.category,
         node=record.node,
     )
@@ -131,6 +131,7 @@ def next_in_fleet(record: CallRecord, nodes: Nodes, now: float) -> NextStep:
     """What happens next with the call of *record* at the time *now*."""
     attempt = record.standing.attempt
     ends = Offer("give up", ENDS_IT), Offer("cancel", "cancels it")
+    offers: tuple[Offer, ...]
     if record.is_over:
         return NextStep(text=_end(record))
     if record.state == "running":
