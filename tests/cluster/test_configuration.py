@@ -37,7 +37,11 @@ def documented(certificates: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     for at, letter in enumerate("abc"):
         folder = tmp_path_factory.mktemp(f"nats-{letter}")
         text = (FILES / "node.conf").read_text(encoding="utf-8").replace('"nats-a"', f'"nats-{letter}"')
-        for own, port in (("0.0.0.0:4222", ports[at]), ("127.0.0.1:8222", monitoring[at]), ("0.0.0.0:6222", routes[at])):
+        for own, port in (
+            ("0.0.0.0:4222", ports[at]),
+            ("127.0.0.1:8222", monitoring[at]),
+            ("0.0.0.0:6222", routes[at]),
+        ):
             text = text.replace(own, f"127.0.0.1:{port}")
         for other, port in zip("abc", routes, strict=True):
             text = text.replace(f"nats-{other}:6222", f"127.0.0.1:{port}")

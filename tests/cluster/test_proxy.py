@@ -18,7 +18,12 @@ from tests.cluster.servers import NatsServer
 
 pytestmark = pytest.mark.anyio
 
-ONCE: dict[str, Any] = {"allow_reconnect": False, "max_reconnect_attempts": 1, "reconnect_time_wait": 0.01, "connect_timeout": 0.3}
+ONCE: dict[str, Any] = {
+    "allow_reconnect": False,
+    "max_reconnect_attempts": 1,
+    "reconnect_time_wait": 0.01,
+    "connect_timeout": 0.3,
+}
 """A client that gives up: 0 attempts would mean for ever."""
 
 
