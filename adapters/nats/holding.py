@@ -9,9 +9,15 @@ from typing import TypeAlias
 import msgspec
 
 from adapters.nats.engine import Delivery, Engine
-from adapters.nats.errors import LeaseLostError, RefusedError, StaleError
+from adapters.nats.errors import LeaseLostError, RefusedError, StaleError, UnreadableError
 from adapters.nats.record import CallRecord, Change, Standing, Stored
 from adapters.nats.transitions import Transition, claimed
+
+SEEN_AFTER = 0.5
+"""Seconds after which a message is delivered again whose record is not seen yet."""
+
+READ_AGAIN_AFTER = 5.0
+"""Seconds after which a call that this release cannot read is offered to another worker."""
 
 
 class Holding:
@@ -126,15 +132,26 @@ async def claim(
     Raises:
         UnreachableError: No server answers. The message comes again when its lease ends.
     """
+    try:
+        return await _claim(engine, delivery, node, revived)
+    except UnreadableError:
+        await engine.put_back(delivery, READ_AGAIN_AFTER)
+        return None
+
+
+async def _claim(engine: Engine, delivery: Delivery, node: str, revived: Revived) -> Holding | None:
     token = secrets.token_hex(8)
     tried: list[CallRecord] = []
     while (stored := await engine.read(delivery.call)) is not None:
+        if stored.record.leg < delivery.leg:  # a server that lags behind the one which sent the message
+            await engine.put_back(delivery, SEEN_AFTER)
+            return None
         if stored.record in tried:
             return Holding(engine, delivery, stored)
         if not stored.record.is_over and stored.record.leg == delivery.leg:
             look(stored.record)
         now = await engine.now()
-        change = _claim(stored, delivery.leg, node, now, revived)
+        change = _change(stored, delivery.leg, node, now, revived)
         if isinstance(change, str):
             break
         record = msgspec.structs.replace(change.record, token=token)
@@ -151,7 +168,7 @@ async def claim(
     return None
 
 
-def _claim(stored: Stored, leg: int, node: str, now: float, revived: Revived) -> Change | str:
+def _change(stored: Stored, leg: int, node: str, now: float, revived: Revived) -> Change | str:
     record, standing = stored.record, None
     if record.state == "running" and record.leg == leg:
         found = revived(record, now)

@@ -238,8 +238,8 @@ class NatsCluster:
                 name=f"n{at + 1}",
                 ports=(ports[at], ports[size + at]),
                 environ=environ,
-                more=f"cluster {{ name: tests, listen: 127.0.0.1:{routes[at]}, routes: [{listed}], no_advertise: true }}\n"
-                + more,
+                more=f"cluster {{ name: tests, listen: 127.0.0.1:{routes[at]}\n"
+                f"  routes: [{listed}]\n  no_advertise: true }}\n{more}",
             )
             for at in range(size)
         ]

@@ -144,8 +144,7 @@ async def test_three_servers_go_on_with_one_dead(three_servers: NatsCluster, pre
 
 
 async def test_three_servers_go_on_with_the_leader_stopped(three_servers: NatsCluster, prefix: str):
-    others = three_servers.leader()
-    async with connected(*(one.url for one in three_servers if one is not others)) as client:
+    async with connected(*three_servers.urls) as client:
         await set_up(client, prefix, replicas=3)
         leader = three_servers.leader(prefix)
         leader.stop()
