@@ -16,6 +16,7 @@ from adapters.cli.demo import demo
 from adapters.cli.export import export
 from adapters.cli.history import history
 from adapters.cli.incidents import incidents
+from adapters.cli.move import move
 from adapters.cli.output import print_error
 from adapters.cli.prune import prune
 from adapters.cli.report import report
@@ -59,7 +60,7 @@ def cli() -> None:
 
 
 for _verb in (
-    run, status, why, history, *VERBS, incidents, answer, report, export, prune, verify, check, web, sentences, demo,
+    run, status, why, history, *VERBS, move, incidents, answer, report, export, prune, verify, check, web, sentences, demo,
 ):  # fmt: skip
     cli.add_command(_verb)
 

@@ -74,7 +74,11 @@ def _written(role: Role, prefix: str) -> tuple[str, ...]:
         case "submitter":
             return (*(f"{prefix}.{kind}.>" for kind in ("call", "args", "queue", "due")), told)
         case "steerer":
-            return (*(f"{prefix}.{kind}.>" for kind in ("call", "args", "saved", "result", "queue", "due")), told, shared)
+            return (
+                *(f"{prefix}.{kind}.>" for kind in ("call", "args", "saved", "result", "queue", "due")),
+                told,
+                shared,
+            )
         case "worker":
             consumers = "$JS.API.CONSUMER.CREATE.>", "$JS.API.CONSUMER.DELETE.>"
             leases = f"$JS.API.CONSUMER.MSG.NEXT.{prefix}.*", f"$JS.ACK.{prefix}.>"
