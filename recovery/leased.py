@@ -84,7 +84,8 @@ class LeasedOperation:
     def __init__(self, service: Recovery, definition: Definition, function: Callable[..., Any]) -> None:
         self._definitions = service._definitions
         self._definition = definition
-        self._function = function
+        self.function = function
+        """The function that its calls run."""
         self._arguments, self._results = ArgumentCodec(function), ResultCodec(function)
         self.name: str = definition.operation.name
         """Its name."""
@@ -169,7 +170,7 @@ class LeasedOperation:
 
     def _runner(self, leg: Leg) -> LeasedRunner:
         made = self._definitions
-        of = self._function, self._definition, made.waiting, _no_journal
+        of = self.function, self._definition, made.waiting, _no_journal
         config = msgspec.structs.replace(self.config, durability="journal", remember=None)
         if config.has_holds:
             return LeasedHeldRunner(leg, made.holds, *of, config)

@@ -57,11 +57,14 @@ def permissions(role: Role, prefix: str = "recovery") -> Permissions:
         prefix: The first token of the fleet's subjects.
     """
     heard = (f"{prefix}-seen.call.>", f"{prefix}-events.>", f"$KV.{prefix}-shared.>", f"$KV.{prefix}-nodes.>")
-    return Permissions((*_READ, *_written(role, prefix)), heard)
+    return Permissions((_READ, *_written(role, prefix)), heard)
 
 
-_READ = ("$JS.API.STREAM.INFO.*", "$JS.API.STREAM.MSG.GET.*", "$JS.API.DIRECT.GET.>", "$JS.API.CONSUMER.LIST.*")
-"""What every role asks. The account of a fleet has no other streams than its own."""
+_READ = "$JS.API.DIRECT.GET.>"
+"""How every role reads messages. The account of a fleet has no other streams than its own."""
+
+_ASK = ("$JS.API.STREAM.INFO.*", "$JS.API.STREAM.MSG.GET.*", "$JS.API.CONSUMER.INFO.>")
+"""What every role but a viewer asks: the account of the viewers has no such questions, as JetStream is off there."""
 
 
 def _written(role: Role, prefix: str) -> tuple[str, ...]:
@@ -72,19 +75,16 @@ def _written(role: Role, prefix: str) -> tuple[str, ...]:
         case "viewer":
             return ()
         case "submitter":
-            return (*(f"{prefix}.{kind}.>" for kind in ("call", "args", "queue", "due")), told)
+            return (*(f"{prefix}.{kind}.>" for kind in ("call", "args", "queue", "due")), told, *_ASK)
         case "steerer":
-            return (
-                *(f"{prefix}.{kind}.>" for kind in ("call", "args", "saved", "result", "queue", "due")),
-                told,
-                shared,
-            )
+            kinds = "call", "args", "saved", "result", "queue", "due"
+            return (*(f"{prefix}.{kind}.>" for kind in kinds), told, shared, *_ASK)
         case "worker":
             consumers = "$JS.API.CONSUMER.CREATE.>", "$JS.API.CONSUMER.DELETE.>"
             leases = f"$JS.API.CONSUMER.MSG.NEXT.{prefix}.*", f"$JS.ACK.{prefix}.>"
-            return (f"{prefix}.>", told, shared, nodes, *consumers, *leases)
+            return (f"{prefix}.>", told, shared, nodes, *_ASK, *consumers, *leases)
         case "setup":
-            return (f"{prefix}.>", told, shared, nodes, "$JS.API.>")
+            return (f"{prefix}.>", told, shared, nodes, "$JS.API.>", f"$JS.ACK.{prefix}.>")
 
 
 def accounts(users: Mapping[str, Role], prefix: str = "recovery") -> str:

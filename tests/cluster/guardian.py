@@ -6,6 +6,7 @@ program. The guardian waits until the tests' process is gone, then kills every g
 
 from __future__ import annotations
 
+import atexit
 import os
 import select
 import signal
@@ -57,11 +58,15 @@ def _guardian() -> IO[bytes]:
     command = [sys.executable, "-ES", __file__, str(os.getpid())]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, bufsize=0, start_new_session=True)
     assert process.stdin is not None
-    _KEPT.append(process)
+    atexit.register(_end, process)
     return process.stdin
 
 
-_KEPT: list[subprocess.Popen[bytes]] = []
+def _end(guardian: subprocess.Popen[bytes]) -> None:
+    """Let the guardian kill what is left, and wait for it."""
+    assert guardian.stdin is not None
+    guardian.stdin.close()
+    guardian.wait(10)
 
 
 def guard(tests: int) -> None:

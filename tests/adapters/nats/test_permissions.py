@@ -30,7 +30,7 @@ def may_publish(role: Role, subject: str) -> bool:
         ("p.saved.render.k", {"worker", "steerer", "setup"}),
         ("$KV.p-shared.circuit", {"worker", "steerer", "setup"}),
         ("$KV.p-nodes.gpu-a", {"worker", "setup"}),
-        ("$JS.ACK.p.high.1.1.1.1.1", {"worker"}),
+        ("$JS.ACK.p.high.1.1.1.1.1", {"worker", "setup"}),
         ("$JS.API.CONSUMER.MSG.NEXT.p.high", {"worker", "setup"}),
         ("$JS.API.STREAM.DELETE.p", {"setup"}),
         ("$JS.API.STREAM.PURGE.p", {"setup"}),
