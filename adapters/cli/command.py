@@ -27,6 +27,7 @@ from adapters.cli.steer import VERBS
 from adapters.cli.verify import verify
 from adapters.cli.web import web
 from adapters.cli.why import why
+from adapters.cli.worker import worker
 from adapters.terminal.ascii_marks import use_marks
 from recovery.installation import extra
 
@@ -60,7 +61,7 @@ def cli() -> None:
 
 
 for _verb in (
-    run, status, why, history, *VERBS, move, incidents, answer, report, export, prune, verify, check, web, sentences, demo,
+    run, status, why, history, *VERBS, move, worker, incidents, answer, report, export, prune, verify, check, web, sentences, demo,
 ):  # fmt: skip
     cli.add_command(_verb)
 
