@@ -176,7 +176,8 @@ def _to_come(record: CallRecord, nodes: Nodes, now: float, offers: tuple[Offer, 
         text = f"{attempt}{f', {where}' if is_stuck else ''}{why}"
         if record.due is not None and record.due > now:
             return NextStep(text=text, offers=_first_move(offers), foremost=int(is_stuck), due=record.due)
-    return NextStep(text=where, offers=_first_move(offers), foremost=_foremost(offers, is_stuck), since=record.updated)
+    since = None if is_stuck else record.updated
+    return NextStep(text=where, offers=_first_move(offers), foremost=_foremost(offers, is_stuck), since=since)
 
 
 def _first_move(offers: tuple[Offer, ...]) -> tuple[Offer, ...]:
