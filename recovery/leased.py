@@ -152,7 +152,7 @@ class LeasedOperation:
 
     def _runner(self, leg: Leg) -> LeasedRunner:
         made = self._definitions
-        of = self._function, self._definition, made.waiting, _no_journal
+        of = self.function, self._definition, made.waiting, _no_journal
         config = msgspec.structs.replace(self._config, durability="journal", remember=None)
         if config.has_holds:
             return LeasedHeldRunner(leg, made.holds, *of, config)
@@ -161,6 +161,11 @@ class LeasedOperation:
 
 def _no_journal() -> None:
     """The journal of a leg's runner: the cluster remembers the call, and its attempts wait for no commit here."""
+
+
+def names(service: Recovery) -> list[str]:
+    """The names of the functions of *service* that are made recoverable."""
+    return sorted(service._definitions.names())
 
 
 def operation(service: Recovery, name: str) -> LeasedOperation:
