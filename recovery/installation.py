@@ -16,6 +16,7 @@ DISTRIBUTION = "launcher-recovery"
 EXTRAS = {
     "launcher": ("click", "httpx2", "packaging", "psutil", "rich"),
     "monitor": ("ddsketch",),
+    "nats": ("nats",),
     "opentelemetry": ("opentelemetry",),
     "prometheus": ("prometheus_client",),
     "testing": ("hypothesis", "pytest"),

@@ -10,6 +10,7 @@ import msgspec
 from adapters.journals.history import PastEvent
 from adapters.journals.next_step import when
 from events.event import FOREVER, CallEvent
+from events.lease_events import CallHandedBack, OutcomeDelivered, OutcomeHeld, OutcomeSuperseded
 from events.operation_events import (
     CallRejected,
     CallSteered,
@@ -120,6 +121,11 @@ class _Teller:
             case GaveUp(reason=reason) if reason.startswith("permanent"):  # the rule is told besides
                 self._close(at, DIED)
                 self._tell("end", at, number, f"gave up after {counted(number, 'attempt')}: no retry would help")
+            case OutcomeHeld() | OutcomeDelivered() | OutcomeSuperseded():
+                self._tell("end", at, number, explain(event).step)
+            case CallHandedBack():
+                self._close(at, "was cut off")
+                self._tell("end", at, number, explain(event).step)
             case OperationQuarantined() | GaveUp() | CallRejected() | OperationCancelled():
                 self._close(at, "was cancelled" if isinstance(event, OperationCancelled) else DIED)
                 self._tell("end", at, number, explain(event).step)

@@ -44,6 +44,9 @@ PHRASES = {
     "gave up": "gave up",
     "rejected": "was not started",
     "cancelled": "was cancelled",
+    "handed back": "was handed back to the cluster",
+    "delivered": "was delivered to the cluster",
+    "superseded": "was superseded",
 }
 """What is said of a call in that state; of any other, the state itself."""
 
@@ -217,8 +220,10 @@ def _sentence(call: CallStatus, about: Explanation, events: Sequence[PastEvent])
         case "rejected" if is_held(call.reason):
             whose = shown(call.key or call.operation)
             return f"calls of {whose} failed too often: no new one may begin for now ({shown(call.reason)})"
-        case "rejected":
+        case "rejected" | "handed back" | "superseded":
             return shown(call.reason)
+        case "delivered":
+            return "the cluster has taken this outcome"
         case "cancelled":
             return _steered(events, "cancel", "it was cancelled, by its program or by hand")
         case "failed":

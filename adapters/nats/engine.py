@@ -1,0 +1,100 @@
+"""What the state machine of a fleet needs of its servers: one port, for NATS JetStream and for a server in memory.
+
+Everything that a call is stands in its record, which ``Engine.write`` changes by compare-and-set, together with the
+queue message and the schedule that belong to the change. The rest reads, waits and keeps leases.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Literal, Protocol, TypeAlias
+
+import msgspec
+
+from adapters.nats.names import Lane
+from adapters.nats.record import Change, Stored
+
+Payload: TypeAlias = Literal["args", "saved", "result"]
+"""What is kept beside a record."""
+
+
+class Delivery(msgspec.Struct, frozen=True):
+    """A queue message that a worker got, under a lease. End it with ``Engine.ack`` or ``Engine.put_back``.
+
+    Args:
+        call: The id of the call.
+        leg: The number of the message; see ``CallRecord.leg``.
+        lane: Where it waited.
+        lease: What extends the lease, from any connection.
+    """
+
+    call: str
+    leg: int
+    lane: Lane
+    lease: str
+
+
+class Changes(Protocol):
+    """The changes of one call, as they come."""
+
+    async def next(self, timeout: float) -> None:
+        """Wait until the call may have changed, *timeout* seconds at most. Read it then: a change may be missed."""
+        ...
+
+
+class Engine(Protocol):
+    """The servers of a fleet, as seen by one connection.
+
+    Every method raises ``UnreachableError`` if no server answers in time; what it was to do may have happened all the same.
+    ``lease`` is how many seconds after its last extension a lease ends.
+    """
+
+    lease: float
+
+    async def now(self) -> float:
+        """Seconds since the epoch, by the servers' clock."""
+        ...
+
+    async def read(self, call: str) -> Stored | None:
+        """The latest record of *call*; None if there is none, or not any more."""
+        ...
+
+    async def payload(self, call: str, kind: Payload) -> bytes | None:
+        """What is kept beside the record of *call*; None if there is nothing."""
+        ...
+
+    async def write(self, change: Change, expected: int) -> int:
+        """Write *change*, if the latest record of the call has the place *expected* in the stream; 0 for a new call.
+
+        Returns the place of the new record. Its record, payloads, queue message and schedule are written at once.
+
+        Raises:
+            StaleError: The record has changed since. Nothing was written.
+            TooLargeError: The servers take no message of that size.
+        """
+        ...
+
+    async def take(self, lanes: Sequence[Lane], timeout: float) -> Delivery | None:
+        """The next queue message of *lanes*, the first ones first; None if none comes within *timeout* seconds."""
+        ...
+
+    async def ack(self, delivery: Delivery) -> None:
+        """The message is dealt with: it is not delivered again."""
+        ...
+
+    async def put_back(self, delivery: Delivery, after: float = 0.0) -> None:
+        """Another worker is to get the message, *after* that many seconds at the earliest."""
+        ...
+
+    async def extend(self, lease: str) -> None:
+        """The holder of *lease* is alive: it begins anew."""
+        ...
+
+    def watch(self, call: str) -> AbstractAsyncContextManager[Changes]:
+        """The changes of *call* from now on."""
+        ...
+
+    def calls(self) -> AsyncIterator[Stored]:
+        """The records of all calls, the longest unchanged first."""
+        ...

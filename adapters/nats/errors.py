@@ -1,0 +1,55 @@
+"""The errors of a fleet."""
+
+from __future__ import annotations
+
+from events.errors import RecoveryError
+
+
+class ClusterError(RecoveryError):
+    """Something about a fleet of machines went wrong."""
+
+
+class UnreachableError(ClusterError):
+    """No server of the fleet answers, or none that may decide: the servers elect a leader, say."""
+
+
+class StaleError(ClusterError):
+    """The record of a call has changed since it was read: nothing was written."""
+
+
+class TooLargeError(ClusterError):
+    """Arguments, a checkpoint or a result are larger than the servers take."""
+
+
+class LeaseLostError(ClusterError):
+    """A worker no longer holds its call: another one may run it, and its own writes are refused."""
+
+
+class RemoteCallError(ClusterError):
+    """A call of the fleet has ended badly, on some machine.
+
+    Args:
+        call: Its id.
+        state: "gave up" or "cancelled".
+        reason: Why.
+        error: The name of the class and the text of the last failure, made safe; both "" if there is none.
+        node: The node that ran it last.
+    """
+
+    def __init__(self, call: str, state: str, reason: str, error: tuple[str, str] = ("", ""), node: str = "") -> None:
+        self.call, self.state, self.reason, self.error, self.node = call, state, reason, error, node
+        kind, text = error
+        failure = f": {kind}: {text}" if kind else ""
+        where = f" on {node}" if node else ""
+        super().__init__(f"{call} {state}{where} ({reason}){failure}")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.call, self.state, self.reason, self.error, self.node)
+
+
+class ClusterLimitError(ClusterError):
+    """The call, its key or its arguments do not fit into a fleet; the message says which limit, and the cure."""
+
+
+class RefusedError(ClusterError):
+    """A call does not take that change now; the message says why."""

@@ -1,0 +1,138 @@
+"""Who may do what on the servers of a fleet: roles, the subjects of each, and the accounts of a nats-server.
+
+A role that reads alone gets an account of its own, without JetStream: a server sends the answer to a request to any
+subject that the request names, so in the account of the streams each reader could write, too. The other roles guard
+against mistakes: a program that may submit calls can also, with malice, record results.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Literal, TypeAlias
+
+import msgspec
+
+Role: TypeAlias = Literal["submitter", "worker", "viewer", "steerer", "setup"]
+"""What a user of the servers does: submit calls and wait for them; run them; look; steer calls and circuits; make or
+change the streams, which a new fleet needs once."""
+
+_USER = re.compile(r"[A-Za-z0-9_-]+")
+
+
+class Permissions(msgspec.Struct, frozen=True):
+    """The subjects of a role, with wildcards.
+
+    Args:
+        publish: What it may publish or ask.
+        subscribe: What it may listen to, beside its inbox.
+    """
+
+    publish: tuple[str, ...]
+    subscribe: tuple[str, ...]
+
+
+def inbox(user: str) -> str:
+    """How the inboxes of *user* begin, which no other user may listen to: the ``inbox_prefix`` of its connection.
+
+    Raises:
+        ValueError: *user* has other characters than letters, digits, ``-`` and ``_``.
+    """
+    if not _USER.fullmatch(user):
+        raise ValueError(f"{user!r} is no user of a fleet: use letters, digits, - and _ alone")
+    return f"_INBOX_{user}"
+
+
+def password_variable(user: str) -> str:
+    """The environment variable of the server that holds the password of *user*, or its bcrypt hash."""
+    return f"{user.upper().replace('-', '_')}_PASSWORD"
+
+
+def permissions(role: Role, prefix: str = "recovery") -> Permissions:
+    """What a user of *role* needs in the fleet with *prefix*, and no more.
+
+    Args:
+        role: What the user does.
+        prefix: The first token of the fleet's subjects.
+    """
+    told = (f"{prefix}-seen.call.>", f"{prefix}-events.>", f"$KV.{prefix}-shared.>", f"$KV.{prefix}-nodes.>")
+    return Permissions((_READ, *_written(role, prefix)), told)
+
+
+_READ = "$JS.API.DIRECT.GET.>"
+"""How every role reads messages. The account of a fleet has no other streams than its own."""
+
+_ASK = ("$JS.API.STREAM.INFO.*", "$JS.API.STREAM.MSG.GET.*", "$JS.API.CONSUMER.INFO.>")
+"""What every role but a viewer asks: the account of the viewers has no such questions, as JetStream is off there."""
+
+
+def _written(role: Role, prefix: str) -> tuple[str, ...]:
+    """What *role* may do beside looking."""
+    events = f"{prefix}-events.>"
+    shared, nodes = f"$KV.{prefix}-shared.>", f"$KV.{prefix}-nodes.>"
+    match role:
+        case "viewer":
+            return ()
+        case "submitter":
+            return (*(f"{prefix}.{kind}.>" for kind in ("call", "args", "queue", "due")), events, *_ASK)
+        case "steerer":
+            kinds = "call", "args", "saved", "result", "queue", "due"
+            return (*(f"{prefix}.{kind}.>" for kind in kinds), events, shared, *_ASK)
+        case "worker":
+            consumers = "$JS.API.CONSUMER.CREATE.>", "$JS.API.CONSUMER.DELETE.>"
+            leases = f"$JS.API.CONSUMER.MSG.NEXT.{prefix}.*", f"$JS.ACK.{prefix}.>"
+            return (f"{prefix}.>", events, shared, nodes, *_ASK, *consumers, *leases)
+        case "setup":
+            return (f"{prefix}.>", events, shared, nodes, "$JS.API.>", f"$JS.ACK.{prefix}.>")
+
+
+def accounts(users: Mapping[str, Role], prefix: str = "recovery") -> str:
+    """The block ``accounts`` of a nats-server's configuration: one account for the fleet, one for its viewers.
+
+    It holds no password: the servers read each from an environment variable (``password_variable``).
+
+    Args:
+        users: The role of each user.
+        prefix: The first token of the fleet's subjects.
+
+    Raises:
+        ValueError: A user has other characters than letters, digits, ``-`` and ``_``.
+    """
+    viewers = [user for user, role in users.items() if role == "viewer"]
+    fleet, view = json.dumps(prefix.upper()), json.dumps(f"{prefix.upper()}-VIEW")
+    seen = permissions("viewer", prefix)
+    exported = [f'{{service: "{one}", response_type: "Stream", accounts: [{view}]}}' for one in seen.publish]
+    exported += [f'{{stream: "{one}", accounts: [{view}]}}' for one in seen.subscribe]
+    imported = [f'{{service: {{account: {fleet}, subject: "{one}"}}}}' for one in seen.publish]
+    imported += [f'{{stream: {{account: {fleet}, subject: "{one}"}}}}' for one in seen.subscribe]
+    lines = [
+        f"  {fleet}: {{",
+        "    jetstream: enabled",
+        *_list("users", [_user(user, role, prefix) for user, role in users.items() if role != "viewer"]),
+        *_list("exports", exported),
+        "  }",
+        f"  {view}: {{",
+        *_list("users", [_user(user, "viewer", prefix) for user in viewers]),
+        *_list("imports", imported),
+        "  }",
+    ]
+    return "\n".join(["accounts {", *lines, "}\n"])
+
+
+def _list(name: str, entries: list[str]) -> list[str]:
+    return [f"    {name}: [", *(f"      {entry}" for entry in entries), "    ]"]
+
+
+def _user(user: str, role: Role, prefix: str) -> str:
+    allowed = permissions(role, prefix)
+    publish = _quoted(allowed.publish)
+    subscribe = _quoted((f"{inbox(user)}.>", *allowed.subscribe))
+    return (
+        f'{{user: "{user}", password: ${password_variable(user)}, permissions: {{\n'
+        f"        publish: {{allow: [{publish}]}}\n        subscribe: {{allow: [{subscribe}]}}\n      }}}}"
+    )
+
+
+def _quoted(subjects: tuple[str, ...]) -> str:
+    return ", ".join(f'"{one}"' for one in subjects)

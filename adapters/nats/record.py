@@ -1,0 +1,165 @@
+"""What the servers keep about a call: its record, and the sizes and times that hold for it."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from adapters.nats.names import Lane, Priority
+
+FORMAT = 1
+"""The format of records; a release that reads another one leaves the call to others."""
+
+LEASE = 30.0
+"""Seconds after its last sign of life in which a worker still holds its call."""
+
+KEPT = 7 * 24 * 3600.0
+"""Seconds for which an ended call is kept, and its idempotency key belongs to it."""
+
+MAX_PAYLOAD = 512 * 1024
+"""Bytes of the arguments of a call, and of its result."""
+
+MAX_CHECKPOINT = 256 * 1024
+"""Bytes of a checkpoint."""
+
+MAX_TEXT = 4000
+"""Characters of a reason or an error's text in a record; what is longer is cut."""
+
+CallState: TypeAlias = Literal["queued", "running", "waiting", "quarantined", "succeeded", "gave up", "cancelled"]
+"""Where a call stands. The last three are ends."""
+
+ENDS: frozenset[CallState] = frozenset({"succeeded", "gave up", "cancelled"})
+"""The states that no call leaves."""
+
+
+class Standing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """How far a call has come, over all its attempts and nodes.
+
+    Args:
+        attempt: The number of the attempt that runs or comes next.
+        retries: Retries used up.
+        elapsed: Seconds from its first attempt to its latest failure.
+        delay: Seconds that the policy made it wait before this attempt.
+        deaths: Attempts in a row that died with their node and came no further.
+        came_further: Whether the attempt that runs has saved a checkpoint, or made progress.
+        has_failed: Whether an attempt has failed, or died.
+        done: How far it came, in the unit of its progress.
+        progress_resets: How often progress gave the retries back.
+        failure: Its latest failure, as JSON of ``FailureClassified``; empty if there is none.
+    """
+
+    attempt: int = 1
+    retries: int = 0
+    elapsed: float = 0.0
+    delay: float = 0.0
+    deaths: int = 0
+    came_further: bool = False
+    has_failed: bool = False
+    done: float = 0.0
+    progress_resets: int = 0
+    failure: msgspec.Raw = msgspec.Raw()
+
+
+class CallRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Where a call of the fleet stands: its one place of truth, changed by compare-and-set alone.
+
+    Times are seconds since the epoch by the servers' clock.
+
+    Args:
+        call: Its id, ``names.Name.call``.
+        operation: The name of its operation.
+        format: The format of this record.
+        version: The version of the operation that it was submitted for.
+        digest: SHA-256 of its arguments: a key with other arguments is noticed.
+        priority: How urgent it is.
+        affinity: The only node that may run it; "" for any.
+        submitted: When it was submitted.
+        by: The node that submitted it.
+        state: Where it stands.
+        leg: Counts the messages that put it into a queue; an older message means nothing any more.
+        fence: The token of the worker that holds or held it: the stream sequence of the record that it claimed.
+        node: The node that runs it, or ran it last.
+        token: Random digits of the claim: a worker knows by them what it has written itself.
+        standing: How far it has come.
+        due: When its next attempt may begin.
+        why: What it waits for, in words.
+        asks_person: Whether it has no retries left, and waits until a person says retry or give up.
+        is_paused: Whether a person has paused it.
+        cancel: Why it is to be cancelled; None if it is not.
+        ended: When it ended.
+        reason: Why it ended badly, or is quarantined.
+        category: The category of the failure that ended it.
+        error: The type and the text of the failure that ended it.
+        updated: When this record was written.
+    """
+
+    call: str
+    operation: str
+    format: int = FORMAT
+    version: str = ""
+    digest: str = ""
+    priority: Priority = "normal"
+    affinity: str = ""
+    submitted: float = 0.0
+    by: str = ""
+    state: CallState = "queued"
+    leg: int = 1
+    fence: int = 0
+    node: str = ""
+    token: str = ""
+    standing: Standing = Standing()
+    due: float | None = None
+    why: str = ""
+    asks_person: bool = False
+    is_paused: bool = False
+    cancel: str | None = None
+    ended: float | None = None
+    reason: str = ""
+    category: str = ""
+    error: tuple[str, str] = ("", "")
+    updated: float = 0.0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended."""
+        return self.state in ENDS
+
+    @property
+    def lane(self) -> Lane:
+        """Where it waits for a worker."""
+        return Lane(self.operation, self.priority, self.affinity)
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """A record as the servers have it.
+
+    Args:
+        record: The record.
+        seq: Its place in the stream: what a compare-and-set compares.
+    """
+
+    record: CallRecord
+    seq: int
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """What is written about a call at once: all of it, or nothing.
+
+    Args:
+        record: The new record.
+        args: Its arguments, of a new call.
+        saved: A new checkpoint; b"" drops the one there is.
+        result: Its result, at its end.
+        is_queued: Whether a message with the record's leg is put into its queue now.
+        queue_at: When such a message is put there, in seconds since the epoch; None for never.
+        unschedules: Whether a message that was to come later is called off.
+    """
+
+    record: CallRecord
+    args: bytes | None = None
+    saved: bytes | None = None
+    result: bytes | None = None
+    is_queued: bool = False
+    queue_at: float | None = None
+    unschedules: bool = False

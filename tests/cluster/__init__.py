@@ -1,0 +1,1 @@
+"""Several machines on real NATS servers, on the loopback: ``make cluster``."""
