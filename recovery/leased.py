@@ -34,7 +34,7 @@ from recovery.leased_calls import (
 from recovery.leased_run import LeasedRun, failed
 from recovery.serialization.arguments import ArgumentCodec
 from recovery.serialization.results import ResultCodec
-from recovery.settings import OperationConfig
+from recovery.settings import OnConflict, OperationConfig
 
 if TYPE_CHECKING:
     from recovery.operations import Definition
@@ -109,6 +109,11 @@ class LeasedOperation:
     def cluster(self) -> str:
         """The setting ``cluster``: "optional" or "required"."""
         return self.config.cluster
+
+    @property
+    def on_conflict(self) -> OnConflict:
+        """The setting ``on_conflict``: "join" or "reject"."""
+        return self.config.on_conflict
 
     def encode(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
         """The arguments of a call as JSON.

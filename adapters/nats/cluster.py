@@ -9,35 +9,21 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
-import msgspec
-
-from adapters.nats.board import Board
 from adapters.nats.errors import ClusterError, StaleError
 from adapters.nats.handle import Handle, answered, operation_of
 from adapters.nats.leases import Connect, Leases
 from adapters.nats.names import Priority, checked
-from adapters.nats.outcomes import Outcomes
-from adapters.nats.running import Leg, Node, log
+from adapters.nats.opening import OpenCluster, opened
+from adapters.nats.running import log
 from adapters.nats.submission import NewCall, Wish, check_clash, new_call
 from adapters.nats.telling import Teller
 from adapters.nats.worker import Worker
 from recovery import leased, validation
 from recovery.service import Recovery
 
-if TYPE_CHECKING:
-    from adapters.nats.engine import Engine
-    from adapters.nats.shared import SharedKnowledge
-
 NO_ARGUMENTS: Mapping[str, Any] = {}
-
-
-class _Open(msgspec.Struct, frozen=True):
-    """What an open cluster has."""
-
-    node: Node
-    board: Board
 
 
 class Cluster:
@@ -96,7 +82,7 @@ class Cluster:
         self._timeout, self._drain_timeout = timeout, drain_timeout
         self._connect, self._make_leases = connect or self._link, leases
         self._stack = AsyncExitStack()
-        self._open: _Open | None = None
+        self._open: OpenCluster | None = None
         self._workers: list[Worker] = []
 
     def __repr__(self) -> str:
@@ -113,7 +99,9 @@ class Cluster:
         if self._open is not None:
             raise ClusterError("this cluster is open already")
         async with AsyncExitStack() as stack:
-            self._open = await self._opened(stack)
+            self._open = await opened(
+                stack, self._connect, self._make_leases, self._service, self.node, self._prefix, self.refused
+            )
             self._stack = stack.pop_all()
         return self
 
@@ -213,13 +201,13 @@ class Cluster:
         if not names:
             raise ValueError("a worker needs the names of operations: work(['render'])")
         validation.whole("concurrency", concurrency, least=1)
-        opened = self._opened_now()
+        at = self._opened_now()
         timeout = self._drain_time(None)
-        worker = Worker(opened.node, names, concurrency)
+        worker = Worker(at.node, names, concurrency)
         teller = Teller(
             self._service.bus,
-            opened.node.engine,
-            opened.board,
+            at.node.engine,
+            at.board,
             node=self.node,
             operations=worker.names,
             running=lambda: worker.running,
@@ -264,50 +252,14 @@ class Cluster:
 
         return connect(self._url, prefix=self._prefix, name=self.node, **self._options)
 
-    async def _opened(self, stack: AsyncExitStack) -> _Open:
-        link = await stack.enter_async_context(self._connect())
-        engine: Engine = link.engine
-        outcomes = Outcomes(self._service, engine)
-        legs: dict[str, Leg] = {}
-
-        def lost(call: str, fence: int, why: str) -> None:
-            if (leg := legs.get(f"{call}@{fence}")) is not None:
-                leg.stop("lost", why)
-
-        def cancelled(call: str, why: str) -> None:
-            for leg in list(legs.values()):
-                if leg.call == call:
-                    leg.stop("cancel", why)
-
-        leases = self._make_leases(
-            self._connect, engine.lease, on_lost=lost, on_cancel=cancelled, on_back=outcomes.wake
-        )
-        leases.start()
-        stack.callback(leases.close)
-        delivering = asyncio.create_task(outcomes.run(), name="recovery: deliver outcomes")
-        stack.push_async_callback(_end, delivering)
-        node = Node(self.node, self._service, engine, leases, outcomes, legs, self.refused)
-        return _Open(node, await self._companions(link, stack))
-
-    async def _companions(self, link: Any, stack: AsyncExitStack) -> Board:
-        """What belongs to a connection to real servers: what nodes tell of themselves, and what they know together."""
-        if (board := getattr(link, "board", None)) is not None:
-            return board  # of servers in memory
-        from adapters.nats.jetstream_board import JetStreamBoard  # here: they need the extra
-        from adapters.nats.shared import SharedKnowledge
-
-        shared: SharedKnowledge = SharedKnowledge(self._service, link.connection, self._prefix, self.node)
-        await stack.enter_async_context(shared)
-        return JetStreamBoard(link.connection, self._prefix)
-
-    def _opened_now(self) -> _Open:
+    def _opened_now(self) -> OpenCluster:
         if self._open is None:
             raise ClusterError("the cluster is not open: use it as `async with Cluster(...) as cluster:`")
         return self._open
 
     def _handle(self, call: str, operation: leased.LeasedOperation) -> Handle:
-        opened = self._opened_now()
-        return Handle(call, opened.node.engine, opened.board, operation.decode_result, self._timeout)
+        at = self._opened_now()
+        return Handle(call, at.node.engine, at.board, operation.decode_result, self._timeout)
 
     async def _submit(self, new: NewCall) -> Handle:
         engine = self._opened_now().node.engine
@@ -328,8 +280,3 @@ class Cluster:
 
         await answered(written, self._timeout)
         return self._handle(change.record.call, new.operation)
-
-
-async def _end(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.wait([task])

@@ -10,7 +10,7 @@ import msgspec
 
 from adapters.nats.engine import Delivery, Engine
 from adapters.nats.errors import LeaseLostError, RefusedError, StaleError, UnreadableError
-from adapters.nats.record import CallRecord, Change, Standing, Stored
+from adapters.nats.record import CallRecord, CallState, Change, Standing, Stored
 from adapters.nats.transitions import Transition, claimed
 
 SEEN_AFTER = 0.5
@@ -27,14 +27,16 @@ class Holding:
         engine: The servers.
         delivery: The queue message.
         stored: The record with its fence.
+        due: When the attempt may begin; None for at once.
     """
 
-    def __init__(self, engine: Engine, delivery: Delivery, stored: Stored) -> None:
+    def __init__(self, engine: Engine, delivery: Delivery, stored: Stored, due: float | None = None) -> None:
         self._engine = engine
         self.delivery = delivery
         self.stored = stored
         self.fence = stored.record.fence
-        self._unsure: list[tuple[Transition, CallRecord]] = []
+        self.due = due
+        self._tried: set[CallState] = set()  # ends of the lease of which no write is known to have failed
 
     @property
     def record(self) -> CallRecord:
@@ -44,30 +46,38 @@ class Holding:
     async def apply(self, transition: Transition) -> CallRecord:
         """Write what *transition* makes of the latest record, while this worker's fence is the record's.
 
-        After ``UnreachableError`` apply the same function again: what was written all the same is found, not written
-        twice. Another one is applied to what was written.
+        After ``UnreachableError`` apply the same again: an end that was written all the same is found, and not written
+        twice. So is one that a person has changed since.
 
         Raises:
-            LeaseLostError: Another worker has claimed it since, or a person has moved or ended it. Nothing was written.
+            LeaseLostError: Another worker has claimed it since, a person has moved it, or this one has let it go.
+                Nothing was written.
             UnreachableError: No server answers; it is unknown whether it was written.
             RefusedError: *transition* says why nothing is to be written.
         """
-        if self._unsure and (written := await self._written(transition)) is not None:
-            return written
+        if self.record.state != "running":
+            raise LeaseLostError(f"{self.record.call} was let go by this worker: it is {self.record.state}")
         while True:
-            change = transition(self.stored.record)
+            change = transition(self.record)
             if isinstance(change, str):
                 raise RefusedError(f"{self.record.call}: {change}")
-            self._unsure.append((transition, change.record))
+            state = change.record.state
+            if state != "running":
+                self._tried.add(state)
             try:
                 seq = await self._engine.write(change, self.stored.seq)
             except StaleError:
-                if (written := await self._written(transition)) is not None:
-                    return written
+                latest = await self._latest()
+                if latest.record.state == "running":  # nothing that was tried can be written any more
+                    self.stored = latest
+                    self._tried.clear()
+                    continue
+                if self._tried != {state} and latest.record.state != state:
+                    raise _lost(latest.record) from None
+                self.stored = latest
             else:
-                self._unsure.clear()
                 self.stored = Stored(change.record, seq)
-                return change.record
+            return self.record
 
     async def check(self) -> CallRecord:
         """The latest record, if this worker still holds the call.
@@ -75,39 +85,33 @@ class Holding:
         Raises:
             LeaseLostError: It does not.
         """
-        await self._read_again()
-        return self.stored.record
+        latest = await self._latest()
+        if latest.record.state != "running":
+            raise _lost(latest.record)
+        self.stored = latest
+        return latest.record
 
     async def end(self) -> None:
-        """Let the queue message go: what was to be written is written."""
-        await self._engine.ack(self.delivery)
+        """Let the queue message go, if the call was let go by ``apply``.
 
-    async def _written(self, transition: Transition) -> CallRecord | None:
-        """The latest record, if *transition* has made it here; otherwise look whether this worker still holds the call.
-
-        Raises LeaseLostError as ``check``.
+        Otherwise it stays: it brings the call to another worker, which may have it already.
         """
+        if self.record.state != "running":
+            await self._engine.ack(self.delivery)
+
+    async def _latest(self) -> Stored:
+        """The latest record, if only this worker and persons have changed it since it was claimed."""
         stored = await self._engine.read(self.record.call)
-        made = [by for by, record in self._unsure if stored is not None and record == stored.record]
-        if stored is not None and made:
-            self.stored = stored
-            if transition in made:
-                self._unsure.clear()
-                return stored.record
-        self._hold(stored)
-        return None
-
-    async def _read_again(self) -> None:
-        self._hold(await self._engine.read(self.record.call))
-
-    def _hold(self, stored: Stored | None) -> None:
         if stored is None:
             raise LeaseLostError(f"{self.record.call}: its record is gone")
-        latest, mine = stored.record, self.record
-        if (latest.fence, latest.token, latest.state) != (self.fence, mine.token, "running"):
-            by = f" on {latest.node}" if latest.node and latest.state == "running" else ""
-            raise LeaseLostError(f"{latest.call} is not held by this worker any more: it is {latest.state}{by}")
-        self.stored = stored
+        if (stored.record.fence, stored.record.token) != (self.fence, self.record.token):
+            raise _lost(stored.record)
+        return stored
+
+
+def _lost(latest: CallRecord) -> LeaseLostError:
+    by = f" on {latest.node}" if latest.node and latest.state == "running" else ""
+    return LeaseLostError(f"{latest.call} is not held by this worker any more: it is {latest.state}{by}")
 
 
 Revived: TypeAlias = Callable[[CallRecord, float], Standing | Change]
@@ -133,44 +137,45 @@ async def claim(
         UnreachableError: No server answers. The message comes again when its lease ends.
     """
     try:
-        return await _claim(engine, delivery, node, revived)
+        return await _claim(engine, delivery, node, revived, look)
     except UnreadableError:
         await engine.put_back(delivery, READ_AGAIN_AFTER)
         return None
 
 
-async def _claim(engine: Engine, delivery: Delivery, node: str, revived: Revived) -> Holding | None:
+async def _claim(engine: Engine, delivery: Delivery, node: str, revived: Revived, look: Look) -> Holding | None:
     token = secrets.token_hex(8)
-    tried: list[CallRecord] = []
+    due: float | None = None
     while (stored := await engine.read(delivery.call)) is not None:
+        if stored.record.token == token:  # written, though the servers' answer was another one
+            break
         if stored.record.leg < delivery.leg:  # a server that lags behind the one which sent the message
             await engine.put_back(delivery, SEEN_AFTER)
             return None
-        if stored.record in tried:
-            return Holding(engine, delivery, stored)
+        if stored.record.lane != delivery.lane:  # of a call of an earlier life with the same key, or before a move
+            break
         if not stored.record.is_over and stored.record.leg == delivery.leg:
             look(stored.record)
-        now = await engine.now()
-        change = _change(stored, delivery.leg, node, now, revived)
+        change = _change(stored, delivery.leg, node, await engine.now(), revived)
         if isinstance(change, str):
             break
+        due = stored.record.due
         record = msgspec.structs.replace(change.record, token=token)
-        is_claim = record.state == "running" and record.fence == stored.seq
         try:
             seq = await engine.write(msgspec.structs.replace(change, record=record), stored.seq)
         except StaleError:
-            tried += [record] if is_claim else []
             continue
-        if is_claim:
-            return Holding(engine, delivery, Stored(record, seq))
+        stored = Stored(record, seq)
         break
+    if stored is not None and stored.record.token == token and stored.record.state == "running":
+        return Holding(engine, delivery, stored, due)
     await engine.ack(delivery)
     return None
 
 
 def _change(stored: Stored, leg: int, node: str, now: float, revived: Revived) -> Change | str:
     record, standing = stored.record, None
-    if record.state == "running" and record.leg == leg:
+    if record.state == "running" and record.leg == leg and record.cancel is None:
         found = revived(record, now)
         if isinstance(found, Change):
             return found

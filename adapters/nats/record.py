@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from typing import Literal, TypeAlias
 
 import msgspec
@@ -77,6 +79,15 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, fo
     progress_resets: int = 0
     failure: msgspec.Raw = msgspec.Raw()
 
+    def __post_init__(self) -> None:
+        """JSON has no infinity: a record with one could not be read any more."""
+        for name in ("elapsed", "delay", "done"):
+            value = getattr(self, name)
+            if not math.isfinite(value):
+                msgspec.structs.force_setattr(self, name, sys.float_info.max if value > 0.0 else 0.0)
+        if self.within is not None and not math.isfinite(self.within):
+            msgspec.structs.force_setattr(self, "within", None)
+
     def at(self, now: float) -> Standing:
         """The same at the time *now*: what has begun has gone on meanwhile."""
         passed = max(now - self.as_of, 0.0) if self.as_of else 0.0
@@ -100,7 +111,7 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
         submitted: When it was submitted.
         by: The node that submitted it.
         state: Where it stands.
-        leg: Counts the messages that put it into a queue; an older message means nothing any more.
+        leg: Counts the messages that put it into a queue, and its end: an older message means nothing any more.
         fence: The token of the worker that holds or held it: the stream sequence of the record that it claimed.
         node: The node that runs it, or ran it last.
         token: Random digits of the claim: a worker knows by them what it has written itself.
