@@ -235,6 +235,7 @@ def test_a_park_ends_over_legs_when_its_time_is_over() -> None:
     assert isinstance(last, leased.Failed)
     assert "out of time" in last.reason
     assert last.failure is not None
+    assert (last.error, last.attempt) == ("ConnectionError", 1)
 
 
 def test_a_condition_of_before_is_looked_at_and_handed_back() -> None:
