@@ -14,7 +14,6 @@ SCHEMA = """
 CREATE TABLE IF NOT EXISTS bodies (call TEXT, fence INTEGER, node TEXT, began REAL, ended REAL);
 CREATE TABLE IF NOT EXISTS written (call TEXT PRIMARY KEY, fence INTEGER);
 CREATE TABLE IF NOT EXISTS refused (call TEXT, fence INTEGER, newest INTEGER, at REAL);
-CREATE TABLE IF NOT EXISTS submitted (call TEXT PRIMARY KEY, at REAL);
 """
 
 
@@ -44,12 +43,7 @@ class Sink:
     def _open(self) -> Iterator[sqlite3.Connection]:
         with closing(sqlite3.connect(self.path, timeout=30, isolation_level=None)) as file:
             file.execute("PRAGMA synchronous = OFF")  # processes die, not the machine
-            file.execute("BEGIN IMMEDIATE") if self.path.stat().st_size else None
-            try:
-                yield file
-            finally:
-                if file.in_transaction:
-                    file.commit()
+            yield file
 
     def begin(self, call: str, fence: int, node: str) -> int:
         """Note that a body begins; returns its number, for ``end``."""
@@ -64,7 +58,8 @@ class Sink:
 
     def write(self, call: str, fence: int) -> bool:
         """Write in the name of *fence*; whether it was taken: none with a higher number has written."""
-        with self._open() as file:
+        with self._open() as file, file:
+            file.execute("BEGIN IMMEDIATE")
             [newest] = file.execute("SELECT max(fence) FROM bodies WHERE call = ?", (call,)).fetchone()
             if fence < newest:
                 file.execute("INSERT INTO refused VALUES (?, ?, ?, ?)", (call, fence, newest, time.time()))
