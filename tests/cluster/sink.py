@@ -72,6 +72,12 @@ class Sink:
         with self._open() as file:
             return [Body(*row) for row in file.execute("SELECT * FROM bodies ORDER BY began")]
 
+    def newest(self, call: str) -> int:
+        """The fence of the latest write of *call* that was taken; 0 without one."""
+        with self._open() as file:
+            row = file.execute("SELECT fence FROM written WHERE call = ?", (call,)).fetchone()
+            return row[0] if row else 0
+
     def refused(self) -> list[tuple[str, int, int, float]]:
         """The call, the fence, the newest fence and the moment of each write that was refused."""
         with self._open() as file:
