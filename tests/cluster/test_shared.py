@@ -22,7 +22,7 @@ from recovery.policies.breaker_policy import BreakerPolicy
 from recovery.policies.budget import RetryBudget
 from recovery.policies.circuit_states import HalfOpen, Open
 from recovery.service import Recovery
-from tests.cluster.servers import NatsServer
+from tests.cluster.servers import NatsCluster, NatsServer
 from tests.recorded_events import events_of
 from tests.recovery.http_errors import answered
 
@@ -47,7 +47,7 @@ class Node:
     def __init__(self, name: str, host: Host, connection: Client, prefix: str, **settings: Any) -> None:
         self.name, self.connection = name, connection
         self.service = Recovery(enable_logging=False)
-        self.shared = SharedKnowledge(self.service, connection, prefix, name)
+        self.shared = SharedKnowledge(self.service, connection, prefix, name, replicas=settings.pop("replicas", 1))
         settings = {"breaker": BREAKER, "when_open": "wait", "max_retries": 5, "initial_delay": 0.01, **settings}
 
         @self.service.recoverable("download", key=lambda host: host, **settings)
@@ -68,9 +68,12 @@ class Node:
 
 
 @asynccontextmanager
-async def node(name: str, host: Host, server: NatsServer, prefix: str, **settings: Any) -> AsyncIterator[Node]:
+async def node(
+    name: str, host: Host, server: NatsServer | NatsCluster, prefix: str, **settings: Any
+) -> AsyncIterator[Node]:
+    servers = [server.url] if isinstance(server, NatsServer) else server.urls
     connection = await nats.connect(
-        server.url, reconnect_time_wait=0.1, max_reconnect_attempts=-1, error_cb=_quiet, allow_reconnect=True
+        servers, reconnect_time_wait=0.1, max_reconnect_attempts=-1, error_cb=_quiet, allow_reconnect=True
     )
     try:
         made = Node(name, host, connection, prefix, **settings)
@@ -268,3 +271,19 @@ async def test_a_node_that_is_cut_off_probes_by_itself_and_tells_later(server: N
         await asyncio.to_thread(server.restart)
         await until(lambda: b.circuit is None)
         assert [name for name, _ in host.asked] == ["gpu-a"]
+
+
+async def test_nodes_learn_from_each_other_though_the_leader_dies(three_servers: NatsCluster, prefix: str) -> None:
+    host = Host(down)
+    settings = {"breaker": BreakerPolicy(failure_threshold=2, counts="attempts", break_duration=60.0), "replicas": 3}
+    async with (
+        node("gpu-a", host, three_servers, prefix, **settings) as a,
+        node("gpu-b", host, three_servers, prefix, **settings) as b,
+    ):
+        a.open_circuit()
+        await until(lambda: b.circuit)
+        three_servers.leader(f"KV_{prefix}-shared").kill()
+        for _ in range(2):
+            Operation("download", a.service.bus, key="other").start().fail(ConnectionRefusedError("down"))
+        await until(lambda: ("download", "other") in b.service.circuits.states(), within=25.0)
+        assert isinstance(b.circuit, Open)
