@@ -40,6 +40,9 @@ CallState: TypeAlias = Literal["queued", "running", "waiting", "quarantined", "s
 ENDS: frozenset[CallState] = frozenset({"succeeded", "gave up", "cancelled"})
 """The states that no call leaves."""
 
+NO_FAILURE = msgspec.Raw()
+"""The failure of a call that has none. Another empty one would be written, and be no JSON."""
+
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """How far a call has come, over all its attempts and nodes.
@@ -76,7 +79,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, fo
     is_cut_off: bool = False
     done: float = 0.0
     progress_resets: int = 0
-    failure: msgspec.Raw = msgspec.Raw()
+    failure: msgspec.Raw = NO_FAILURE
 
     def __post_init__(self) -> None:
         """JSON has no infinity: a record with one could not be read any more."""
