@@ -54,6 +54,7 @@ __all__ = [
     "held",
     "hold",
     "later",
+    "names",
     "operation",
     "retried",
     "settle",
@@ -184,6 +185,11 @@ class LeasedOperation:
 
 def _no_journal() -> None:
     """The journal of a leg's runner: the cluster remembers the call, and its attempts wait for no commit here."""
+
+
+def names(service: Recovery) -> list[str]:
+    """The names of the functions of *service* that are made recoverable."""
+    return sorted(service._definitions.names())
 
 
 def operation(service: Recovery, name: str) -> LeasedOperation:

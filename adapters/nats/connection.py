@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 from adapters.nats.errors import ClusterError, UnreachableError
 from adapters.nats.jetstream import JetStreamEngine
+from adapters.nats.jetstream_board import JetStreamBoard
 from adapters.nats.link import Link, text_of
 from adapters.nats.names import checked
 from adapters.nats.record import LEASE
@@ -101,6 +102,7 @@ async def connect(
     try:
         await set_up(link, prefix, replicas)
         link.engine = JetStreamEngine(link, prefix, lease)
+        link.board = JetStreamBoard(link)
         async with link.engine.running():
             yield link
     finally:

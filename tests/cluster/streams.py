@@ -42,7 +42,11 @@ async def set_up(client: Client, prefix: str, replicas: int = 1) -> None:
     await js.add_stream(calls_stream(prefix, replicas))
     await js.add_stream(
         StreamConfig(
-            name=f"{prefix}-events", subjects=[f"{prefix}-events.>"], num_replicas=replicas, max_msgs=1000, allow_direct=True
+            name=f"{prefix}-events",
+            subjects=[f"{prefix}-events.>"],
+            num_replicas=replicas,
+            max_msgs=1000,
+            allow_direct=True,
         )
     )
     for bucket in ("shared", "nodes"):
@@ -84,7 +88,9 @@ def scheduled(prefix: str, key: str, seconds: float) -> Part:
     """A queue message that comes in so many seconds."""
     due = datetime.now(UTC) + timedelta(seconds=seconds)
     at = {"Nats-Schedule": f"@at {due:%Y-%m-%dT%H:%M:%S.%fZ}"}
-    return Part(f"{prefix}.due.render.{key}", b"2", {**at, "Nats-Schedule-Target": f"{prefix}.queue.normal.=.render.{key}"})
+    return Part(
+        f"{prefix}.due.render.{key}", b"2", {**at, "Nats-Schedule-Target": f"{prefix}.queue.normal.=.render.{key}"}
+    )
 
 
 async def take(client: Client, prefix: str, timeout: float = 5.0) -> Any:

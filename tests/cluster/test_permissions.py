@@ -152,7 +152,12 @@ async def test_a_viewer_sees_calls_events_and_buckets(closed_server: NatsServer,
         subjects = f"{P}-seen.call.>", f"{P}-events.>", f"$KV.{P}-shared.>", f"$KV.{P}-nodes.>"
         heard = [await screen.client.subscribe(subject) for subject in subjects]
         await screen.client.flush()
-        written = f"{P}.call.render.{prefix}", f"{P}-events.gpu-a.X.render.{prefix}", f"$KV.{P}-shared.a", f"$KV.{P}-nodes.b"
+        written = (
+            f"{P}.call.render.{prefix}",
+            f"{P}-events.gpu-a.X.render.{prefix}",
+            f"$KV.{P}-shared.a",
+            f"$KV.{P}-nodes.b",
+        )
         for subject in written:
             await gpu.client.request(subject, b"new")
         assert [(await one.next_msg(5)).data for one in heard] == [b"new"] * 4
