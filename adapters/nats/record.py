@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
+from adapters.nats.errors import TooLargeError
 from adapters.nats.names import Lane, Priority
 
 FORMAT = 1
@@ -33,6 +34,9 @@ def too_large(what: str, size: int, most: int, cure: str) -> str:
     """What is said of *what* if its *size* in bytes is more than *most*; *cure* says what to do."""
     return f"{what} takes {size:,} bytes, and a cluster keeps {most:,} at most: {cure}"
 
+
+NO_FAILURE = msgspec.Raw()
+"""Where no attempt has failed. It is left out of a record, which another empty ``Raw`` would make unreadable."""
 
 CallState: TypeAlias = Literal["queued", "running", "waiting", "quarantined", "succeeded", "gave up", "cancelled"]
 """Where a call stands. The last three are ends."""
@@ -190,6 +194,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
         is_queued: Whether a message with the record's leg is put into its queue now.
         queue_at: When such a message is put there, in seconds since the epoch; None for never.
         unschedules: Whether a message that was to come later is called off.
+        unqueues: The lane whose message means nothing any more: it is dropped, for its workers may be gone.
     """
 
     record: CallRecord
@@ -199,3 +204,18 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     is_queued: bool = False
     queue_at: float | None = None
     unschedules: bool = False
+    unqueues: Lane | None = None
+
+
+def check_sizes(change: Change) -> None:
+    """Raise TooLargeError if the arguments, the checkpoint or the result of *change* are more than a fleet keeps."""
+    for what, data, most in (
+        ("arguments", change.args, MAX_PAYLOAD),
+        ("checkpoint", change.saved, MAX_CHECKPOINT),
+        ("result", change.result, MAX_PAYLOAD),
+    ):
+        if data is not None and len(data) > most:
+            raise TooLargeError(
+                f"{change.record.call}: the {what}, {len(data)} bytes, are more than the {most} bytes that a fleet keeps: "
+                "store the data elsewhere, and pass where it is"
+            )

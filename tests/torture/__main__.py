@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.torture.asked_again import asked_again
+from tests.torture.cluster import cluster
 from tests.torture.downloads import downloads
 from tests.torture.exits import exit_matrix
 from tests.torture.faults import fault_sweep
@@ -53,6 +54,7 @@ ROWS = (
     Row("downloads", downloads),
     Row("installs", installs),
     Row("launches", launches),
+    Row("cluster", cluster),
 )
 
 
