@@ -75,7 +75,7 @@ def _written(role: Role, prefix: str) -> tuple[str, ...]:
         case "viewer":
             return ()
         case "submitter":
-            return (*(f"{prefix}.{kind}.>" for kind in ("call", "args", "queue", "due")), events, *_ASK)
+            return (*(f"{prefix}.{kind}.>" for kind in ("call", "args", "saved", "queue", "due")), events, *_ASK)
         case "steerer":
             kinds = "call", "args", "saved", "result", "queue", "due"
             return (*(f"{prefix}.{kind}.>" for kind in kinds), events, shared, *_ASK)

@@ -216,6 +216,6 @@ def check_sizes(change: Change) -> None:
     ):
         if data is not None and len(data) > most:
             raise TooLargeError(
-                f"{change.record.call}: the {what}, {len(data)} bytes, are more than the {most} bytes that a fleet keeps: "
+                f"{change.record.call}: the {what}, {len(data)} bytes, are more than the {most} that a fleet keeps: "
                 "store the data elsewhere, and pass where it is"
             )
