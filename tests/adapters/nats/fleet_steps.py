@@ -25,6 +25,9 @@ OPERATION = "render"
 NODES = ("a", "b", "c")
 MOST_DEATHS = 3
 
+CONNECTIONS = 2 + len(NODES)
+"""Connections that ``Fleet`` makes."""
+
 Cut: TypeAlias = tuple[Literal["before", "after"], int] | None
 """Which request of a step gets no answer, and whether the servers had done by then what it asked for."""
 
