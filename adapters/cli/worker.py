@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from adapters.cli.cluster import of_fleet
-from adapters.cli.output import JSON, print_error, print_json, usage_error
+from adapters.cli.output import JSON, print_json, usage_error
 from adapters.named_service import TargetError, import_service
 from events.errors import RecoveryError
 from events.event import CallEvent
