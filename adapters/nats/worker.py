@@ -177,7 +177,8 @@ class Worker:
             self._said.add(said)
             log.warning("%s: it is offered again within %d s", said, ASIDE)
         with suppress(UnreachableError):
-            await self._node.engine.put_back(delivery, random.uniform(ASIDE / 2, ASIDE))  # not always at the same worker
+            pause = random.uniform(ASIDE / 2, ASIDE)  # so that it is not always this worker's turn
+            await self._node.engine.put_back(delivery, pause)
 
     # end
 
