@@ -90,7 +90,6 @@ class Worker:
         self._is_draining.set()
         self._has_changed.set()
 
-
     @contextmanager
     def _heard(self) -> Iterator[None]:
         bus = self._node.service.bus
