@@ -18,7 +18,7 @@ from adapters.nats.errors import RefusedError, TooLargeError, UnreachableError
 from adapters.nats.holding import Holding
 from adapters.nats.leases import Leases
 from adapters.nats.outcomes import Ends, Outcomes
-from adapters.nats.record import MAX_PAYLOAD, CallRecord, Change, Standing, too_large
+from adapters.nats.record import MAX_PAYLOAD, NO_FAILURE, CallRecord, Change, Standing, too_large
 from adapters.nats.standing import leased_call, standing_of
 from adapters.nats.transitions import SOON
 from events.event import CallEvent
@@ -87,7 +87,7 @@ class Leg:
         self.call = holding.record.call
         self.local_id = f"{self.call}@{holding.fence}"
         self._checkpoints = Checkpoints(
-            holding, node.engine.now, lambda why: self.stop("lost", why), lambda why: self._refuse("checkpoint", why)
+            holding, node.engine.now, lambda why: self.stop("lost", why), lambda why: self._refuse("a checkpoint", why)
         )
 
     @property
@@ -267,7 +267,7 @@ def next_standing(event: RetryScheduled | Parked, failure: FailureClassified, re
 def failed(ending: Failed) -> Ends:
     """What is written of a call that failed for good."""
     category = "" if ending.category is None else ending.category.value
-    failure = msgspec.Raw() if ending.failure is None else msgspec.Raw(msgspec.json.encode(ending.failure))
+    failure = NO_FAILURE if ending.failure is None else msgspec.Raw(msgspec.json.encode(ending.failure))
 
     def ends(record: CallRecord, now: float) -> Change:
         standing = msgspec.structs.replace(at_attempt(record, ending.attempt), failure=failure, has_failed=True)

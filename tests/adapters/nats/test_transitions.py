@@ -284,3 +284,10 @@ def test_progress_never_goes_back():
     life = _after("claim", "come further")
     life.held(lambda record: to.came_further(record, None, 1.0, NOW))
     assert life.record.standing.done == 3.0
+
+
+@pytest.mark.parametrize("leg", [1, 3])
+def test_an_old_message_means_nothing(leg: int):
+    life = _after("claim", "hand back")
+    assert life.record.leg == 2
+    assert isinstance(to.claimed(Stored(life.record, life.seq), "a", leg, NOW), str)
