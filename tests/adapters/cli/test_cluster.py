@@ -86,9 +86,7 @@ def test_a_watched_fleet_tells_each_call_that_stands_otherwise(
         (("answer", "asks", "no"), "the question 'render/asks' is answered: given up", "gave up"),
     ],
 )
-def test_a_verb_steers_a_call_of_the_fleet(
-    practice: Practice, words: tuple[str, ...], says: str, state: str
-) -> None:
+def test_a_verb_steers_a_call_of_the_fleet(practice: Practice, words: tuple[str, ...], says: str, state: str) -> None:
     said = recovery(words[0], "--cluster", URL, *words[1:])
     assert (said.exit_code, said.stderr) == (0, "")
     assert said.stdout.startswith(says)
