@@ -7,14 +7,16 @@ PEERS := $(VENV)/.peers
 EVIDENCE := $(VENV)/.evidence
 PAGE := $(VENV)/.page
 DOCS := $(VENV)/.docs
+CLUSTER := $(VENV)/.cluster
 RELEASE := $(VENV)/.release
 SHARE ?= 1
 SECONDS ?= 60
+WORKERS ?= 8
 
 unexport PYTHONDONTWRITEBYTECODE # each child of a test would compile every module again
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test slow check format lint types arch props evidence page page-load pictures pages docs docs-look docs-serve release-check mutants torture bench bench-quick report bench-check bench-baseline bench-quiet clean cli metrics
+.PHONY: help install demo test slow check format lint types arch props evidence page page-load pictures pages docs docs-look docs-serve release-check mutants torture bench bench-quick report bench-check bench-baseline bench-quiet clean cli metrics cluster cluster-chaos cluster-bench
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -25,7 +27,7 @@ $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "launcher-recovery needs Python 3.11 or newer; try: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install --quiet --editable ".[launcher,monitor,opentelemetry,prometheus,testing,web]" --group test --group lint --group bench
+	$(BIN)/python -m pip install --quiet --editable ".[launcher,monitor,nats,opentelemetry,prometheus,testing,web]" --group test --group lint --group bench
 	@touch $(READY)
 
 $(PEERS): $(READY)
@@ -46,6 +48,10 @@ $(DOCS): $(READY)
 	@command -v promtool >/dev/null || { echo "this needs promtool: apt-get install prometheus"; exit 1; }
 	$(BIN)/python -m pip install --quiet --group docs
 	@touch $(DOCS)
+
+$(CLUSTER): $(READY)
+	$(BIN)/python -m pip install --quiet --group cluster
+	@touch $(CLUSTER)
 
 $(RELEASE): $(READY)
 	$(BIN)/python -m pip install --quiet --group release
@@ -92,6 +98,18 @@ pictures: $(PAGE) ## write docs/pictures: the page at both widths, light and dar
 metrics: $(READY) ## run the alert rules and the dashboard's queries in a real Prometheus (ten seconds; Debian's prometheus)
 	$(BIN)/python -m pytest tests/prometheus
 
+cluster: $(CLUSTER) ## test several machines on real nats-servers, killed, stopped and cut off (a minute; Debian's openssl)
+	$(BIN)/python -m pytest tests/cluster
+
+cluster-chaos: CALLS ?= 1000
+cluster-chaos: SECONDS = 600
+cluster-chaos: $(CLUSTER) ## kill and stop servers and workers for ten minutes, and print what was lost (CALLS=150 SECONDS=60: two minutes)
+	$(BIN)/python -m tests.cluster.chaos --calls $(CALLS) --workers $(WORKERS) --seconds $(SECONDS)
+
+cluster-bench: CALLS ?= 100000
+cluster-bench: $(CLUSTER) ## measure servers with 100000 waiting calls, and submissions a second (three minutes; CALLS=10000: one)
+	$(BIN)/python -m tests.cluster.bench --calls $(CALLS)
+
 docs: $(DOCS) ## build the documentation into site/, check it, and run its slow examples (five minutes; Debian's prometheus)
 	$(BIN)/python -m tests.docs.site
 	$(BIN)/python -m pytest -m docs --timeout 600 tests/docs
@@ -120,7 +138,7 @@ release-check: $(RELEASE) ## build dist/, install the wheel elsewhere, and test 
 mutants: $(READY) ## plant each known bug, and check that its test fails (four minutes)
 	$(BIN)/python -m tests.mutants
 
-torture: $(READY) ## kill, stall and flood the journal, and print what was lost (twenty-five minutes; SHARE=0.05: two)
+torture: $(CLUSTER) ## kill, stall and flood the journal and the servers, and print what was lost (thirty-six minutes; SHARE=0.05: two)
 	$(BIN)/python -m tests.torture $(ROWS) --share $(SHARE)
 
 bench: $(PEERS) ## measure and print all figures, beside other libraries (six minutes)

@@ -13,7 +13,7 @@ import msgspec
 from adapters.nats.errors import ClusterError, NotSentError, StaleError, TooLargeError, UnreachableError
 from adapters.nats.link import Link
 from adapters.nats.names import Subjects
-from adapters.nats.record import KEPT, MAX_CHECKPOINT, MAX_PAYLOAD, Change
+from adapters.nats.record import KEPT, Change, check_sizes
 
 AT_ONCE = 40
 """Batches under way of one connection; the servers take 50 of a stream."""
@@ -66,16 +66,7 @@ def messages(subjects: Subjects, change: Change, expected: int) -> list[Message]
         TooLargeError: The arguments, the checkpoint or the result are larger than the servers take.
     """
     record = change.record
-    for what, data, most in (
-        ("arguments", change.args, MAX_PAYLOAD),
-        ("checkpoint", change.saved, MAX_CHECKPOINT),
-        ("result", change.result, MAX_PAYLOAD),
-    ):
-        if data is not None and len(data) > most:
-            raise TooLargeError(
-                f"{record.call}: the {what} of {len(data)} bytes are more than the {most} that a fleet keeps: "
-                "store them elsewhere, and pass where they are"
-            )
+    check_sizes(change)
     kept = {"Nats-TTL": f"{KEPT:.0f}s"} if record.is_over else {}
     dropped = {"Nats-TTL": DROPPED_AFTER}
     headers = {"Nats-Expected-Last-Subject-Sequence": f"{expected}", **kept}
@@ -97,6 +88,8 @@ def messages(subjects: Subjects, change: Change, expected: int) -> list[Message]
     if change.queue_at is not None:
         at = datetime.fromtimestamp(change.queue_at, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         found.append(Message(due, leg, {"Nats-Schedule": f"@at {at}", "Nats-Schedule-Target": queue}))
+    if change.unqueues is not None:  # an empty message in its place: it is gone in a second, or acked as meaningless
+        found.append(Message(subjects.queue(change.unqueues, record.call), headers=dropped))
     if change.is_queued:
         found.append(Message(queue, leg))
     return found

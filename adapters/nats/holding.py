@@ -9,9 +9,15 @@ from typing import TypeAlias
 import msgspec
 
 from adapters.nats.engine import Delivery, Engine
-from adapters.nats.errors import LeaseLostError, RefusedError, StaleError
+from adapters.nats.errors import LeaseLostError, RefusedError, StaleError, UnreadableError
 from adapters.nats.record import CallRecord, CallState, Change, Standing, Stored
 from adapters.nats.transitions import Transition, claimed
+
+SEEN_AFTER = 0.5
+"""Seconds after which a message is delivered again whose record is not seen yet."""
+
+READ_AGAIN_AFTER = 5.0
+"""Seconds after which a call that this release cannot read is offered to another worker."""
 
 
 class Holding:
@@ -130,16 +136,27 @@ async def claim(
     Raises:
         UnreachableError: No server answers. The message comes again when its lease ends.
     """
+    try:
+        return await _claim(engine, delivery, node, revived, look)
+    except UnreadableError:
+        await engine.put_back(delivery, READ_AGAIN_AFTER)
+        return None
+
+
+async def _claim(engine: Engine, delivery: Delivery, node: str, revived: Revived, look: Look) -> Holding | None:
     token = secrets.token_hex(8)
     due: float | None = None
     while (stored := await engine.read(delivery.call)) is not None:
         if stored.record.token == token:  # written, though the servers' answer was another one
             break
+        if stored.record.leg < delivery.leg:  # a server that lags behind the one which sent the message
+            await engine.put_back(delivery, SEEN_AFTER)
+            return None
         if stored.record.lane != delivery.lane:  # of a call of an earlier life with the same key, or before a move
             break
         if not stored.record.is_over and stored.record.leg == delivery.leg:
             look(stored.record)
-        change = _claim(stored, delivery.leg, node, await engine.now(), revived)
+        change = _change(stored, delivery.leg, node, await engine.now(), revived)
         if isinstance(change, str):
             break
         due = stored.record.due
@@ -156,7 +173,7 @@ async def claim(
     return None
 
 
-def _claim(stored: Stored, leg: int, node: str, now: float, revived: Revived) -> Change | str:
+def _change(stored: Stored, leg: int, node: str, now: float, revived: Revived) -> Change | str:
     record, standing = stored.record, None
     if record.state == "running" and record.leg == leg and record.cancel is None:
         found = revived(record, now)

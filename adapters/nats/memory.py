@@ -15,7 +15,7 @@ from adapters.nats.board import MemoryBoard
 from adapters.nats.engine import Delivery, Payload
 from adapters.nats.errors import StaleError, UnreachableError
 from adapters.nats.names import Lane
-from adapters.nats.record import KEPT, LEASE, CallRecord, Change, Stored
+from adapters.nats.record import KEPT, LEASE, CallRecord, Change, Stored, check_sizes
 
 TICK = 0.25
 """Seconds between two looks of the servers for schedules that are due."""
@@ -108,16 +108,22 @@ class MemoryServers:
         _, latest = self._records.get(record.call, (b"", 0))
         if latest != expected:
             raise StaleError(f"{record.call}: the record has changed ({latest}, not {expected})")
+        check_sizes(change)
         payloads: dict[Payload, bytes | None] = {"args": change.args, "saved": change.saved, "result": change.result}
         for kind, data in payloads.items():
             if data is not None:
                 self._payloads[record.call, kind] = data
+        if record.is_over:
+            self._payloads.pop((record.call, "args"), None)
+            self._payloads.pop((record.call, "saved"), None)
         seq = next(self._seq)
         self._records[record.call] = (msgspec.json.encode(record), seq)
         if change.unschedules:
             self._schedules.pop(record.call, None)
         if change.queue_at is not None:
             self._schedules[record.call] = (change.queue_at, record.leg, record.lane)
+        if change.unqueues is not None:
+            self._queues.pop(f"{change.unqueues.tokens}.{record.call}", None)
         if change.is_queued:
             self._put(record.call, record.leg, record.lane)
         self._tell(record.call)
@@ -161,8 +167,8 @@ class MemoryEngine:
         self.is_cut = False
 
     async def now(self) -> float:
-        """As ``Engine.now``."""
-        return self._reach().clock()
+        """As ``Engine.now``: this connection has had an answer when it was made."""
+        return self._servers.clock()
 
     async def read(self, call: str) -> Stored | None:
         """As ``Engine.read``."""

@@ -56,8 +56,8 @@ def permissions(role: Role, prefix: str = "recovery") -> Permissions:
         role: What the user does.
         prefix: The first token of the fleet's subjects.
     """
-    heard = (f"{prefix}-seen.call.>", f"{prefix}-events.>", f"$KV.{prefix}-shared.>", f"$KV.{prefix}-nodes.>")
-    return Permissions((_READ, *_written(role, prefix)), heard)
+    told = (f"{prefix}-seen.call.>", f"{prefix}-events.>", f"$KV.{prefix}-shared.>", f"$KV.{prefix}-nodes.>")
+    return Permissions((_READ, *_written(role, prefix)), told)
 
 
 _READ = "$JS.API.DIRECT.GET.>"
@@ -69,22 +69,22 @@ _ASK = ("$JS.API.STREAM.INFO.*", "$JS.API.STREAM.MSG.GET.*", "$JS.API.CONSUMER.I
 
 def _written(role: Role, prefix: str) -> tuple[str, ...]:
     """What *role* may do beside looking."""
-    told = f"{prefix}-events.>"
+    events = f"{prefix}-events.>"
     shared, nodes = f"$KV.{prefix}-shared.>", f"$KV.{prefix}-nodes.>"
     match role:
         case "viewer":
             return ()
         case "submitter":
-            return (*(f"{prefix}.{kind}.>" for kind in ("call", "args", "queue", "due")), told, *_ASK)
+            return (*(f"{prefix}.{kind}.>" for kind in ("call", "args", "queue", "due")), events, *_ASK)
         case "steerer":
             kinds = "call", "args", "saved", "result", "queue", "due"
-            return (*(f"{prefix}.{kind}.>" for kind in kinds), told, shared, *_ASK)
+            return (*(f"{prefix}.{kind}.>" for kind in kinds), events, shared, *_ASK)
         case "worker":
             consumers = "$JS.API.CONSUMER.CREATE.>", "$JS.API.CONSUMER.DELETE.>"
             leases = f"$JS.API.CONSUMER.MSG.NEXT.{prefix}.*", f"$JS.ACK.{prefix}.>"
-            return (f"{prefix}.>", told, shared, nodes, *_ASK, *consumers, *leases)
+            return (f"{prefix}.>", events, shared, nodes, *_ASK, *consumers, *leases)
         case "setup":
-            return (f"{prefix}.>", told, shared, nodes, "$JS.API.>", f"$JS.ACK.{prefix}.>")
+            return (f"{prefix}.>", events, shared, nodes, "$JS.API.>", f"$JS.ACK.{prefix}.>")
 
 
 def accounts(users: Mapping[str, Role], prefix: str = "recovery") -> str:

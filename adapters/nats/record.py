@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
+from adapters.nats.errors import TooLargeError
 from adapters.nats.names import Lane, Priority
 
 FORMAT = 1
@@ -187,6 +188,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
         is_queued: Whether a message with the record's leg is put into its queue now.
         queue_at: When such a message is put there, in seconds since the epoch; None for never.
         unschedules: Whether a message that was to come later is called off.
+        unqueues: The lane whose message means nothing any more: it is dropped, for its workers may be gone.
     """
 
     record: CallRecord
@@ -196,3 +198,18 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     is_queued: bool = False
     queue_at: float | None = None
     unschedules: bool = False
+    unqueues: Lane | None = None
+
+
+def check_sizes(change: Change) -> None:
+    """Raise TooLargeError if the arguments, the checkpoint or the result of *change* are more than a fleet keeps."""
+    for what, data, most in (
+        ("arguments", change.args, MAX_PAYLOAD),
+        ("checkpoint", change.saved, MAX_CHECKPOINT),
+        ("result", change.result, MAX_PAYLOAD),
+    ):
+        if data is not None and len(data) > most:
+            raise TooLargeError(
+                f"{change.record.call}: the {what}, {len(data)} bytes, are more than the {most} bytes that a fleet keeps: "
+                "store the data elsewhere, and pass where it is"
+            )

@@ -76,11 +76,10 @@ class Leg:
         node: The node.
         operation: The operation of the call.
         holding: The call, claimed.
-        due: When its attempt may begin, by the servers' clock; None for now.
     """
 
-    def __init__(self, node: Node, operation: LeasedOperation, holding: Holding, due: float | None) -> None:
-        self._node, self._operation, self._holding, self._due = node, operation, holding, due
+    def __init__(self, node: Node, operation: LeasedOperation, holding: Holding) -> None:
+        self._node, self._operation, self._holding = node, operation, holding
         self._loop = asyncio.get_running_loop()
         self._stop: tuple[Stop, str] | None = None
         self._is_stopped = asyncio.Event()
@@ -151,10 +150,10 @@ class Leg:
         return None
 
     async def _wait_until_due(self) -> None:
-        if self._due is not None:
+        if (due := self._holding.due) is not None:
             now = await self._asked(self._node.engine.now)
-            if now is not None and self._due > now:
-                await self._pause(self._due - now)
+            if now is not None and due > now:
+                await self._pause(due - now)
 
     async def _pause(self, seconds: float) -> None:
         with suppress(TimeoutError):

@@ -88,7 +88,7 @@ class NewCall(msgspec.Struct, frozen=True):
             f"{record.call} was submitted with other arguments, and is {record.state}; its key belongs to it until "
             "seven days after its end"
         )
-        if self.operation.config.on_conflict == "reject":
+        if self.operation.on_conflict == "reject":
             raise CallRejectedError(self.operation.name, conflict)
         return f"{conflict}: its result is that of both"
 

@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from adapters.nats.names import Name, Priority
+from adapters.nats.names import Lane, Name, Priority
 from adapters.nats.record import ENDS, MAX_TEXT, CallRecord, Change, Standing, Stored
 
 EARLY = 0.3
@@ -170,7 +170,7 @@ def asked_to_cancel(record: CallRecord, reason: str, now: float) -> Change | str
 
 def _cancelled(record: CallRecord, reason: str, now: float) -> Change:
     new = _over(_replace(record, state="cancelled", cancel=None, reason=_text(reason)), now)
-    return Change(record=new, unschedules=record.due is not None)
+    return Change(record=new, unschedules=record.due is not None, unqueues=_waits_in(record))
 
 
 def retried_now(record: CallRecord, now: float) -> Change | str:
@@ -203,7 +203,7 @@ def gave_up_by_hand(record: CallRecord, reason: str, now: float) -> Change | str
     if record.state == "running":
         return f"it runs, on {record.node}: cancel it instead"
     new = _over(_replace(record, state="gave up", reason=_text(reason)), now)
-    return Change(record=new, unschedules=record.due is not None)
+    return Change(record=new, unschedules=record.due is not None, unqueues=_waits_in(record))
 
 
 def paused(record: CallRecord, now: float) -> Change | str:
@@ -249,10 +249,15 @@ def moved(stored: Stored, to: str, now: float) -> Change | str:
     is_held_back = new.is_paused or new.asks_person or new.state == "quarantined"
     unschedules = record.due is not None
     if is_held_back:
-        return Change(record=new, saved=b"", unschedules=unschedules)
+        return Change(record=new, saved=b"", unschedules=unschedules, unqueues=record.lane)
     if new.due is not None and new.due > now + SOON:
-        return Change(record=new, saved=b"", queue_at=new.due - EARLY)
-    return Change(record=new, saved=b"", is_queued=True, unschedules=unschedules)
+        return Change(record=new, saved=b"", queue_at=new.due - EARLY, unqueues=record.lane)
+    return Change(record=new, saved=b"", is_queued=True, unschedules=unschedules, unqueues=record.lane)
+
+
+def _waits_in(record: CallRecord) -> Lane | None:
+    """The lane that may have a message of a call that no worker holds."""
+    return None if record.state == "running" else record.lane
 
 
 def _text(text: str) -> str:

@@ -13,7 +13,7 @@ import msgspec
 
 from adapters.nats import transitions
 from adapters.nats.engine import Delivery
-from adapters.nats.errors import UnreachableError
+from adapters.nats.errors import UnreachableError, UnreadableError
 from adapters.nats.holding import Holding, claim
 from adapters.nats.record import CallRecord, Change, Standing
 from adapters.nats.running import HEARD, Leg, Node, log
@@ -154,18 +154,18 @@ class Worker:
 
     async def _run(self, delivery: Delivery) -> None:
         node, operation = self._node, self._operations[delivery.lane.operation]
-        since, seen = time.monotonic(), list[float | None]()
+        since = time.monotonic()
         try:
             holding = await claim(
-                node.engine, delivery, node.name, partial(revived, operation), partial(self._look, operation, seen)
+                node.engine, delivery, node.name, partial(revived, operation), partial(look, operation)
             )
-        except (NotForThisError, msgspec.DecodeError) as error:
+        except (NotForThisError, UnreadableError, msgspec.DecodeError) as error:
             await self._put_aside(delivery, error)
         except UnreachableError as error:
             log.warning("%s is not claimed: %s", delivery.call, error)
         else:
             if holding is not None:
-                await self._run_leg(Leg(node, operation, holding, seen[-1] if seen else None), holding, since)
+                await self._run_leg(Leg(node, operation, holding), holding, since)
 
     async def _run_leg(self, leg: Leg, holding: Holding, since: float) -> None:
         node, task, call, fence = self._node, asyncio.current_task(), leg.call, holding.fence
@@ -180,14 +180,6 @@ class Worker:
         finally:
             node.leases.drop(call, fence)
             del node.legs[leg.local_id]
-
-    def _look(self, operation: LeasedOperation, seen: list[float | None], record: CallRecord) -> None:
-        if record.version != operation.version:
-            raise NotForThisError(
-                f"a call of version {record.version!r} of {record.operation}, which has version "
-                f"{operation.version!r} here, is left to a worker of that version"
-            )
-        seen.append(record.due)
 
     async def _put_aside(self, delivery: Delivery, error: Exception) -> None:
         name = delivery.lane.operation
@@ -224,6 +216,14 @@ class Worker:
             task.cancel()
         if self._running:
             await asyncio.wait(list(self._running))
+
+
+def look(operation: LeasedOperation, record: CallRecord) -> None:
+    """Raise NotForThisError if the call of *record* was submitted for another version of *operation*."""
+    if record.version != operation.version:
+        raise NotForThisError(
+            f"a call of version {record.version!r} is left to workers of that version: here it is {operation.version!r}"
+        )
 
 
 def revived(operation: LeasedOperation, record: CallRecord, now: float) -> Standing | Change:

@@ -1,4 +1,4 @@
-"""Certificates of an authority of ours, for the loopback: openssl makes them, with the commands of the documentation."""
+"""Certificates of an authority of ours, for the loopback, by the commands of the documentation (openssl)."""
 
 from __future__ import annotations
 

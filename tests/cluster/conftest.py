@@ -15,8 +15,18 @@ HERE = Path(__file__).parent
 
 def pytest_ignore_collect(config: pytest.Config) -> bool | None:
     """Whether this folder is left out: unless it, or a file in it, was named."""
+    return None if is_named(config) else True
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """nats-py leaves sockets open where it fails to connect, and servers die here."""
+    if is_named(config):
+        config.addinivalue_line("filterwarnings", "ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+def is_named(config: pytest.Config) -> bool:
     named = [Path(config.invocation_params.dir, argument.partition("::")[0]) for argument in config.args]
-    return None if any(path.is_relative_to(HERE) for path in named) else True
+    return any(path.is_relative_to(HERE) for path in named)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -78,7 +88,6 @@ def three_servers(cluster_of_three: NatsCluster) -> NatsCluster:
 def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     """An error of a test has the end of its servers' logs."""
     given = getattr(item, "funcargs", {}).values()
-    servers = [one for one in given if isinstance(one, NatsServer)]
-    servers += [server for one in given if isinstance(one, NatsCluster) for server in one]
+    servers = {server for one in given if isinstance(one, NatsServer | NatsCluster) for server in one.servers}
     with logs_of_a_failure(servers):
         yield

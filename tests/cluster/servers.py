@@ -12,7 +12,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -100,6 +100,7 @@ class NatsServer:
         self.config, self.log, self.store = folder / "nats.conf", folder / "log", folder / "store"
         text = config or configuration(name, self.port, self.monitoring, self.store, more)
         self.config.write_text(text, encoding="utf-8")
+        self.servers = [self]
         self._environ = environ
         self._process: subprocess.Popen[bytes] | None = None
         self._is_stopped = False
@@ -237,8 +238,8 @@ class NatsCluster:
                 name=f"n{at + 1}",
                 ports=(ports[at], ports[size + at]),
                 environ=environ,
-                more=f"cluster {{ name: tests, listen: 127.0.0.1:{routes[at]}, routes: [{listed}], no_advertise: true }}\n"
-                + more,
+                more=f"cluster {{ name: tests, listen: 127.0.0.1:{routes[at]}\n"
+                f"  routes: [{listed}]\n  no_advertise: true }}\n{more}",
             )
             for at in range(size)
         ]
@@ -279,9 +280,32 @@ class NatsCluster:
         return time.monotonic() - began
 
     def wait_current(self, within: float = READY_WITHIN) -> None:
-        """Wait until each running server has caught up in every stream; raises AssertionError."""
-        for server in self.running:
-            server.wait_until(lambda server=server: server.get("healthz").get("status") == "ok", within)  # type: ignore[misc]
+        """Wait until each stream has a leader, and the other running servers hold what it holds.
+
+        Raises:
+            AssertionError: It is not so *within* so many seconds.
+        """
+        end = time.monotonic() + within
+        while behind := self._behind():
+            assert time.monotonic() < end, f"not up to date within {within:.0f} s: {behind}"
+            time.sleep(0.05)
+
+    def _behind(self) -> list[str]:
+        """The streams that have no leader, or a replica that lags, though its server runs."""
+        running = {server.name: server.streams() for server in self.running}
+        led = {
+            name: stream["cluster"]
+            for server, streams in running.items()
+            for name, stream in streams.items()
+            if stream.get("cluster", {}).get("leader") == server
+        }
+        lagging = [
+            f"{replica['name']} in {name}"
+            for name, cluster in led.items()
+            for replica in cluster.get("replicas") or []
+            if replica["name"] in running and not (replica["current"] and not replica.get("lag"))
+        ]
+        return sorted({name for streams in running.values() for name in streams} - led.keys()) + lagging
 
     def leader(self, stream: str | None = None, within: float = READY_WITHIN) -> NatsServer:
         """The running server that leads *stream*, or the cluster itself; waits for an election.
@@ -309,7 +333,7 @@ class NatsCluster:
 
 
 @contextmanager
-def logs_of_a_failure(servers: Sequence[NatsServer]) -> Iterator[None]:
+def logs_of_a_failure(servers: Iterable[NatsServer]) -> Iterator[None]:
     """Add the end of each server's log to an error of the block."""
     try:
         yield

@@ -18,6 +18,7 @@ USES = {
     "launcher": r"adapters\.(?:launcher|packages|downloads|git|processes|servers|terminal)\b|^\$ (?:.*[;|] )?recovery ",
     "web": r"adapters\.web\b|recovery web\b",
     "monitor": r"\.monitor\(|recovery\.monitoring\b",
+    "nats": r"adapters\.nats\b|(?:^\$ |[;|] )recovery (?:.* )?--cluster\b|^\$ (?:.*[;|] )?recovery worker\b",
     "prometheus": r"adapters\.metrics\.prometheus\b",
     "opentelemetry": r"adapters\.metrics\.tracing\b",
     "testing": r"recovery\.testing\.(?:plugin|strategies|machine|hostile)\b|^(?:from|import) (?:pytest|hypothesis)\b",

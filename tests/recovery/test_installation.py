@@ -175,7 +175,7 @@ def test_an_import_that_fails_for_another_reason_is_not_blamed_on_an_extra(tmp_p
 
 def test_the_extras_are_those_of_the_distribution() -> None:
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
-    modules = {"opentelemetry-api": "opentelemetry", "prometheus-client": "prometheus_client"}
+    modules = {"nats-py": "nats", "opentelemetry-api": "opentelemetry", "prometheus-client": "prometheus_client"}
     names = {
         extra: sorted(modules.get(name := one.partition(">")[0], name) for one in needs)
         for extra, needs in declared.items()

@@ -47,6 +47,8 @@ class Life:
         self.saved = self.saved if change.saved is None else change.saved
         if change.unschedules:
             self.scheduled = None
+        if change.unqueues is not None:
+            self.queue.pop(change.unqueues, None)
         if change.queue_at is not None:
             self.scheduled = (record.lane, record.leg)
         if change.is_queued:
