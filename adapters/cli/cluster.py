@@ -38,13 +38,17 @@ _OPTIONS = (
 )
 
 
-def of_journal_or_fleet(*positional: str) -> Callable[[Callable[..., T]], Callable[..., T]]:
+def of_journal_or_fleet(*positional: str, is_wanted: bool = True) -> Callable[[Callable[..., T]], Callable[..., T]]:
     """Give a verb the options that name a fleet, and its function the argument ``fleet``.
 
-    With a fleet the arguments *positional* move up: the first of them is a journal's file otherwise.
+    With a fleet the arguments *positional* move up: the first of them is a journal's file otherwise. A verb of which
+    *is_wanted* is false stays as it is.
     """
 
     def decorate(function: Callable[..., T]) -> Callable[..., T]:
+        if not is_wanted:
+            return function
+
         @functools.wraps(function)
         def run(*, cluster: str | None, creds: str | None, prefix: str | None, **given: Any) -> T:
             first = given[positional[0]]

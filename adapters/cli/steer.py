@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,8 +83,6 @@ def _verb(command: CommandName, description: str) -> click.Command:
     states = click.Choice(ACTS_ON[command])
 
     is_of_fleets = command in OF_FLEETS
-    with_fleet: Callable[[Callable[..., None]], Callable[..., None]]
-    with_fleet = of_journal_or_fleet("journal", "call") if is_of_fleets else _as_it_is
     about = f"{OF_CALLS} {IN_FLEETS}" if is_of_fleets else OF_CALLS
 
     @click.command(command.replace(" ", "-"), help=f"{description}\n\n{about} {EXIT_CODES}")
@@ -101,7 +99,7 @@ def _verb(command: CommandName, description: str) -> click.Command:
     @click.option("--reason", default="", help="Why; it is written to the journal.")
     @TIMEOUT
     @JSON
-    @with_fleet
+    @of_journal_or_fleet("journal", "call", is_wanted=is_of_fleets)
     def verb(
         journal: Path,
         call: str | None,
@@ -144,10 +142,6 @@ def _verb(command: CommandName, description: str) -> click.Command:
         sys.exit(0 if all(one.is_done for one in done.calls) else 1)
 
     return SET(verb) if command == "edit" else verb
-
-
-def _as_it_is(function: Callable[..., None]) -> Callable[..., None]:
-    return function
 
 
 def _steer_many(journal: Path, command: Command, wanted: Filter, timeout: float, *, is_sure: bool) -> Outcome:

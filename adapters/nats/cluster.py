@@ -231,6 +231,7 @@ class Cluster:
             self._workers.remove(worker)
             telling.cancel()
             await asyncio.wait([telling])
+            worker.is_over.set()
 
     async def drain(self, timeout: float | None = None) -> None:
         """Let this node's workers end: they take no more calls, and ``work`` returns when those that run have ended.
@@ -244,7 +245,7 @@ class Cluster:
         for worker in workers:
             worker.drain(self._drain_time(timeout))
         for worker in workers:
-            await worker.ended()
+            await worker.is_over.wait()
 
     # inside
 

@@ -1,4 +1,4 @@
-"""What the nodes of a fleet tell of themselves, kept by the servers: a bucket of nodes, and a bounded stream of events."""
+"""What the nodes of a fleet tell of themselves, on the servers: a bucket of nodes, and a bounded stream of events."""
 
 from __future__ import annotations
 

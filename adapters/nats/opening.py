@@ -58,20 +58,17 @@ async def opened(
     stack.callback(leases.close)
     delivering = asyncio.create_task(outcomes.run(), name="recovery: deliver outcomes")
     stack.push_async_callback(_end, delivering)
-    board = await _board(link, stack, service, node, prefix)
-    return OpenCluster(Node(node, service, engine, leases, outcomes, legs, refused), board)
+    await _share(link, stack, service, node, prefix)
+    return OpenCluster(Node(node, service, engine, leases, outcomes, legs, refused), link.board)
 
 
-async def _board(link: Any, stack: AsyncExitStack, service: Recovery, node: str, prefix: str) -> Board:
-    """What nodes tell of themselves. With real servers, what they know together is shared from now on."""
-    board: Board | None = getattr(link, "board", None)  # of servers in memory
-    if board is None:
-        from adapters.nats.jetstream_board import JetStreamBoard  # here: they need the extra
-        from adapters.nats.shared import SharedKnowledge
+async def _share(link: Any, stack: AsyncExitStack, service: Recovery, node: str, prefix: str) -> None:
+    """With real servers, share what nodes know together from now on."""
+    connection = getattr(link, "connection", None)
+    if connection is not None:
+        from adapters.nats.shared import SharedKnowledge  # here: it needs the extra
 
-        await stack.enter_async_context(SharedKnowledge(service, link.connection, prefix, node))
-        board = JetStreamBoard(link.connection, prefix)
-    return board
+        await stack.enter_async_context(SharedKnowledge(service, connection, prefix, node))
 
 
 async def _end(task: asyncio.Task[None]) -> None:

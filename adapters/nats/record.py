@@ -44,6 +44,9 @@ CallState: TypeAlias = Literal["queued", "running", "waiting", "quarantined", "s
 ENDS: frozenset[CallState] = frozenset({"succeeded", "gave up", "cancelled"})
 """The states that no call leaves."""
 
+NO_FAILURE = msgspec.Raw()
+"""The failure of a call that has none. Another empty one would be written, and be no JSON."""
+
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """How far a call has come, over all its attempts and nodes.
@@ -213,6 +216,6 @@ def check_sizes(change: Change) -> None:
     ):
         if data is not None and len(data) > most:
             raise TooLargeError(
-                f"{change.record.call}: the {what}, {len(data)} bytes, are more than the {most} bytes that a fleet keeps: "
+                f"{change.record.call}: the {what}, {len(data)} bytes, are more than the {most} that a fleet keeps: "
                 "store the data elsewhere, and pass where it is"
             )

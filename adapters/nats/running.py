@@ -18,7 +18,7 @@ from adapters.nats.errors import RefusedError, TooLargeError, UnreachableError
 from adapters.nats.holding import Holding
 from adapters.nats.leases import Leases
 from adapters.nats.outcomes import Ends, Outcomes
-from adapters.nats.record import NO_FAILURE, MAX_PAYLOAD, CallRecord, Change, Standing, too_large
+from adapters.nats.record import MAX_PAYLOAD, NO_FAILURE, CallRecord, Change, Standing, too_large
 from adapters.nats.standing import leased_call, standing_of
 from adapters.nats.transitions import SOON
 from events.event import CallEvent
@@ -87,7 +87,7 @@ class Leg:
         self.call = holding.record.call
         self.local_id = f"{self.call}@{holding.fence}"
         self._checkpoints = Checkpoints(
-            holding, node.engine.now, lambda why: self.stop("lost", why), lambda why: self._refuse("checkpoint", why)
+            holding, node.engine.now, lambda why: self.stop("lost", why), lambda why: self._refuse("a checkpoint", why)
         )
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-import time
+import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -30,7 +30,7 @@ AGAIN = 1.0
 """Seconds until the next look while no server answers."""
 
 ASIDE = 10.0
-"""Seconds after which a call that this worker cannot run is offered again: to it, or to a worker of another release."""
+"""Seconds after which, at most, a call that this worker cannot run is offered again, to it or to another one."""
 
 GRACE = 1.0
 """Seconds that a body has to stop in after it was told so."""
@@ -58,10 +58,10 @@ class Worker:
         self._node = node
         self._operations = {name: leased.operation(node.service, name) for name in names}
         self._turns = Turns(list(self._operations), node.name)
-        self._slots = asyncio.Semaphore(concurrency)
+        self._concurrency = concurrency
         self._running: dict[asyncio.Task[None], Leg | None] = {}
         self._loop, self._until = asyncio.get_running_loop(), math.inf
-        self._is_draining, self._is_hurried, self._is_over = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._is_draining, self._has_changed, self.is_over = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._hands_back = False
         self._said: set[str] = set()
 
@@ -77,25 +77,18 @@ class Worker:
 
     async def run(self) -> None:
         """Take calls and run them, until ``drain``, or until it is cancelled: then what runs is handed back at once."""
-        try:
-            with self._heard():
-                try:
-                    await self._take_all()
-                    await self._wait_for_running()
-                finally:
-                    await self._settle()
-        finally:
-            self._is_over.set()
+        with self._heard():
+            try:
+                await self._take_all()
+                await self._wait_for_running()
+            finally:
+                await self._settle()
 
     def drain(self, timeout: float) -> None:
         """Take no more calls, and end when those that run have ended, or are handed back after *timeout* seconds."""
         self._until = min(self._until, self._loop.time() + timeout)
         self._is_draining.set()
-        self._is_hurried.set()
-
-    async def ended(self) -> None:
-        """Wait for its end."""
-        await self._is_over.wait()
+        self._has_changed.set()
 
     @contextmanager
     def _heard(self) -> Iterator[None]:
@@ -116,21 +109,15 @@ class Worker:
 
     async def _take_all(self) -> None:
         while not self._is_draining.is_set():
-            await self._slots.acquire()
-            delivery = None
-            try:
-                delivery = await self._take()
-            finally:
-                if delivery is None:
-                    self._slots.release()
-            if delivery is not None:
+            if len(self._running) >= self._concurrency:
+                await self._has_changed.wait()
+                self._has_changed.clear()
+            elif (delivery := await self._take()) is not None:
                 task = asyncio.create_task(self._run(delivery), name=f"recovery {delivery.call}")
                 self._running[task] = None
                 task.add_done_callback(self._ended)
 
     async def _take(self) -> Delivery | None:
-        if self._is_draining.is_set():
-            return None
         try:
             if self._node.leases.is_cut_off:
                 raise UnreachableError("the leases of this node are not kept")
@@ -146,7 +133,7 @@ class Worker:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         del self._running[task]
-        self._slots.release()
+        self._has_changed.set()
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("a call is left to the end of its lease: its worker has failed", exc_info=error)
 
@@ -154,7 +141,7 @@ class Worker:
 
     async def _run(self, delivery: Delivery) -> None:
         node, operation = self._node, self._operations[delivery.lane.operation]
-        since = time.monotonic()
+        since = node.leases.clock()
         try:
             holding = await claim(
                 node.engine, delivery, node.name, partial(revived, operation), partial(look, operation)
@@ -187,18 +174,18 @@ class Worker:
         self._node.refused[what] += 1
         if (said := f"{name}: {error}") not in self._said and len(self._said) < 100:
             self._said.add(said)
-            log.warning("%s: it is offered again every %d s", said, ASIDE)
+            log.warning("%s: it is offered again within %d s", said, ASIDE)
         with suppress(UnreachableError):
-            await self._node.engine.put_back(delivery, ASIDE)
+            pause = random.uniform(ASIDE / 2, ASIDE)  # so that it is not always this worker's turn
+            await self._node.engine.put_back(delivery, pause)
 
     # end
 
     async def _wait_for_running(self) -> None:
         while self._running and (left := self._until - self._loop.time()) > 0.0:
-            self._is_hurried.clear()
-            hurried = asyncio.create_task(self._is_hurried.wait())
-            await asyncio.wait([*self._running, hurried], timeout=left, return_when=asyncio.FIRST_COMPLETED)
-            hurried.cancel()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._has_changed.wait(), left)
+            self._has_changed.clear()
 
     async def _settle(self) -> None:
         """Hand back what still runs."""

@@ -113,8 +113,8 @@ WHEN: dict[str, tuple[str, str]] = {
         "the runner, or the service that is closed",
     ),
     "CallHandedBack": (
-        "when a leg of a cluster's call ends without an outcome: a wait is too long for the lease, the node drains, its "
-        "task is cancelled; or, of a leg that a dead process left, when the journal is read next",
+        "when a leg of a cluster's call ends without an outcome: a wait is too long for the lease, the node drains, "
+        "its task is cancelled; or, of a leg that a dead process left, when the journal is read next",
         "`recovery.leased`, or the journal's thread",
     ),
     "OutcomeHeld": ("when a call has ended here and the cluster cannot be reached", "`leased.hold(...)`"),
@@ -322,7 +322,8 @@ def example(kind: type[Event], **given: Any) -> Event:
 
 def _value(name: str, hint: Any) -> Any:
     made: dict[Any, Any] = {
-        str: name, bytes: b"", float: 0.0, int: 1, Category: Category.TRANSIENT, Evidence: Evidence(type="example.Error"),
+        str: name, bytes: b"", float: 0.0, int: 1, Category: Category.TRANSIENT,
+        Evidence: Evidence(type="example.Error"),
         Exception: OSError("example"), msgspec.Raw: msgspec.Raw(b"{}"), FailureClassified: None,
     }  # fmt: skip
     return made[hint] if hint in made else get_args(hint)[0]

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import Any
 
 from hypothesis import settings
-from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
 from adapters.nats.memory import MemoryServers
 from adapters.nats.record import KEPT
-from tests.adapters.nats.fleet_steps import STEPS, Fleet
+from tests.adapters.nats.fleet_steps import STEPS, Fleet, run
 
 WAITS = (10.0, 0.0, 1.0, 100.0)
 PASSES = (5.0, 0.25, 31.0, 100.0, KEPT - 50.0, KEPT)
@@ -29,22 +29,13 @@ class FleetMachine(RuleBasedStateMachine):
         """The clock goes on."""
         self.now += seconds
 
-    @initialize(args=STEPS["submit"]["key"])
-    def first(self, args: str) -> None:
-        run(self.fleet.submit(args, "normal", "", None, None))
+    @initialize(key=STEPS["submit"]["key"])
+    def first(self, key: str) -> None:
+        run(self.fleet.submit(key, "normal", "", None, None))
 
     def teardown(self) -> None:
         """See that every call ends."""
         run(self.fleet.finish())
-
-
-def run(steps: Coroutine[Any, Any, None]) -> None:
-    """Run *steps*, which wait for nothing in memory."""
-    try:
-        steps.send(None)
-    except StopIteration:
-        return
-    raise AssertionError("it waits")
 
 
 def _rule(name: str) -> Callable[..., None]:
@@ -59,5 +50,7 @@ def _rule(name: str) -> Callable[..., None]:
 for _name, _arguments in STEPS.items():
     setattr(FleetMachine, _name, rule(**_arguments)(_rule(_name)))
 
-FleetMachine.TestCase.settings = settings(max_examples=4 * settings.default.max_examples, stateful_step_count=25)
-TestFleet = FleetMachine.TestCase
+
+def test_a_fleet_loses_no_call_and_ends_none_twice():
+    examples = max(200, settings.default.max_examples)
+    run_state_machine_as_test(FleetMachine, settings=settings(max_examples=examples, stateful_step_count=25))

@@ -46,7 +46,7 @@ def test_without_a_store_an_outcome_is_held_in_memory_with_one_warning(caplog: p
     assert "render/job" in warnings[0]
 
 
-def test_the_next_service_of_the_store_holds_what_is_not_settled() -> None:
+def test_the_next_service_of_the_store_holds_what_is_not_settled_and_says_it_once() -> None:
     store = MemoryStore()
     first = Recovery(store=store, enable_logging=False)
     hold(first, ONE)
@@ -59,6 +59,7 @@ def test_the_next_service_of_the_store_holds_what_is_not_settled() -> None:
     assert found.wait(5.0)
     assert (found.calls, found.left, found.quarantined) == ([], [], [])
     leased.settle(second, ONE, "node b has claimed it")
+    assert leased.held(second) == []  # its journal was read before
     second.close()
     assert leased.held(Recovery(store=store, enable_logging=False)) == []
 

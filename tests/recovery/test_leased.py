@@ -22,6 +22,8 @@ from events.operation_events import (
     GaveUp,
     OperationCancelled,
     OperationFailed,
+    OperationQuarantined,
+    OperationResumed,
     OperationStarted,
     OperationSucceeded,
     ProgressMade,
@@ -233,6 +235,7 @@ def test_a_park_ends_over_legs_when_its_time_is_over() -> None:
     assert isinstance(last, leased.Failed)
     assert "out of time" in last.reason
     assert last.failure is not None
+    assert (last.error, last.attempt) == ("ConnectionError", 1)
 
 
 def test_a_condition_of_before_is_looked_at_and_handed_back() -> None:
@@ -499,6 +502,8 @@ def test_a_leg_that_a_dead_process_left_is_not_resumed_but_ended() -> None:
     again = Recovery(store=store, enable_logging=False)
     backs: list[CallHandedBack] = []
     again.bus.subscribe(CallHandedBack, backs.append)
+    resumed: list[Any] = []
+    again.bus.subscribe([OperationResumed, OperationQuarantined], resumed.append)
     wrapper = again.recoverable("render", resumable=True, idempotency_key=lambda *_: "render/job")(script)
     resumption = again.resume()
     assert resumption.wait(5.0)
@@ -506,6 +511,7 @@ def test_a_leg_that_a_dead_process_left_is_not_resumed_but_ended() -> None:
     assert [(one.call, one.reason) for one in backs] == [("render/job@7", "its process died")]
     assert wrapper() == "done"
     assert script.calls == 1
+    assert resumed == []
     again.close()
     third = Recovery(store=store, enable_logging=False)
     third.bus.subscribe(CallHandedBack, backs.append)

@@ -126,6 +126,7 @@ def test_distinct_calls_share_no_subject(operation: str, other: str, key: str, o
 
 @given(LANES, LANES)
 @example(Lane("a", node=""), Lane("a", node="="))
+@example(Lane("a", node=""), Lane("a", node="_"))
 @example(Lane("a", node=""), Lane("a", node="~"))
 @example(Lane("b", node="a"), Lane("a", node="b"))
 def test_distinct_lanes_have_distinct_consumers(one: Lane, other: Lane):

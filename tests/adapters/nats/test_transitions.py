@@ -47,6 +47,8 @@ class Life:
         self.saved = self.saved if change.saved is None else change.saved
         if change.unschedules:
             self.scheduled = None
+        if change.unqueues is not None:
+            self.queue.pop(change.unqueues, None)
         if change.queue_at is not None:
             self.scheduled = (record.lane, record.leg)
         if change.is_queued:
@@ -282,3 +284,10 @@ def test_progress_never_goes_back():
     life = _after("claim", "come further")
     life.held(lambda record: to.came_further(record, None, 1.0, NOW))
     assert life.record.standing.done == 3.0
+
+
+@pytest.mark.parametrize("leg", [1, 3])
+def test_an_old_message_means_nothing(leg: int):
+    life = _after("claim", "hand back")
+    assert life.record.leg == 2
+    assert isinstance(to.claimed(Stored(life.record, life.seq), "a", leg, NOW), str)
