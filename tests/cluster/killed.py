@@ -39,7 +39,9 @@ def die_at(link: Link, number: int, when: str) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         await publish(*args, **options)
         if mine == number:
-            await client._flush_pending(force_flush=True)  # it is on its way: the kernel sends what a dead process wrote
+            await client._flush_pending(
+                force_flush=True
+            )  # it is on its way: the kernel sends what a dead process wrote
             os.kill(os.getpid(), signal.SIGKILL)
 
     client.publish = counted  # type: ignore[method-assign]
