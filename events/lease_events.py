@@ -20,6 +20,11 @@ class CallHandedBack(CallEvent, frozen=True, kw_only=True, omit_defaults=True):
     reason: str = ""
     after: float = 0.0
 
+    @property
+    def words(self) -> str:
+        """What happened, for people."""
+        return f"handed back to the cluster: {self.reason or 'no reason given'}"
+
 
 class OutcomeHeld(CallEvent, frozen=True, kw_only=True, omit_defaults=True):
     """The outcome of a cluster's call is kept in this journal, since the cluster cannot be reached.
@@ -36,11 +41,21 @@ class OutcomeHeld(CallEvent, frozen=True, kw_only=True, omit_defaults=True):
     fence: int
     data: bytes
 
+    @property
+    def words(self) -> str:
+        """What happened, for people."""
+        return "the cluster cannot be reached: its outcome is kept in this journal"
+
 
 class OutcomeDelivered(CallEvent, frozen=True, kw_only=True, omit_defaults=True):
     """The cluster has taken an outcome that was held."""
 
     ends: ClassVar[bool] = True
+
+    @property
+    def words(self) -> str:
+        """What happened, for people."""
+        return "the cluster has taken its outcome"
 
 
 class OutcomeSuperseded(CallEvent, frozen=True, kw_only=True, omit_defaults=True):
@@ -53,3 +68,8 @@ class OutcomeSuperseded(CallEvent, frozen=True, kw_only=True, omit_defaults=True
     ends: ClassVar[bool] = True
 
     reason: str = ""
+
+    @property
+    def words(self) -> str:
+        """What happened, for people."""
+        return f"the cluster does not take its outcome: {self.reason or 'another claim came later'}"

@@ -20,45 +20,23 @@ from events.callables import is_async
 from recovery import leased_calls
 from recovery.execution.leased_runner import LeasedHeldRunner, LeasedRunner, Leg
 from recovery.held_outcomes import id_of
-from recovery.leased_calls import (
-    Cancelled,
-    Ending,
-    Failed,
-    LeasedCall,
-    Postponed,
-    Succeeded,
-    after_death,
-    later,
-    retried,
-)
+from recovery.leased_calls import Cancelled as Cancelled
+from recovery.leased_calls import Ending as Ending
+from recovery.leased_calls import Failed as Failed
+from recovery.leased_calls import LeasedCall as LeasedCall
+from recovery.leased_calls import Postponed as Postponed
+from recovery.leased_calls import Succeeded as Succeeded
+from recovery.leased_calls import after_death as after_death
+from recovery.leased_calls import later as later
+from recovery.leased_calls import retried as retried
 from recovery.leased_run import LeasedRun, failed
 from recovery.serialization.arguments import ArgumentCodec
 from recovery.serialization.results import ResultCodec
-from recovery.settings import OperationConfig
+from recovery.service import Recovery
+from recovery.settings import OnConflict, OperationConfig
 
 if TYPE_CHECKING:
     from recovery.operations import Definition
-    from recovery.service import Recovery
-
-__all__ = [
-    "Cancelled",
-    "Ending",
-    "Failed",
-    "HeldOutcome",
-    "LeasedCall",
-    "LeasedOperation",
-    "Postponed",
-    "Succeeded",
-    "after_death",
-    "hand_back",
-    "held",
-    "hold",
-    "later",
-    "operation",
-    "retried",
-    "settle",
-    "why_quarantined",
-]
 
 KEEP = 2.0
 """Seconds of a wait that a leg waits itself, by default."""
@@ -84,7 +62,8 @@ class LeasedOperation:
     def __init__(self, service: Recovery, definition: Definition, function: Callable[..., Any]) -> None:
         self._definitions = service._definitions
         self._definition = definition
-        self._function = function
+        self.function = function
+        """The function that its calls run."""
         self._arguments, self._results = ArgumentCodec(function), ResultCodec(function)
         self.name: str = definition.operation.name
         """Its name."""
@@ -95,19 +74,23 @@ class LeasedOperation:
         return f"<LeasedOperation {self.name}>"
 
     @property
-    def config(self) -> OperationConfig:
-        """Its checked settings."""
+    def _config(self) -> OperationConfig:
         return self._definition.config
 
     @property
     def version(self) -> str:
         """The setting ``version``."""
-        return self.config.version
+        return self._config.version
 
     @property
     def cluster(self) -> str:
         """The setting ``cluster``: "optional" or "required"."""
-        return self.config.cluster
+        return self._config.cluster
+
+    @property
+    def on_conflict(self) -> OnConflict:
+        """The setting ``on_conflict``: "join" or "reject"."""
+        return self._config.on_conflict
 
     def encode(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
         """The arguments of a call as JSON.
@@ -129,9 +112,9 @@ class LeasedOperation:
         Raises:
             TypeError: The setting ``idempotency_key`` returned None.
         """
-        if self.config.idempotency_key is None:
+        if self._config.idempotency_key is None:
             return ""
-        key = self.config.idempotency_key(*args, **kwargs)
+        key = self._config.idempotency_key(*args, **kwargs)
         if key is None:
             raise TypeError(f"the idempotency_key of {self.name} returned None; return a text, or '' for no key")
         return str(key)
@@ -158,7 +141,7 @@ class LeasedOperation:
             return Postponed(after=math.inf, why="a person says retry or give up", state=call, asks_person=True)
         try:
             args, kwargs = self.decode(call.arguments)
-            config = self.config
+            config = self._config
             keyed = "" if config.key is None else str(config.key(*args, **kwargs))
         except Exception as error:  # the arguments come from another machine, and the key is a function of the user
             return failed(error, "its arguments cannot be used here", call.attempt - 1)
@@ -169,8 +152,8 @@ class LeasedOperation:
 
     def _runner(self, leg: Leg) -> LeasedRunner:
         made = self._definitions
-        of = self._function, self._definition, made.waiting, _no_journal
-        config = msgspec.structs.replace(self.config, durability="journal", remember=None)
+        of = self.function, self._definition, made.waiting, _no_journal
+        config = msgspec.structs.replace(self._config, durability="journal", remember=None)
         if config.has_holds:
             return LeasedHeldRunner(leg, made.holds, *of, config)
         return LeasedRunner(leg, *of, config)
@@ -178,6 +161,11 @@ class LeasedOperation:
 
 def _no_journal() -> None:
     """The journal of a leg's runner: the cluster remembers the call, and its attempts wait for no commit here."""
+
+
+def names(service: Recovery) -> list[str]:
+    """The names of the functions of *service* that are made recoverable."""
+    return sorted(service._definitions.names())
 
 
 def operation(service: Recovery, name: str) -> LeasedOperation:
@@ -198,7 +186,7 @@ def why_quarantined(operation: LeasedOperation, call: LeasedCall, came_further: 
 
     After that, give it ``after_death`` and, where a person says so, ``retries=0, deaths=0``.
     """
-    return leased_calls.why_quarantined(call, operation.config, came_further)
+    return leased_calls.why_quarantined(call, operation._config, came_further)
 
 
 def hand_back(service: Recovery, local_id: str, reason: str) -> bool:

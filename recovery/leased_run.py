@@ -12,6 +12,7 @@ import msgspec
 from events.attempt import Attempt
 from events.call import Call, Progress
 from events.callables import is_async
+from events.errors import RecoveryError
 from events.evidence import Category
 from events.operation import Operation
 from events.runner_api import give_up
@@ -207,9 +208,12 @@ def failed(
 ) -> Failed:
     """The ending of a leg with *error*, after *attempt* attempts."""
     failure = None if call is None else call.failure
+    name, text = type(error).__qualname__, str(error)
+    if failure is not None and type(error) is RecoveryError:  # the call gave up before its attempt
+        name, text = failure.evidence.type.rpartition(".")[2], failure.evidence.message
     return Failed(
-        error=type(error).__qualname__,
-        text=brief(str(error)),
+        error=name,
+        text=brief(text),
         reason=brief(reason),
         attempt=max(attempt, 0),
         category=None if failure is None else failure.category,

@@ -25,8 +25,10 @@ def sentence_of(call: CallStatus, about: Explanation, events: Sequence[PastEvent
         case "rejected" if is_held(call.reason):
             whose = shown(call.key or call.operation)
             return f"calls of {whose} failed too often: no new one may begin for now ({shown(call.reason)})"
-        case "rejected":
+        case "rejected" | "handed back" | "superseded":
             return shown(call.reason)
+        case "delivered":
+            return "the cluster has taken this outcome"
         case "cancelled":
             return _steered(events, "cancel", "it was cancelled, by its program or by hand")
         case "failed":

@@ -45,6 +45,9 @@ PHRASES = {
     "gave up": "gave up",
     "rejected": "was not started",
     "cancelled": "was cancelled",
+    "handed back": "was handed back to the cluster",
+    "delivered": "was delivered to the cluster",
+    "superseded": "was superseded",
 }
 """What is said of a call in that state; of any other, the state itself."""
 

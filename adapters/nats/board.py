@@ -9,12 +9,6 @@ import msgspec
 
 from adapters.nats.errors import UnreachableError
 
-EVENTS_KEPT = 3 * 24 * 3600.0
-"""Seconds for which the servers keep an event."""
-
-EVENTS_BYTES = 512 * 1024 * 1024
-"""Bytes of events that the servers keep; the oldest go first."""
-
 NODES_KEPT = 30 * 24 * 3600.0
 """Seconds after its latest sign of life for which a node is known."""
 

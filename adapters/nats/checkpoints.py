@@ -115,10 +115,9 @@ class Checkpoints:
 
     async def _write(self) -> bool:
         come, self._come = self._come, Come()
-        now = None
+        now = 0.0
 
         def written(record: CallRecord) -> Change:
-            assert now is not None
             return come.change(record, now)
 
         while True:

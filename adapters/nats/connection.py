@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 from adapters.nats.errors import ClusterError, UnreachableError
 from adapters.nats.jetstream import JetStreamEngine
+from adapters.nats.jetstream_board import JetStreamBoard
 from adapters.nats.link import Link, text_of
 from adapters.nats.names import checked
 from adapters.nats.record import LEASE
@@ -39,6 +40,12 @@ class _Client(Client):
         if self.is_connected and "permissions violation" not in err_msg.lower():
             return await self._process_op_err(errors.Error(f"nats: {err_msg}"))
         return await super()._process_err(err_msg)
+
+    def drop_requests(self) -> None:
+        """The answers to what was asked over a connection that is gone do not come."""
+        for answer in list((self._resp_map or {}).values()):
+            if not answer.done():
+                answer.set_exception(errors.StaleConnectionError())
 
 
 @asynccontextmanager
@@ -86,7 +93,8 @@ async def connect(
     user, password = user or found_user, password if password is not None else found_password
     if user and password is None:
         user, token = None, token or user
-    link = Link(_Client(), prefix, ", ".join(address.partition("://")[2] for address in addresses))
+    client = _Client()
+    link = Link(client, prefix, ", ".join(address.partition("://")[2] for address in addresses))
     options: dict[str, Any] = {  # nats-py takes each as it likes
         "user": user,
         "password": password,
@@ -97,18 +105,19 @@ async def connect(
         "inbox_prefix": inbox,
         "name": name or None,
     }
-    await _open(link, addresses, {key: value for key, value in options.items() if value is not None}, within)
+    await _open(link, client, addresses, {key: value for key, value in options.items() if value is not None}, within)
     try:
-        await set_up(link, prefix, replicas)
-        link.engine = JetStreamEngine(link, prefix, lease)
-        async with link.engine.running():
+        may_ask = await set_up(link, prefix, replicas)
+        link.engine = engine = JetStreamEngine(link, prefix, lease, is_viewer=not may_ask)
+        link.board = JetStreamBoard(link)
+        async with engine.running():
             yield link
     finally:
         await link.connection.close()
 
 
-async def _open(link: Link, addresses: list[str], options: dict[str, Any], within: float) -> None:
-    client, refused, last = link.connection, asyncio.get_running_loop().create_future(), [TimeoutError()]
+async def _open(link: Link, client: _Client, addresses: list[str], options: dict[str, Any], within: float) -> None:
+    refused, last = asyncio.get_running_loop().create_future(), [TimeoutError()]
 
     async def failed(error: Exception) -> None:
         last[:] = [error]  # type: ignore[list-item]
@@ -120,6 +129,7 @@ async def _open(link: Link, addresses: list[str], options: dict[str, Any], withi
         logger.debug("%s: %s", link, text_of(error))
 
     async def parted() -> None:
+        client.drop_requests()
         if not client.is_closed:
             logger.warning("%s is down; it is tried again until it comes back", link)
 

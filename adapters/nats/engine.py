@@ -54,7 +54,7 @@ class Engine(Protocol):
     lease: float
 
     async def now(self) -> float:
-        """Seconds since the epoch, by the servers' clock."""
+        """Seconds since the epoch, by the servers' clock; while no server answers, by their latest answer."""
         ...
 
     async def read(self, call: str) -> Stored | None:

@@ -34,6 +34,8 @@ from events.operation_events import FailureClassified
 from recovery.explain import shown
 from recovery.redact import brief, redact
 
+DONE = ("succeeded", "cancelled")
+
 ASKS = "It has no retries left: try it again? No gives it up."
 
 
@@ -105,6 +107,15 @@ class Fleet:
         events = [_past(one, record) for one in await self.board.events(record.call)]
         return explain_call(self.address, record, nodes, events, now), now
 
+    async def whys(self, most: int) -> tuple[list[Why], int, float]:
+        """Why calls are not done: of *most*, those first that are not over, the latest first; how many more there are,
+        and the time of the servers. Raises UnreachableError.
+        """  # fmt: skip
+        found = [one.record async for one in self.engine.calls() if one.record.state not in DONE]
+        found.sort(key=lambda record: (record.is_over, -record.updated))
+        whys = [(await self.why_of(record))[0] for record in found[:most]]
+        return whys, len(found[most:]), await self.engine.now()
+
     async def steer(self, text: str, command: FleetCommand, *, by_id: bool = False) -> Steered:
         """Carry out *command* with the call that *text* names, or, *by_id*, whose id it is. Raises UnreachableError."""
         try:
@@ -114,6 +125,20 @@ class Fleet:
             said = str(error.args[0])
             return Steered(command=command.name, call=text if by_id else "", name=redact(text), said=said)
         return Steered(command=command.name, call=call, is_done=True, taken=True, said=command.said(record))
+
+    async def steer_all(self, calls: Sequence[str], command: FleetCommand) -> list[Steered]:
+        """Carry out *command* with each of *calls*, which are ids. Raises UnreachableError."""
+        return [await self.steer(one, command, by_id=True) for one in calls]
+
+    async def answer(self, question: str, value: object) -> Steered:
+        """Answer what the call asks whose id *question* is, or has it as a part: True tries it again, False ends it.
+
+        Raises LookupError, UnreachableError.
+        """
+        record = await find(self.engine, question)
+        if not record.asks_person:
+            raise LookupError(f"{record.call} asks nothing")
+        return await self.steer(record.call, FleetCommand(name="retry" if value else "give up"), by_id=True)
 
     async def questions(self) -> list[Question]:
         """The questions of calls that wait for a person: each is named by its call. Raises UnreachableError."""
@@ -125,7 +150,14 @@ def question_of(record: CallRecord) -> Question:
     about = explained(record)
     text = " ".join(filter(None, (about.plain, ASKS)))
     return Question(
-        name=record.call, kind="confirm", choices=(), text=shown(text), link="", reason="", is_open=True, runs=()
+        name=record.call,
+        kind="confirm",
+        choices=(),
+        text=shown(text),
+        link="",
+        reason="",
+        is_open=True,
+        runs=(record.node,),
     )
 
 
@@ -180,8 +212,7 @@ async def open_fleet(address: FleetAddress) -> AsyncIterator[Fleet]:
         ModuleNotFoundError: The extra "nats" is not installed.
     """
     from adapters.nats.connection import connect  # here: it needs an extra
-    from adapters.nats.jetstream_board import JetStreamBoard
 
-    options = {"credentials": address.creds} if address.creds else {}
-    async with connect(address.url, prefix=address.prefix, name="recovery", **options) as link:
-        yield Fleet(link.engine, JetStreamBoard(link.connection, address.prefix), address)
+    urls = [one.strip() for one in address.url.split(",")]
+    async with connect(urls, prefix=address.prefix, name="recovery", credentials=address.creds or None) as link:
+        yield Fleet(link.engine, link.board, address)

@@ -16,7 +16,7 @@ from events.operation_events import FailureClassified
 from recovery.explain import Explanation
 from recovery.journal import history
 from recovery.policies.retry import PERSON
-from recovery.redact import brief
+from recovery.redact import brief, redact
 
 ALIVE = 16.0
 """Seconds after its latest sign of life for which a node counts as living: three signs may be missed."""
@@ -25,6 +25,11 @@ MOST_CALLS = 1_000
 """Calls of which a status tells each; more are counted."""
 
 FAILED = ("quarantined", "gave up")
+
+ORDER = ("quarantined", "paused", "waiting", "queued", "running", "gave up", "cancelled", "succeeded")
+"""The states in the order in which they are counted."""
+
+MOVE = Offer("move", "lets any node run it")
 
 Nodes = Mapping[str, Node]
 
@@ -115,13 +120,13 @@ def call_status(record: CallRecord) -> CallStatus:
         failures=() if failure is None else (failure.brief,),
         which=about.which,
         cause=about.cause,
-        reason=record.reason,
+        reason=redact(record.reason),
         seen=record.updated,
         sentence=about.sentence,
         said=said_by(about),
         remedy=about.remedy,
         due=record.due,
-        waits_for=PERSON if record.asks_person else record.why,
+        waits_for=PERSON if record.asks_person else redact(record.why),
         category=None if failure is None else failure.category,
         node=record.node,
     )
@@ -131,6 +136,7 @@ def next_in_fleet(record: CallRecord, nodes: Nodes, now: float) -> NextStep:
     """What happens next with the call of *record* at the time *now*."""
     attempt = record.standing.attempt
     ends = Offer("give up", ENDS_IT), Offer("cancel", "cancels it")
+    offers: tuple[Offer, ...]
     if record.is_over:
         return NextStep(text=_end(record))
     if record.state == "running":
@@ -139,6 +145,8 @@ def next_in_fleet(record: CallRecord, nodes: Nodes, now: float) -> NextStep:
             ending = "" if record.cancel is None else ", and is asked to end"
             return NextStep(text=f"attempt {attempt} runs on {record.node}{ending}", offers=offers)
         text = f"attempt {attempt} ran on {last_seen(record.node, nodes, now)}"
+        if record.affinity == record.node:
+            return NextStep(text=f"{text}, which alone may run it", offers=(MOVE, *offers), foremost=1)
         return NextStep(text=f"{text}; another worker goes on with it once its lease has ended", offers=offers)
     if record.state == "quarantined":
         return NextStep(
@@ -161,14 +169,15 @@ def _to_come(record: CallRecord, nodes: Nodes, now: float, offers: tuple[Offer, 
     attempt = f"attempt {record.standing.attempt}"
     where, is_stuck = _worker(record, nodes, now)
     if is_stuck and record.affinity:
-        offers = Offer("move", "lets any node run it"), *offers
+        offers = MOVE, *offers
     if record.state == "waiting":
         offers = Offer("retry", "retries it now"), *offers
         why = f" (waits for: {record.why})" if record.why else ""
-        text = f"{attempt}{f', {where}' if is_stuck else ''}{why}"
+        text = f"{f'{where}; ' if is_stuck else ''}{attempt}{why}"
         if record.due is not None and record.due > now:
             return NextStep(text=text, offers=_first_move(offers), foremost=int(is_stuck), due=record.due)
-    return NextStep(text=where, offers=_first_move(offers), foremost=_foremost(offers, is_stuck), since=record.updated)
+    since = None if is_stuck else record.updated
+    return NextStep(text=where, offers=_first_move(offers), foremost=_foremost(offers, is_stuck), since=since)
 
 
 def _first_move(offers: tuple[Offer, ...]) -> tuple[Offer, ...]:
@@ -233,7 +242,7 @@ def fleet_status(
         cluster=cluster,
         at=now,
         nodes=tuple(sorted(nodes, key=lambda one: one.node)),
-        counts=dict(sorted(counts.items())),
+        counts={state: counts[state] for state in sorted(counts, key=ORDER.index)},
         calls=tuple(call_status(record) for record in listed),
         more={state: number for state, number in more.items() if number},
     )

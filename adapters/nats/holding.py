@@ -149,11 +149,11 @@ async def _claim(engine: Engine, delivery: Delivery, node: str, revived: Revived
     while (stored := await engine.read(delivery.call)) is not None:
         if stored.record.token == token:  # written, though the servers' answer was another one
             break
-        if stored.record.lane != delivery.lane:  # of a call of an earlier life with the same key, or before a move
-            break
         if stored.record.leg < delivery.leg:  # a server that lags behind the one which sent the message
             await engine.put_back(delivery, SEEN_AFTER)
             return None
+        if stored.record.lane != delivery.lane:  # of a call of an earlier life with the same key, or before a move
+            break
         if not stored.record.is_over and stored.record.leg == delivery.leg:
             look(stored.record)
         change = _change(stored, delivery.leg, node, await engine.now(), revived)

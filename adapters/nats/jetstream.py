@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from datetime import datetime
+from typing import Any
 
 import msgspec
 
@@ -53,15 +55,17 @@ class JetStreamEngine:
         link: The connection.
         prefix: The first token of the fleet's subjects.
         lease: Seconds after its last extension at which a lease ends.
+        is_viewer: Whether the user may read alone: then any server answers, and the time is that of this machine.
 
     Attributes:
         refused: How many records and messages could not be read, by the reason.
     """
 
-    def __init__(self, link: Link, prefix: str = "recovery", lease: float = LEASE) -> None:
+    def __init__(self, link: Link, prefix: str = "recovery", lease: float = LEASE, *, is_viewer: bool = False) -> None:
         self.lease = lease
         self.refused: Counter[str] = Counter()
         self._link = link
+        self._is_viewer = is_viewer
         self._subjects = Subjects(prefix)
         self._batches = Batches(link)
         self._clock = ServerClock(self._server_time)
@@ -75,7 +79,7 @@ class JetStreamEngine:
 
     async def now(self) -> float:
         """As ``Engine.now``."""
-        return await self._clock.now()
+        return time.time() if self._is_viewer else await self._clock.now()
 
     async def read(self, call: str) -> Stored | None:
         """As ``Engine.read``. The leader of the stream is asked: another server may not know the latest record yet.
@@ -167,13 +171,15 @@ class JetStreamEngine:
         name = f"$JS.API.DIRECT.GET.{self._subjects.prefix}"
         async with aclosing(self._link.ask_many(name, msgspec.json.encode(wanted))) as answers:
             async for answer in answers:
-                headers = answer.headers or {}
-                if "Nats-Sequence" not in headers:  # 204: the end of the page; 404: there is none
+                if (message := _direct(answer)) is None:  # the end of the page, or there is none
                     break
-                found.append(_Message(headers["Nats-Subject"], int(headers["Nats-Sequence"]), answer.data))
+                found.append(message)
         return found
 
     async def _latest(self, subject: str) -> _Message | None:
+        if self._is_viewer:
+            wanted = msgspec.json.encode({"last_by_subj": subject})
+            return _direct(await self._link.ask(f"$JS.API.DIRECT.GET.{self._subjects.prefix}", wanted))
         name = f"$JS.API.STREAM.MSG.GET.{self._subjects.prefix}"
         answer = await self._asked(name, msgspec.json.encode({"last_by_subj": subject}))
         return answer.message
@@ -208,6 +214,14 @@ class JetStreamEngine:
         if self.refused[reason] == 1:
             logger.warning("%s is left to other workers: %s", call, reason)
         return UnreadableError(f"{call}: {reason}")
+
+
+def _direct(answer: Any) -> _Message | None:
+    """The message in an *answer* of nats-py; None if it is none."""
+    headers = answer.headers or {}
+    if "Nats-Sequence" not in headers:
+        return None
+    return _Message(headers["Nats-Subject"], int(headers["Nats-Sequence"]), answer.data)
 
 
 class _Changes:

@@ -61,7 +61,7 @@ class Leases:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._connect = connect
-        self._clock = clock
+        self.clock = clock
         self._heartbeat = Heartbeat(lease, Callbacks(on_lost, on_cancel, on_back), clock)
         self._kept: dict[tuple[str, int], Kept] = {}
         self._lock = fork_safe(threading.Lock())
@@ -121,7 +121,7 @@ class Leases:
                 "this process was forked from the one that opened the cluster, and has no thread that keeps leases: "
                 "open a cluster of its own here"
             )
-        confirmed = self._clock() if since is None else since
+        confirmed = self.clock() if since is None else since
         kept = Kept(lease, call, fence, token, is_required, confirmed)
         with self._lock:
             if self._is_closed:

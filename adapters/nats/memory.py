@@ -11,6 +11,7 @@ from typing import Any
 import anyio
 import msgspec
 
+from adapters.nats.board import MemoryBoard
 from adapters.nats.engine import Delivery, Payload
 from adapters.nats.errors import StaleError, UnreachableError
 from adapters.nats.names import Lane
@@ -42,6 +43,7 @@ class MemoryServers:
         self.clock = clock
         self.lease = lease
         self.is_reachable = True
+        self.board = MemoryBoard()
         self._seq = itertools.count(1)
         self._records: dict[str, tuple[bytes, int]] = {}
         self._payloads: dict[tuple[str, Payload], bytes] = {}
@@ -56,7 +58,7 @@ class MemoryServers:
     @asynccontextmanager
     async def link(self) -> AsyncIterator[MemoryLink]:
         """A connection, as a cluster opens one: ``Cluster(service, connect=servers.link)``."""
-        yield MemoryLink(self.connect())
+        yield MemoryLink(self.connect(), self.board)
 
     def tick(self) -> None:
         """Do what is due: put scheduled messages into queues, forget what has ended long ago."""
@@ -165,8 +167,8 @@ class MemoryEngine:
         self.is_cut = False
 
     async def now(self) -> float:
-        """As ``Engine.now``."""
-        return self._reach().clock()
+        """As ``Engine.now``: this connection has had an answer when it was made."""
+        return self._servers.clock()
 
     async def read(self, call: str) -> Stored | None:
         """As ``Engine.read``."""
@@ -236,9 +238,11 @@ class MemoryLink(msgspec.Struct, frozen=True):
 
     Args:
         engine: What is asked of them.
+        board: Where nodes tell of themselves.
     """
 
     engine: MemoryEngine
+    board: MemoryBoard
 
     @property
     def is_connected(self) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeAlias
@@ -56,7 +55,6 @@ class Outcomes:
         self._service = service
         self._engine = engine
         self._every = every
-        self._ahead = 0.0  # seconds that the servers' clock was ahead of this one, when they answered last
         self._turn = asyncio.Lock()
         self._awake = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -69,7 +67,7 @@ class Outcomes:
             RefusedError: *ends* says why nothing is to be written.
             TooLargeError: The servers take nothing of that size.
         """
-        now = await self.now()
+        now = await self._engine.now()
         try:
             return await holding.apply(lambda record: ends(record, now))
         except (UnreachableError, LeaseLostError) as error:
@@ -81,16 +79,10 @@ class Outcomes:
                 leased.settle(self._service, held, str(error))
             return None
 
-    async def now(self) -> float:
-        """Seconds since the epoch by the servers' clock; estimated while they do not answer."""
-        with suppress(UnreachableError):
-            now = await self._engine.now()
-            self._ahead = now - time.time()
-        return time.time() + self._ahead
-
     def keep(self, call: str, fence: int, token: str, change: Change) -> leased.HeldOutcome:
         """Keep *change*, which ends the leg of *call* under *fence* and *token*, until the servers take it."""
-        return leased.hold(self._service, call, fence, msgspec.json.encode(Kept(token, change)))
+        data = msgspec.json.encode(Kept(token, change))
+        return leased.hold(self._service, call, fence, data, operation=change.record.operation)
 
     async def run(self) -> None:
         """Deliver: now, every few seconds, and after ``wake``; until it is cancelled."""
@@ -127,8 +119,6 @@ class Outcomes:
         kept = msgspec.json.decode(outcome.data, type=Kept)
         superseded = await self._write(outcome.call, outcome.fence, kept)
         leased.settle(self._service, outcome, superseded)
-        if superseded is not None:
-            log.warning("the outcome of %s from this node is not its outcome: %s", outcome.call, superseded)
 
     async def _write(self, call: str, fence: int, kept: Kept) -> str | None:
         """Write an outcome; None if the servers have it now, or had it before; otherwise why they do not take it."""

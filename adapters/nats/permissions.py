@@ -56,7 +56,8 @@ def permissions(role: Role, prefix: str = "recovery") -> Permissions:
         role: What the user does.
         prefix: The first token of the fleet's subjects.
     """
-    told = (f"{prefix}-seen.call.>", f"{prefix}-events.>", f"$KV.{prefix}-shared.>", f"$KV.{prefix}-nodes.>")
+    seen = (f"{prefix}-seen.call.>", f"{prefix}-seen.shared.>")
+    told = (*seen, f"{prefix}-events.>", f"$KV.{prefix}-shared.>", f"$KV.{prefix}-nodes.>")
     return Permissions((_READ, *_written(role, prefix)), told)
 
 
@@ -75,7 +76,7 @@ def _written(role: Role, prefix: str) -> tuple[str, ...]:
         case "viewer":
             return ()
         case "submitter":
-            return (*(f"{prefix}.{kind}.>" for kind in ("call", "args", "queue", "due")), events, *_ASK)
+            return (*(f"{prefix}.{kind}.>" for kind in ("call", "args", "saved", "queue", "due")), events, *_ASK)
         case "steerer":
             kinds = "call", "args", "saved", "result", "queue", "due"
             return (*(f"{prefix}.{kind}.>" for kind in kinds), events, shared, *_ASK)

@@ -35,11 +35,17 @@ def too_large(what: str, size: int, most: int, cure: str) -> str:
     return f"{what} takes {size:,} bytes, and a cluster keeps {most:,} at most: {cure}"
 
 
+NO_FAILURE = msgspec.Raw()
+"""Where no attempt has failed. It is left out of a record, which another empty ``Raw`` would make unreadable."""
+
 CallState: TypeAlias = Literal["queued", "running", "waiting", "quarantined", "succeeded", "gave up", "cancelled"]
 """Where a call stands. The last three are ends."""
 
 ENDS: frozenset[CallState] = frozenset({"succeeded", "gave up", "cancelled"})
 """The states that no call leaves."""
+
+NO_FAILURE = msgspec.Raw()
+"""The failure of a call that has none. Another empty one would be written, and be no JSON."""
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -77,7 +83,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, fo
     is_cut_off: bool = False
     done: float = 0.0
     progress_resets: int = 0
-    failure: msgspec.Raw = msgspec.Raw()
+    failure: msgspec.Raw = NO_FAILURE
 
     def __post_init__(self) -> None:
         """JSON has no infinity: a record with one could not be read any more."""
@@ -210,6 +216,6 @@ def check_sizes(change: Change) -> None:
     ):
         if data is not None and len(data) > most:
             raise TooLargeError(
-                f"{change.record.call}: the {what}, {len(data)} bytes, are more than the {most} bytes that a fleet keeps: "
+                f"{change.record.call}: the {what}, {len(data)} bytes, are more than the {most} that a fleet keeps: "
                 "store the data elsewhere, and pass where it is"
             )

@@ -18,7 +18,7 @@ from adapters.nats.errors import RefusedError, TooLargeError, UnreachableError
 from adapters.nats.holding import Holding
 from adapters.nats.leases import Leases
 from adapters.nats.outcomes import Ends, Outcomes
-from adapters.nats.record import MAX_PAYLOAD, CallRecord, Change, Standing, too_large
+from adapters.nats.record import MAX_PAYLOAD, NO_FAILURE, CallRecord, Change, Standing, too_large
 from adapters.nats.standing import leased_call, standing_of
 from adapters.nats.transitions import SOON
 from events.event import CallEvent
@@ -76,11 +76,10 @@ class Leg:
         node: The node.
         operation: The operation of the call.
         holding: The call, claimed.
-        due: When its attempt may begin, by the servers' clock; None for now.
     """
 
-    def __init__(self, node: Node, operation: LeasedOperation, holding: Holding, due: float | None) -> None:
-        self._node, self._operation, self._holding, self._due = node, operation, holding, due
+    def __init__(self, node: Node, operation: LeasedOperation, holding: Holding) -> None:
+        self._node, self._operation, self._holding = node, operation, holding
         self._loop = asyncio.get_running_loop()
         self._stop: tuple[Stop, str] | None = None
         self._is_stopped = asyncio.Event()
@@ -88,7 +87,7 @@ class Leg:
         self.call = holding.record.call
         self.local_id = f"{self.call}@{holding.fence}"
         self._checkpoints = Checkpoints(
-            holding, node.engine.now, lambda why: self.stop("lost", why), lambda why: self._refuse("checkpoint", why)
+            holding, node.engine.now, lambda why: self.stop("lost", why), lambda why: self._refuse("a checkpoint", why)
         )
 
     @property
@@ -118,7 +117,8 @@ class Leg:
             if not body.done():  # an abandoned one
                 body.cancel()
         if not self._is_ended:
-            await self._end(self._ends(body.result()))
+            ending = body.result()
+            await self._end(self._ends(ending), has_result=isinstance(ending, Succeeded))
 
     async def abandon(self) -> None:
         """Hand the call back at once: its body does not stop."""
@@ -151,10 +151,10 @@ class Leg:
         return None
 
     async def _wait_until_due(self) -> None:
-        if self._due is not None:
+        if (due := self._holding.due) is not None:
             now = await self._asked(self._node.engine.now)
-            if now is not None and self._due > now:
-                await self._pause(self._due - now)
+            if now is not None and due > now:
+                await self._pause(due - now)
 
     async def _pause(self, seconds: float) -> None:
         with suppress(TimeoutError):
@@ -184,7 +184,7 @@ class Leg:
             self._stop = how, why
             self._is_stopped.set()
             if how == "lost":
-                log.warning("%s: %s; its body is to stop, and nothing of it is written", self.call, why)
+                log.warning("%s: %s; its body is to stop", self.call, why)
 
     async def _stop_body(self, body: asyncio.Task[Ending]) -> None:
         await self._is_stopped.wait()
@@ -224,10 +224,10 @@ class Leg:
     def _too_large(self, reason: str, attempt: int) -> Ends:
         return lambda record, now: transitions.gave_up(record, at_attempt(record, attempt), reason, "", ("", ""), now)
 
-    async def _end(self, ends: Ends) -> None:
+    async def _end(self, ends: Ends, *, has_result: bool = False) -> None:
         self._is_ended = True
         ends = await self._checkpoints.end(ends)
-        if self._is_lost:
+        if self._is_lost and not has_result:  # a result is offered: where it is refused, the journal says so
             return
         outcomes, holding = self._node.outcomes, self._holding
         try:
@@ -268,7 +268,7 @@ def next_standing(event: RetryScheduled | Parked, failure: FailureClassified, re
 def failed(ending: Failed) -> Ends:
     """What is written of a call that failed for good."""
     category = "" if ending.category is None else ending.category.value
-    failure = msgspec.Raw() if ending.failure is None else msgspec.Raw(msgspec.json.encode(ending.failure))
+    failure = NO_FAILURE if ending.failure is None else msgspec.Raw(msgspec.json.encode(ending.failure))
 
     def ends(record: CallRecord, now: float) -> Change:
         standing = msgspec.structs.replace(at_attempt(record, ending.attempt), failure=failure, has_failed=True)

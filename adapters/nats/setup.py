@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from adapters.nats.errors import ClusterError, UnreachableError
+from adapters.nats.errors import ClusterError, NotSentError, UnreachableError
 from adapters.nats.link import Link
 
 OLDEST = "2.12"
@@ -21,6 +21,8 @@ EVENTS_SIZE = 256 * 1024 * 1024
 
 Config: TypeAlias = dict[str, Any]
 """The settings of a stream, as the servers write them."""
+
+FORBIDDEN: Config = {"description": "this user may not do that"}
 
 NOT_FOUND, NO_PEERS = 10059, (10005, 10074)
 
@@ -85,8 +87,8 @@ def differences(found: Config, wanted: Config) -> Config:
     return {name: value for name, value in wanted.items() if found.get(name) != value}
 
 
-async def set_up(link: Link, prefix: str, replicas: int | None = None) -> None:
-    """Make the streams of the fleet, or check those that are there.
+async def set_up(link: Link, prefix: str, replicas: int | None = None) -> bool:
+    """Make the streams of the fleet, or check those that are there. Returns False for a user who may not even ask.
 
     Args:
         link: The connection.
@@ -99,16 +101,16 @@ async def set_up(link: Link, prefix: str, replicas: int | None = None) -> None:
     """
     info: Config = link.connection._server_info  # the only place where it tells of a cluster
     check_version(str(info.get("version", "")))
-    if not info.get("jetstream", False) and not info.get("cluster"):
-        await _asked(link, "INFO", prefix)
     made = replicas or (3 if info.get("cluster") else 1)
-    await asyncio.gather(*(_set_up(link, wanted, replicas, made) for wanted in streams(prefix)))
+    return all(await asyncio.gather(*(_set_up(link, wanted, replicas, made) for wanted in streams(prefix))))
 
 
-async def _set_up(link: Link, wanted: Config, replicas: int | None, made: int) -> None:
+async def _set_up(link: Link, wanted: Config, replicas: int | None, made: int) -> bool:
     name = wanted["name"]
     found, refusal = await _asked(link, "INFO", name)
     if found is None:
+        if refusal == FORBIDDEN:
+            return False
         if refusal.get("err_code") != NOT_FOUND:
             raise _refused(f"the stream {name} cannot be looked at", refusal)
         found, refusal = await _asked(link, "CREATE", name, {**wanted, "num_replicas": made})
@@ -122,6 +124,7 @@ async def _set_up(link: Link, wanted: Config, replicas: int | None, made: int) -
         if updated is None:
             listed = ", ".join(f"{one} must be {value!r}" for one, value in changed.items())
             raise _refused(f"the stream {name} does not fit ({listed}) and cannot be changed", refusal)
+    return True
 
 
 async def _asked(link: Link, verb: str, name: str, config: Config | None = None) -> tuple[Config | None, Config]:
@@ -131,8 +134,10 @@ async def _asked(link: Link, verb: str, name: str, config: Config | None = None)
     try:
         while not (await asyncio.wait({asking}, timeout=0.05))[0]:
             if any(subject.lower() in one.lower() for one in link.refusals[before:]):
-                return None, {"description": "this user may not do that"}
+                return None, FORBIDDEN
         answer: Config = msgspec.json.decode((await asking).data)
+    except NotSentError as error:
+        raise UnreachableError(f"{error}: start the servers with JetStream (nats-server -js)") from error
     finally:
         asking.cancel()
     return (None, answer["error"]) if "error" in answer else (answer, {})

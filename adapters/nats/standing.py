@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from adapters.nats.names import parse
-from adapters.nats.record import CallRecord, Standing
+from adapters.nats.record import NO_FAILURE, CallRecord, Standing
 from events.operation_events import FailureClassified
 from recovery.leased import LeasedCall
 
@@ -38,5 +38,5 @@ def leased_call(record: CallRecord, arguments: bytes = b"", saved: bytes | None 
 
 def standing_of(call: LeasedCall, now: float) -> Standing:
     """What a record says of *call*, as it is at the time *now*."""
-    failure = msgspec.Raw() if call.failure is None else msgspec.Raw(msgspec.json.encode(call.failure))
+    failure = NO_FAILURE if call.failure is None else msgspec.Raw(msgspec.json.encode(call.failure))
     return Standing(failure=failure, as_of=now, **{name: getattr(call, name) for name in _SHARED})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, cast, get_args
 
 import msgspec
 
@@ -24,6 +24,14 @@ BY_HAND = "by hand"
 
 MOST_LISTED = 8
 """Calls that an error names; more are counted."""
+
+
+def name_of(command: str) -> SteeringName:
+    """*command* as a fleet takes it. Raises ValueError for one that only a journal takes."""
+    for name in get_args(SteeringName):
+        if name == command:
+            return cast(SteeringName, name)
+    raise ValueError(f"{command} is for the calls of a journal")
 
 
 class FleetCommand(msgspec.Struct, frozen=True, kw_only=True):

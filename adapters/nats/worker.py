@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import time
+import math
+import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -12,7 +13,7 @@ import msgspec
 
 from adapters.nats import transitions
 from adapters.nats.engine import Delivery
-from adapters.nats.errors import UnreachableError
+from adapters.nats.errors import UnreachableError, UnreadableError
 from adapters.nats.holding import Holding, claim
 from adapters.nats.record import CallRecord, Change, Standing
 from adapters.nats.running import HEARD, Leg, Node, log
@@ -29,7 +30,7 @@ AGAIN = 1.0
 """Seconds until the next look while no server answers."""
 
 ASIDE = 10.0
-"""Seconds after which a call that this worker cannot run is offered again: to it, or to a worker of another release."""
+"""Seconds after which, at most, a call that this worker cannot run is offered again, to it or to another one."""
 
 GRACE = 1.0
 """Seconds that a body has to stop in after it was told so."""
@@ -57,9 +58,10 @@ class Worker:
         self._node = node
         self._operations = {name: leased.operation(node.service, name) for name in names}
         self._turns = Turns(list(self._operations), node.name)
-        self._slots = asyncio.Semaphore(concurrency)
+        self._concurrency = concurrency
         self._running: dict[asyncio.Task[None], Leg | None] = {}
-        self._is_draining, self._is_over = asyncio.Event(), asyncio.Event()
+        self._loop, self._until = asyncio.get_running_loop(), math.inf
+        self._is_draining, self._has_changed, self.is_over = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._hands_back = False
         self._said: set[str] = set()
 
@@ -73,26 +75,20 @@ class Worker:
         """How many calls it runs."""
         return len(self._running)
 
-    async def run(self, drain_timeout: float) -> None:
+    async def run(self) -> None:
         """Take calls and run them, until ``drain``, or until it is cancelled: then what runs is handed back at once."""
-        timeout = 0.0
-        try:
-            with self._heard():
-                try:
-                    await self._take_all()
-                    timeout = drain_timeout
-                finally:
-                    await self._settle(timeout)
-        finally:
-            self._is_over.set()
+        with self._heard():
+            try:
+                await self._take_all()
+                await self._wait_for_running()
+            finally:
+                await self._settle()
 
-    def drain(self) -> None:
-        """Take no more calls, and end when those that run have ended."""
+    def drain(self, timeout: float) -> None:
+        """Take no more calls, and end when those that run have ended, or are handed back after *timeout* seconds."""
+        self._until = min(self._until, self._loop.time() + timeout)
         self._is_draining.set()
-
-    async def ended(self) -> None:
-        """Wait for its end."""
-        await self._is_over.wait()
+        self._has_changed.set()
 
     @contextmanager
     def _heard(self) -> Iterator[None]:
@@ -113,21 +109,15 @@ class Worker:
 
     async def _take_all(self) -> None:
         while not self._is_draining.is_set():
-            await self._slots.acquire()
-            delivery = None
-            try:
-                delivery = await self._take()
-            finally:
-                if delivery is None:
-                    self._slots.release()
-            if delivery is not None:
+            if len(self._running) >= self._concurrency:
+                await self._has_changed.wait()
+                self._has_changed.clear()
+            elif (delivery := await self._take()) is not None:
                 task = asyncio.create_task(self._run(delivery), name=f"recovery {delivery.call}")
                 self._running[task] = None
                 task.add_done_callback(self._ended)
 
     async def _take(self) -> Delivery | None:
-        if self._is_draining.is_set():
-            return None
         try:
             if self._node.leases.is_cut_off:
                 raise UnreachableError("the leases of this node are not kept")
@@ -143,7 +133,7 @@ class Worker:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         del self._running[task]
-        self._slots.release()
+        self._has_changed.set()
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("a call is left to the end of its lease: its worker has failed", exc_info=error)
 
@@ -151,18 +141,18 @@ class Worker:
 
     async def _run(self, delivery: Delivery) -> None:
         node, operation = self._node, self._operations[delivery.lane.operation]
-        since, seen = time.monotonic(), list[float | None]()
+        since = node.leases.clock()
         try:
             holding = await claim(
-                node.engine, delivery, node.name, partial(revived, operation), partial(self._look, operation, seen)
+                node.engine, delivery, node.name, partial(revived, operation), partial(look, operation)
             )
-        except (NotForThisError, msgspec.DecodeError) as error:
+        except (NotForThisError, UnreadableError, msgspec.DecodeError) as error:
             await self._put_aside(delivery, error)
         except UnreachableError as error:
             log.warning("%s is not claimed: %s", delivery.call, error)
         else:
             if holding is not None:
-                await self._run_leg(Leg(node, operation, holding, seen[-1] if seen else None), holding, since)
+                await self._run_leg(Leg(node, operation, holding), holding, since)
 
     async def _run_leg(self, leg: Leg, holding: Holding, since: float) -> None:
         node, task, call, fence = self._node, asyncio.current_task(), leg.call, holding.fence
@@ -178,34 +168,34 @@ class Worker:
             node.leases.drop(call, fence)
             del node.legs[leg.local_id]
 
-    def _look(self, operation: LeasedOperation, seen: list[float | None], record: CallRecord) -> None:
-        if record.version != operation.version:
-            raise NotForThisError(
-                f"a call of version {record.version!r} of {record.operation}, which has version "
-                f"{operation.version!r} here, is left to a worker of that version"
-            )
-        seen.append(record.due)
-
     async def _put_aside(self, delivery: Delivery, error: Exception) -> None:
         name = delivery.lane.operation
         what = "another version" if isinstance(error, NotForThisError) else "a record of another release"
         self._node.refused[what] += 1
         if (said := f"{name}: {error}") not in self._said and len(self._said) < 100:
             self._said.add(said)
-            log.warning("%s: it is offered again every %d s", said, ASIDE)
+            log.warning("%s: it is offered again within %d s", said, ASIDE)
         with suppress(UnreachableError):
-            await self._node.engine.put_back(delivery, ASIDE)
+            pause = random.uniform(ASIDE / 2, ASIDE)  # so that it is not always this worker's turn
+            await self._node.engine.put_back(delivery, pause)
 
     # end
 
-    async def _settle(self, timeout: float) -> None:
-        """Wait for what runs, *timeout* seconds at most; then hand it back."""
+    async def _wait_for_running(self) -> None:
+        while self._running and (left := self._until - self._loop.time()) > 0.0:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._has_changed.wait(), left)
+            self._has_changed.clear()
+
+    async def _settle(self) -> None:
+        """Hand back what still runs."""
         self._is_draining.set()
+        self._hands_back = True
+        for leg in self._running.values():
+            if leg is not None:
+                leg.stop("hand back", STOPS)
         if self._running:
-            await _wait(self._running, timeout)
-        self._hand_back()
-        if self._running:
-            await _wait(self._running, GRACE)
+            await asyncio.wait(list(self._running), timeout=GRACE)
         for task, leg in list(self._running.items()):
             if leg is not None:
                 log.warning("%s: its body does not stop; another worker may run it while it goes on here", leg.call)
@@ -214,16 +204,13 @@ class Worker:
         if self._running:
             await asyncio.wait(list(self._running))
 
-    def _hand_back(self) -> None:
-        self._hands_back = True
-        for leg in self._running.values():
-            if leg is not None:
-                leg.stop("hand back", STOPS)
 
-
-async def _wait(tasks: dict[asyncio.Task[None], Leg | None], timeout: float) -> None:
-    if timeout > 0.0:
-        await asyncio.wait(list(tasks), timeout=timeout)
+def look(operation: LeasedOperation, record: CallRecord) -> None:
+    """Raise NotForThisError if the call of *record* was submitted for another version of *operation*."""
+    if record.version != operation.version:
+        raise NotForThisError(
+            f"a call of version {record.version!r} is left to workers of that version: here it is {operation.version!r}"
+        )
 
 
 def revived(operation: LeasedOperation, record: CallRecord, now: float) -> Standing | Change:

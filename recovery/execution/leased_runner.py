@@ -63,7 +63,7 @@ class Leg(msgspec.Struct, eq=False):
         handed_back: Why it is to end without an outcome; None if it is not.
         number: The number of the latest attempt.
         deferred: The number of the attempt that was deferred last.
-        patience: How long that attempt may be deferred here, on the clock of the bus.
+        deferred_until: How long that attempt may be deferred here, on the clock of the bus.
     """
 
     keep: float
@@ -72,7 +72,7 @@ class Leg(msgspec.Struct, eq=False):
     handed_back: str | None = None
     number: int = 0
     deferred: int = 0
-    patience: float = 0.0
+    deferred_until: float = 0.0
 
     @property
     def next_look(self) -> float:
@@ -213,11 +213,11 @@ class LeasedRunner(Runner):
         if attempt.call.asks_person:
             raise HandedBackError(attempt, math.inf, said(wait.verdict))
         if leg.deferred != attempt.number:
-            leg.deferred, leg.patience = attempt.number, now + leg.keep
-        if wait.verdict.after > max(leg.patience - now, 0.0):
+            leg.deferred, leg.deferred_until = attempt.number, now + leg.keep
+        if wait.verdict.after > max(leg.deferred_until - now, 0.0):
             after = wait.verdict.after if wait.verdict.after < FOREVER else MAX_LOOK
             raise HandedBackError(attempt, after, said(wait.verdict))
-        return self._leased(attempt, wait.number, wait.verdict, wait.since, leg.patience)
+        return self._leased(attempt, wait.number, wait.verdict, wait.since, leg.deferred_until)
 
     def _leased(
         self, attempt: Attempt, number: int, verdict: Retry | Park, since: int | None, leave_at: float

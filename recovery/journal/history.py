@@ -212,22 +212,16 @@ def _after(record: CallRecord, event: CallEvent, run: str) -> CallRecord:
         return msgspec.structs.replace(record, by=event.by) if isinstance(event, OperationRepeated) else record
     if isinstance(event, CallSteered) and record.run not in ("", run):
         return _ordered(record, event)
-    changes: dict[str, object] = {
-        "at": event.at,
-        "run": run,
-        "ordered": (),
-        **wait_after(event, record.due, record.paused_at),
-    }
+    waited = wait_after(event, record.due, record.paused_at)
+    changes: dict[str, object] = {"at": event.at, "run": run, "ordered": (), **waited}
     match event:
         case OperationStarted(arguments=arguments, version=version):
             changes.update(state="running", attempt=event.attempt, due=None, version=version, judged=None)
             changes.update(interrupted=False, came_further=False, is_leased=event.leased)
-            if bytes(arguments):
-                changes["arguments"] = bytes(arguments)
+            changes |= {"arguments": bytes(arguments)} if bytes(arguments) else {}
             if event.idempotency_key:
                 changes["idempotency_key"] = event.idempotency_key
-        case FailureClassified(retries=retries):
-            # Counts as a retry, unless a later event says otherwise: the process may die before it writes the decision.
+        case FailureClassified(retries=retries):  # a retry, until a later event says otherwise: its process may die
             failures = (*record.failures, event.brief)[-MAX_FAILURES_KEPT:]
             changes.update(state="waiting", attempt=event.attempt + 1, retries=retries + 1, failures=failures)
             changes.update(elapsed=event.elapsed, progress_resets=event.progress_resets, done=event.done)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from pathlib import Path
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -24,14 +24,20 @@ class RealFleet:
         await asyncio.sleep(seconds)
 
 
+@asynccontextmanager
+async def linked(url: str | list[str], prefix: str) -> AsyncIterator[RealFleet]:
+    made = connect(url, prefix=prefix, lease=LEASE), connect(url, prefix=prefix, lease=LEASE)
+    async with made[0] as link, made[1] as other:
+        yield RealFleet(link, other)
+
+
 class TestOneServer(EngineSuite):
     """The suite, on one server."""
 
     @pytest.fixture
     async def fleet(self, server: NatsServer, prefix: str) -> AsyncIterator[RealFleet]:
-        async with connect(server.url, prefix=prefix, lease=LEASE) as link:
-            async with connect(server.url, prefix=prefix, lease=LEASE) as other:
-                yield RealFleet(link, other)
+        async with linked(server.url, prefix) as fleet:
+            yield fleet
 
 
 class TestThreeServers(EngineSuite):
@@ -39,6 +45,5 @@ class TestThreeServers(EngineSuite):
 
     @pytest.fixture
     async def fleet(self, three_servers: NatsCluster, prefix: str) -> AsyncIterator[RealFleet]:
-        async with connect(three_servers.urls, prefix=prefix, lease=LEASE) as link:
-            async with connect(three_servers.urls, prefix=prefix, lease=LEASE) as other:
-                yield RealFleet(link, other)
+        async with linked(three_servers.urls, prefix) as fleet:
+            yield fleet

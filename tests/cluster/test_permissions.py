@@ -200,7 +200,7 @@ async def test_in_one_account_the_reply_to_a_question_does_write(closed_server: 
 
 
 REFUSED: dict[str, list[str]] = {
-    "shop": [f"{P}.result.render.k", f"{P}.saved.render.k", f"$KV.{P}-shared.a", f"$KV.{P}-nodes.a"],
+    "shop": [f"{P}.result.render.k", f"$KV.{P}-shared.a", f"$KV.{P}-nodes.a"],
     "screen": [f"{P}.call.a.b", f"{P}-events.a", f"$KV.{P}-shared.a", f"$JS.API.CONSUMER.CREATE.{P}.x"],
     "desk": [f"$KV.{P}-nodes.a", f"$JS.API.CONSUMER.CREATE.{P}.x"],
     "gpu-a": ["another.subject"],

@@ -27,7 +27,7 @@ def may_publish(role: Role, subject: str) -> bool:
     [
         ("p.call.render.k", {"submitter", "worker", "steerer", "setup"}),
         ("p.result.render.k", {"worker", "steerer", "setup"}),
-        ("p.saved.render.k", {"worker", "steerer", "setup"}),
+        ("p.saved.render.k", {"submitter", "worker", "steerer", "setup"}),
         ("$KV.p-shared.circuit", {"worker", "steerer", "setup"}),
         ("$KV.p-nodes.gpu-a", {"worker", "setup"}),
         ("$JS.ACK.p.high.1.1.1.1.1", {"worker", "setup"}),
