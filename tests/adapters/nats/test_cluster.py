@@ -120,6 +120,7 @@ async def test_a_key_with_other_arguments_joins_where_the_operation_says_so(
     async with machines.machine("a", define_keyed, "joined", store=MemoryStore()) as a:
         first = await a.cluster.submit("joined", "x")
         second = await a.cluster.submit("joined", "x", size=2)
+        await until(lambda: machines.record("joined/x").is_over, 10_000.0)  # a real thread reads the journal
         assert await first.result(60.0) == await second.result(60.0) == ["x", 1]
         assert "its result is that of both" in caplog.text
 
