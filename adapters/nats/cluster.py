@@ -85,6 +85,11 @@ class Cluster:
         self._open: OpenCluster | None = None
         self._workers: list[Worker] = []
 
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether the servers do not answer: no calls are taken, those that run go on, and outcomes are kept."""
+        return self._opened_now().node.leases.is_cut_off
+
     def __repr__(self) -> str:
         state = "open" if self._open is not None else "closed"
         return f"<Cluster {self._prefix!r}, node {self.node!r}, {state}>"

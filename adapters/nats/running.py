@@ -117,7 +117,8 @@ class Leg:
             if not body.done():  # an abandoned one
                 body.cancel()
         if not self._is_ended:
-            await self._end(self._ends(body.result()))
+            ending = body.result()
+            await self._end(self._ends(ending), has_result=isinstance(ending, Succeeded))
 
     async def abandon(self) -> None:
         """Hand the call back at once: its body does not stop."""
@@ -183,7 +184,7 @@ class Leg:
             self._stop = how, why
             self._is_stopped.set()
             if how == "lost":
-                log.warning("%s: %s; its body is to stop, and nothing of it is written", self.call, why)
+                log.warning("%s: %s; its body is to stop", self.call, why)
 
     async def _stop_body(self, body: asyncio.Task[Ending]) -> None:
         await self._is_stopped.wait()
@@ -223,10 +224,10 @@ class Leg:
     def _too_large(self, reason: str, attempt: int) -> Ends:
         return lambda record, now: transitions.gave_up(record, at_attempt(record, attempt), reason, "", ("", ""), now)
 
-    async def _end(self, ends: Ends) -> None:
+    async def _end(self, ends: Ends, *, has_result: bool = False) -> None:
         self._is_ended = True
         ends = await self._checkpoints.end(ends)
-        if self._is_lost:
+        if self._is_lost and not has_result:  # a result is offered: where it is refused, the journal says so
             return
         outcomes, holding = self._node.outcomes, self._holding
         try:
