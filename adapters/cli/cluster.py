@@ -89,7 +89,7 @@ class FileOrCall(FilePath):
 
     def convert(self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None) -> Path:
         """The path that *value* names; fails for a folder where no fleet is named."""
-        named = ctx is not None and ctx.params.get("cluster") is not None
+        named = ctx is not None and isinstance(ctx.params.get("cluster"), str)
         is_call = named or (VARIABLE in os.environ and not _is_file(Path(value)))
         return Path(value) if is_call else super().convert(value, param, ctx)
 

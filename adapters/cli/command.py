@@ -61,7 +61,8 @@ def cli() -> None:
 
 
 for _verb in (
-    run, status, why, history, *VERBS, move, worker, incidents, answer, report, export, prune, verify, check, web, sentences, demo,
+    run, status, why, history, *VERBS, move, incidents, answer, report, export, prune, verify, check, web, worker,
+    sentences, demo,
 ):  # fmt: skip
     cli.add_command(_verb)
 

@@ -112,7 +112,7 @@ def worker(
     except (RecoveryError, OSError) as error:
         usage_error(error)
     if run.signals[:1] == [signal.SIGINT]:
-        sys.exit(130)
+        raise KeyboardInterrupt
     sys.exit(1 if run.ended.handed_back else 0)
 
 
@@ -190,11 +190,11 @@ class _Run:
     def _counted(self) -> Iterator[None]:
         """Count how the calls of the fleet end here."""
         bus = self._service.bus
-        heard = [bus.subscribe((*ENDS, CallHandedBack), self._count, operation=name) for name in self._names]
+        subscriptions = [bus.subscribe((*ENDS, CallHandedBack), self._count, operation=name) for name in self._names]
         try:
             yield
         finally:
-            for one in heard:
+            for one in subscriptions:
                 one.close()
 
     def _count(self, event: CallEvent) -> None:

@@ -56,8 +56,8 @@ class CallStatus(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         state: "running", "waiting", "paused", "quarantined", or how it ended: "succeeded", "gave up", "rejected",
             "cancelled". "left": no living process has begun or resumed it. "unreadable": it is not over, and a row of
             it is damaged. "handed back": a cluster goes on with it. An outcome that was kept for a cluster is
-            "delivered", or "superseded". "failed": a launch that is over, and an operation of it is not done. "queued": it waits
-            for a worker of a fleet.
+            "delivered", or "superseded". "failed": a launch that is over, and an operation of it is not done. "queued":
+            it waits for a worker of a fleet.
         attempt: The attempt that runs, ran last, or comes next, from 1.
         retries: The retries that are used.
         restarts: How often a process resumed it.

@@ -173,7 +173,7 @@ def _to_come(record: CallRecord, nodes: Nodes, now: float, offers: tuple[Offer, 
     if record.state == "waiting":
         offers = Offer("retry", "retries it now"), *offers
         why = f" (waits for: {record.why})" if record.why else ""
-        text = f"{attempt}{f', {where}' if is_stuck else ''}{why}"
+        text = f"{f'{where}; ' if is_stuck else ''}{attempt}{why}"
         if record.due is not None and record.due > now:
             return NextStep(text=text, offers=_first_move(offers), foremost=int(is_stuck), due=record.due)
     since = None if is_stuck else record.updated

@@ -17,7 +17,7 @@ from adapters.nats.errors import UnreachableError
 from events.bus import Bus
 from events.codec import encode
 from events.errors import CodecError
-from events.event import CallEvent, Event
+from events.event import NOTHING, CallEvent, Event
 from events.operation_events import (
     CheckpointSaved,
     OperationFailed,
@@ -141,13 +141,15 @@ class Teller:
 
     @contextmanager
     def _subscribed(self) -> Iterator[None]:
-        heard = [self._bus.subscribe(Event, self._take)]  # all but the two of a healthy call
+        subscriptions = [self._bus.subscribe(Event, self._take)]  # all but the two of a healthy call
         for name in self._operations:
-            heard.append(self._bus.subscribe((OperationStarted, OperationSucceeded), self._take, operation=name))
+            subscriptions.append(
+                self._bus.subscribe((OperationStarted, OperationSucceeded), self._take, operation=name)
+            )
         try:
             yield
         finally:
-            for one in heard:
+            for one in subscriptions:
                 one.close()
 
     def _take(self, event: Event) -> None:
@@ -188,7 +190,7 @@ def bare(event: Event) -> Event:
     if isinstance(event, CheckpointSaved):
         return msgspec.structs.replace(event, data=msgspec.Raw(b"null"))
     changes = {
-        name: type(value)()
+        name: NOTHING if isinstance(value, msgspec.Raw) else b""
         for name in ("arguments", "value", "data")
         if isinstance(value := getattr(event, name, None), msgspec.Raw | bytes) and bytes(value)
     }

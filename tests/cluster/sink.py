@@ -14,7 +14,6 @@ SCHEMA = """
 CREATE TABLE IF NOT EXISTS bodies (call TEXT, fence INTEGER, node TEXT, began REAL, ended REAL);
 CREATE TABLE IF NOT EXISTS written (call TEXT PRIMARY KEY, fence INTEGER);
 CREATE TABLE IF NOT EXISTS refused (call TEXT, fence INTEGER, newest INTEGER, at REAL);
-CREATE TABLE IF NOT EXISTS submitted (call TEXT PRIMARY KEY, at REAL);
 """
 
 
@@ -44,12 +43,7 @@ class Sink:
     def _open(self) -> Iterator[sqlite3.Connection]:
         with closing(sqlite3.connect(self.path, timeout=30, isolation_level=None)) as file:
             file.execute("PRAGMA synchronous = OFF")  # processes die, not the machine
-            file.execute("BEGIN IMMEDIATE") if self.path.stat().st_size else None
-            try:
-                yield file
-            finally:
-                if file.in_transaction:
-                    file.commit()
+            yield file
 
     def begin(self, call: str, fence: int, node: str) -> int:
         """Note that a body begins; returns its number, for ``end``."""
@@ -64,7 +58,8 @@ class Sink:
 
     def write(self, call: str, fence: int) -> bool:
         """Write in the name of *fence*; whether it was taken: none with a higher number has written."""
-        with self._open() as file:
+        with self._open() as file, file:
+            file.execute("BEGIN IMMEDIATE")
             [newest] = file.execute("SELECT max(fence) FROM bodies WHERE call = ?", (call,)).fetchone()
             if fence < newest:
                 file.execute("INSERT INTO refused VALUES (?, ?, ?, ?)", (call, fence, newest, time.time()))
@@ -76,6 +71,12 @@ class Sink:
         """All bodies, in the order of their begin."""
         with self._open() as file:
             return [Body(*row) for row in file.execute("SELECT * FROM bodies ORDER BY began")]
+
+    def newest(self, call: str) -> int:
+        """The fence of the latest write of *call* that was taken; 0 without one."""
+        with self._open() as file:
+            row = file.execute("SELECT fence FROM written WHERE call = ?", (call,)).fetchone()
+            return row[0] if row else 0
 
     def refused(self) -> list[tuple[str, int, int, float]]:
         """The call, the fence, the newest fence and the moment of each write that was refused."""

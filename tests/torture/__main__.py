@@ -12,15 +12,13 @@ import time
 from pathlib import Path
 
 import msgspec
-from rich.console import Console
-from rich.table import Table
 
 from tests.torture.asked_again import asked_again
 from tests.torture.cluster import cluster
 from tests.torture.downloads import downloads
 from tests.torture.exits import exit_matrix
 from tests.torture.faults import fault_sweep
-from tests.torture.figures import Figure, Row
+from tests.torture.figures import Figure, Row, shown
 from tests.torture.fork_server import ForkServer
 from tests.torture.installs import installs, launches
 from tests.torture.io_errors import io_errors
@@ -71,23 +69,16 @@ def main() -> int:
     if not chosen:
         parser.error(f"no row has any of {given.words} in its name")
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = 140
     figures: list[Figure] = []
     with ForkServer() as fork_server:
         for row in chosen:
             began = time.monotonic()
             figures += row.work(fork_server, given.share)
             print(f"{row.name}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
-    table = Table("what", "how often", "figure", "target", "")
-    for figure in figures:
-        passed = "[green]pass" if figure.passed else "[bold red]FAIL"
-        table.add_row(figure.what, figure.how_often, figure.figure, figure.target, passed)
-    console.print(table)
+    code = shown(figures)
     if given.json is not None:
         given.json.write_bytes(msgspec.json.format(msgspec.json.encode(figures)))
-    return 0 if all(figure.passed for figure in figures) else 1
+    return code
 
 
 if __name__ == "__main__":

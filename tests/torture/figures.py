@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
+from rich.console import Console
+from rich.table import Table
 
 from tests.torture.fork_server import ForkServer
 
@@ -28,6 +30,19 @@ class Row(msgspec.Struct, frozen=True):
 
     name: str
     work: Callable[[ForkServer, float], list[Figure]]
+
+
+def shown(figures: list[Figure]) -> int:
+    """Print the table of *figures*; returns the exit code: 1 if one misses its target."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 140
+    table = Table("what", "how often", "figure", "target", "")
+    for figure in figures:
+        passed = "[green]pass" if figure.passed else "[bold red]FAIL"
+        table.add_row(figure.what, figure.how_often, figure.figure, figure.target, passed)
+    console.print(table)
+    return 0 if all(figure.passed for figure in figures) else 1
 
 
 def percentile(values: list[float], share: float) -> float:
