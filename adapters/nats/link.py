@@ -90,19 +90,17 @@ class Link:
 
     async def ask_many(self, subject: str, data: bytes) -> AsyncGenerator[Msg, None]:
         """The answers of the servers, without an end; leave the loop after the last. Raises as ``ask``."""
-        inbox = self.connection.new_inbox()
-        await self._up(ANSWERED_WITHIN)
-        try:
-            answers = await self.connection.subscribe(inbox)
-            try:
-                await self.connection.publish(subject, data, reply=inbox)
-                while True:
-                    yield await answers.next_msg(ANSWERED_WITHIN)
-            finally:
-                with suppress(errors.Error):
-                    await answers.unsubscribe()
-        except (errors.Error, OSError, TimeoutError) as error:
-            raise self.translated(error) from error
+        inbox, answers = self.connection.new_inbox(), asyncio.Queue[Msg]()
+        async with self.hear(inbox, answers.put):
+            await self.tell(subject, data, reply=inbox)
+            while True:
+                try:
+                    yield answers.get_nowait()
+                except asyncio.QueueEmpty:
+                    try:
+                        yield await asyncio.wait_for(answers.get(), ANSWERED_WITHIN)
+                    except TimeoutError as error:
+                        raise self.translated(error) from error
 
     @asynccontextmanager
     async def hear(self, subject: str, got: Callable[[Msg], Awaitable[None]]) -> AsyncIterator[None]:

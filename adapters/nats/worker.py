@@ -63,6 +63,7 @@ class Worker:
         self._loop, self._until = asyncio.get_running_loop(), math.inf
         self._is_draining, self._has_changed, self.is_over = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._hands_back = False
+        self._is_behind = True  # with outcomes: without them its own calls would be made again
         self._said: set[str] = set()
 
     @property
@@ -120,7 +121,11 @@ class Worker:
     async def _take(self) -> Delivery | None:
         try:
             if self._node.leases.is_cut_off:
+                self._is_behind = True
                 raise UnreachableError("the leases of this node are not kept")
+            if self._is_behind:
+                await self._node.outcomes.deliver()
+                self._is_behind = False
             delivery = await self._node.engine.take(self._turns.next(), LOOK)
             if delivery is not None and self._is_draining.is_set():
                 await self._node.engine.put_back(delivery)

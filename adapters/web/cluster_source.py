@@ -14,7 +14,7 @@ from adapters.journals.next_step import Action
 from adapters.nats import fleet
 from adapters.nats.errors import ClusterError
 from adapters.nats.fleet import Fleet, FleetAddress
-from adapters.nats.fleet_status import FleetStatus, is_alive, next_in_fleet
+from adapters.nats.fleet_status import FleetStatus, is_alive, last_seen, next_in_fleet
 from adapters.nats.record import CallRecord
 from adapters.nats.steering import FleetCommand, name_of
 from adapters.terminal.fleet_table import node_words
@@ -119,7 +119,9 @@ def page_of(status: FleetStatus, records: dict[str, CallRecord]) -> PageState:
     for call in listed:
         step = next_in_fleet(records[call.call], known, now)
         line = cards.call_line(call, step)
-        on = f"on {call.node}" if call.node and call.state == "running" else ""
+        on = ""
+        if call.node and call.state == "running":
+            on = f"on {call.node if is_alive(known.get(call.node), now) else last_seen(call.node, known, now)}"
         calls[line.call] = replace(line, next=shown(step.text), remedy=call.remedy, note=on)
     is_live = any(is_alive(one, now) for one in status.nodes)
     return PageState(

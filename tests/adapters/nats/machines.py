@@ -13,6 +13,7 @@ from adapters.nats.memory import MemoryLink, MemoryServers
 from adapters.nats.record import CallRecord
 from events import Event
 from recovery import Recovery
+from recovery.journal.store import Store
 from recovery.testing import VirtualClock
 
 LEASE = 30.0
@@ -36,14 +37,21 @@ class Machine:
         clock: The clock of all.
         name: The name of the node.
         define: Defines the operations.
+        store: The store of its service, if any.
         options: As of ``Cluster``.
     """
 
     def __init__(
-        self, on: MemoryServers, clock: VirtualClock, name: str, define: Callable[[Recovery], object], **options: Any
+        self,
+        on: MemoryServers,
+        clock: VirtualClock,
+        name: str,
+        define: Callable[[Recovery], object],
+        store: Store | None = None,
+        **options: Any,
     ) -> None:
         self.on, self.is_cut, self._links = on, False, list[MemoryLink]()
-        self.service = Recovery(clock=clock, rng=lambda: 0.5, enable_logging=False)
+        self.service = Recovery(store=store, clock=clock, rng=lambda: 0.5, enable_logging=False)
         self.functions = define(self.service)
         self.events: list[Event] = []
         self.service.bus.subscribe(Event, self.events.append)
@@ -88,10 +96,11 @@ class Machines:
     ) -> AsyncIterator[Machine]:
         """An open machine that runs calls of *work*."""
         machine = Machine(self.servers, self.clock, name, define, **options)
-        async with machine.cluster:
-            if work:
-                machine.work(*work)
-            yield machine
+        with machine.service:
+            async with machine.cluster:
+                if work:
+                    machine.work(*work)
+                yield machine
         for task in machine.working:
             await asyncio.wait([task])
             assert task.cancelled() or task.exception() is None, task.exception()

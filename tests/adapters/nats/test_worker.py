@@ -179,6 +179,7 @@ async def test_a_node_that_was_cut_off_delivers_its_outcome(clock: VirtualClock,
         await asyncio.sleep(100.0)
         assert machines.record(handle.call).state == "running"
         a.cut(False)
+        await until(lambda: machines.record(handle.call).is_over, 10_000.0)  # a real thread reads what is kept
         assert await handle.result(20.0) == 3
         assert len(renders.attempts) == 1
 

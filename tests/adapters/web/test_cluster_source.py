@@ -38,6 +38,7 @@ def test_the_page_shows_nodes_and_calls(source: ClusterSource) -> None:
     bound, running, asks = (state.calls[f"render/{name}"] for name in ("bound", "running", "asks"))
     assert bound.next == "waits for gpu-a, last seen 11:55:00"
     assert (running.note, running.actions) == ("on gpu-b", ("cancel",))
+    assert state.calls["render/orphan"].note == "on gpu-a, last seen 11:55:00"
     assert (asks.waits_for, asks.actions) == ("your decision", ("retry", "give up", "cancel"))
     assert state.calls["render/waiting"].due is not None
     assert "program" not in state.calls["render/gave-up"].remedy
