@@ -9,7 +9,7 @@ from typing import TypeAlias
 import msgspec
 
 from adapters.nats.engine import Delivery, Engine
-from adapters.nats.errors import LeaseLostError, RefusedError, StaleError, UnreadableError
+from adapters.nats.errors import LeaseLostError, RefusedError, StaleError, UnreachableError, UnreadableError
 from adapters.nats.record import CallRecord, CallState, Change, Standing, Stored
 from adapters.nats.transitions import Transition, claimed
 
@@ -104,6 +104,8 @@ class Holding:
         stored = await self._engine.read(self.record.call)
         if stored is None:
             raise LeaseLostError(f"{self.record.call}: its record is gone")
+        if stored.seq < self.stored.seq:
+            raise UnreachableError(f"{self.record.call}: a server answers that lags behind")
         if (stored.record.fence, stored.record.token) != (self.fence, self.record.token):
             raise _lost(stored.record)
         return stored
@@ -167,7 +169,10 @@ async def _claim(engine: Engine, delivery: Delivery, node: str, revived: Revived
             continue
         stored = Stored(record, seq)
         break
-    if stored is not None and stored.record.token == token and stored.record.state == "running":
+    if stored is None:  # a server that lags behind; or it was forgotten, a week after its end
+        await engine.put_back(delivery, READ_AGAIN_AFTER)
+        return None
+    if stored.record.token == token and stored.record.state == "running":
         return Holding(engine, delivery, stored, due)
     await engine.ack(delivery)
     return None
