@@ -10,11 +10,14 @@ from typing import Any
 import pytest
 
 from adapters.nats import RemoteCallError
+from adapters.nats.engine import Payload
+from adapters.nats.errors import UnreadableError
+from adapters.nats.memory import MemoryEngine
 from adapters.nats.record import MAX_CHECKPOINT, MAX_PAYLOAD
 from events.errors import CallCancelledError
 from recovery import Recovery, context
 from recovery.testing import VirtualClock
-from tests.adapters.nats.machines import LEASE, Machines, until
+from tests.adapters.nats.machines import LEASE, Deaf, Machines, until
 
 pytestmark = pytest.mark.anyio
 
@@ -40,6 +43,13 @@ class Renders:
                 self.running -= 1
 
         return render
+
+
+class Blind(MemoryEngine):
+    """Reads no payload."""
+
+    async def payload(self, call: str, kind: Payload) -> bytes | None:
+        raise UnreadableError(f"{call}: too large for this release")
 
 
 async def forever(scene: Any) -> None:
@@ -398,3 +408,23 @@ async def test_a_plain_body_that_is_cancelled_sees_it(clock: VirtualClock, machi
         await handle.cancel("enough")
         with pytest.raises(RemoteCallError, match="enough"):
             await handle.result()
+
+
+async def test_a_claim_whose_answer_was_lost_is_no_death(clock: VirtualClock, machines: Machines) -> None:
+    renders = Renders(clock)
+    async with machines.machine("a", renders) as a:
+        handle = await a.cluster.submit("render", 3)
+        async with machines.machine("b", renders, "render", engine=Deaf):
+            assert await handle.result(20.0) == 3
+        assert (renders.attempts[0][0], len(renders.attempts)) == (1, 1)
+        assert machines.record(handle.call).standing.deaths == 0
+
+
+async def test_arguments_that_cannot_be_read_end_the_call(clock: VirtualClock, machines: Machines) -> None:
+    renders = Renders(clock)
+    async with machines.machine("a", renders) as a:
+        handle = await a.cluster.submit("render", 3)
+        async with machines.machine("b", renders, "render", engine=Blind) as b:
+            with pytest.raises(RemoteCallError, match="too large for this release"):
+                await handle.result(20.0)
+            assert b.cluster.refused["what cannot be read"] == 1
