@@ -9,7 +9,7 @@ from typing import TypeAlias
 import msgspec
 
 from adapters.nats.engine import Delivery, Engine
-from adapters.nats.errors import LeaseLostError, RefusedError, StaleError, UnreadableError
+from adapters.nats.errors import LeaseLostError, RefusedError, StaleError, UnreachableError, UnreadableError
 from adapters.nats.record import CallRecord, CallState, Change, Standing, Stored
 from adapters.nats.transitions import Transition, claimed
 
@@ -104,6 +104,8 @@ class Holding:
         stored = await self._engine.read(self.record.call)
         if stored is None:
             raise LeaseLostError(f"{self.record.call}: its record is gone")
+        if stored.seq < self.stored.seq:
+            raise UnreachableError(f"{self.record.call}: a server answers that lags behind")
         if (stored.record.fence, stored.record.token) != (self.fence, self.record.token):
             raise _lost(stored.record)
         return stored
@@ -122,7 +124,12 @@ Look: TypeAlias = Callable[[CallRecord], None]
 
 
 async def claim(
-    engine: Engine, delivery: Delivery, node: str, revived: Revived, look: Look = lambda record: None
+    engine: Engine,
+    delivery: Delivery,
+    node: str,
+    revived: Revived,
+    look: Look = lambda record: None,
+    token: str = "",
 ) -> Holding | None:
     """Claim the call of *delivery* for *node*; None if there is nothing to do for it: then its message is let go.
 
@@ -132,19 +139,22 @@ async def claim(
         node: The name of this node.
         revived: Asked about a call whose worker has died.
         look: Sees the record before it is claimed. What it raises passes, and nothing is written.
+        token: Random digits of the claim; by default new ones.
 
     Raises:
-        UnreachableError: No server answers. The message comes again when its lease ends.
+        UnreachableError: No server answers. The message comes again when its lease ends. Claim again before that, with
+            the same *token*: the call may be claimed already.
     """
     try:
-        return await _claim(engine, delivery, node, revived, look)
+        return await _claim(engine, delivery, node, revived, look, token or secrets.token_hex(8))
     except UnreadableError:
         await engine.put_back(delivery, READ_AGAIN_AFTER)
         return None
 
 
-async def _claim(engine: Engine, delivery: Delivery, node: str, revived: Revived, look: Look) -> Holding | None:
-    token = secrets.token_hex(8)
+async def _claim(
+    engine: Engine, delivery: Delivery, node: str, revived: Revived, look: Look, token: str
+) -> Holding | None:
     due: float | None = None
     while (stored := await engine.read(delivery.call)) is not None:
         if stored.record.token == token:  # written, though the servers' answer was another one
@@ -167,7 +177,10 @@ async def _claim(engine: Engine, delivery: Delivery, node: str, revived: Revived
             continue
         stored = Stored(record, seq)
         break
-    if stored is not None and stored.record.token == token and stored.record.state == "running":
+    if stored is None:  # a server that lags behind; or it was forgotten, a week after its end
+        await engine.put_back(delivery, READ_AGAIN_AFTER)
+        return None
+    if stored.record.token == token and stored.record.state == "running":
         return Holding(engine, delivery, stored, due)
     await engine.ack(delivery)
     return None

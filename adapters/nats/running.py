@@ -14,7 +14,7 @@ import msgspec
 from adapters.nats import transitions
 from adapters.nats.checkpoints import AGAIN, Checkpoints
 from adapters.nats.engine import Engine, Payload
-from adapters.nats.errors import RefusedError, TooLargeError, UnreachableError
+from adapters.nats.errors import RefusedError, TooLargeError, UnreachableError, UnreadableError
 from adapters.nats.holding import Holding
 from adapters.nats.leases import Leases
 from adapters.nats.outcomes import Ends, Outcomes
@@ -105,7 +105,12 @@ class Leg:
 
     async def run(self) -> None:
         """Run the call, and write what becomes of it."""
-        body = await self._begun()
+        try:
+            body = await self._begun()
+        except UnreadableError as error:
+            self._refuse("what cannot be read", str(error))
+            await self._end(self._too_large(str(error), self._holding.record.standing.attempt))
+            return
         if body is None:
             await self._end(self._stopped_early())
             return

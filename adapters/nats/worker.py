@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import random
+import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -13,7 +14,7 @@ import msgspec
 
 from adapters.nats import transitions
 from adapters.nats.engine import Delivery
-from adapters.nats.errors import UnreachableError, UnreadableError
+from adapters.nats.errors import UnreachableError
 from adapters.nats.holding import Holding, claim
 from adapters.nats.record import CallRecord, Change, Standing
 from adapters.nats.running import HEARD, Leg, Node, log
@@ -148,16 +149,27 @@ class Worker:
         node, operation = self._node, self._operations[delivery.lane.operation]
         since = node.leases.clock()
         try:
-            holding = await claim(
-                node.engine, delivery, node.name, partial(revived, operation), partial(look, operation)
-            )
-        except (NotForThisError, UnreadableError, msgspec.DecodeError) as error:
+            holding = await self._claimed(delivery, operation)
+        except (NotForThisError, msgspec.DecodeError) as error:
             await self._put_aside(delivery, error)
         except UnreachableError as error:
             log.warning("%s is not claimed: %s", delivery.call, error)
         else:
             if holding is not None:
                 await self._run_leg(Leg(node, operation, holding), holding, since)
+
+    async def _claimed(self, delivery: Delivery, operation: LeasedOperation) -> Holding | None:
+        """Claim the call of *delivery*, whose lease has just begun: the answer of the servers may be lost."""
+        engine, token = self._node.engine, secrets.token_hex(8)
+        until = self._loop.time() + engine.lease / 2
+        while True:
+            try:
+                seen, found = partial(look, operation), partial(revived, operation)
+                return await claim(engine, delivery, self._node.name, found, seen, token)
+            except UnreachableError:
+                if self._loop.time() + AGAIN > until:
+                    raise
+                await asyncio.sleep(AGAIN)
 
     async def _run_leg(self, leg: Leg, holding: Holding, since: float) -> None:
         node, task, call, fence = self._node, asyncio.current_task(), leg.call, holding.fence
@@ -211,7 +223,11 @@ class Worker:
 
 
 def look(operation: LeasedOperation, record: CallRecord) -> None:
-    """Raise NotForThisError if the call of *record* was submitted for another version of *operation*."""
+    """Raise NotForThisError if the call of *record* was submitted for another version of *operation*.
+
+    Raises msgspec.DecodeError if its latest failure is none that this release knows.
+    """
+    leased_call(record)
     if record.version != operation.version:
         raise NotForThisError(
             f"a call of version {record.version!r} is left to workers of that version: here it is {operation.version!r}"
