@@ -16,6 +16,9 @@ from adapters.nats.transitions import Transition, claimed
 SEEN_AFTER = 0.5
 """Seconds after which a message is delivered again whose record is not seen yet."""
 
+TRIES = 3
+"""How often a claim is tried while no server answers: each time takes seconds, and the lease has begun."""
+
 READ_AGAIN_AFTER = 5.0
 """Seconds after which a call that this release cannot read is offered to another worker."""
 
@@ -138,18 +141,24 @@ async def claim(
     Raises:
         UnreachableError: No server answers. The message comes again when its lease ends.
     """
-    try:
-        return await _claim(engine, delivery, node, revived, look)
-    except UnreadableError:
-        await engine.put_back(delivery, READ_AGAIN_AFTER)
-        return None
+    token, seen = secrets.token_hex(8), list[Stored]()
+    for tries_left in reversed(range(TRIES)):
+        try:
+            return await _claim(engine, delivery, node, revived, look, token, seen)
+        except UnreadableError:
+            await engine.put_back(delivery, READ_AGAIN_AFTER)
+            break
+        except UnreachableError:  # otherwise a claim that was written would look like one whose worker has died
+            if not tries_left:
+                raise
+    return None
 
 
-async def _claim(engine: Engine, delivery: Delivery, node: str, revived: Revived, look: Look) -> Holding | None:
-    token = secrets.token_hex(8)
-    due: float | None = None
+async def _claim(
+    engine: Engine, delivery: Delivery, node: str, revived: Revived, look: Look, token: str, seen: list[Stored]
+) -> Holding | None:
     while (stored := await engine.read(delivery.call)) is not None:
-        if stored.record.token == token:  # written, though the servers' answer was another one
+        if stored.record.token == token:  # written, though the servers' answer was another one, or none
             break
         if stored.record.leg < delivery.leg:  # a server that lags behind the one which sent the message
             await engine.put_back(delivery, SEEN_AFTER)
@@ -157,11 +166,13 @@ async def _claim(engine: Engine, delivery: Delivery, node: str, revived: Revived
         if stored.record.lane != delivery.lane:  # of a call of an earlier life with the same key, or before a move
             break
         if not stored.record.is_over and stored.record.leg == delivery.leg:
+            if seen and stored.record.fence != seen[0].record.fence:
+                return None  # another worker got the message meanwhile, and has the call: the lease of this one is over
             look(stored.record)
+        seen.append(stored)
         change = _change(stored, delivery.leg, node, await engine.now(), revived)
         if isinstance(change, str):
             break
-        due = stored.record.due
         record = msgspec.structs.replace(change.record, token=token)
         try:
             seq = await engine.write(msgspec.structs.replace(change, record=record), stored.seq)
@@ -173,7 +184,7 @@ async def _claim(engine: Engine, delivery: Delivery, node: str, revived: Revived
         await engine.put_back(delivery, READ_AGAIN_AFTER)
         return None
     if stored.record.token == token and stored.record.state == "running":
-        return Holding(engine, delivery, stored, due)
+        return Holding(engine, delivery, stored, seen[-1].record.due)
     await engine.ack(delivery)
     return None
 
