@@ -16,7 +16,7 @@ from adapters.nats.engine import Delivery
 from adapters.nats.errors import UnreachableError
 from adapters.nats.holding import Holding, claim
 from adapters.nats.record import CallRecord, Change, Standing
-from adapters.nats.running import HEARD, Leg, Node, log
+from adapters.nats.running import NOTED, Leg, Node, log
 from adapters.nats.standing import leased_call, standing_of
 from adapters.nats.turns import Turns
 from events.event import CallEvent
@@ -78,7 +78,7 @@ class Worker:
 
     async def run(self) -> None:
         """Take calls and run them, until ``drain``, or until it is cancelled: then what runs is handed back at once."""
-        with self._heard():
+        with self._subscribed():
             try:
                 await self._take_all()
                 await self._wait_for_running()
@@ -92,19 +92,19 @@ class Worker:
         self._has_changed.set()
 
     @contextmanager
-    def _heard(self) -> Iterator[None]:
+    def _subscribed(self) -> Iterator[None]:
         bus = self._node.service.bus
-        subscriptions = [bus.subscribe(HEARD, self._hear, operation=name, essential=True) for name in self._operations]
+        subscriptions = [bus.subscribe(NOTED, self._note, operation=name, essential=True) for name in self._operations]
         try:
             yield
         finally:
             for subscription in subscriptions:
                 subscription.close()
 
-    def _hear(self, event: CallEvent) -> None:
+    def _note(self, event: CallEvent) -> None:
         leg = self._node.legs.get(event.call)
         if leg is not None:
-            leg.hear(event)
+            leg.note(event)
 
     # take
 

@@ -214,9 +214,9 @@ async def test_a_call_that_kills_its_nodes_is_quarantined(clock: VirtualClock, m
     async with machines.machine("a", renders) as a:
         handle = await a.cluster.submit("render")
         for number in range(3):
-            async with machines.machine(f"victim {number}", renders, "render") as victim:
+            async with machines.machine(f"dying {number}", renders, "render") as dying:
                 await until(lambda number=number: len(renders.attempts) > number)
-                victim.cut()
+                dying.cut()
             await asyncio.sleep(LEASE)
         a.work("render")
         await until(lambda: machines.record(handle.call).state == "quarantined")
