@@ -93,12 +93,12 @@ class Knowledge:
         """
         self._subscribers.rate_limits.learn(operation, key, until, node)
 
-    def learn_spent(
+    def learn_used(
         self,
         operation: str,
         key: str = "",
         *,
-        spent: float,
+        taken: float,
         successes: int = 0,
         tokens: float | None = None,
         age: float = 0.0,
@@ -108,13 +108,13 @@ class Knowledge:
         Args:
             operation: The name of the operation.
             key: Its key; "" for the operation as a whole.
-            spent: The tokens that its retries have taken.
+            taken: The tokens that its retries have taken.
             successes: Its successes, which bring tokens here too.
             tokens: For a node that is counted for the first time: how many tokens it had left. There are at most as
                 many here.
             age: Seconds since it had them.
         """
-        self._subscribers.budgets.learn(operation, key, spent=spent, successes=successes, tokens=tokens, age=age)
+        self._subscribers.budgets.learn(operation, key, taken=taken, successes=successes, tokens=tokens, age=age)
 
     def usage(self) -> Mapping[OperationKey, Usage]:
         """What this service has used of each retry budget that is not full, by operation and key."""

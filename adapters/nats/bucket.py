@@ -66,7 +66,7 @@ class SharedBucket:
             )
             await self._js.create_key_value(config)
 
-    async def hear(self, receive: Callable[[Stored], None]) -> Callable[[], Awaitable[None]]:
+    async def follow(self, receive: Callable[[Stored], None]) -> Callable[[], Awaitable[None]]:
         """Have *receive* called with each change, at most once: what is lost is to be read. Returns what ends it."""
 
         async def pass_on(message: Msg) -> None:

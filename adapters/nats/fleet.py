@@ -219,5 +219,7 @@ async def open_fleet(address: FleetAddress) -> AsyncIterator[Fleet]:
 
     urls = [one.strip() for one in address.url.split(",")]
     creds = address.creds or None
-    async with connect(urls, prefix=address.prefix, name="recovery", credentials=creds, within=CONNECTED_WITHIN) as link:
+    async with connect(
+        urls, prefix=address.prefix, name="recovery", credentials=creds, within=CONNECTED_WITHIN
+    ) as link:
         yield Fleet(link.engine, link.board, address)

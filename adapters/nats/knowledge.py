@@ -78,25 +78,25 @@ class Paused(Told, frozen=True, kw_only=True, tag="paused"):
     until: float
 
 
-class Spent(Told, frozen=True, kw_only=True, tag="spent"):
+class Used(Told, frozen=True, kw_only=True, tag="used"):
     """What the run has used of a retry budget.
 
     Args:
-        spent: The tokens of its retries.
+        taken: The tokens of its retries.
         successes: Its successes.
         tokens: The tokens that it had left.
         at: When that was.
     """
 
-    spent: int
+    taken: int
     successes: int
     tokens: float
     at: float
 
 
-Entry: TypeAlias = Opened | Probing | Recovered | Paused | Spent
+Entry: TypeAlias = Opened | Probing | Recovered | Paused | Used
 
-KINDS = {Opened: "circuit", Probing: "circuit", Recovered: "circuit", Paused: "pause", Spent: "budget"}
+KINDS = {Opened: "circuit", Probing: "circuit", Recovered: "circuit", Paused: "pause", Used: "budget"}
 """With what the keys of the entries begin: entries of one kind and part replace each other."""
 
 _encoder = msgspec.json.Encoder()
@@ -109,7 +109,7 @@ def key_of(entry: Entry) -> str:
     A part whose name is too long has a digest in its place: the entry says what it is of.
     """
     tokens = [KINDS[type(entry)], _token(entry.operation), _token(entry.key)]
-    return ".".join([*tokens, _token(entry.node)] if isinstance(entry, Spent) else tokens)
+    return ".".join([*tokens, _token(entry.node)] if isinstance(entry, Used) else tokens)
 
 
 def _token(text: str) -> str:
@@ -145,7 +145,7 @@ def from_bytes(key: str, data: bytes) -> Entry | None:
 
 def _numbers(entry: Entry) -> tuple[float, ...]:
     match entry:
-        case Spent():
+        case Used():
             return entry.at, entry.tokens
         case Recovered():
             return ()
@@ -175,7 +175,7 @@ def merged(mine: Entry, theirs: Entry | None, now: float, *, knew: bool = False)
     """
     is_own = theirs is not None and theirs.run == mine.run
     match mine, theirs:
-        case Spent(), _:
+        case Used(), _:
             return mine
         case Paused(until=until), Paused(until=known):
             return mine if until > known + LATE else None
@@ -203,7 +203,7 @@ def is_over(entry: Entry, now: float) -> bool:
     match entry:
         case Paused(until=until):
             return until <= now
-        case Opened(until=until) | Probing(until=until) | Spent(at=until):
+        case Opened(until=until) | Probing(until=until) | Used(at=until):
             return until + KEPT <= now
     return False
 
@@ -243,11 +243,11 @@ def released(entry: Probing, now: float, node: str, run: str) -> Opened:
     )  # fmt: skip
 
 
-def used(entry: Spent, before: Spent | None) -> tuple[int, int]:
+def newly_used(entry: Used, before: Used | None) -> tuple[int, int]:
     """The tokens and successes of *entry* that *before*, the entry of the same key, did not count.
 
     Of a run that tells for the first time all tokens count, and no successes: it had most of them with a full budget.
     """
     if before is None or before.run != entry.run:
-        return entry.spent, 0
-    return entry.spent - before.spent, max(entry.successes - before.successes, 0)
+        return entry.taken, 0
+    return entry.taken - before.taken, max(entry.successes - before.successes, 0)

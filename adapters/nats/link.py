@@ -90,32 +90,30 @@ class Link:
 
     async def ask_many(self, subject: str, data: bytes) -> AsyncGenerator[Msg, None]:
         """The answers of the servers, without an end; leave the loop after the last. Raises as ``ask``."""
-        inbox = self.connection.new_inbox()
-        await self._up(ANSWERED_WITHIN)
-        try:
-            answers = await self.connection.subscribe(inbox)
-            try:
-                await self.connection.publish(subject, data, reply=inbox)
-                while True:
-                    yield await answers.next_msg(ANSWERED_WITHIN)
-            finally:
-                with suppress(errors.Error):
-                    await answers.unsubscribe()
-        except (errors.Error, OSError, TimeoutError) as error:
-            raise self.translated(error) from error
+        inbox, answers = self.connection.new_inbox(), asyncio.Queue[Msg]()
+        async with self.subscribed(inbox, answers.put):
+            await self.tell(subject, data, reply=inbox)
+            while True:
+                try:
+                    yield answers.get_nowait()
+                except asyncio.QueueEmpty:
+                    try:
+                        yield await asyncio.wait_for(answers.get(), ANSWERED_WITHIN)
+                    except TimeoutError as error:
+                        raise self.translated(error) from error
 
     @asynccontextmanager
-    async def hear(self, subject: str, got: Callable[[Msg], Awaitable[None]]) -> AsyncIterator[None]:
+    async def subscribed(self, subject: str, got: Callable[[Msg], Awaitable[None]]) -> AsyncIterator[None]:
         """Call *got* with each message on *subject*. Raises as ``ask``."""
         try:
-            heard = await self.connection.subscribe(subject, cb=got)
+            subscription = await self.connection.subscribe(subject, cb=got)
         except (errors.Error, OSError) as error:
             raise self.translated(error) from error
         try:
             yield
         finally:
             with suppress(errors.Error):
-                await heard.unsubscribe()
+                await subscription.unsubscribe()
 
     def translated(self, error: Exception) -> ClusterError:
         """*error* of the connection as one of ours."""

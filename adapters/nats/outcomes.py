@@ -102,7 +102,7 @@ class Outcomes:
     async def deliver(self) -> int:
         """Deliver what is kept, and return how many outcomes are left."""
         async with self._turn:
-            held = await asyncio.to_thread(leased.held, self._service)
+            held = await self._held()
             left = len(held)
             for outcome in held:
                 try:
@@ -114,6 +114,11 @@ class Outcomes:
                 else:
                     left -= 1
             return left
+
+    async def _held(self) -> list[leased.HeldOutcome]:
+        if self._service.journal is None:
+            return leased.held(self._service)
+        return await asyncio.to_thread(leased.held, self._service)  # it waits while the journal is read
 
     async def _deliver(self, outcome: leased.HeldOutcome) -> None:
         kept = msgspec.json.decode(outcome.data, type=Kept)

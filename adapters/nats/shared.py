@@ -25,12 +25,12 @@ from adapters.nats.knowledge import (
     Paused,
     Probing,
     Recovered,
-    Spent,
+    Used,
     key_of,
+    newly_used,
     news_of_circuit,
     news_of_limit,
     released,
-    used,
 )
 from adapters.nats.probes import LEASE, Probes
 from adapters.nats.replica import Replica
@@ -105,7 +105,7 @@ class SharedKnowledge:
         circuits = self._bus.subscribe((CircuitOpened, CircuitClosed), self._on_circuit)
         limits = self._bus.subscribe(FailureClassified, self._on_failure)
         self._ends = [circuits.close, limits.close, lambda: self._knowledge.ask_before_probes(None)]
-        self._end_hearing = await self._bucket.hear(self._replica.receive)
+        self._end_hearing = await self._bucket.follow(self._replica.receive)
         await self._catch_up()
         self._knowledge.ask_before_probes(self._ask)
         self._task = asyncio.create_task(self._work(), name=f"shared knowledge of {self.node}")
@@ -179,8 +179,8 @@ class SharedKnowledge:
     def _receive(self, entry: Entry, before: Entry | None) -> None:
         if entry.run == self._run:
             return  # an echo
-        if isinstance(entry, Spent):
-            self._count(entry, before if isinstance(before, Spent) else None)
+        if isinstance(entry, Used):
+            self._count(entry, before if isinstance(before, Used) else None)
         else:
             self._learn(entry)
 
@@ -199,13 +199,13 @@ class SharedKnowledge:
             case Paused(until=until):
                 knowledge.learn_limit(*part, until=until - self._offset, node=node)
 
-    def _count(self, entry: Spent, before: Spent | None) -> None:
-        spent, successes = used(entry, before)
-        if self._is_first:  # the fleet's budget as that node saw it has all that was spent
+    def _count(self, entry: Used, before: Used | None) -> None:
+        taken, successes = newly_used(entry, before)
+        if self._is_first:  # the fleet's budget as that node saw it has all that was taken
             age = max(self._now() - entry.at, 0.0)
-            self._knowledge.learn_spent(entry.operation, entry.key, spent=0, tokens=entry.tokens, age=age)
-        elif spent or successes:
-            self._knowledge.learn_spent(entry.operation, entry.key, spent=spent, successes=successes)
+            self._knowledge.learn_used(entry.operation, entry.key, taken=0, tokens=entry.tokens, age=age)
+        elif taken or successes:
+            self._knowledge.learn_used(entry.operation, entry.key, taken=taken, successes=successes)
 
     # The task.
 
@@ -282,9 +282,9 @@ class SharedKnowledge:
             return
         self._ticked = self._bus.clock()
         for (operation, key), usage in self._knowledge.usage().items():
-            counted = usage.spent, usage.successes
-            news = Spent(
-                **self._about(operation, key), spent=usage.spent, successes=usage.successes, tokens=usage.tokens,
+            counted = usage.taken, usage.successes
+            news = Used(
+                **self._about(operation, key), taken=usage.taken, successes=usage.successes, tokens=usage.tokens,
                 at=self._now(),
             )  # fmt: skip
             if self._told.get(name := key_of(news)) != counted:

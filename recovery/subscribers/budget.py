@@ -35,19 +35,19 @@ class Kept(msgspec.Struct):
 
     bucket: Bucket
     operation: Operation | None
-    spent: int = 0
+    taken: int = 0
 
 
 class Usage(msgspec.Struct, frozen=True):
     """What this process has used of a budget since its bucket was made.
 
     Args:
-        spent: The tokens of the retries that were made, or are waited for.
+        taken: The tokens of the retries that were made, or are waited for.
         successes: The success counter of the operation.
         tokens: How many tokens there are now.
     """
 
-    spent: int
+    taken: int
     successes: int
     tokens: float
 
@@ -102,7 +102,7 @@ class RetryBudgets:
             if taken is None:
                 return GiveUp(f"retry budget exhausted: {display_name(*operation_key)}")
             kept.bucket = taken
-            kept.spent += 1
+            kept.taken += 1
             self._reserved[failure.call] = (operation_key, failure.attempt)
             if len(self._reserved) > MAX_RESERVED:
                 self._reserved.popitem(last=False)
@@ -121,7 +121,7 @@ class RetryBudgets:
             if config is not None and config.budget is not None:
                 kept = self._refilled(config.budget, held[0], event.at)
                 kept.bucket = refund(config.budget, kept.bucket)
-                kept.spent -= 1
+                kept.taken -= 1
 
     def tokens(self, operation: str, key: str = "") -> float | None:
         """How many tokens there were at the latest request, ``None`` before the first one."""
@@ -140,18 +140,18 @@ class RetryBudgets:
                 successes = kept.bucket.successes if kept.operation is None else kept.operation.successes
                 tokens = refill(config.budget, kept.bucket, now, successes).tokens
                 if tokens < config.budget.reserve:
-                    found[operation_key] = Usage(kept.spent, successes, tokens)
+                    found[operation_key] = Usage(kept.taken, successes, tokens)
         return found
 
     def learn(
-        self, operation: str, key: str, *, spent: float, successes: int, tokens: float | None = None, age: float = 0.0
+        self, operation: str, key: str, *, taken: float, successes: int, tokens: float | None = None, age: float = 0.0
     ) -> None:
         """Count what another process has used of a budget; nothing where *operation* has none here.
 
         Args:
             operation: The name of the operation.
             key: Its key.
-            spent: The tokens that its retries have taken since it was last counted.
+            taken: The tokens that its retries have taken since it was last counted.
             successes: Its successes since then.
             tokens: How many tokens it had left then: there are at most as many here. None where it was counted before.
             age: Seconds since it had them.
@@ -162,7 +162,7 @@ class RetryBudgets:
         budget = config.budget
         with self._lock:
             kept = self._refilled(budget, (operation, key), self._bus.clock())
-            kept.bucket = share(budget, kept.bucket, spent=spent, successes=successes)
+            kept.bucket = share(budget, kept.bucket, taken=taken, successes=successes)
             if tokens is not None and (most := tokens + age * budget.per_second) < kept.bucket.tokens:
                 kept.bucket = msgspec.structs.replace(kept.bucket, tokens=most)
 

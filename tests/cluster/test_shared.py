@@ -119,7 +119,7 @@ async def test_a_circuit_that_one_node_opens_rejects_calls_of_another(server: Na
         assert len(opened) == 1  # nothing came back
 
 
-async def test_one_node_probes_and_its_success_closes_the_circuit_on_all(server: NatsServer, prefix: str) -> None:
+async def test_one_node_probes_and_calls_of_all_go_on(server: NatsServer, prefix: str) -> None:
     host = Host(lambda: None)
     async with node("gpu-a", host, server, prefix) as a, node("gpu-b", host, server, prefix) as b:
         closed = [events_of(one.service, CircuitClosed) for one in (a, b)]

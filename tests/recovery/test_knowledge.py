@@ -289,47 +289,47 @@ def retries_left(service: Recovery) -> int:
     return left
 
 
-def test_what_another_node_spent_is_missing_here() -> None:
+def test_what_another_node_used_is_missing_here() -> None:
     (a, knows_a, _), (b, knows_b, _) = budgeted(), budgeted()
     assert not knows_a.usage()
     for _ in range(2):
         Operation("fetch", a.bus).start().fail(ConnectionError())
     used = knows_a.usage()["fetch", ""]
-    assert (used.spent, used.tokens) == (2, 1.0)
-    knows_b.learn_spent("fetch", spent=used.spent)
+    assert (used.taken, used.tokens) == (2, 1.0)
+    knows_b.learn_used("fetch", taken=used.taken)
     assert retries_left(b) == 1
 
 
 def test_successes_of_another_node_bring_tokens() -> None:
     service, knowledge, _ = budgeted()
     assert retries_left(service) == 3
-    knowledge.learn_spent("fetch", spent=0, successes=4)
+    knowledge.learn_used("fetch", taken=0, successes=4)
     assert retries_left(service) == 2
 
 
-def test_tokens_that_two_nodes_spent_at_once_are_owed() -> None:
+def test_tokens_that_two_nodes_took_at_once_are_owed() -> None:
     service, knowledge, _ = budgeted()
     assert retries_left(service) == 3
-    knowledge.learn_spent("fetch", spent=2)
-    knowledge.learn_spent("fetch", spent=0, successes=4)
+    knowledge.learn_used("fetch", taken=2)
+    knowledge.learn_used("fetch", taken=0, successes=4)
     assert retries_left(service) == 0
-    knowledge.learn_spent("fetch", spent=100)
-    knowledge.learn_spent("fetch", spent=0, successes=8)
+    knowledge.learn_used("fetch", taken=100)
+    knowledge.learn_used("fetch", taken=0, successes=8)
     assert retries_left(service) == 1  # it owes no more than the reserve
 
 
 def test_a_node_that_joins_has_no_more_tokens_than_the_others() -> None:
     service, knowledge, _ = budgeted()
-    knowledge.learn_spent("fetch", spent=0, tokens=1.5)
-    knowledge.learn_spent("other", spent=1)  # it has no budget here
+    knowledge.learn_used("fetch", taken=0, tokens=1.5)
+    knowledge.learn_used("other", taken=1)  # it has no budget here
     assert retries_left(service) == 1
 
 
-def test_a_retry_that_is_not_made_is_not_told_as_spent() -> None:
+def test_a_retry_that_is_not_made_is_not_told_as_used() -> None:
     service, knowledge, _ = budgeted()
     Operation("fetch", service.bus).start().fail(ConnectionError())
     attempt = Operation("fetch", service.bus).start()
     attempt.fail(ConnectionError())
-    assert knowledge.usage()["fetch", ""].spent == 2
+    assert knowledge.usage()["fetch", ""].taken == 2
     attempt.cancel()
-    assert knowledge.usage()["fetch", ""].spent == 1
+    assert knowledge.usage()["fetch", ""].taken == 1

@@ -7,12 +7,13 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from adapters.nats import Cluster
+from adapters.nats import Cluster, UnreachableError
 from adapters.nats.leases import Leases
-from adapters.nats.memory import MemoryLink, MemoryServers
-from adapters.nats.record import CallRecord
+from adapters.nats.memory import MemoryEngine, MemoryLink, MemoryServers
+from adapters.nats.record import CallRecord, Change
 from events import Event
 from recovery import Recovery
+from recovery.journal.store import Store
 from recovery.testing import VirtualClock
 
 LEASE = 30.0
@@ -28,6 +29,19 @@ class LeasesInLoop(Leases):
         self.task = asyncio.get_running_loop().create_task(self._serve())
 
 
+class Deaf(MemoryEngine):
+    """Loses the answer to its first write."""
+
+    is_lost = False
+
+    async def write(self, change: Change, expected: int) -> int:
+        seq = await super().write(change, expected)
+        if not self.is_lost:
+            self.is_lost = True
+            raise UnreachableError("no answer in time")
+        return seq
+
+
 class Machine:
     """A node of the cluster.
 
@@ -36,14 +50,23 @@ class Machine:
         clock: The clock of all.
         name: The name of the node.
         define: Defines the operations.
+        store: The store of its service, if any.
+        engine: Its connections.
         options: As of ``Cluster``.
     """
 
     def __init__(
-        self, on: MemoryServers, clock: VirtualClock, name: str, define: Callable[[Recovery], object], **options: Any
+        self,
+        on: MemoryServers,
+        clock: VirtualClock,
+        name: str,
+        define: Callable[[Recovery], object],
+        store: Store | None = None,
+        engine: type[MemoryEngine] = MemoryEngine,
+        **options: Any,
     ) -> None:
-        self.on, self.is_cut, self._links = on, False, list[MemoryLink]()
-        self.service = Recovery(clock=clock, rng=lambda: 0.5, enable_logging=False)
+        self.on, self.is_cut, self._engine, self._links = on, False, engine, list[MemoryLink]()
+        self.service = Recovery(store=store, clock=clock, rng=lambda: 0.5, enable_logging=False)
         self.functions = define(self.service)
         self.events: list[Event] = []
         self.service.bus.subscribe(Event, self.events.append)
@@ -69,10 +92,10 @@ class Machine:
 
     @asynccontextmanager
     async def _link(self) -> AsyncIterator[MemoryLink]:
-        async with self.on.link() as link:
-            link.engine.is_cut = self.is_cut
-            self._links.append(link)
-            yield link
+        link = MemoryLink(self._engine(self.on), self.on.board)
+        link.engine.is_cut = self.is_cut
+        self._links.append(link)
+        yield link
 
 
 class Machines:
@@ -88,10 +111,11 @@ class Machines:
     ) -> AsyncIterator[Machine]:
         """An open machine that runs calls of *work*."""
         machine = Machine(self.servers, self.clock, name, define, **options)
-        async with machine.cluster:
-            if work:
-                machine.work(*work)
-            yield machine
+        with machine.service:
+            async with machine.cluster:
+                if work:
+                    machine.work(*work)
+                yield machine
         for task in machine.working:
             await asyncio.wait([task])
             assert task.cancelled() or task.exception() is None, task.exception()

@@ -18,17 +18,17 @@ from adapters.nats.knowledge import (
     Paused,
     Probing,
     Recovered,
-    Spent,
+    Used,
     from_bytes,
     is_over,
     key_of,
     lifetime,
     merged,
+    newly_used,
     news_of_circuit,
     news_of_limit,
     released,
     to_bytes,
-    used,
 )
 from events.circuit_events import CircuitClosed, CircuitOpened
 from events.evidence import Category, Evidence
@@ -58,7 +58,7 @@ def entries(about: dict[str, Any], until: float, number: int) -> list[Entry]:
         Probing(**about, until=until),
         Recovered(**about),
         Paused(**about, until=until),
-        Spent(**about, spent=number, successes=2, tokens=-1.5, at=until),
+        Used(**about, taken=number, successes=2, tokens=-1.5, at=until),
     ]
 
 
@@ -164,7 +164,7 @@ def test_of_two_nodes_that_want_to_probe_one_may(after: float) -> None:
         assert merged(probing(**OTHER), claimed, NOW + 9.0) is None
 
 
-def test_entries_are_deleted_when_nobody_needs_them() -> None:
+def test_entries_are_deleted_once_they_are_over() -> None:
     assert lifetime(opened(30.0), NOW) == 30 + KEPT
     assert lifetime(Paused(**ABOUT, until=NOW + 0.2), NOW) == 1
     assert lifetime(Paused(**ABOUT, until=NOW - 9.0), NOW) == 1
@@ -180,13 +180,13 @@ def test_a_probe_that_is_given_up_leaves_the_break_that_it_was_to_end() -> None:
 
 
 def test_what_another_run_used_is_counted_once() -> None:
-    first = Spent(**OTHER, spent=3, successes=100, tokens=1.0, at=NOW)
-    second = Spent(**OTHER, spent=5, successes=104, tokens=1.0, at=NOW)
-    assert used(first, None) == (3, 0)
-    assert used(second, first) == (2, 4)
-    assert used(second, second) == (0, 0)
-    assert used(msgspec.structs.replace(second, run="b2"), first) == (5, 0)
-    assert used(first, second) == (-2, 0)  # retries that were not made
+    first = Used(**OTHER, taken=3, successes=100, tokens=1.0, at=NOW)
+    second = Used(**OTHER, taken=5, successes=104, tokens=1.0, at=NOW)
+    assert newly_used(first, None) == (3, 0)
+    assert newly_used(second, first) == (2, 4)
+    assert newly_used(second, second) == (0, 0)
+    assert newly_used(msgspec.structs.replace(second, run="b2"), first) == (5, 0)
+    assert newly_used(first, second) == (-2, 0)  # retries that were not made
 
 
 def test_news_are_what_calls_here_have_seen() -> None:

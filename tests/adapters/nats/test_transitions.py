@@ -180,6 +180,8 @@ ENDINGS = [("claim", "succeed"), ("claim", "fail"), ("claim", "obey"), ("cancel"
 
 @given(st.lists(st.sampled_from(sorted(STEPS)), max_size=25))
 @example(["claim", "pause", "claim", "unpause", "claim"])
+@example(["claim", "pause", "postpone", "claim"])
+@example(["claim", "pause", "hand back", "claim"])
 @example(["claim", "cancel", "move", "claim"])
 @example(["claim", "postpone", "pause", "wait long", "unpause", "fire", "claim"])
 @example(["claim", "postpone", "move", "retry", "fire", "claim"])
