@@ -25,6 +25,7 @@ from events.event import CallEvent, Event
 from events.evidence import Category, Evidence, Remedy, Room
 from events.incident_events import IncidentClosed, IncidentOpened
 from events.journal_events import JournalDegraded, JournalQuarantined, JournalRestored
+from events.lease_events import CallHandedBack, OutcomeDelivered, OutcomeHeld, OutcomeSuperseded
 from events.operation import Operation
 from events.operation_events import (
     CallLeftPending,
@@ -54,13 +55,13 @@ from events.verdicts import GiveUp, Park, Retry, Verdict, join
 
 __all__ = [
     "AlertCleared", "AlertRaised", "Attempt", "AwaitableResultError", "Bus", "Call", "CallCancelledError", "CallEvent",
-    "CallLeftPending", "CallRejected", "CallRejectedError", "CallSteered", "CallTraced", "Category", "CheckpointSaved",
-    "CircuitClosed", "CircuitHalfOpened", "CircuitOpened", "ClockJumped", "CodecError", "Condition", "decode", "encode",
-    "Event", "EventsDropped", "Evidence", "FailureClassified", "GaveUp", "GiveUp", "IncidentClosed", "IncidentOpened",
-    "join", "JoinedElsewhere", "JournalDegraded", "JournalQuarantined", "JournalRestored", "NeedsPerson", "Operation",
-    "OperationCancelled", "OperationFailed", "OperationInterrupted", "OperationQuarantined", "OperationRecovered",
-    "OperationRepeated", "OperationResumed", "OperationStarted", "OperationSucceeded", "Park", "Parked", "Permanent",
-    "ProgressMade", "QuestionAnswered", "QuestionAsked", "QuestionReopened", "Recorded",
-    "RecoveryError", "Remedy", "Retry", "Retryable", "RetryScheduled", "Room", "StaysPendingError", "SubscriberFailed",
-    "Subscription", "Verdict",
+    "CallHandedBack", "CallLeftPending", "CallRejected", "CallRejectedError", "CallSteered", "CallTraced", "Category",
+    "CheckpointSaved", "CircuitClosed", "CircuitHalfOpened", "CircuitOpened", "ClockJumped", "CodecError", "Condition",
+    "decode", "encode", "Event", "EventsDropped", "Evidence", "FailureClassified", "GaveUp", "GiveUp", "IncidentClosed",
+    "IncidentOpened", "join", "JoinedElsewhere", "JournalDegraded", "JournalQuarantined", "JournalRestored",
+    "NeedsPerson", "Operation", "OperationCancelled", "OperationFailed", "OperationInterrupted", "OperationQuarantined",
+    "OperationRecovered", "OperationRepeated", "OperationResumed", "OperationStarted", "OperationSucceeded",
+    "OutcomeDelivered", "OutcomeHeld", "OutcomeSuperseded", "Park", "Parked", "Permanent", "ProgressMade",
+    "QuestionAnswered", "QuestionAsked", "QuestionReopened", "Recorded", "RecoveryError", "Remedy", "Retry",
+    "Retryable", "RetryScheduled", "Room", "StaysPendingError", "SubscriberFailed", "Subscription", "Verdict",
 ]  # fmt: skip

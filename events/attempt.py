@@ -177,8 +177,7 @@ class Attempt(msgspec.Struct, eq=False):
     def checkpoint(self, data: bytes) -> None:
         """Save how far the call has come, as JSON: later attempts find it in ``call.saved``, also after a restart.
 
-        Does nothing once the attempt has ended: a thread that runs on after a timeout must not overwrite the
-        checkpoint of a newer attempt.
+        Does nothing once the attempt has ended: a late thread must not overwrite the checkpoint of a newer attempt.
         """
         if not self.is_ended:
             self.call.saved = data
@@ -193,10 +192,10 @@ class Attempt(msgspec.Struct, eq=False):
         """
         if self.is_ended:
             return
-        call = self.call
-        progress = call.own_progress()
+        progress = (call := self.call).own_progress()
         progress.reach(done)
-        if call.arguments is not None and progress.progressed and progress.is_due(call.operation.bus.clock()):
+        is_told = progress.progressed and (call.arguments is not None or call.fence > 0)
+        if is_told and progress.is_due(call.operation.bus.clock()):
             call.publish(ProgressMade, self.number, done=progress.done)
 
 
@@ -283,6 +282,7 @@ def request_start(attempt: Attempt) -> Verdict | None:
                     version=call.version,
                     again=call.has_failed,
                     idempotency_key=call.idempotency_key,
+                    leased=call.fence > 0,
                 )
             )
         elif not operation.key and not bus.observes(operation):

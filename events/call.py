@@ -88,6 +88,7 @@ class Call(msgspec.Struct, eq=False):
         asks_person: Whether it has no retries left and waits for a person.
         cancelled: Why it is to be cancelled; None if it is not.
         edited: How it decides, where that was changed for this call alone; the bus does not look at it.
+        fence: The number of the claim under which a node of a cluster runs it; 0 for a call that no cluster owns.
     """
 
     operation: BusOperation
@@ -109,6 +110,7 @@ class Call(msgspec.Struct, eq=False):
     asks_person: bool = False
     cancelled: str | None = None
     edited: Any = None
+    fence: int = 0
 
     @property
     def raw_arguments(self) -> msgspec.Raw:

@@ -11,6 +11,7 @@ from events import (
     clock_events,
     incident_events,
     journal_events,
+    lease_events,
     operation_events,
     question_events,
     repeat_events,
@@ -43,6 +44,7 @@ MODULES = (
     repeat_events,
     clock_events,
     trace_events,
+    lease_events,
 )
 
 EVENTS: tuple[type[Event], ...] = tuple(

@@ -19,6 +19,7 @@ class OperationStarted(CallEvent, frozen=True, kw_only=True, omit_defaults=True)
         version: The version that the operation was declared with.
         again: Whether the call was tried before, by this process or another.
         idempotency_key: The idempotency key of the call; "" for none.
+        leased: Whether a cluster owns the call: no journal resumes it.
     """
 
     asks: ClassVar[bool] = True
@@ -27,6 +28,7 @@ class OperationStarted(CallEvent, frozen=True, kw_only=True, omit_defaults=True)
     version: str = ""
     again: bool = False
     idempotency_key: str = ""
+    leased: bool = False
 
 
 class OperationSucceeded(CallEvent, frozen=True, kw_only=True, omit_defaults=True):

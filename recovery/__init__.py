@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import recovery.installation as _installation  # noqa: F401  # first: it says where another module hides one of ours
 
 if TYPE_CHECKING:
-    from recovery import context, presets
+    from recovery import context, leased, presets
     from recovery.answers import OpenQuestion
     from recovery.default_service import Recovery, configure, default, recoverable
     from recovery.execution.decorator import recovery_of
@@ -35,13 +35,13 @@ if TYPE_CHECKING:
 __all__ = [
     "ABSENT", "BreakerPolicy", "CallOutcome", "CallRecord", "Classification", "Classifier", "classify", "configure",
     "Constant", "context", "Counts", "default", "Exponential", "extract_evidence", "HOST_BREAKER", "host_of",
-    "JournalConfig", "Linear", "Log", "NO_FALLBACK", "NotDurable", "OpenQuestion", "outcome_of", "presets", "Receipt",
-    "recoverable", "Recovery", "recovery_of", "ResourceState", "ResumedCall", "Resumption", "RetryBudget",
+    "JournalConfig", "leased", "Linear", "Log", "NO_FALLBACK", "NotDurable", "OpenQuestion", "outcome_of", "presets",
+    "Receipt", "recoverable", "Recovery", "recovery_of", "ResourceState", "ResumedCall", "Resumption", "RetryBudget",
     "RetryPolicy", "Rule", "Secret", "Settings", "Store", "Strategy", "WaitingCall",
 ]  # fmt: skip
 
 _HOMES = {
-    "context": "", "presets": "",
+    "context": "", "leased": "", "presets": "",
     "answers": "OpenQuestion",
     "default_service": "configure default recoverable Recovery",
     "execution.decorator": "recovery_of",

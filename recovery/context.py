@@ -8,9 +8,10 @@
         ...
         context.checkpoint(position)
 
-Calls with durability "journal" have a context (``resumable=True`` implies it), and calls whose progress matters
-(``stall_timeout``, ``progress_resets``). Other calls have none, and pay nothing for it. The context is a context
-variable: the tasks and worker threads that the call starts see it. Only ``attempt`` answers in every call.
+Calls with durability "journal" have a context (``resumable=True`` implies it), calls whose progress matters
+(``stall_timeout``, ``progress_resets``), and calls of a cluster. Other calls have none, and pay nothing for it. The
+context is a context variable: the tasks and worker threads that the call starts see it. Only ``attempt`` answers in
+every call.
 
 While recovery is switched off (``RECOVERY_DISABLED=1``, ``enabled=False``), the call is made once and has a context all
 the same: attempt 1, no checkpoint but its own, and nothing is kept after its end.
@@ -85,6 +86,22 @@ def key() -> str:
     """
     call = _attempt().call
     return call.idempotency_key or call.id
+
+
+def fence() -> int:
+    """The number of the claim under which this node runs the call of a cluster: for sinks that refuse a lower one.
+
+        table.put(row, fence=context.fence())
+
+    It grows with each claim of the call: a body of an earlier claim that still runs has a lower one.
+
+    Raises:
+        LookupError: No call of a cluster runs here.
+    """
+    running = current.get(None)
+    if running is None or not running.call.fence:
+        raise LookupError("no call of a cluster runs here, so it has no fence")
+    return running.call.fence
 
 
 def attempt() -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
@@ -13,12 +14,13 @@ from events.callables import is_async
 from events.operation import Operation
 from recovery.execution.compiled import compiled
 from recovery.execution.compiled_start import StartPath
-from recovery.execution.decorator import check_block, check_by_hand, check_function, wrap
+from recovery.execution.decorator import check_block, check_by_hand, check_function, recovery_of, wrap
 from recovery.execution.held_runner import HeldRunner
 from recovery.execution.once import forget, unrecovered
 from recovery.execution.plan import Planner
 from recovery.execution.runner import Runner
 from recovery.journal.commit_barrier import CommitBarrier
+from recovery.operations import Definition, Switch
 from recovery.registry import Registry, name_of_function
 from recovery.settings_check import Defaults, make_config, overridden
 
@@ -26,7 +28,8 @@ if TYPE_CHECKING:
     from events.bus import Bus
     from recovery.execution.blocks import Attempts
     from recovery.execution.joinable import JoinableCalls
-    from recovery.operations import Definition
+    from recovery.execution.leased_runner import Leg
+    from recovery.held_outcomes import HeldOutcomes
     from recovery.service_lifetime import Lifetime
     from recovery.settings import OperationConfig, Settings
     from recovery.subscribers.built_in import BuiltIn
@@ -60,13 +63,17 @@ class Definitions:
         self._bus = bus
         self._registry = registry
         self._subscribers = subscribers
-        self._waiting = waiting
+        self.waiting = waiting
+        """Where calls wait."""
         self.joinable = joinable
         self._lifetime = lifetime
         self.defaults = defaults
         self.switch = registry.switch
         self.overrides: Mapping[str, Settings] = {}
         """Settings by operation that override those in the code."""
+        self.legs: dict[str, Leg] = {}
+        """The legs of a cluster's calls that run here, by the ids of their calls."""
+        self._switched_off: dict[str, tuple[Callable[[], Any], OperationConfig]] = {}
         self._planner = Planner(bus, registry, subscribers, lambda: lifetime.journal, waiting.conditions.jumps)
 
     @functools.cached_property
@@ -74,7 +81,36 @@ class Definitions:
         """Holds calls before they begin, where the settings ask for it."""
         from recovery.subscribers.holds import Holds  # here, for such settings alone
 
-        return Holds(self._bus, self._waiting.conditions.poll_soon)
+        return Holds(self._bus, self.waiting.conditions.poll_soon)
+
+    @functools.cached_property
+    def outcomes(self) -> HeldOutcomes:
+        """Keeps outcomes that a cluster cannot be given now."""
+        from recovery.held_outcomes import HeldOutcomes  # here, for nodes of a cluster alone
+
+        return HeldOutcomes(self._bus, lambda: self._lifetime.journal)
+
+    def leased(self, name: str) -> tuple[Definition, Callable[..., Any]] | None:
+        """The operation *name* with its function, for the legs of its calls, whose starts are journalled from now on.
+
+        Its switch is off where the function was defined while the service was switched off. None if there is none.
+        """
+        definition = self._registry.get(name)
+        wrapper = None if definition is None else definition.wrapper()
+        if definition is not None and wrapper is not None:
+            if self._lifetime.journal is not None:
+                self._lifetime.journal.follow(name)
+            return definition, recovery_of(wrapper).function
+        function, config = self._switched_off.get(name, (lambda: None, None))
+        if (body := function()) is None or config is None:
+            return None
+        switch = Switch()
+        switch.is_on = False
+        return Definition(config, Operation(name, self._bus), switch=switch), body
+
+    def names(self) -> list[str]:
+        """The names of the operations that ``leased`` finds."""
+        return [name for name in {*self._registry.names(), *self._switched_off} if self.leased(name) is not None]
 
     def config(self, settings: Settings, caller: str, name: str = "") -> OperationConfig:
         """The config of *settings*, with those that override them for the operation *name*.
@@ -97,7 +133,7 @@ class Definitions:
     ) -> Runner:
         """Runs the calls of *function*, as *config* wants it where that differs from the config of its operation."""
         lifetime = self._lifetime  # one attribute for each journalled call, not a property and an attribute
-        given = function, definition, self._waiting, lambda: lifetime.journal, config
+        given = function, definition, self.waiting, lambda: lifetime.journal, config
         if (config or definition.config).has_holds:
             runner: Runner = HeldRunner(self.holds, *given)
         else:
@@ -130,6 +166,8 @@ class Definitions:
             config = self.config(settings, "recoverable", name or name_of_function(function))
         check_function(function, config)
         if not is_enabled:
+            with suppress(TypeError):  # a built-in function takes no weak reference
+                self._switched_off[name or name_of_function(function)] = ref(function), config
             return unrecovered(function, config)
         forget(function)
         definition = self._define(name or name_of_function(function), config, name is not None, function)
@@ -161,7 +199,7 @@ class Definitions:
         check_block(name, config)
         lifetime = self._lifetime
         barrier = CommitBarrier(config, lambda: lifetime.journal)
-        return Attempts(operation, config, self._waiting, barrier, is_enabled=is_enabled)
+        return Attempts(operation, config, self.waiting, barrier, is_enabled=is_enabled)
 
     def _define(
         self, name: str, config: OperationConfig, explicit: bool = True, function: Callable[..., Any] | None = None

@@ -11,6 +11,7 @@ import msgspec
 
 from events.event import FOREVER, CallEvent
 from events.evidence import Evidence
+from events.lease_events import CallHandedBack
 from events.names import display_name
 from events.operation_events import (
     CallLeftPending,
@@ -255,10 +256,10 @@ def next_step(event: CallEvent, most_retries: int | None = None) -> str:
             return f"trace {trace[3:35]}"  # as tools for traces call it
         case OperationInterrupted():
             return f"stays pending: another caller, or the next run, goes on with attempt {event.attempt}"
-        case CallLeftPending(reason=reason):
-            return f"stays pending: {reason}"
-        case OperationQuarantined(reason=reason):
-            return f"quarantined: {reason}"
+        case CallLeftPending(reason=reason) | OperationQuarantined(reason=reason):
+            return f"{'stays pending' if isinstance(event, CallLeftPending) else 'quarantined'}: {reason}"
+        case CallHandedBack(after=after) if 0.0 < after < FOREVER:
+            return f"{event.words}, attempt {event.attempt} {moment(after)}"
         case OperationCancelled(waiting=waiting):
             return "cancelled while it waited" if waiting else f"cancelled in attempt {event.attempt}"
         case CallSteered(command=command, reason=reason):
@@ -269,7 +270,7 @@ def next_step(event: CallEvent, most_retries: int | None = None) -> str:
             return f"attempt {event.attempt} runs"
         case OperationSucceeded():
             return f"succeeded with attempt {event.attempt}"
-    return ""
+    return getattr(event, "words", "")
 
 
 def telling_argument(args: Sequence[object], kwargs: Mapping[str, object]) -> str:

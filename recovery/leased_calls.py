@@ -8,6 +8,10 @@ import msgspec
 
 from events.evidence import Category
 from events.operation_events import FailureClassified
+from recovery.joining import continuation
+from recovery.journal import history
+from recovery.journal.history import CallRecord
+from recovery.settings import OperationConfig
 
 
 class LeasedCall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -20,8 +24,9 @@ class LeasedCall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
         retries: Retries used up, those of other nodes included.
         elapsed: Seconds since its first attempt began, waits included, as this leg begins (``later`` adds to it).
         delay: Seconds that a policy made the call wait before this attempt.
-        within: Seconds that are left of the wait for *conditions*; None for no end.
-        looks: In how many legs in a row the call has waited for conditions on the machine that did not hold.
+        within: Seconds that are left of the wait for conditions of its failure; None for no end.
+        looks: In how many legs in a row the call has looked at conditions that did not hold.
+        is_parked: Whether these are conditions of its failure, such as room on a disk.
         saved: The latest checkpoint, as JSON; None for none.
         arguments: The JSON of ``[args, kwargs]``, as ``LeasedOperation.encode`` makes it.
         idempotency_key: What ``context.key()`` answers; "" for the id of the call.
@@ -42,6 +47,7 @@ class LeasedCall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     delay: float = 0.0
     within: float | None = None
     looks: int = 0
+    is_parked: bool = False
     saved: bytes | None = None
     arguments: bytes = b"[[],{}]"
     idempotency_key: str = ""
@@ -102,14 +108,14 @@ class Postponed(msgspec.Struct, frozen=True, kw_only=True):
         state: The call as the next leg begins with it, but for its fence, and for the time that passes until then
             (``later``).
         asks_person: Whether a person must say retry or give up first.
-        has_no_end: Whether the attempt was cut off by ``hand_back``.
+        is_handed_back: Whether ``hand_back`` ended the leg.
     """
 
     after: float
     why: str
     state: LeasedCall
     asks_person: bool = False
-    has_no_end: bool = False
+    is_handed_back: bool = False
 
 
 class Cancelled(msgspec.Struct, frozen=True, kw_only=True):
@@ -138,7 +144,7 @@ def later(call: LeasedCall, seconds: float) -> LeasedCall:
 def retried(call: LeasedCall) -> LeasedCall:
     """*call* after a person said retry: it asks no more, waits for nothing, and its time begins again if it asked."""
     elapsed = 0.0 if call.asks_person else call.elapsed
-    return msgspec.structs.replace(call, asks_person=False, elapsed=elapsed, looks=0, within=None)
+    return msgspec.structs.replace(call, asks_person=False, elapsed=elapsed, looks=0, within=None, is_parked=False)
 
 
 def after_death(call: LeasedCall, came_further: bool = False) -> LeasedCall:
@@ -146,4 +152,24 @@ def after_death(call: LeasedCall, came_further: bool = False) -> LeasedCall:
 
     The attempt uses a retry, unless it *came_further*: it saved a new checkpoint, or made progress.
     """
-    raise NotImplementedError
+    after = history.after_death(_record(call, came_further))
+    return msgspec.structs.replace(
+        call, attempt=after.attempt, retries=after.retries, deaths=after.deaths, has_failed=True, is_cut_off=True
+    )
+
+
+def why_quarantined(call: LeasedCall, config: OperationConfig, came_further: bool = False) -> str | None:
+    """As ``recovery.leased.why_quarantined``, for an operation with that *config*."""
+    return continuation.why_quarantined(_record(call, came_further), config)
+
+
+def _record(call: LeasedCall, came_further: bool) -> CallRecord:
+    """*call* as a journal would know it whose process died in the leg."""
+    return CallRecord(
+        call=call.id,
+        operation="",
+        attempt=call.attempt,
+        retries=call.retries,
+        deaths=0 if came_further else call.deaths,
+        came_further=came_further,
+    )

@@ -17,6 +17,7 @@ class OnlyAttempt:
     number = 1
     cancelled = None
     is_ended = False
+    fence = 0
 
     def __init__(self, make_key: Callable[[], object] | None = None) -> None:
         self._make_key = make_key

@@ -71,6 +71,10 @@ class Registry:
         self.logging: bool | None = None
         """What operations that leave it open log: everything, nothing, or (None) retries as details."""
 
+    def names(self) -> list[str]:
+        """The names of the operations."""
+        return list(self._configs)
+
     def __len__(self) -> int:
         return len(self._configs)
 

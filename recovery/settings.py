@@ -22,6 +22,7 @@ S = TypeVar("S", bound=msgspec.Struct)
 
 WhenOpen: TypeAlias = Literal["reject", "wait"]
 OnConflict: TypeAlias = Literal["join", "reject"]
+ClusterUse: TypeAlias = Literal["optional", "required"]
 
 
 class Settings(TypedDict, total=False):
@@ -73,6 +74,7 @@ class Settings(TypedDict, total=False):
     reconcile: Callable[..., Any]
     before: Condition | Sequence[Condition]
     claims: Mapping[str, float | Callable[..., float | None]]
+    cluster: ClusterUse
 
 
 class Absent(Enum):
@@ -120,6 +122,7 @@ class OperationConfig(msgspec.Struct, frozen=True, kw_only=True):
     reconcile: Any = None  # a Callable[..., Any]
     before: tuple[Any, ...] = ()  # of Condition; msgspec need not look into it
     claims: dict[str, Any] = {}  # of amounts, and of functions that return one
+    cluster: ClusterUse = "optional"
 
     @property
     def may_repeat(self) -> bool:

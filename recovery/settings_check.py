@@ -17,7 +17,7 @@ from recovery.policies.classification import Classifier
 from recovery.policies.durability import durability_of, on_degraded_of
 from recovery.policies.retry import RetryPolicy
 from recovery.policies.rules import in_order
-from recovery.settings import NO_FALLBACK, OnConflict, OperationConfig, Settings, WhenOpen
+from recovery.settings import NO_FALLBACK, ClusterUse, OnConflict, OperationConfig, Settings, WhenOpen
 from recovery.suggestions import refuse_unknown
 
 S = TypeVar("S", bound=msgspec.Struct)
@@ -105,6 +105,7 @@ def make_config(
         reconcile=given.get("reconcile"),
         before=_before(given),
         claims=_claims(given),
+        cluster=_cluster(given),
     )
 
 
@@ -261,6 +262,12 @@ def _remember(given: dict[str, Any]) -> float | None:
     if given.get("idempotency_key") is None:
         raise ValueError("remember needs an idempotency_key, by which results are recorded")
     return validation.number("remember", given["remember"], least=0.0)
+
+
+def _cluster(given: dict[str, Any]) -> ClusterUse:
+    use: ClusterUse = given.get("cluster", "optional")
+    validation.choice("cluster", use, ("optional", "required"))
+    return use
 
 
 def _on_conflict(given: dict[str, Any]) -> OnConflict:

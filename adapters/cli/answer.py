@@ -5,10 +5,12 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
 
 import msgspec
 
-from adapters.cli.output import FILE, JSON, TIMEOUT, journal_at, print_error, print_json, usage_error
+from adapters.cli.cluster import FILE_OR_CALL, in_fleet, of_journal_or_fleet
+from adapters.cli.output import JSON, TIMEOUT, journal_at, print_error, print_json, usage_error
 from adapters.journals.answering import Question, answer_question, named, read_questions
 from events.errors import RecoveryError
 from recovery.answers import Value
@@ -18,6 +20,12 @@ from recovery.serialization.secret import Secret
 
 with extra("launcher"):
     import click
+
+if TYPE_CHECKING:
+    from adapters.nats.fleet import FleetAddress
+
+MOST_NAMED = 5
+"""Questions that an error names."""
 
 YES = {"yes": True, "y": True, "true": True, "no": False, "n": False, "false": False}
 NOT_IN_ARGUMENTS = (
@@ -43,13 +51,14 @@ class Answered(msgspec.Struct, frozen=True):
 
 
 @click.command()
-@click.argument("journal", type=FILE)
+@click.argument("journal", type=FILE_OR_CALL, required=False)
 @click.argument("question", required=False)
 @click.argument("value", required=False)
 @click.option("--from", "reference", metavar="env:NAME|file:PATH", help="Where a secret is; each process looks there.")
 @click.option("--remember", is_flag=True, help="Keep a secret in a file beside the journal that only you can read.")
 @TIMEOUT
 @JSON
+@of_journal_or_fleet("journal", "question", "value")
 def answer(
     journal: Path,
     question: str | None,
@@ -58,18 +67,23 @@ def answer(
     remember: bool,
     timeout: float,
     as_json: bool,
+    fleet: FleetAddress | None = None,
 ) -> None:
     """Answer QUESTION, for which calls wait; without it, list the open questions.
 
     JOURNAL is a journal's file or a launch plan. VALUE is yes or no, one of the choices, or a text; without it you are
     asked, or one line of the standard input is read. A secret is never taken from the command line. "no" ends the calls
-    that wait. Exit codes: 0 done, 1 refused, 2 wrong usage.
+    that wait. With --cluster, QUESTION is the id of a call that has no retries left, or a part of it: yes tries it
+    again. Exit codes: 0 done, 1 refused, 2 wrong usage, or no server.
     """
     try:
+        if fleet is not None:
+            _of_fleet(fleet, question, value, as_json=as_json)
+            return
         path = journal_at(journal)
         questions = read_questions(path)
         if question is None:
-            _list([one for one in questions if one.is_open], journal, as_json=as_json)
+            _list([one for one in questions if one.is_open], printable(str(journal)), as_json=as_json)
             return
         asked = named(questions, question, path)
     except LookupError as error:
@@ -82,12 +96,31 @@ def answer(
         done = answer_question(path, asked, given, remember=remember, timeout=timeout)
     except (RecoveryError, OSError, TypeError, ValueError) as error:
         usage_error(error)
+    _tell(Answered(asked.name, asked.kind, done.is_done, done.said), as_json=as_json)
+
+
+def _of_fleet(fleet: FleetAddress, question: str | None, value: str | None, *, as_json: bool) -> None:
+    """As for a journal. Raises LookupError, ValueError."""
+    questions = in_fleet(fleet, lambda found: found.questions())
+    if question is None:
+        _list(questions, fleet.source, as_json=as_json)
+        return
+    asked = [one for one in questions if question in one.name]
+    if len(asked) != 1:
+        several = ", ".join(one.name for one in asked[:MOST_NAMED])
+        raise LookupError(f"{question!r} names {several}: give one" if asked else f"no call {question!r} asks anything")
+    given = _given(asked[0], value, None, remember=False)
+    done = in_fleet(fleet, lambda found: found.answer(asked[0].name, given))
+    _tell(Answered(asked[0].name, "confirm", done.is_done, done.said), as_json=as_json)
+
+
+def _tell(done: Answered, *, as_json: bool) -> NoReturn:
     if as_json:
-        print_json("answer", redacted(Answered(asked.name, asked.kind, done.is_done, done.said)))
+        print_json("answer", redacted(done))
     elif done.is_done:
-        click.echo(brief(f"the question {asked.name!r} is answered: {done.said}"))
+        click.echo(brief(f"the question {done.question!r} is answered: {done.said}"))
     else:
-        print_error(f"cannot answer the question {asked.name!r}: {done.said}")
+        print_error(f"cannot answer the question {done.question!r}: {done.said}")
     sys.exit(0 if done.is_done else 1)
 
 
@@ -123,7 +156,7 @@ def _line(question: Question) -> str:
     return answered
 
 
-def _list(questions: list[Question], journal: Path, *, as_json: bool) -> None:
+def _list(questions: list[Question], source: str, *, as_json: bool) -> None:
     if as_json:
         print_json("questions", {"questions": [redacted(one) for one in questions]})
         return
@@ -133,7 +166,7 @@ def _list(questions: list[Question], journal: Path, *, as_json: bool) -> None:
         about = "; ".join(filter(None, (f"{one.kind}{choices}", asks, one.reason, one.text, one.link)))
         click.echo(f"{printable(one.name)}: {brief(about)}")
     if questions:
-        words = ("recovery", "answer", printable(str(journal)), printable(questions[0].name))
+        words = ("recovery", "answer", *filter(None, (source, printable(questions[0].name))))
         click.echo(f"answer one with: {shlex.join(words)}", err=True)
     else:
         click.echo("no question is open")

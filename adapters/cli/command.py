@@ -16,6 +16,7 @@ from adapters.cli.demo import demo
 from adapters.cli.export import export
 from adapters.cli.history import history
 from adapters.cli.incidents import incidents
+from adapters.cli.move import move
 from adapters.cli.output import print_error
 from adapters.cli.prune import prune
 from adapters.cli.report import report
@@ -26,6 +27,7 @@ from adapters.cli.steer import VERBS
 from adapters.cli.verify import verify
 from adapters.cli.web import web
 from adapters.cli.why import why
+from adapters.cli.worker import worker
 from adapters.terminal.ascii_marks import use_marks
 from recovery.installation import extra
 
@@ -59,7 +61,8 @@ def cli() -> None:
 
 
 for _verb in (
-    run, status, why, history, *VERBS, incidents, answer, report, export, prune, verify, check, web, sentences, demo,
+    run, status, why, history, *VERBS, move, incidents, answer, report, export, prune, verify, check, web, worker,
+    sentences, demo,
 ):  # fmt: skip
     cli.add_command(_verb)
 

@@ -8,10 +8,12 @@ from collections.abc import Iterator
 from functools import partial
 from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import anyio
 
-from adapters.cli.output import FILE, JSON, journal_at, print_json, usage_error
+from adapters.cli.cluster import FILE_OR_CALL, of_journal_or_fleet
+from adapters.cli.output import JSON, journal_at, print_json, usage_error
 from adapters.journals.status import JournalStatus, read_status
 from adapters.journals.watch import changed, only_failed, watched
 from adapters.terminal.screen import is_redrawn, make_console
@@ -25,21 +27,32 @@ with extra("launcher"):
     from rich.console import Console, Group
     from rich.live import Live
 
+if TYPE_CHECKING:
+    from adapters.nats.fleet import FleetAddress
+
 
 @click.command()
-@click.argument("path", type=FILE)
+@click.argument("path", type=FILE_OR_CALL, required=False)
 @click.option("--all", "show_all", is_flag=True, help="Show every call, those that are done included.")
 @click.option("--failed", is_flag=True, help="Show calls that gave up, were rejected or are quarantined, no others.")
 @click.option("--watch", is_flag=True, help="Show it again whenever it changes, until Ctrl-C.")
 @JSON
-def status(path: Path, show_all: bool, failed: bool, watch: bool, as_json: bool) -> None:
-    """Show the journal at PATH, which is a journal's file or a launch plan.
+@of_journal_or_fleet("path")
+def status(
+    path: Path, show_all: bool, failed: bool, watch: bool, as_json: bool, fleet: FleetAddress | None = None
+) -> None:
+    """Show the journal at PATH, which is a journal's file or a launch plan; with --cluster, a fleet: its nodes, and its
+    calls.
 
     Calls that wait, were left or failed come first, each with what failed, why, what happens next, and its id. With
     --watch the table is drawn again; where the output is no terminal, a line tells of each call that stands otherwise
     than before, and with --json a line of JSON has the whole status. Exit codes: 0 shown, 1 with --failed if there are
-    such calls, 2 wrong usage or no journal, 130 Ctrl-C.
+    such calls, 2 wrong usage, no journal or no server, 130 Ctrl-C.
     """
+    if fleet is not None:
+        from adapters.cli.fleet_status import show_fleet  # here: one machine does not need it
+
+        sys.exit(show_fleet(fleet, show_all=show_all, failed=failed, watch=watch, as_json=as_json))
     select = only_failed if failed else lambda one: one
     try:
         journal = journal_at(path)

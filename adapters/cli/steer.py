@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import msgspec
 
+from adapters.cli.cluster import FILE_OR_CALL, in_fleet, of_journal_or_fleet
 from adapters.cli.output import FILE, JSON, TIMEOUT, journal_at, print_error, print_json, usage_error
 from adapters.journals.find import title
+from adapters.journals.next_step import Source
 from adapters.journals.selection import ACTS_ON, MOST, Filter, select
 from adapters.journals.status import CallStatus, read_status
-from adapters.journals.steering import Steered, steer, steer_all
+from adapters.journals.steering import Steered, SteeredBy, steer, steer_all
 from events.errors import RecoveryError
 from events.evidence import Category
 from recovery.explain import MOST_ARGUMENT, counted, shown
@@ -25,6 +28,9 @@ from recovery.redact import brief, redacted
 
 with extra("launcher"):
     import click
+
+if TYPE_CHECKING:
+    from adapters.nats.fleet import FleetAddress
 
 STEERING: dict[CommandName, str] = {
     "retry": "End the wait of CALL: its next attempt starts now, unless a server has asked for that wait. "
@@ -49,9 +55,12 @@ SET = click.option(
 OF_CALLS = (
     "JOURNAL is a journal's file or a launch plan; CALL is an id of `recovery status` or its beginning, a name in the "
     "plan, or an operation. Without CALL, the options say which calls. Where no process runs, an order waits for the "
-    "next one, and `recovery status` shows it. Exit codes: 0 done, 1 refused or waiting for the next process, 2 wrong "
-    "usage."
+    "next one, and `recovery status` shows it."
 )
+OF_FLEETS = ("retry", "pause", "unpause", "give up", "cancel")
+"""The commands that act on the calls of a fleet, too."""
+IN_FLEETS = "With --cluster there is no JOURNAL, CALL may be any part of an id, and the servers carry it out at once."
+EXIT_CODES = "Exit codes: 0 done, 1 refused or waiting for the next process, 2 wrong usage."
 MOST_NAMED = 5
 """Calls that the question before many names."""
 
@@ -59,7 +68,7 @@ MOST_NAMED = 5
 class Outcome(msgspec.Struct, frozen=True):
     """What became of a command, by call; a filter matched as many *more* calls beyond its limit."""
 
-    command: CommandName
+    command: SteeredBy
     calls: list[Steered]
     more: int = 0
 
@@ -73,8 +82,11 @@ def print_steered(done: Outcome) -> None:
 def _verb(command: CommandName, description: str) -> click.Command:
     states = click.Choice(ACTS_ON[command])
 
-    @click.command(command.replace(" ", "-"), help=f"{description}\n\n{OF_CALLS}")
-    @click.argument("journal", type=FILE)
+    is_of_fleets = command in OF_FLEETS
+    about = f"{OF_CALLS} {IN_FLEETS}" if is_of_fleets else OF_CALLS
+
+    @click.command(command.replace(" ", "-"), help=f"{description}\n\n{about} {EXIT_CODES}")
+    @click.argument("journal", type=FILE_OR_CALL if is_of_fleets else FILE, required=not is_of_fleets)
     @click.argument("call", required=False)
     @click.option("--all", "is_all", is_flag=True, help="Every call with which that can be done.")
     @click.option("--failed", is_flag=True, help="Calls that have failed at least once.")
@@ -87,6 +99,7 @@ def _verb(command: CommandName, description: str) -> click.Command:
     @click.option("--reason", default="", help="Why; it is written to the journal.")
     @TIMEOUT
     @JSON
+    @of_journal_or_fleet("journal", "call", is_wanted=is_of_fleets)
     def verb(
         journal: Path,
         call: str | None,
@@ -102,28 +115,30 @@ def _verb(command: CommandName, description: str) -> click.Command:
         timeout: float,
         as_json: bool,
         settings: dict[str, Any] | None = None,
+        fleet: FleetAddress | None = None,
     ) -> None:
         is_filter = is_all or failed or states or any(one is not None for one in (operation, key, category))
         if (not call) is not bool(is_filter):
             raise click.UsageError("give a CALL, or say which calls: --all, --failed, --state, --operation, --host")
         asked = Command(command, call or "", reason, settings or {})
+        wanted = Filter(
+            states=states,
+            has_failed=failed,
+            operation=operation,
+            key=key,
+            category=None if category is None else Category(category),
+            limit=limit,
+        )
         try:
-            path = journal_at(journal)
-            if call:
-                done = Outcome(command, [steer(path, asked, timeout=timeout)])
+            if fleet is not None:
+                done = _in_fleet(fleet, asked, wanted, is_sure=yes)
+            elif call:
+                done = Outcome(command, [steer(journal_at(journal), asked, timeout=timeout)])
             else:
-                wanted = Filter(
-                    states=states,
-                    has_failed=failed,
-                    operation=operation,
-                    key=key,
-                    category=None if category is None else Category(category),
-                    limit=limit,
-                )
-                done = _steer_many(path, asked, wanted, timeout, is_sure=yes)
+                done = _steer_many(journal_at(journal), asked, wanted, timeout, is_sure=yes)
         except (RecoveryError, OSError) as error:
             usage_error(error)
-        _tell(done, journal, call, as_json=as_json)
+        tell(done, journal if fleet is None else fleet.source, call, as_json=as_json)
         sys.exit(0 if all(one.is_done for one in done.calls) else 1)
 
     return SET(verb) if command == "edit" else verb
@@ -132,15 +147,34 @@ def _verb(command: CommandName, description: str) -> click.Command:
 def _steer_many(journal: Path, command: Command, wanted: Filter, timeout: float, *, is_sure: bool) -> Outcome:
     status = anyio.run(partial(read_status, journal))
     selected = select(status, command.name, wanted)
-    many = len(selected.calls)
+    _ask(command.name, selected.calls, is_sure=is_sure)
+    return Outcome(command.name, steer_all(journal, status, selected.calls, command, timeout=timeout), selected.more)
+
+
+def _in_fleet(address: FleetAddress, command: Command, wanted: Filter, *, is_sure: bool) -> Outcome:
+    from adapters.nats.fleet_status import as_journal  # here: one machine does not need it
+    from adapters.nats.steering import FleetCommand, name_of
+
+    asked = FleetCommand(name=name_of(command.name), reason=command.reason)
+    if command.call:
+        return Outcome(command.name, [in_fleet(address, lambda fleet: fleet.steer(command.call, asked))])
+    status, _ = in_fleet(address, lambda fleet: fleet.status(show_all=True))
+    selected = select(as_journal(status), command.name, wanted)
+    _ask(command.name, selected.calls, is_sure=is_sure)
+    calls = [call.call for call in selected.calls]
+    return Outcome(command.name, in_fleet(address, lambda fleet: fleet.steer_all(calls, asked)), selected.more)
+
+
+def _ask(command: CommandName, calls: Sequence[CallStatus], *, is_sure: bool) -> None:
+    """Ask whether *command* is to be carried out with so many *calls*, unless a person *is_sure*."""
+    many = len(calls)
     if many > 1 and not is_sure:
-        names = ", ".join(_told(one) for one in selected.calls[:MOST_NAMED])
+        names = ", ".join(_told(one) for one in calls[:MOST_NAMED])
         others = f" and {many - MOST_NAMED} more" if many > MOST_NAMED else ""
-        about = brief(f"{_in_words(command.name)} {many} calls: {names}{others}")
+        about = brief(f"{_in_words(command)} {many} calls: {names}{others}")
         if not sys.stdin.isatty():
             raise click.UsageError(f"{about}; add --yes to do that")
         click.confirm(about, abort=True, err=True)
-    return Outcome(command.name, steer_all(journal, status, selected.calls, command, timeout=timeout), selected.more)
 
 
 def _told(call: CallStatus) -> str:
@@ -149,13 +183,14 @@ def _told(call: CallStatus) -> str:
     return f"{title(call)}{which}"
 
 
-def _tell(done: Outcome, journal: Path, call: str | None, *, as_json: bool) -> None:
+def tell(done: Outcome, source: Source, call: str | None, *, as_json: bool) -> None:
+    """Print *done*, as JSON or for people; *source* is what commands name, and *call* what the person named."""
     if as_json:
         print_steered(done)
         return
     for one in done.calls:
         if one.is_done:
-            then = shlex.join(("recovery", "unpause", str(journal), call or one.call))
+            then = shlex.join(("recovery", "unpause", *filter(None, (str(source), call or one.call))))
             also = f"; `{then}` continues it" if one.command == "pause" else ""
             click.echo(brief(f"{one.subject}: {one.said}{also}"))
         elif one.waits:
@@ -172,7 +207,7 @@ def _tell(done: Outcome, journal: Path, call: str | None, *, as_json: bool) -> N
         click.echo(f"{counted(done.more, 'more call')} {matches}; --limit takes more at once", err=True)
 
 
-def _in_words(command: CommandName) -> str:
+def _in_words(command: SteeredBy) -> str:
     return "run again" if command == "again" else command
 
 

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from adapters.cli.output import FILE, JSON, print_error, print_json, usage_error
-from adapters.journals.reading_why import read_why, read_whys
+from adapters.cli.cluster import FILE_OR_CALL, in_fleet, of_journal_or_fleet
+from adapters.cli.output import JSON, print_error, print_json, usage_error
+from adapters.journals.next_step import Source
+from adapters.journals.reading_why import MOST_CALLS, read_why, read_whys
+from adapters.journals.why import Why
 from adapters.terminal.screen import make_console
 from adapters.terminal.why_text import print_why
 from events.errors import RecoveryError
@@ -17,20 +22,27 @@ from recovery.redact import redacted
 with extra("launcher"):
     import click
 
+if TYPE_CHECKING:
+    from adapters.nats.fleet import FleetAddress
+
 
 @click.command()
-@click.argument("journal", type=FILE)
+@click.argument("journal", type=FILE_OR_CALL, required=False)
 @click.argument("call", required=False)
 @JSON
-def why(journal: Path, call: str | None, as_json: bool) -> None:
+@of_journal_or_fleet("journal", "call")
+def why(journal: Path, call: str | None, as_json: bool, fleet: FleetAddress | None = None) -> None:
     """Say why CALL failed, waits or was left, what happens next and when, and what you can do.
 
     Without CALL, say it in short of each call that is not done. JOURNAL is a journal's file or a launch plan. CALL is
-    an id of `recovery status` or the beginning of one, a name in the plan, or an operation. Exit codes: 0 explained, 1
-    no such call, or several, 2 wrong usage.
+    an id of `recovery status` or the beginning of one, a name in the plan, or an operation; in a fleet, an id or a part
+    of one. Exit codes: 0 explained, 1 no such call, or several, 2 wrong usage, or no server.
     """
     now = time.time()
     try:
+        if fleet is not None:
+            _of_fleet(fleet, call, as_json=as_json)
+            return
         if call is None:
             _several(journal, now, as_json=as_json)
             return
@@ -40,14 +52,31 @@ def why(journal: Path, call: str | None, as_json: bool) -> None:
         sys.exit(1)
     except (RecoveryError, OSError) as error:
         usage_error(error)
+    _print(found, now, as_json=as_json)
+
+
+def _print(found: Why, now: float, *, as_json: bool) -> None:
     if as_json:
         print_json("why", redacted(found))
     else:
         print_why(found, make_console(), now)
 
 
+def _of_fleet(fleet: FleetAddress, call: str | None, *, as_json: bool) -> None:
+    """As for a journal. Raises LookupError."""
+    if call is None:
+        whys, more, now = in_fleet(fleet, lambda found: found.whys(MOST_CALLS))
+        _print_all(whys, more, now, fleet.source, as_json=as_json)
+        return
+    found, now = in_fleet(fleet, lambda fleet: fleet.why(call))
+    _print(found, now, as_json=as_json)
+
+
 def _several(journal: Path, now: float, *, as_json: bool) -> None:
-    whys, more = read_whys(journal, now=now)
+    _print_all(*read_whys(journal, now=now), now, journal, as_json=as_json)
+
+
+def _print_all(whys: Sequence[Why], more: int, now: float, source: Source, *, as_json: bool) -> None:
     if as_json:
         print_json("whys", {"calls": [redacted(one) for one in whys], "more": more})
         return
@@ -55,7 +84,7 @@ def _several(journal: Path, now: float, *, as_json: bool) -> None:
     for number, one in enumerate(whys):
         if number:
             click.echo()
-        print_why(one, screen, now, source=journal)
+        print_why(one, screen, now, source=source)
     last = f"and {more} more; `recovery status` lists them" if more else ""
     if said := last or ("" if whys else "every call is done, or none has begun"):
         click.echo(said)

@@ -23,7 +23,10 @@ from recovery.redact import printable
 Action: TypeAlias = Literal["retry", "pause", "unpause", "cancel", "give up", "again"]
 """What can be done with one call, by a button or a verb of the command line."""
 
-Verb: TypeAlias = Action | Literal["run", "answer"]
+Verb: TypeAlias = Action | Literal["run", "answer", "move"]
+
+Source: TypeAlias = Path | str
+"""What a command is told to act on: a journal's file or its plan, or the option that names a fleet; "" for nothing."""
 
 ENDS_IT, CANCELS_IT = "ends it with its last error", "cancels it"
 HOPELESS = "it fails in the same way until its cause is gone"
@@ -66,7 +69,9 @@ class NextStep(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def actions(self) -> tuple[Action, ...]:
         """What a button can do with the call."""
-        return tuple(one.verb for one in self.offers if one.verb != "run" and one.verb != "answer")
+        return tuple(
+            one.verb for one in self.offers if one.verb != "run" and one.verb != "answer" and one.verb != "move"
+        )
 
     def line(self, now: float) -> str:
         """What happens next, with its times."""
@@ -178,30 +183,33 @@ def _of(call: CallStatus, incidents: tuple[IncidentLine, ...]) -> IncidentLine |
     return next((one for one in incidents if (one.operation, one.key) == (call.operation, call.key)), None)
 
 
-def command_of(offer: Offer, source: Path, call: CallStatus) -> str:
+def command_of(offer: Offer, source: Source, call: CallStatus) -> str:
     """The command by which a person takes *offer*; "" where that is to run the program again, which we do not know.
 
     Args:
         offer: What to do.
-        source: What to name in commands: the journal's file, or its plan.
+        source: What to name in commands.
         call: With which call.
     """
     if offer.verb == "run":
-        return shlex.join(("recovery", "run", str(source))) if source.suffix == ".toml" else ""
+        return shlex.join(("recovery", "run", str(source))) if Path(source).suffix == ".toml" else ""
     words = (str(source),) if offer.verb == "answer" else (str(source), call.call)
-    return shlex.join(("recovery", offer.verb.replace(" ", "-"), *words))
+    to = ("--to", "any") if offer.verb == "move" else ()
+    return shlex.join(("recovery", offer.verb.replace(" ", "-"), *filter(None, words), *to))
 
 
 ANSWERS: dict[QuestionKind, tuple[str, ...]] = {"confirm": ("yes",), "choice": ("CHOICE",), "text": ("TEXT",)}
 """What stands for an answer in a command; a secret is asked for."""
 
 
-def answer_command(source: Path, name: str, kind: QuestionKind) -> str:
+def answer_command(source: Source, name: str, kind: QuestionKind) -> str:
     """How a person answers the question *name*: printable, and not redacted, since ``token:HOST`` is no secret."""
-    return " ".join((printable(shlex.join(("recovery", "answer", str(source), name))), *ANSWERS.get(kind, ())))
+    return " ".join(
+        (printable(shlex.join(("recovery", "answer", *filter(None, (str(source), name))))), *ANSWERS.get(kind, ()))
+    )
 
 
-def said(offer: Offer, source: Path, call: CallStatus) -> str:
+def said(offer: Offer, source: Source, call: CallStatus) -> str:
     """*offer* as a sentence: the command, and its effect."""
     command = command_of(offer, source, call)
     return f"{f'`{command}`' if command else 'running the program again'} {offer.effect}"

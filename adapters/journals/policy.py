@@ -27,7 +27,7 @@ def policy_lines(
     call: CallStatus,
     events: Sequence[object],
     in_force: InForce | None,
-    source: Path,
+    source: Path | str,
 ) -> Iterator[str]:
     """The policy in force for *call*: what its plan sets now, what it has used, and what a person changed.
 
@@ -35,20 +35,22 @@ def policy_lines(
         call: The call.
         events: Its events, in time order.
         in_force: What the plan *source* sets; None if that is unknown.
-        source: The plan.
+        source: The plan, the journal, or the option that names a fleet.
     """
+    is_plan = isinstance(source, Path) and source.suffix == ".toml"
     if in_force is not None:
         first, last = in_force.delays
         apart = f", {duration(first)} to {duration(last)} apart" if in_force.retries != 0 else ""
         within = "" if in_force.fails_within is None else f", gives up within {duration(in_force.fails_within)}"
         most = "no limit of retries" if in_force.retries is None else f"at most {_retries(in_force.retries)}"
-        yield f"{most}{apart}{within}, as {brief(source.name)} says now"
+        yield f"{most}{apart}{within}, as {brief(Path(source).name)} says now"
         if in_force.circuit:
             yield f"circuit: {', '.join(in_force.circuit)}"
-    elif source.suffix == ".toml" and call.name is not None:
-        yield f"{brief(source.name)} has no operation of that name now, so its settings are not known here"
-    elif source.suffix != ".toml":
-        yield "its settings are in its program: the journal does not hold them"
+    elif is_plan and call.name is not None:
+        yield f"{brief(Path(source).name)} has no operation of that name now, so its settings are not known here"
+    elif not is_plan:
+        holder = "the journal does not hold them" if isinstance(source, Path) else "the fleet does not hold them"
+        yield f"its settings are in its program: {holder}"
     if call.failures and call.retries and call.state == "waiting" and call.due is not None and not call.waits_for:
         most = "" if in_force is None or in_force.retries is None else f" of {in_force.retries}"
         yield f"retry {call.retries}{most} comes next"

@@ -16,8 +16,9 @@ from adapters.journals.status import CallStatus, JournalStatus, read_status
 from adapters.journals.why import Why, why
 from adapters.launcher.plan import load_plan
 from recovery.explain import shown
+from recovery.held_outcomes import id_of
 
-DONE = ("succeeded", "cancelled")
+DONE = ("succeeded", "cancelled", "handed back", "delivered")
 """The states of calls that need no look."""
 
 MOST_CALLS = 10
@@ -63,6 +64,8 @@ def _journal_of(source: Path) -> Path:
 
 def _explain(source: Path, journal: Path, status: JournalStatus, call: CallStatus, now: float | None) -> Why:
     events = anyio.run(read_events, journal, call.call)
+    if "@" in call.call and call.operation:  # of a cluster: what became of its outcome is journalled under another id
+        events = [*events, *anyio.run(read_events, journal, id_of(call.call))]
     return why(
         call,
         status,

@@ -11,12 +11,12 @@ from recovery.policies.hosts import without_port
 
 ACTS_ON: dict[CommandName, tuple[str, ...]] = {
     "retry": ("waiting", "paused", "left", "quarantined"),
-    "pause": ("waiting", "left"),
+    "pause": ("waiting", "queued", "left"),
     "unpause": ("paused", "left"),
     "reset": ("running", "waiting", "paused", "left"),
     "edit": ("running", "waiting", "paused"),
-    "cancel": ("running", "waiting", "paused", "left", "quarantined", "unreadable"),
-    "give up": ("waiting", "paused", "left", "quarantined", "unreadable"),
+    "cancel": ("running", "waiting", "queued", "paused", "left", "quarantined", "unreadable"),
+    "give up": ("waiting", "queued", "paused", "left", "quarantined", "unreadable"),
     "again": ("gave up", "cancelled", "rejected"),
 }
 """The states in which a call can get a command."""

@@ -37,6 +37,9 @@ STATES = {
     "GaveUp": "gave up",
     "CallRejected": "rejected",
     "OperationCancelled": "cancelled",
+    "CallHandedBack": "handed back",
+    "OutcomeDelivered": "delivered",
+    "OutcomeSuperseded": "superseded",
 }
 """The state of a call, by the name of the event that ends it."""
 CIRCUIT_STATES = {CircuitOpened: "open", CircuitHalfOpened: "half-open", CircuitClosed: "closed"}
@@ -52,7 +55,9 @@ class CallStatus(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         name: Its name in the plan; null for a call of another program.
         state: "running", "waiting", "paused", "quarantined", or how it ended: "succeeded", "gave up", "rejected",
             "cancelled". "left": no living process has begun or resumed it. "unreadable": it is not over, and a row of
-            it is damaged. "failed": a launch that is over, and an operation of it is not done.
+            it is damaged. "handed back": a cluster goes on with it. An outcome that was kept for a cluster is
+            "delivered", or "superseded". "failed": a launch that is over, and an operation of it is not done. "queued":
+            it waits for a worker of a fleet.
         attempt: The attempt that runs, ran last, or comes next, from 1.
         retries: The retries that are used.
         restarts: How often a process resumed it.
@@ -76,6 +81,7 @@ class CallStatus(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         outcomes: How the operations of a launch ended, by their names.
         transfer: How far a download is.
         note: How a server, or a run of steps, was, in words.
+        node: The node of a fleet that runs it, or ran it last; "" in a journal.
     """
 
     call: str
@@ -106,11 +112,12 @@ class CallStatus(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     outcomes: dict[str, Outcome] = {}
     transfer: Transfer | None = None
     note: str = ""
+    node: str = ""
 
     @property
     def is_over(self) -> bool:
         """Whether it has ended."""
-        return self.state in ("succeeded", "failed", "gave up", "rejected", "cancelled")
+        return self.state == "failed" or self.state in STATES.values()
 
 
 class JournalStatus(msgspec.Struct, frozen=True, kw_only=True):

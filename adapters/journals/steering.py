@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 import anyio
 import msgspec
@@ -55,6 +55,10 @@ ADOPTED_WITHIN = 60.0
 """Seconds in which the files of dead processes are adopted, before an order is written."""
 
 
+SteeredBy: TypeAlias = CommandName | Literal["move"]
+"""The name of a command to a call of a journal or of a fleet."""
+
+
 class Steered(msgspec.Struct, frozen=True, kw_only=True):
     """What became of a command.
 
@@ -63,12 +67,13 @@ class Steered(msgspec.Struct, frozen=True, kw_only=True):
         call: The id of the call; "" if it is unknown.
         name: What a reader knows the call by; None for its id.
         is_done: Whether it is carried out.
-        taken: Whether a process took it, or it is written to the journal for good. False for an order that waits.
+        taken: Whether a process, or a fleet, took it, or it is written to the journal for good. False for an order that
+            waits.
         waits: Whether it is an order, which the next process carries out.
         said: What happens now, or why it is not done.
     """
 
-    command: CommandName
+    command: SteeredBy
     call: str
     name: str | None = None
     is_done: bool = False

@@ -10,6 +10,7 @@ import msgspec
 from adapters.journals.history import PastEvent
 from adapters.journals.next_step import when
 from events.event import FOREVER, CallEvent
+from events.lease_events import CallHandedBack, OutcomeDelivered, OutcomeHeld, OutcomeSuperseded
 from events.operation_events import (
     CallRejected,
     CallSteered,
@@ -105,6 +106,14 @@ class _Teller:
                 self._tell("restart", at, number, f"resumed by process {past.pid}")
                 if after > 0.0:
                     self._begin("wait", at, number, "for the rest of its delay", due=at + after)
+            case CallHandedBack(reason=reason):
+                self._end_leg(at, f"went back to the fleet: {reason}" if reason else "went back to the fleet")
+            case OutcomeHeld():
+                self._tell("restart", at, number, f"{past.run} keeps its outcome: no server answered")
+            case OutcomeDelivered():
+                self._tell("restart", at, number, f"the outcome that {past.run} kept is recorded")
+            case OutcomeSuperseded(reason=reason):
+                self._tell("restart", at, number, f"the outcome that {past.run} kept is superseded: {reason}")
             case OperationInterrupted():
                 self._close(at, "its process ended in good order")
             case CallSteered(command=command, reason=reason, changes=changes):
@@ -120,6 +129,11 @@ class _Teller:
             case GaveUp(reason=reason) if reason.startswith("permanent"):  # the rule is told besides
                 self._close(at, DIED)
                 self._tell("end", at, number, f"gave up after {counted(number, 'attempt')}: no retry would help")
+            case OutcomeHeld() | OutcomeDelivered() | OutcomeSuperseded():
+                self._tell("end", at, number, explain(event).step)
+            case CallHandedBack():
+                self._close(at, "was cut off")
+                self._tell("end", at, number, explain(event).step)
             case OperationQuarantined() | GaveUp() | CallRejected() | OperationCancelled():
                 self._close(at, "was cancelled" if isinstance(event, OperationCancelled) else DIED)
                 self._tell("end", at, number, explain(event).step)
@@ -148,6 +162,11 @@ class _Teller:
                 return
             self._begin("attempt", min(began, at), event.attempt, "")
         self._close(at, how)
+
+    def _end_leg(self, at: float, how: str) -> None:
+        """Note *how* a leg of a fleet's call ended: an attempt that has not ended goes on elsewhere."""
+        if self._open is not None and self._now.kind == "attempt":
+            self._close(at, shown(how))
 
     def _close(self, at: float, how: str) -> None:
         """End the attempt or wait that is open; *how* an attempt ended."""

@@ -10,6 +10,7 @@ from adapters.launcher.launch import name_in_arguments
 from adapters.launcher.progress import saved_transfer
 from events.circuit_events import CircuitOpened
 from events.event import CallEvent, Event
+from events.lease_events import CallHandedBack
 from events.operation_events import (
     CallRejected,
     CheckpointSaved,
@@ -33,6 +34,7 @@ OUTCOMES: dict[type[Event], str] = {
     GaveUp: "gave up",
     CallRejected: "rejected",
     OperationCancelled: "cancelled",
+    CallHandedBack: "handed back",
 }
 """How a call ended; "recovered" is a success after a failure."""
 REPORTED: tuple[type[Event], ...] = (
@@ -142,7 +144,7 @@ class Tally:
             case Parked(category=None, why=why):
                 cause = self._causes.get((event.operation, event.key), OTHER) if is_held(why) else OTHER
                 call.waits_since, call.planned, call.category = event.at, None, cause
-            case _ if event.ends:
+            case _ if type(event) in OUTCOMES:
                 self._end(call, event)
 
     def _checkpoint(self, call: _Call, event: CheckpointSaved) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import msgspec
 
@@ -13,9 +12,9 @@ from adapters.journals.answering import Question
 from adapters.journals.find import title
 from adapters.journals.history import PastEvent
 from adapters.journals.next_step import (
-    GONE,
     RESUMED_LATER,
     NextStep,
+    Source,
     Verb,
     answer_command,
     command_of,
@@ -24,12 +23,13 @@ from adapters.journals.next_step import (
 )
 from adapters.journals.policy import policy_lines
 from adapters.journals.proof import Proof, proof_of
+from adapters.journals.sentence import sentence_of
 from adapters.journals.status import CallStatus, JournalStatus
 from adapters.journals.story import Passage, story_of
 from adapters.launcher.progress import progress_words
 from events.event import FOREVER
-from events.operation_events import CallRejected, CallSteered, FailureClassified, OperationInterrupted
-from recovery.explain import Explanation, counted, explain, shown
+from events.operation_events import CallRejected, FailureClassified
+from recovery.explain import Explanation, explain, shown
 from recovery.journal.history import replay
 from recovery.policies.incidents import has_ended, is_held
 from recovery.questions import cause_of
@@ -38,12 +38,16 @@ PHRASES = {
     "running": "runs",
     "waiting": "waits",
     "paused": "is paused",
+    "queued": "waits for a worker",
     "left": "was left by its process",
     "quarantined": "is quarantined",
     "unreadable": "cannot be read",
     "gave up": "gave up",
     "rejected": "was not started",
     "cancelled": "was cancelled",
+    "handed back": "was handed back to the cluster",
+    "delivered": "was delivered to the cluster",
+    "superseded": "was superseded",
 }
 """What is said of a call in that state; of any other, the state itself."""
 
@@ -100,6 +104,7 @@ class Why(msgspec.Struct, frozen=True, kw_only=True):
         remedy: What a person can do about the cause, in words.
         commands: What a person can do with the call.
         seen: When its latest event happened.
+        where: The fleet that has it, and the node that runs it or ran it last; "" in a journal.
     """
 
     call: str
@@ -132,6 +137,23 @@ class Why(msgspec.Struct, frozen=True, kw_only=True):
     remedy: str
     commands: tuple[Command, ...]
     seen: float
+    where: str = ""
+
+
+class Known(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a call besides its events.
+
+    Args:
+        failure: Its latest failure; None if there is none.
+        about: What people read about it.
+        step: What happens next.
+        where: Where it is.
+    """
+
+    failure: FailureClassified | None
+    about: Explanation
+    step: NextStep
+    where: str
 
 
 def why(
@@ -139,10 +161,11 @@ def why(
     status: JournalStatus,
     events: Sequence[PastEvent],
     *,
-    source: Path,
+    source: Source,
     now: float,
     questions: Sequence[Question] = (),
     in_force: InForce | None = None,
+    known: Known | None = None,
 ) -> Why:
     """Explain *call* of *status*, of which *events* are known.
 
@@ -150,15 +173,15 @@ def why(
         call: The call.
         status: Its journal.
         events: Its events, in time order.
-        source: What to name in commands: the journal's file, or its plan.
+        source: What to name in commands.
         now: The Unix time.
         questions: The open questions of the journal.
         in_force: What the plan sets for the call.
+        known: What a fleet says of the call; None in a journal, whose events say it.
     """
-    known = [past.event for past in events if past.event is not None]
-    failure = next((one for one in reversed(known) if isinstance(one, FailureClassified)), None)
-    about = Explanation() if failure is None else _explained(call, events, failure)
-    step, there = _as_told(next_step(call, status, now), call, events, now), call.transfer
+    known = known or _known(call, status, events, now)
+    failure, about = known.failure, known.about
+    step, there = _as_told(known.step, call, events, now), call.transfer
     asked = tuple(one for one in questions if cause_of(one.name) in call.waits_for)
     where = "" if there is None else progress_words(there.offset, there.size, there.start or 0)
     return Why(
@@ -173,13 +196,13 @@ def why(
         attempt=call.attempt,
         failures=len(call.failures),
         restarts=call.restarts,
-        sentence=_sentence(call, about, events),
+        sentence=sentence_of(call, about, events),
         category=about.category,
         said=about.said,
         error=about.error,
         proof=None if failure is None else proof_of(failure.evidence),
         rule="" if failure is None else shown(f"{failure.rule}{f': {failure.why}' if failure.why else ''}"),
-        policy=tuple(policy_lines(call, known, in_force, source)),
+        policy=tuple(policy_lines(call, [past.event for past in events], in_force, source)),
         progress=shown(where or call.note),
         outcomes=tuple(shown(line) for line in _outcomes(call, source)),
         story=story_of(events, is_alive=call.state not in ABANDONED, told=about.short * (call.state != "succeeded")),
@@ -192,7 +215,15 @@ def why(
         remedy=about.remedy if call.state != "succeeded" else "",
         commands=tuple(_commands(step, asked, source, call)),
         seen=call.seen,
+        where=shown(known.where),
     )
+
+
+def _known(call: CallStatus, status: JournalStatus, events: Sequence[PastEvent], now: float) -> Known:
+    """What the events of *call* say."""
+    failure = next((past.event for past in reversed(events) if isinstance(past.event, FailureClassified)), None)
+    about = Explanation() if failure is None else _explained(call, events, failure)
+    return Known(failure=failure, about=about, step=next_step(call, status, now), where="")
 
 
 def _explained(call: CallStatus, events: Sequence[PastEvent], failure: FailureClassified) -> Explanation:
@@ -202,50 +233,6 @@ def _explained(call: CallStatus, events: Sequence[PastEvent], failure: FailureCl
     if record is None or record.failure is None:  # it has succeeded since
         return explain(failure, stands="ended")
     return record.explain(is_alive=call.state not in ABANDONED)
-
-
-def _sentence(call: CallStatus, about: Explanation, events: Sequence[PastEvent]) -> str:
-    """Why *call* stands as it does: what its latest failure means, or what stopped it without a failure."""
-    failed = counted(len(call.failures), "failure")
-    match call.state:
-        case "succeeded":
-            return f"it succeeded with attempt {call.attempt}{f', after {failed}' if call.failures else ''}"
-        case "unreadable":
-            return "a row of it in the journal is damaged"
-        case "quarantined":
-            return shown(call.reason)
-        case "rejected" if is_held(call.reason):
-            whose = shown(call.key or call.operation)
-            return f"calls of {whose} failed too often: no new one may begin for now ({shown(call.reason)})"
-        case "rejected":
-            return shown(call.reason)
-        case "cancelled":
-            return _steered(events, "cancel", "it was cancelled, by its program or by hand")
-        case "failed":
-            return "the launch ended, and an operation of it is not done"
-        case "left":
-            is_orderly = bool(events) and isinstance(events[-1].event, OperationInterrupted)
-            gone = f"its program (process {call.pid}) {'ended in good order' if is_orderly else GONE}"
-            return f"{gone}; its latest failure: {about.sentence}" if about.sentence else gone
-        case "paused":
-            paused = _steered(events, "pause", "it was paused by hand")
-            return f"{paused}; its latest failure: {about.sentence}" if about.sentence else paused
-    if about.sentence:
-        return about.sentence
-    if call.state == "waiting" and is_held(call.waits_for):
-        return f"nothing has failed in it, but other calls of {shown(call.key or call.operation)} failed too often"
-    if call.state == "waiting":
-        return "nothing has failed: it waits before its attempt"
-    if call.state == "running":
-        return f"nothing has failed{' in the launch itself' if call.operation == 'launch' else ''}"
-    return shown(call.reason)
-
-
-def _steered(events: Sequence[PastEvent], command: str, otherwise: str) -> str:
-    """That *command* was given by hand, and why; *otherwise*, if no person said why."""
-    given = [past.event for past in events if isinstance(past.event, CallSteered) and past.event.command == command]
-    said = given[-1].reason if given else ""
-    return shown(f"by hand: {said}") if said else otherwise
 
 
 def _as_told(step: NextStep, call: CallStatus, events: Sequence[PastEvent], now: float) -> NextStep:
@@ -286,7 +273,7 @@ def _incident(call: CallStatus, status: JournalStatus, now: float) -> str:
     return next((f"{one.line(now) or ''}".removeprefix("incident ") for one in found), "")
 
 
-def _commands(step: NextStep, asked: Sequence[Question], source: Path, call: CallStatus) -> Iterator[Command]:
+def _commands(step: NextStep, asked: Sequence[Question], source: Source, call: CallStatus) -> Iterator[Command]:
     for one in step.offers:
         if one.verb == "answer" and asked:
             yield from (Command("answer", answer_command(source, q.name, q.kind), "answers it") for q in asked)
@@ -294,7 +281,7 @@ def _commands(step: NextStep, asked: Sequence[Question], source: Path, call: Cal
             yield Command(one.verb, command_of(one, source, call), one.effect)
 
 
-def _outcomes(call: CallStatus, source: Path) -> Iterator[str]:
+def _outcomes(call: CallStatus, source: Source) -> Iterator[str]:
     failed = {name: outcome.why for name, outcome in call.outcomes.items() if outcome.state == "failed"}
     for line in outcome_lines(call):
         if line.startswith("failed: "):

@@ -18,6 +18,7 @@ import msgspec
 
 from events.event import CallEvent
 from events.evidence import Evidence
+from events.lease_events import CallHandedBack
 from events.operation_events import (
     CallRejected,
     CallSteered,
@@ -62,6 +63,7 @@ KINDS: tuple[type[CallEvent], ...] = (
     OperationCancelled,
     OperationInterrupted,
     OperationQuarantined,
+    CallHandedBack,
 )
 
 MAX_OPEN = 16_384
@@ -78,6 +80,7 @@ OUTCOMES: dict[type[CallEvent], str] = {
     OperationCancelled: "cancelled",
     OperationInterrupted: "interrupted",
     OperationQuarantined: "quarantined",
+    CallHandedBack: "handed_back",
 }
 """The attribute ``recovery.outcome`` of a call's span, by the event that ends it."""
 

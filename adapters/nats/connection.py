@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 from adapters.nats.errors import ClusterError, UnreachableError
 from adapters.nats.jetstream import JetStreamEngine
+from adapters.nats.jetstream_board import JetStreamBoard
 from adapters.nats.link import Link, text_of
 from adapters.nats.names import checked
 from adapters.nats.record import LEASE
@@ -104,6 +105,7 @@ async def connect(
     try:
         may_ask = await set_up(link, prefix, replicas)
         link.engine = engine = JetStreamEngine(link, prefix, lease, is_viewer=not may_ask)
+        link.board = JetStreamBoard(link)
         async with engine.running():
             yield link
     finally:

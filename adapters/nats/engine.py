@@ -46,18 +46,22 @@ class Changes(Protocol):
 class Engine(Protocol):
     """The servers of a fleet, as seen by one connection.
 
-    Every method raises ``UnreachableError`` if no server answers in time; what it was to do may have happened.
-    ``lease`` is how many seconds after its last extension a lease ends.
+    Every method raises ``UnreachableError`` if no server answers in time; what it was to do may have happened all the
+    same. ``lease`` is how many seconds after its last extension a lease ends. ``ack``, ``put_back`` and ``extend`` of a
+    worker whose lease has ended still work on its message, which another one may have: only a holder may call them.
     """
 
     lease: float
 
     async def now(self) -> float:
-        """Seconds since the epoch, by the servers' clock."""
+        """Seconds since the epoch, by the servers' clock; while no server answers, by their latest answer."""
         ...
 
     async def read(self, call: str) -> Stored | None:
-        """The latest record of *call*; None if there is none, or not any more."""
+        """The latest record of *call*; None if there is none, or not any more.
+
+        Never an older one than any connection was told of: a message whose record looks older would be dropped.
+        """
         ...
 
     async def payload(self, call: str, kind: Payload) -> bytes | None:

@@ -61,3 +61,7 @@ class ClusterLimitError(ClusterError):
 
 class RefusedError(ClusterError):
     """A call does not take that change now; the message says why."""
+
+
+class UnknownCallError(ClusterError, LookupError):
+    """The fleet knows no such call: it ended more than seven days ago, or was never submitted."""

@@ -9,8 +9,8 @@ from typing import TypeAlias
 import msgspec
 
 from adapters.nats.engine import Delivery, Engine
-from adapters.nats.errors import LeaseLostError, RefusedError, StaleError, UnreadableError
-from adapters.nats.record import CallRecord, Change, Standing, Stored
+from adapters.nats.errors import LeaseLostError, RefusedError, StaleError, UnreachableError, UnreadableError
+from adapters.nats.record import CallRecord, CallState, Change, Standing, Stored
 from adapters.nats.transitions import Transition, claimed
 
 SEEN_AFTER = 0.5
@@ -27,14 +27,16 @@ class Holding:
         engine: The servers.
         delivery: The queue message.
         stored: The record with its fence.
+        due: When the attempt may begin; None for at once.
     """
 
-    def __init__(self, engine: Engine, delivery: Delivery, stored: Stored) -> None:
+    def __init__(self, engine: Engine, delivery: Delivery, stored: Stored, due: float | None = None) -> None:
         self._engine = engine
         self.delivery = delivery
         self.stored = stored
         self.fence = stored.record.fence
-        self._unsure: list[CallRecord] = []
+        self.due = due
+        self._tried: set[CallState] = set()  # ends of the lease of which no write is known to have failed
 
     @property
     def record(self) -> CallRecord:
@@ -44,29 +46,38 @@ class Holding:
     async def apply(self, transition: Transition) -> CallRecord:
         """Write what *transition* makes of the latest record, while this worker's fence is the record's.
 
-        After ``UnreachableError`` apply the same again: what was written all the same is found, and not written twice.
+        After ``UnreachableError`` apply the same again: an end that was written all the same is found, and not written
+        twice. So is one that a person has changed since.
 
         Raises:
-            LeaseLostError: Another worker has claimed it since, or a person has moved or ended it. Nothing was written.
+            LeaseLostError: Another worker has claimed it since, a person has moved it, or this one has let it go.
+                Nothing was written.
             UnreachableError: No server answers; it is unknown whether it was written.
             RefusedError: *transition* says why nothing is to be written.
         """
-        if self._unsure and (written := await self._written()) is not None:
-            return written
+        if self.record.state != "running":
+            raise LeaseLostError(f"{self.record.call} was let go by this worker: it is {self.record.state}")
         while True:
-            change = transition(self.stored.record)
+            change = transition(self.record)
             if isinstance(change, str):
                 raise RefusedError(f"{self.record.call}: {change}")
-            self._unsure.append(change.record)
+            state = change.record.state
+            if state != "running":
+                self._tried.add(state)
             try:
                 seq = await self._engine.write(change, self.stored.seq)
             except StaleError:
-                if (written := await self._written()) is not None:
-                    return written
+                latest = await self._latest()
+                if latest.record.state == "running":  # nothing that was tried can be written any more
+                    self.stored = latest
+                    self._tried.clear()
+                    continue
+                if self._tried != {state} and latest.record.state != state:
+                    raise _lost(latest.record) from None
+                self.stored = latest
             else:
-                self._unsure.clear()
                 self.stored = Stored(change.record, seq)
-                return change.record
+            return self.record
 
     async def check(self) -> CallRecord:
         """The latest record, if this worker still holds the call.
@@ -74,45 +85,52 @@ class Holding:
         Raises:
             LeaseLostError: It does not.
         """
-        await self._read_again()
-        return self.stored.record
+        latest = await self._latest()
+        if latest.record.state != "running":
+            raise _lost(latest.record)
+        self.stored = latest
+        return latest.record
 
     async def end(self) -> None:
-        """Let the queue message go: what was to be written is written."""
-        await self._engine.ack(self.delivery)
+        """Let the queue message go, if the call was let go by ``apply``.
 
-    async def _written(self) -> CallRecord | None:
-        """The latest record, if this worker has tried to write it; otherwise look whether it still holds the call.
-
-        Raises LeaseLostError as ``check``.
+        Otherwise it stays: it brings the call to another worker, which may have it already.
         """
+        if self.record.state != "running":
+            await self._engine.ack(self.delivery)
+
+    async def _latest(self) -> Stored:
+        """The latest record, if only this worker and persons have changed it since it was claimed."""
         stored = await self._engine.read(self.record.call)
-        if stored is not None and stored.record in self._unsure:
-            self.stored = stored
-            self._unsure.clear()
-            return stored.record
-        self._hold(stored)
-        self._unsure.clear()
-        return None
-
-    async def _read_again(self) -> None:
-        self._hold(await self._engine.read(self.record.call))
-
-    def _hold(self, stored: Stored | None) -> None:
         if stored is None:
             raise LeaseLostError(f"{self.record.call}: its record is gone")
-        latest, mine = stored.record, self.record
-        if (latest.fence, latest.token, latest.state) != (self.fence, mine.token, "running"):
-            by = f" on {latest.node}" if latest.node and latest.state == "running" else ""
-            raise LeaseLostError(f"{latest.call} is not held by this worker any more: it is {latest.state}{by}")
-        self.stored = stored
+        if stored.seq < self.stored.seq:
+            raise UnreachableError(f"{self.record.call}: a server answers that lags behind")
+        if (stored.record.fence, stored.record.token) != (self.fence, self.record.token):
+            raise _lost(stored.record)
+        return stored
+
+
+def _lost(latest: CallRecord) -> LeaseLostError:
+    by = f" on {latest.node}" if latest.node and latest.state == "running" else ""
+    return LeaseLostError(f"{latest.call} is not held by this worker any more: it is {latest.state}{by}")
 
 
 Revived: TypeAlias = Callable[[CallRecord, float], Standing | Change]
 """Where a call goes on whose worker has died, at that time; or what is written in place of a claim."""
 
+Look: TypeAlias = Callable[[CallRecord], None]
+"""Sees a record before it is claimed, and raises if it is not to be."""
 
-async def claim(engine: Engine, delivery: Delivery, node: str, revived: Revived) -> Holding | None:
+
+async def claim(
+    engine: Engine,
+    delivery: Delivery,
+    node: str,
+    revived: Revived,
+    look: Look = lambda record: None,
+    token: str = "",
+) -> Holding | None:
     """Claim the call of *delivery* for *node*; None if there is nothing to do for it: then its message is let go.
 
     Args:
@@ -120,47 +138,57 @@ async def claim(engine: Engine, delivery: Delivery, node: str, revived: Revived)
         delivery: The queue message.
         node: The name of this node.
         revived: Asked about a call whose worker has died.
+        look: Sees the record before it is claimed. What it raises passes, and nothing is written.
+        token: Random digits of the claim; by default new ones.
 
     Raises:
-        UnreachableError: No server answers. The message comes again when its lease ends.
+        UnreachableError: No server answers. The message comes again when its lease ends. Claim again before that, with
+            the same *token*: the call may be claimed already.
     """
     try:
-        return await _claim(engine, delivery, node, revived)
+        return await _claim(engine, delivery, node, revived, look, token or secrets.token_hex(8))
     except UnreadableError:
         await engine.put_back(delivery, READ_AGAIN_AFTER)
         return None
 
 
-async def _claim(engine: Engine, delivery: Delivery, node: str, revived: Revived) -> Holding | None:
-    token = secrets.token_hex(8)
-    tried: list[CallRecord] = []
+async def _claim(
+    engine: Engine, delivery: Delivery, node: str, revived: Revived, look: Look, token: str
+) -> Holding | None:
+    due: float | None = None
     while (stored := await engine.read(delivery.call)) is not None:
+        if stored.record.token == token:  # written, though the servers' answer was another one
+            break
         if stored.record.leg < delivery.leg:  # a server that lags behind the one which sent the message
             await engine.put_back(delivery, SEEN_AFTER)
             return None
-        if stored.record in tried:
-            return Holding(engine, delivery, stored)
-        now = await engine.now()
-        change = _change(stored, delivery.leg, node, now, revived)
+        if stored.record.lane != delivery.lane:  # of a call of an earlier life with the same key, or before a move
+            break
+        if not stored.record.is_over and stored.record.leg == delivery.leg:
+            look(stored.record)
+        change = _change(stored, delivery.leg, node, await engine.now(), revived)
         if isinstance(change, str):
             break
+        due = stored.record.due
         record = msgspec.structs.replace(change.record, token=token)
-        is_claim = record.state == "running" and record.fence == stored.seq
         try:
             seq = await engine.write(msgspec.structs.replace(change, record=record), stored.seq)
         except StaleError:
-            tried += [record] if is_claim else []
             continue
-        if is_claim:
-            return Holding(engine, delivery, Stored(record, seq))
+        stored = Stored(record, seq)
         break
+    if stored is None:  # a server that lags behind; or it was forgotten, a week after its end
+        await engine.put_back(delivery, READ_AGAIN_AFTER)
+        return None
+    if stored.record.token == token and stored.record.state == "running":
+        return Holding(engine, delivery, stored, due)
     await engine.ack(delivery)
     return None
 
 
 def _change(stored: Stored, leg: int, node: str, now: float, revived: Revived) -> Change | str:
     record, standing = stored.record, None
-    if record.state == "running" and record.leg == leg:
+    if record.state == "running" and record.leg == leg and record.cancel is None:
         found = revived(record, now)
         if isinstance(found, Change):
             return found

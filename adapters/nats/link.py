@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 
+from adapters.nats.board import Board
 from adapters.nats.engine import Engine
 from adapters.nats.errors import ClusterError, NotSentError, TooLargeError, UnreachableError
 from recovery.installation import extra
@@ -30,12 +31,14 @@ class Link:
     Attributes:
         connection: The connection itself, for other uses of the same servers.
         engine: The calls of the fleet.
+        board: What its nodes tell of themselves.
         prefix: The first token of the fleet's subjects.
         refusals: What the servers did not permit to this user, in their words.
         shown: The addresses of the servers, without a password.
     """
 
     engine: Engine
+    board: Board
 
     def __init__(self, connection: Client, prefix: str, shown: str) -> None:
         self.connection = connection

@@ -11,6 +11,7 @@ from typing import Any
 import anyio
 import msgspec
 
+from adapters.nats.board import MemoryBoard
 from adapters.nats.engine import Delivery, Payload
 from adapters.nats.errors import StaleError, UnreachableError
 from adapters.nats.names import Lane
@@ -21,13 +22,12 @@ TICK = 0.25
 
 
 class _Queued(msgspec.Struct):
-    """A message in a queue: its lease, and when that ends; *visible* is when it may be delivered again."""
+    """A message in a queue: its place in the stream; *visible* is when it may be delivered, again perhaps."""
 
     call: str
     leg: int
     lane: Lane
     seq: int
-    lease: str = ""
     visible: float = -math.inf
 
 
@@ -43,8 +43,8 @@ class MemoryServers:
         self.clock = clock
         self.lease = lease
         self.is_reachable = True
+        self.board = MemoryBoard()
         self._seq = itertools.count(1)
-        self._leases = itertools.count(1)
         self._records: dict[str, tuple[bytes, int]] = {}
         self._payloads: dict[tuple[str, Payload], bytes] = {}
         self._queues: dict[str, _Queued] = {}
@@ -54,6 +54,11 @@ class MemoryServers:
     def connect(self) -> MemoryEngine:
         """A connection."""
         return MemoryEngine(self)
+
+    @asynccontextmanager
+    async def link(self) -> AsyncIterator[MemoryLink]:
+        """A connection, as a cluster opens one: ``Cluster(service, connect=servers.link)``."""
+        yield MemoryLink(self.connect(), self.board)
 
     def tick(self) -> None:
         """Do what is due: put scheduled messages into queues, forget what has ended long ago."""
@@ -77,6 +82,11 @@ class MemoryServers:
     def scheduled(self) -> list[tuple[str, int]]:
         """The call and the leg of every message that is to come later."""
         return [(call, leg) for call, (_, leg, _) in self._schedules.items()]
+
+    def messages(self) -> list[tuple[str, int, Lane]]:
+        """The call, the leg and the lane of every message, in a queue or to come."""
+        coming = [(call, leg, lane) for call, (_, leg, lane) in self._schedules.items()]
+        return [(one.call, one.leg, one.lane) for one in self._queues.values()] + coming
 
     def records(self) -> list[Stored]:
         """Every record, the longest unchanged first."""
@@ -126,13 +136,16 @@ class MemoryServers:
             waiting = [one for one in self._queues.values() if one.lane == lane and one.visible <= now]
             if waiting:
                 found = min(waiting, key=lambda one: one.seq)
-                found.lease, found.visible = f"{next(self._leases)}", now + self.lease
-                return Delivery(found.call, found.leg, found.lane, found.lease)
+                found.visible = now + self.lease
+                return Delivery(found.call, found.leg, found.lane, f"{found.seq}")
         return None
 
     def held(self, lease: str) -> tuple[str, _Queued] | None:
-        """The message under *lease*, and its subject; None if it was delivered again, replaced or dealt with."""
-        return next(((subject, one) for subject, one in self._queues.items() if one.lease == lease), None)
+        """The message under *lease*, and its subject; None if it was replaced or dealt with.
+
+        As with the real servers, a worker that holds it no longer still has power over a message delivered again.
+        """
+        return next(((subject, one) for subject, one in self._queues.items() if f"{one.seq}" == lease), None)
 
     def ended(self, lease: str) -> None:
         """The message under *lease* is dealt with."""
@@ -154,8 +167,8 @@ class MemoryEngine:
         self.is_cut = False
 
     async def now(self) -> float:
-        """As ``Engine.now``."""
-        return self._reach().clock()
+        """As ``Engine.now``: this connection has had an answer when it was made."""
+        return self._servers.clock()
 
     async def read(self, call: str) -> Stored | None:
         """As ``Engine.read``."""
@@ -208,11 +221,33 @@ class MemoryEngine:
         for one in self._reach().records():
             yield one
 
+    @property
+    def is_reachable(self) -> bool:
+        """Whether the servers answer."""
+        return self._servers.is_reachable and not self.is_cut
+
     def _reach(self) -> MemoryServers:
-        if self.is_cut or not self._servers.is_reachable:
+        if not self.is_reachable:
             raise UnreachableError("no server answers")
         self._servers.tick()
         return self._servers
+
+
+class MemoryLink(msgspec.Struct, frozen=True):
+    """A connection to ``MemoryServers``, as ``connection.connect`` makes one to real servers.
+
+    Args:
+        engine: What is asked of them.
+        board: Where nodes tell of themselves.
+    """
+
+    engine: MemoryEngine
+    board: MemoryBoard
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether they answer."""
+        return self.engine.is_reachable
 
 
 class _MemoryChanges:

@@ -28,6 +28,9 @@ MAX_KEY = 240
 
 _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")
 
+_OWN = ("-seen", "-events", "-shared", "-nodes")
+"""What follows the prefix in the names of the other things of a fleet."""
+
 
 class Name(msgspec.Struct, frozen=True):
     """What a call is called in a fleet.
@@ -95,7 +98,7 @@ def encode(text: str) -> str:
     try:
         data = text.encode()
     except UnicodeEncodeError as error:
-        raise ValueError(f"{text!r} cannot be encoded: {error.reason}") from None
+        raise ValueError(f"{text[:40]!r} cannot be encoded: {error.reason}") from None
     return "".join(chr(byte) if byte in _PLAIN else f"={byte:02X}" for byte in data)
 
 
@@ -125,13 +128,9 @@ def name_of(operation: str, key: str = "") -> Name:
     Raises:
         ValueError: One of them is too long for a subject.
     """
-    token = checked("the name of the operation", operation)
-    if len(key.encode(errors="replace")) > MAX_KEY or (key and len(encode(key)) > MAX_KEY):
-        raise ValueError(
-            f"the idempotency key of a call of {operation} makes {len(encode(key))} bytes of a subject, and "
-            f"{MAX_KEY} are allowed: pass a shorter one, a hash of it, say"
-        )
-    del token
+    checked("the name of the operation", operation)
+    if key:
+        checked(f"the idempotency key of a call of {operation}", key, MAX_KEY)
     return Name(operation, key, "" if key else secrets.token_hex(8))
 
 
@@ -154,8 +153,8 @@ def parse(call: str) -> Name:
         ) from None
 
 
-def checked(what: str, name: str) -> str:
-    """The token of *name*, if it is short enough.
+def checked(what: str, name: str, limit: int = MAX_NAME) -> str:
+    """The token of *name*, if it has at most *limit* bytes.
 
     Raises:
         ValueError: It is empty, or too long for a subject; the message begins with *what*.
@@ -163,8 +162,11 @@ def checked(what: str, name: str) -> str:
     if not name:
         raise ValueError(f"{what} is empty")
     token = encode(name)
-    if len(token) > MAX_NAME:
-        raise ValueError(f"{what} makes {len(token)} bytes of a subject, and {MAX_NAME} are allowed: {name[:40]!r}...")
+    if len(token) > limit:
+        raise ValueError(
+            f"{what} makes {len(token)} bytes of a subject, and {limit} are allowed: pass a shorter one, a hash of it, "
+            f"say, in place of {name[:40]!r}..."
+        )
     return token
 
 
@@ -172,10 +174,23 @@ class Subjects(msgspec.Struct, frozen=True):
     """The subjects of a fleet.
 
     Args:
-        prefix: Their first token, and the name of the stream.
+        prefix: Their first token, and the name of the stream: letters, digits, "-" and "_".
+
+    Raises:
+        ValueError: The prefix has something else, or is too long, or what another fleet has could be named the same.
     """
 
     prefix: str = "recovery"
+
+    def __post_init__(self) -> None:
+        """Distinct prefixes share nothing: no stream, no subject, no bucket."""
+        prefix = self.prefix
+        if not set(prefix.encode(errors="replace")) <= _PLAIN or prefix.startswith(("-", "_")) or prefix.endswith(_OWN):
+            raise ValueError(
+                f"{prefix[:40]!r} is no prefix of a fleet: it has letters, digits, - and _, begins with a letter or a "
+                f"digit, and does not end with {', '.join(_OWN)}"
+            )
+        checked("the prefix of a fleet", prefix)
 
     def of(self, kind: Literal["call", "args", "saved", "result", "due"], call: str) -> str:
         """Where the *kind* of message of the call with the id *call* is kept."""

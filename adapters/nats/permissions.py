@@ -56,7 +56,8 @@ def permissions(role: Role, prefix: str = "recovery") -> Permissions:
         role: What the user does.
         prefix: The first token of the fleet's subjects.
     """
-    told = (f"{prefix}-seen.call.>", f"{prefix}-events.>", f"$KV.{prefix}-shared.>", f"$KV.{prefix}-nodes.>")
+    seen = (f"{prefix}-seen.call.>", f"{prefix}-seen.shared.>")
+    told = (*seen, f"{prefix}-events.>", f"$KV.{prefix}-shared.>", f"$KV.{prefix}-nodes.>")
     return Permissions((_READ, *_written(role, prefix)), told)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from typing import Literal, TypeAlias
 
 import msgspec
@@ -27,11 +29,23 @@ MAX_CHECKPOINT = 256 * 1024
 MAX_TEXT = 4000
 """Characters of a reason or an error's text in a record; what is longer is cut."""
 
+
+def too_large(what: str, size: int, most: int, cure: str) -> str:
+    """What is said of *what* if its *size* in bytes is more than *most*; *cure* says what to do."""
+    return f"{what} takes {size:,} bytes, and a cluster keeps {most:,} at most: {cure}"
+
+
+NO_FAILURE = msgspec.Raw()
+"""Where no attempt has failed. It is left out of a record, which another empty ``Raw`` would make unreadable."""
+
 CallState: TypeAlias = Literal["queued", "running", "waiting", "quarantined", "succeeded", "gave up", "cancelled"]
 """Where a call stands. The last three are ends."""
 
 ENDS: frozenset[CallState] = frozenset({"succeeded", "gave up", "cancelled"})
 """The states that no call leaves."""
+
+NO_FAILURE = msgspec.Raw()
+"""The failure of a call that has none. Another empty one would be written, and be no JSON."""
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -40,11 +54,16 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, fo
     Args:
         attempt: The number of the attempt that runs or comes next.
         retries: Retries used up.
-        elapsed: Seconds from its first attempt to its latest failure.
+        elapsed: Seconds since its first attempt began, at the time *as_of*.
+        as_of: When that was; 0 while no attempt has begun.
         delay: Seconds that the policy made it wait before this attempt.
+        within: Seconds that were left at *as_of* of its wait for conditions; None for no end.
+        looks: In how many legs in a row it has waited for conditions that did not hold.
+        is_parked: Whether these are conditions of its failure.
         deaths: Attempts in a row that died with their node and came no further.
         came_further: Whether the attempt that runs has saved a checkpoint, or made progress.
         has_failed: Whether an attempt has failed, or died.
+        is_cut_off: Whether the latest attempt began, and its end is not known.
         done: How far it came, in the unit of its progress.
         progress_resets: How often progress gave the retries back.
         failure: Its latest failure, as JSON of ``FailureClassified``; empty if there is none.
@@ -53,13 +72,33 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, fo
     attempt: int = 1
     retries: int = 0
     elapsed: float = 0.0
+    as_of: float = 0.0
     delay: float = 0.0
+    within: float | None = None
+    looks: int = 0
+    is_parked: bool = False
     deaths: int = 0
     came_further: bool = False
     has_failed: bool = False
+    is_cut_off: bool = False
     done: float = 0.0
     progress_resets: int = 0
-    failure: msgspec.Raw = msgspec.Raw()
+    failure: msgspec.Raw = NO_FAILURE
+
+    def __post_init__(self) -> None:
+        """JSON has no infinity: a record with one could not be read any more."""
+        for name in ("elapsed", "delay", "done"):
+            value = getattr(self, name)
+            if not math.isfinite(value):
+                msgspec.structs.force_setattr(self, name, sys.float_info.max if value > 0.0 else 0.0)
+        if self.within is not None and not math.isfinite(self.within):
+            msgspec.structs.force_setattr(self, "within", None)
+
+    def at(self, now: float) -> Standing:
+        """The same at the time *now*: what has begun has gone on meanwhile."""
+        passed = max(now - self.as_of, 0.0) if self.as_of else 0.0
+        within = None if self.within is None else max(self.within - passed, 0.0)
+        return msgspec.structs.replace(self, elapsed=self.elapsed + passed, as_of=now, within=within)
 
 
 class CallRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -78,7 +117,7 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
         submitted: When it was submitted.
         by: The node that submitted it.
         state: Where it stands.
-        leg: Counts the messages that put it into a queue; an older message means nothing any more.
+        leg: Counts the messages that put it into a queue, and its end: an older message means nothing any more.
         fence: The token of the worker that holds or held it: the stream sequence of the record that it claimed.
         node: The node that runs it, or ran it last.
         token: Random digits of the claim: a worker knows by them what it has written itself.

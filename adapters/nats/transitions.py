@@ -20,6 +20,9 @@ EARLY = 0.3
 SOON = 2.0
 """Seconds that a worker waits under its lease; what takes longer is left to the servers."""
 
+LONGEST = 10 * 365 * 24 * 3600.0
+"""Seconds of the longest wait: what is longer, or endless, ends then."""
+
 Transition: TypeAlias = Callable[[CallRecord], Change | str]
 """What is written for a record, or why nothing is."""
 
@@ -65,11 +68,17 @@ def claimed(stored: Stored, node: str, leg: int, now: float, standing: Standing 
         return f"it is over: {record.state}"
     if record.leg != leg:
         return "a newer message of it is, or will be, in a queue"
-    if record.is_paused or record.state == "quarantined" or record.asks_person:
+    if record.state == "quarantined" or record.asks_person:
         return "it waits for a person"
+    standing = standing or record.standing
+    if record.cancel is not None:  # its worker has died before it saw that, or a person has moved it
+        return cancelled(record, record.cancel, now)
+    if record.is_paused:  # while it ran on a worker that has died: no message of it is left until it is unpaused
+        new = _replace(record, state="queued", leg=record.leg + 1, standing=standing, updated=now)
+        return Change(record=new)
     if record.due is not None and record.due > now + SOON:  # a clock has jumped, or a schedule came far too early
         return Change(record=_replace(record, leg=record.leg + 1, updated=now), queue_at=record.due - EARLY)
-    standing = _replace(standing or record.standing, came_further=False)
+    standing = _replace(standing.at(now), came_further=False)
     new = _replace(record, state="running", fence=stored.seq, node=node, standing=standing, due=None, why="")
     return Change(record=_replace(new, updated=now))
 
@@ -91,14 +100,14 @@ def postponed(
     """The next attempt is *after* seconds away, or *asks_person* first: the worker lets the call go."""
     if record.cancel is not None:
         return cancelled(record, record.cancel, now)
-    due = None if asks_person else now + after
+    due = None if asks_person else now + min(max(0.0, after), LONGEST)
     new = _replace(
         record,
         state="waiting",
         leg=record.leg + 1,
         standing=standing,
         due=due,
-        why=why[:MAX_TEXT],
+        why=_text(why),
         asks_person=asks_person,
         updated=now,
     )
@@ -107,11 +116,15 @@ def postponed(
     return Change(record=new, queue_at=due - EARLY)
 
 
-def handed_back(record: CallRecord, now: float) -> Change | str:
-    """The worker stops before the attempt has ended: another one makes it again. It uses no retry."""
+def handed_back(record: CallRecord, now: float, standing: Standing | None = None) -> Change | str:
+    """The worker stops before the attempt has ended: another one makes it again. It uses no retry.
+
+    *standing* is where it goes on, if that differs from the record.
+    """
     if record.cancel is not None:
         return cancelled(record, record.cancel, now)
-    new = _replace(record, state="queued", leg=record.leg + 1, due=None, why="", updated=now)
+    new = _replace(record, state="queued", leg=record.leg + 1, standing=standing or record.standing)
+    new = _replace(new, due=None, why="", updated=now)
     return Change(record=new, is_queued=not new.is_paused)
 
 
@@ -126,14 +139,14 @@ def gave_up(
     """The call has ended with *error*, its type and its text."""
     kind, text = error
     new = _replace(record, state="gave up", standing=standing, category=category)
-    new = _replace(new, reason=reason[:MAX_TEXT], error=(kind[:MAX_TEXT], text[:MAX_TEXT]))
+    new = _replace(new, reason=_text(reason), error=(_text(kind), _text(text)))
     return Change(record=_over(new, now))
 
 
 def quarantined(record: CallRecord, standing: Standing, reason: str, now: float) -> Change:
     """The call has killed too many workers: a person must look at it first."""
     new = _replace(record, state="quarantined", leg=record.leg + 1, standing=standing, due=None, updated=now)
-    return Change(record=_replace(new, reason=reason[:MAX_TEXT]))
+    return Change(record=_replace(new, reason=_text(reason)))
 
 
 # by a person, or by the program that submitted it
@@ -151,12 +164,12 @@ def asked_to_cancel(record: CallRecord, reason: str, now: float) -> Change | str
     if record.is_over:
         return f"it is over: {record.state}"
     if record.state == "running":
-        return Change(record=_replace(record, cancel=reason[:MAX_TEXT], updated=now))
+        return Change(record=_replace(record, cancel=_text(reason), updated=now))
     return _cancelled(record, reason, now)
 
 
 def _cancelled(record: CallRecord, reason: str, now: float) -> Change:
-    new = _over(_replace(record, state="cancelled", cancel=None, reason=reason[:MAX_TEXT]), now)
+    new = _over(_replace(record, state="cancelled", cancel=None, reason=_text(reason)), now)
     return Change(record=new, unschedules=record.due is not None, unqueues=_waits_in(record))
 
 
@@ -173,7 +186,9 @@ def retried_now(record: CallRecord, now: float) -> Change | str:
             return f"it runs, on {record.node}"
         case _:
             return f"it is over: {record.state}"
-    standing = record.standing
+    standing = _replace(record.standing, looks=0, within=None, is_parked=False)
+    if record.asks_person:  # its time begins again
+        standing = _replace(standing, elapsed=0.0, as_of=0.0)
     if record.state == "quarantined":  # as in the journal of one process: a quarantine gives all retries back
         standing = _replace(standing, retries=0, deaths=0)
     new = _replace(record, state="queued", leg=record.leg + 1, standing=standing, due=None, why="", reason="")
@@ -187,7 +202,7 @@ def gave_up_by_hand(record: CallRecord, reason: str, now: float) -> Change | str
         return f"it is over: {record.state}"
     if record.state == "running":
         return f"it runs, on {record.node}: cancel it instead"
-    new = _over(_replace(record, state="gave up", reason=reason[:MAX_TEXT]), now)
+    new = _over(_replace(record, state="gave up", reason=_text(reason)), now)
     return Change(record=new, unschedules=record.due is not None, unqueues=_waits_in(record))
 
 
@@ -229,7 +244,7 @@ def moved(stored: Stored, to: str, now: float) -> Change | str:
         return f"it is bound to {to or 'no node'} already"
     new = _replace(record, affinity=to, leg=record.leg + 1, fence=stored.seq, updated=now)
     if record.state == "running":  # its worker is cut off from it: the attempt may have had its effect
-        standing = _replace(record.standing, has_failed=True, came_further=False)
+        standing = _replace(record.standing, has_failed=True, is_cut_off=True, came_further=False)
         new = _replace(new, state="queued", standing=standing)
     waits_for_person = new.is_paused or new.asks_person or new.state == "quarantined"
     unschedules = record.due is not None
@@ -245,6 +260,12 @@ def _waits_in(record: CallRecord) -> Lane | None:
     return None if record.state == "running" else record.lane
 
 
+def _text(text: str) -> str:
+    """*text* as the servers keep it: without lone surrogates, which have no UTF-8."""
+    return text[:MAX_TEXT].encode(errors="replace").decode()
+
+
 def _over(record: CallRecord, now: float) -> CallRecord:
     assert record.state in ENDS
-    return _replace(record, due=None, why="", asks_person=False, is_paused=False, ended=now, updated=now)
+    new = _replace(record, leg=record.leg + 1, due=None, why="", asks_person=False, is_paused=False)
+    return _replace(new, cancel=None, ended=now, updated=now)

@@ -24,6 +24,7 @@ from events.circuit_events import CircuitHalfOpened
 from events.codec import decode
 from events.errors import CodecError
 from events.incident_events import IncidentClosed
+from events.lease_events import CallHandedBack, OutcomeDelivered
 from events.operation_events import (
     CallRejected,
     CheckpointSaved,
@@ -36,7 +37,7 @@ from recovery.journal.history import QUESTIONS, TERMINAL, Run
 from recovery.journal.store import Row
 
 APPLICATION_ID = 0x4C52_4A31  # "LRJ1"
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """The number of this format. A change of ``TABLES`` needs a new one."""
 
 
@@ -44,7 +45,9 @@ def _names_of(kinds: Iterable[type]) -> str:
     return ", ".join(f"'{kind.__name__}'" for kind in kinds)
 
 
-DONE = _names_of((OperationSucceeded, OperationRecovered, OperationCancelled, CallRejected))
+DONE = _names_of(
+    (OperationSucceeded, OperationRecovered, OperationCancelled, CallRejected, CallHandedBack, OutcomeDelivered)
+)
 """How calls end that may be deleted; calls that gave up are kept."""
 _TERMINAL, _CIRCUIT = _names_of(TERMINAL), _names_of(CIRCUIT)
 ASKED = _names_of(QUESTIONS)

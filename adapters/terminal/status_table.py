@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from adapters.journals.find import title
-from adapters.journals.next_step import next_step, outcome_lines, said, when
+from adapters.journals.next_step import NextStep, Source, next_step, outcome_lines, said, when
 from adapters.journals.status import CallStatus, JournalStatus
 from adapters.launcher.progress import progress_words
 from adapters.terminal.screen import STYLES, incident_lines
@@ -22,8 +22,10 @@ with extra("launcher"):
     from rich.table import Column, Table
     from rich.text import Text
 
-ORDER = ("quarantined", "unreadable", "left", "paused", "waiting", "running", "gave up", "rejected", "failed")
+ORDER = ("quarantined", "unreadable", "left", "paused", "waiting", "queued", "running", "gave up", "rejected", "failed")
 """The states in the order in which they are shown; the calls of all others come last, the latest first."""
+
+FIRST_OVER = ORDER.index("gave up")
 
 MOST_FINISHED = 10
 """Calls that need no action, of which more are counted only."""
@@ -61,17 +63,11 @@ def status_table(
             those that stand alike for one incident.
         most: How many calls are shown at most; the others are counted.
     """
-    calls = sorted(status.calls, key=lambda call: (_rank(call), call.seen if _rank(call) < 6 else -call.seen))
+    calls = in_order(status.calls)
     needed = sum(_rank(call) < len(ORDER) for call in calls)
     shown, alike = (calls, []) if show_all else _folded(calls[: needed + MOST_FINISHED])
     shown, cut = shown[:most], Counter(call.state for call in shown[most:] if most is not None)
-    table = Table.grid(
-        Column(no_wrap=True, width=11), Column(overflow="fold", ratio=1), padding=(0, 1, 0, 0), expand=True
-    )
-    for call in shown:
-        table.add_row(
-            Text(call.state, style=STYLES.get(call.state, "red")), Text("\n").join(_lines(call, status, source, now))
-        )
+    table = calls_table((call, (*call_lines(call, now), *_next(call, status, source, now))) for call in shown)
     more = dict(status.more)
     done = (
         max(len(calls) - needed - MOST_FINISHED, 0) * (not show_all)
@@ -114,12 +110,27 @@ def _folded(calls: Iterable[CallStatus]) -> tuple[list[CallStatus], list[str]]:
     return shown, [f"{number - MOST_ALIKE} more {what}" for what, number in alike.items() if number > MOST_ALIKE]
 
 
+def calls_table(calls: Iterable[tuple[CallStatus, Iterable[Text]]]) -> Table:
+    """Each of *calls* with its state and its lines."""
+    table = Table.grid(
+        Column(no_wrap=True, width=11), Column(overflow="fold", ratio=1), padding=(0, 1, 0, 0), expand=True
+    )
+    for call, lines in calls:
+        table.add_row(Text(call.state, style=STYLES.get(call.state, "red")), Text("\n").join(lines))
+    return table
+
+
+def in_order(calls: Iterable[CallStatus]) -> list[CallStatus]:
+    """*calls* in the order in which they are shown: of those that are not over the oldest first."""
+    return sorted(calls, key=lambda call: (_rank(call), call.seen if _rank(call) < FIRST_OVER else -call.seen))
+
+
 def _rank(call: CallStatus) -> int:
     return ORDER.index(call.state) if call.state in ORDER else len(ORDER)
 
 
-def _lines(call: CallStatus, status: JournalStatus, source: Path, now: float) -> Iterator[Text]:
-    """The call, what failed in it, and what happens next."""
+def call_lines(call: CallStatus, now: float) -> Iterator[Text]:
+    """*call*, what failed in it, and how far it is."""
     which = f" ({call.which})" if call.which and not call.name else ""
     restarts = f", {counted(call.restarts, 'restart')}" if call.restarts else ""
     about = f"attempt {call.attempt}{restarts}, call {call.call}, {when(call.seen, now)}"
@@ -131,16 +142,18 @@ def _lines(call: CallStatus, status: JournalStatus, source: Path, now: float) ->
         yield Text(words)
     if call.state == "running" and call.note:
         yield Text(brief(call.note))
-    for line in _next(call, status, source, now):
-        yield Text(brief(line))
 
 
-def _next(call: CallStatus, status: JournalStatus, source: Path, now: float) -> Iterator[str]:
+def _next(call: CallStatus, status: JournalStatus, source: Path, now: float) -> Iterator[Text]:
     """What happens next with *call*, and, where it needs a person, what can be done."""
     if call.state in ("failed", "succeeded"):
-        yield from outcome_lines(call)
+        yield from (Text(brief(line)) for line in outcome_lines(call))
     if call.state in ("running", "cancelled", "succeeded"):
         return
-    step = next_step(call, status, now)
+    yield step_line(next_step(call, status, now), source, call, now)
+
+
+def step_line(step: NextStep, source: Source, call: CallStatus, now: float) -> Text:
+    """The line of *step*: what happens next with *call*, and, where it needs a person, what can be done."""
     offers = ", ".join(said(offer, source, call) for offer in step.offers[: step.foremost])
-    yield "; ".join(filter(None, (step.line(now), offers)))
+    return Text(brief("; ".join(filter(None, (step.line(now), offers)))))

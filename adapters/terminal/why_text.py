@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from adapters.journals.answering import Question
 from adapters.journals.find import title
 from adapters.journals.history import HistoryLine, kind_words
-from adapters.journals.next_step import when
+from adapters.journals.next_step import Source, when
 from adapters.journals.proof import Proof
 from adapters.journals.status import CallStatus
 from adapters.journals.story import Passage
@@ -34,19 +33,19 @@ LABEL = 10
 """Columns of the labels."""
 
 
-def print_why(why: Why, console: Console, now: float, *, source: Path | None = None) -> None:
+def print_why(why: Why, console: Console, now: float, *, source: Source | None = None) -> None:
     """Print *why* on *console*: a table, or a line ``label: text`` for each of its lines where there is no terminal.
 
     Args:
         why: What to print.
         console: Where.
         now: The Unix time.
-        source: The journal or its plan; then only the beginning is printed, and the command that prints the rest.
+        source: What to name in commands; then only the beginning is printed, and the command that prints the rest.
     """
     told = list(why_lines(why, now))
     if source is not None:
         told = [one for one in told if one[0] in SHORT]
-        told.append(("more", [shlex.join(("recovery", "why", str(source), why.call))]))
+        told.append(("more", [shlex.join(("recovery", "why", *filter(None, (str(source), why.call))))]))
     headline = f"{why.name} {why.phrase}"
     if not console.is_terminal:
         console.print(Text(printable(headline)), soft_wrap=True)
@@ -131,7 +130,7 @@ def _identity(why: Why, now: float) -> str:
         counted(why.failures, "failure"),
         counted(why.restarts, "restart") if why.restarts else "",
         f"seen {when(why.seen, now)}",
-        "a running process writes the journal" if why.is_written else "no process writes the journal",
+        why.where or ("a running process writes the journal" if why.is_written else "no process writes the journal"),
     )
     return ", ".join(filter(None, parts))
 

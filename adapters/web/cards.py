@@ -17,7 +17,7 @@ from recovery.policies.sentences import sentence_of
 from recovery.redact import brief, printable
 from recovery.subscribers.log import alert_in_words
 
-ORDER = ("quarantined", "unreadable", "left", "paused", "waiting", "running", "gave up", "rejected", "failed")
+ORDER = ("quarantined", "unreadable", "left", "paused", "waiting", "queued", "running", "gave up", "rejected", "failed")
 """The states in the order in which calls are listed; the calls of all others come last."""
 
 MOST_NAMED = 300

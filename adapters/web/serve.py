@@ -21,6 +21,7 @@ from adapters.web.asgi import page
 from adapters.web.connections import Connection
 from adapters.web.headers import App
 from adapters.web.journal_source import JournalSource
+from adapters.web.source import Source
 from adapters.web.streams import STALLED_AFTER
 from recovery.installation import extra
 
@@ -65,7 +66,7 @@ class Opened(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def serve(
-    journal: Path,
+    journal: Path | Source,
     *,
     name: str = "",
     host: str = "127.0.0.1",
@@ -77,7 +78,8 @@ def serve(
     """Serve the page of *journal* until a signal; call it in the main thread.
 
     Args:
-        journal: The file of the journal, which need not exist yet.
+        journal: The file of the journal, which need not exist yet; or another source, whose link is
+            kept in ``.recovery``.
         name: What the page calls it.
         host: The address at which it listens.
         port: The port; 0 takes a free one.
@@ -105,10 +107,13 @@ def serve(
         shown = names[0] if names else "localhost"
         address = f"http://{shown}:{listener.getsockname()[1]}/"
         link = f"{address}?token={token.value}"
-        with _link_file(journal, listener.getsockname()[1], link) as file:
+        place = journal if isinstance(journal, Path) else Path(".recovery", "fleet.db")
+        with _link_file(place, listener.getsockname()[1], link) as file:
             warning = "" if _is_loopback(host) else PLAIN
             say(Opened(link=link, address=address, token=token.value, file=str(file), warning=warning))
-            server = _Server(_config(page(JournalSource(journal, name), access)))
+            server = _Server(
+                _config(page(JournalSource(journal, name) if isinstance(journal, Path) else journal, access))
+            )
             asyncio.run(server.serve(sockets=[listener]))
     if server.stopped_by == signal.SIGINT:
         raise KeyboardInterrupt

@@ -127,6 +127,7 @@ class PageState(msgspec.Struct, frozen=True, kw_only=True):
         more: How many calls there are besides, by state.
         incidents, questions, alerts, charts: Those that are open or on.
         circuits: The circuits that are not closed, by name, and their state.
+        nodes: The nodes of a fleet, by name, and how each is, in words.
     """
 
     at: float
@@ -139,6 +140,7 @@ class PageState(msgspec.Struct, frozen=True, kw_only=True):
     more: dict[str, int] = {}
     incidents: tuple[IncidentCard, ...] = ()
     circuits: dict[str, str] = {}
+    nodes: dict[str, str] = {}
     questions: tuple[QuestionCard, ...] = ()
     alerts: tuple[AlertCard, ...] = ()
     charts: tuple[ChartCard, ...] = ()

@@ -19,7 +19,7 @@ from recovery.call_stack import ROLES
 from recovery.execution.attempts import cancelled, end_unstarted, noted
 from recovery.execution.hooks import ErrorJudge, judged
 from recovery.execution.invocation import Args, Kwargs, invoker
-from recovery.joining.run import HandedOver, SharedRun, cut_off
+from recovery.joining.run import PartOfCall, cut_off
 from recovery.joining.shared_call import Outcome, Rest
 from recovery.journal.commit_barrier import CommitBarrier
 from recovery.waiting.asking import ask_instead, asking
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 Failure: TypeAlias = Exception | None
 Failed: TypeAlias = Callable[[Exception, Args, Kwargs], Any]
-Run: TypeAlias = SharedRun | HandedOver | None
+Run: TypeAlias = PartOfCall | None
 
 NOT_RECORDED = "a result is not recorded"
 

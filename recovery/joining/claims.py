@@ -155,6 +155,8 @@ class ClaimBook:
 
 def identity_of_record(definition: Definition, record: CallRecord) -> Identity | None:
     """What calls have in common with that of *record*, as far as it is known."""
+    if record.is_leased:
+        return None
     key: str | bytes = record.idempotency_key
     if not key and definition.codec is not None and record.arguments is not None:
         try:

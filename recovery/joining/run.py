@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
@@ -144,7 +144,17 @@ class HandedOver(msgspec.Struct):
         rest.attempt.cancel()
 
 
-def cut_off(run: SharedRun | HandedOver | None, rest: Rest, outcome: Outcome, *, is_told: bool) -> None:
+class PartOfCall(Protocol):
+    """What a runner needs of a call of which it runs a part: where it begins, and what becomes of it when cut off."""
+
+    def begin(self, attempt: Attempt, /) -> tuple[Wait | None, Verdict | None]:
+        """The wait that *attempt* begins with, and the verdict that it goes on from."""
+
+    def cut_off(self, rest: Rest, outcome: Outcome, /) -> None:
+        """As the function ``cut_off``."""
+
+
+def cut_off(run: PartOfCall | None, rest: Rest, outcome: Outcome, *, is_told: bool) -> None:
     """The caller is cancelled or interrupted: another caller goes on from *rest*, or the call is cancelled.
 
     Args:

@@ -34,7 +34,7 @@ class StoreConnection:
     def __init__(self, store: Store, run: Run, bus: Bus, config: JournalConfig, settled: Callable[[], object]) -> None:
         self.store = store
         self.this_run = run
-        self._bus = bus
+        self.bus = bus
         self.config = config
         self.settled = settled
         self._runner: asyncio.Runner | None = None
@@ -55,13 +55,13 @@ class StoreConnection:
 
     def now(self) -> Run:
         """This run, with its clocks read at this moment."""
-        return msgspec.structs.replace(self.this_run, monotonic=self._bus.clock(), wall=time.time())
+        return msgspec.structs.replace(self.this_run, monotonic=self.bus.clock(), wall=time.time())
 
     def open(self) -> None:
         """Open the store; raises what the store raises."""
         for description in self.run(self.store.open(self.this_run)):
             log.warning("the journal goes on in another file: %s", description)
-            self._bus.publish(JournalQuarantined(at=self._bus.clock(), reason=description))
+            self.bus.publish(JournalQuarantined(at=self.bus.clock(), reason=description))
         self.is_open = True
 
     def restored(self, waiting: int, dropped: int) -> None:
@@ -69,7 +69,7 @@ class StoreConnection:
         self.reason = None
         self._pause = self.config.first_pause
         log.warning("the journal is written again: %d events wait to be written, %d were dropped", waiting, dropped)
-        self._bus.publish(JournalRestored(at=self._bus.clock(), waiting=waiting, dropped=dropped))
+        self.bus.publish(JournalRestored(at=self.bus.clock(), waiting=waiting, dropped=dropped))
 
     def fail(self, error: Exception) -> None:
         """The store failed with *error*: it is opened again after a pause."""
@@ -81,7 +81,7 @@ class StoreConnection:
         is_new, self.reason = reason != self.reason, reason
         if is_new:
             log.warning("the journal cannot be written and will try again; operations go on in memory: %s", reason)
-            self._bus.publish(JournalDegraded(at=self._bus.clock(), reason=reason))
+            self.bus.publish(JournalDegraded(at=self.bus.clock(), reason=reason))
         self.settled()
 
     def close(self) -> None:

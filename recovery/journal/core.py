@@ -27,9 +27,10 @@ from recovery.journal.history import Run
 from recovery.journal.housekeeping import Housekeeping
 from recovery.journal.lane import IS_ORDINARY, Lane
 from recovery.journal.lookup import Lookup, RecentCallCache
+from recovery.journal.pending import Pending
 from recovery.journal.queue import WriteQueue
 from recovery.journal.receipts import CommitTracker
-from recovery.journal.store import CommandSink, Pending, Query, Store, Wants
+from recovery.journal.store import CommandSink, Query, Store, Wants
 from recovery.journal.writer import Writer
 from recovery.settings import ConfigOf
 from recovery.waiting.daemon_threads import is_process_ending, start, wait_for_last_thread

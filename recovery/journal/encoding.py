@@ -13,13 +13,15 @@ from events.alert_events import AlertRaised
 from events.codec import decode, encode, encode_all
 from events.errors import CodecError
 from events.event import CallEvent, Event
+from events.lease_events import OutcomeHeld
 from events.operation_events import OperationRecovered, OperationSucceeded, Outcome
 from events.own_log import own_log
 from recovery.journal.circuit_history import OpenCircuit, replay_circuits
 from recovery.journal.history import CallRecord, Run, replay
 from recovery.journal.lane import QueuedEvent
+from recovery.journal.pending import Pending
 from recovery.journal.results import result_key
-from recovery.journal.store import Pending, Row
+from recovery.journal.store import Row
 from recovery.redact import redacted, with_texts
 
 log = own_log("recovery.journal")
@@ -100,6 +102,7 @@ def unfinished(
     records: dict[str, CallRecord] = {}
     circuits: dict[tuple[str, str], OpenCircuit] = {}
     unreadable: dict[str, None] = {}
+    held: dict[str, OutcomeHeld] = {}
     for row in rows:
         try:
             event = _event_of(row)
@@ -109,8 +112,12 @@ def unfinished(
             )
             unreadable[row.call] = None
         else:
+            if isinstance(event, OutcomeHeld):
+                held[event.call] = event
             replay(records, row.run, (event,))
             replay_circuits(circuits, row.run, (event,))
     left = [record for record in records.values() if not record.is_over and record.run != this_run]
-    calls = tuple(record for record in left if record.call not in unreadable)
-    return circuits, Pending(calls, {run.id: run for run in runs}, tuple(filter(None, unreadable)))
+    calls = tuple(record for record in left if record.call not in unreadable and not record.is_leased)
+    leased = tuple(record for record in left if record.is_leased and record.call not in held)
+    kept = tuple(held[record.call] for record in left if record.call in held)
+    return circuits, Pending(calls, {run.id: run for run in runs}, tuple(filter(None, unreadable)), leased, kept)

@@ -7,7 +7,8 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from events.event import FOREVER, CallEvent, Event
+from events.event import CallEvent, Event
+from events.lease_events import CallHandedBack, OutcomeDelivered, OutcomeHeld, OutcomeSuperseded
 from events.operation_events import (
     CallRejected,
     CallSteered,
@@ -29,9 +30,13 @@ from events.question_events import QuestionAnswered, QuestionAsked, QuestionReop
 from events.repeat_events import OperationRepeated
 from events.trace_events import CallTraced
 from recovery.explain import Explanation, counted, explain, moment
+from recovery.journal.waits import after_end, wait_after
 from recovery.policies.sentences import Stands
 
-State: TypeAlias = Literal["running", "waiting", "quarantined", "succeeded", "gave up", "rejected", "cancelled"]
+State: TypeAlias = Literal[
+    "running", "waiting", "quarantined", "succeeded", "gave up", "rejected", "cancelled", "handed back", "delivered",
+    "superseded",
+]  # fmt: skip
 
 TERMINAL: tuple[type[CallEvent], ...] = (
     OperationSucceeded,
@@ -39,6 +44,9 @@ TERMINAL: tuple[type[CallEvent], ...] = (
     GaveUp,
     CallRejected,
     OperationCancelled,
+    CallHandedBack,
+    OutcomeDelivered,
+    OutcomeSuperseded,
 )
 """The events that end a call."""
 
@@ -46,6 +54,9 @@ QUESTIONS: tuple[type[Event], ...] = (QuestionAsked, QuestionAnswered, QuestionR
 """The events from which questions and their answers are restored."""
 
 MAX_FAILURES_KEPT = 50
+
+DELIVERY = "the cluster to take its outcome"
+"""What a held outcome waits for."""
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,6 +113,7 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True):
         reason: Why it ended, or is quarantined.
         elapsed: Seconds from its beginning to its latest failure.
         at: When its latest event happened, on the clock of *run*.
+        is_leased: Whether a cluster owns it, or its outcome: no process of the journal resumes it.
         trace: The span that it had in the process that ran it last (``CallTraced``); "" for none.
     """
 
@@ -137,6 +149,7 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
     elapsed: float = 0.0
     at: float = 0.0
+    is_leased: bool = False
     trace: str = ""
 
     @property
@@ -199,17 +212,16 @@ def _after(record: CallRecord, event: CallEvent, run: str) -> CallRecord:
         return msgspec.structs.replace(record, by=event.by) if isinstance(event, OperationRepeated) else record
     if isinstance(event, CallSteered) and record.run not in ("", run):
         return _ordered(record, event)
-    changes: dict[str, object] = {"at": event.at, "run": run, "ordered": (), **_wait_after(record, event)}
+    waited = wait_after(event, record.due, record.paused_at)
+    changes: dict[str, object] = {"at": event.at, "run": run, "ordered": (), **waited}
     match event:
         case OperationStarted(arguments=arguments, version=version):
             changes.update(state="running", attempt=event.attempt, due=None, version=version, judged=None)
-            changes.update(interrupted=False, came_further=False)
-            if bytes(arguments):
-                changes["arguments"] = bytes(arguments)
+            changes.update(interrupted=False, came_further=False, is_leased=event.leased)
+            changes |= {"arguments": bytes(arguments)} if bytes(arguments) else {}
             if event.idempotency_key:
                 changes["idempotency_key"] = event.idempotency_key
-        case FailureClassified(retries=retries):
-            # Counts as a retry, unless a later event says otherwise: the process may die before it writes the decision.
+        case FailureClassified(retries=retries):  # a retry, until a later event says otherwise: its process may die
             failures = (*record.failures, event.brief)[-MAX_FAILURES_KEPT:]
             changes.update(state="waiting", attempt=event.attempt + 1, retries=retries + 1, failures=failures)
             changes.update(elapsed=event.elapsed, progress_resets=event.progress_resets, done=event.done)
@@ -248,10 +260,12 @@ def _after(record: CallRecord, event: CallEvent, run: str) -> CallRecord:
             # It is resumed from here, as it may die before its first attempt: while its circuit is open, say.
             changes.update(former=former, state="waiting", version=version, idempotency_key=event.idempotency_key)
             changes["arguments"] = bytes(arguments) or None
+        case OutcomeHeld():
+            changes.update(state="waiting", is_leased=True, waits_for=DELIVERY)
         case OperationQuarantined(reason=reason):
             changes.update(state="quarantined", due=None, reason=reason)
         case _ if event.ends:
-            changes.update(_after_end(record, event), attempt=event.attempt, due=None, asks_person=False)
+            changes.update(after_end(event, record.judged), attempt=event.attempt, due=None, asks_person=False)
     return msgspec.structs.replace(record, **changes)
 
 
@@ -275,21 +289,6 @@ def _after_reset(record: CallRecord) -> dict[str, object]:
     return {"retries": int(is_first_retry), "elapsed": 0.0}
 
 
-def _after_end(record: CallRecord, event: CallEvent) -> dict[str, object]:
-    """What *event*, which ends the call, changes in *record*."""
-    match event:
-        case OperationSucceeded() | OperationRecovered():
-            return {"state": "succeeded", "failure": None}
-        case GaveUp(reason=reason) | CallRejected(reason=reason):
-            ended: dict[str, object] = {
-                "state": "gave up" if isinstance(event, GaveUp) else "rejected",
-                "reason": reason,
-            }
-            retried = record.judged  # the retry was not made
-            return ended if retried is None else {**ended, "retries": retried.retries, "judged": None}
-    return {"state": "cancelled"}
-
-
 def after_death(record: CallRecord) -> CallRecord:
     """*record*, of a call whose process is dead, as the next one goes on with it: its latest attempt used a retry.
 
@@ -301,20 +300,3 @@ def after_death(record: CallRecord) -> CallRecord:
     if record.state != "running" or record.interrupted or record.came_further:
         return record
     return msgspec.structs.replace(record, attempt=attempt, retries=record.retries + 1, deaths=record.deaths + 1)
-
-
-def _wait_after(record: CallRecord, event: CallEvent) -> dict[str, object]:
-    """What *event* changes in the wait of *record* besides its delay: the causes, and a pause that stops its clock."""
-    match event:
-        case CallSteered(command="unpause", at=at) if record.paused_at is not None:
-            due = None if record.due is None else max(record.due, record.paused_at) + at - record.paused_at
-            return {"paused_at": None, "due": due}
-        case OperationResumed(at=at) if record.paused_at is not None:
-            return {"waits_for": "", "deadline": None, "paused_at": at}  # a pause outlasts a restart
-        case CallSteered(command="cancel" | "reset" | "edit") | OperationInterrupted():
-            return {}  # a wait goes on as it was, until another event ends it
-        case CallSteered(command=command, at=at):
-            return {"paused_at": at if command == "pause" else None}
-        case Parked(at=at, why=why, within=within):
-            return {"waits_for": why, "deadline": at + within if within < FOREVER else None, "paused_at": None}
-    return {"waits_for": "", "deadline": None, "paused_at": None}

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from events.lease_events import CallHandedBack
 from events.own_log import own_log
 from events.question_events import QuestionAnswered
 from recovery.journal.circuit_history import OpenCircuit, Restore, reopened
@@ -15,13 +16,16 @@ from recovery.journal.connection import StoreConnection
 from recovery.journal.encoding import readable, unfinished
 from recovery.journal.lane import QueuedEvent
 from recovery.journal.lookup import RecentCallCache
-from recovery.journal.store import CommandSink, Pending, Query, Store, Wants
+from recovery.journal.pending import Pending
+from recovery.journal.store import CommandSink, Query, Store, Wants
 from recovery.waiting.waiters import Latch
 
 PRUNE_EVENTS = 4096
 """Events written before the store is asked again whether it has something to prune."""
 ANSWER_SECONDS = 0.02
 """How long commits wait for answers to queries: each of ten thousand calls that are resumed asks one."""
+DIED = "its process died"
+"""Why a leg of a cluster's call is over that a dead process left."""
 PRUNE_STEPS = 2
 """Slices pruned after each batch: a little more than the batch may have brought."""
 
@@ -55,6 +59,7 @@ class Housekeeping:
         self._has_read = False
         self.queries: deque[Query[Any]] = deque()
         """Queries to answer."""
+        self._ended: set[str] = set()
         self.pending = Pending()
         self.has_commands = False
         """Whether more commands wait: they are looked for after the next batch."""
@@ -127,6 +132,19 @@ class Housekeeping:
     def _read(self) -> dict[tuple[str, str], OpenCircuit]:
         runs, rows = self._connection.run(self._connection.store.unfinished())
         circuits, self.pending = unfinished(runs, rows, self._connection.this_run.id)
+        for record in self.pending.leased:
+            if record.call not in self._ended:  # what ends it may not be written yet
+                self._ended.add(record.call)
+                self._connection.bus.publish(
+                    CallHandedBack(
+                        at=self._connection.now().monotonic,
+                        operation=record.operation,
+                        key=record.key,
+                        call=record.call,
+                        attempt=record.attempt,
+                        reason=DIED,
+                    )
+                )
         return circuits
 
     def _report(self) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from recovery.journal.accounting import Backlog, Counts
 from recovery.journal.core import JournalCore
 from recovery.journal.history import Run
+from recovery.journal.pending import Pending
 from recovery.journal.receipts import Receipt
-from recovery.journal.store import Pending, Store
+from recovery.journal.store import Store
 
 
 class Journal:

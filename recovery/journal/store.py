@@ -201,20 +201,6 @@ class Store(Protocol):
         return self
 
 
-class Pending(msgspec.Struct, frozen=True):
-    """What earlier processes left.
-
-    Args:
-        calls: The calls that are not over.
-        runs: The runs whose clocks they refer to, by id.
-        unreadable: The ids of calls with a damaged row: where they stand is unknown.
-    """
-
-    calls: tuple[CallRecord, ...] = ()
-    runs: dict[str, Run] = {}
-    unreadable: tuple[str, ...] = ()
-
-
 CommandName: TypeAlias = Literal[
     "retry", "pause", "unpause", "give up", "cancel", "reset", "edit", "again", "answer", "probe", "give up incident",
     "prune",

@@ -65,3 +65,12 @@ def reserve(bucket: Bucket) -> Bucket | None:
 def refund(budget: RetryBudget, bucket: Bucket) -> Bucket:
     """The bucket after the token of a retry that was not made comes back."""
     return msgspec.structs.replace(bucket, tokens=min(bucket.tokens + 1.0, budget.reserve))
+
+
+def share(budget: RetryBudget, bucket: Bucket, *, taken: float, successes: int) -> Bucket:
+    """The bucket after another process has *taken* tokens and had *successes*: all share one budget.
+
+    Processes that spend at the same time may owe tokens, at most *reserve*: then there are fewer than none.
+    """
+    tokens = bucket.tokens - taken + budget.ratio * successes
+    return msgspec.structs.replace(bucket, tokens=min(max(tokens, -budget.reserve), budget.reserve))

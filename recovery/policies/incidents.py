@@ -20,6 +20,11 @@ def open_circuit(operation: str, key: str) -> str:
     return f"{HELD}{display_name(operation, key)}"
 
 
+def seen_by(node: str) -> str:
+    """What follows a cause that *node* of the fleet has seen; nothing where this process has, and *node* is ""."""
+    return f", seen by {node}" if node else ""
+
+
 def is_held(why: str) -> bool:
     """Whether *why* names an open circuit as the only cause of a wait."""
     return why.startswith(HELD) and "; " not in why

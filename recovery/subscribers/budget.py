@@ -23,7 +23,7 @@ from events.operation_events import (
 from events.parts import Parts
 from events.verdicts import GiveUp, Retry, Verdict
 from recovery.operations import MAX_KEYS, OperationKey, OperationOf
-from recovery.policies.budget import Bucket, RetryBudget, refill, refund, reserve
+from recovery.policies.budget import Bucket, RetryBudget, refill, refund, reserve, share
 from recovery.settings import ConfigOf
 
 MAX_RESERVED = 100_000
@@ -31,10 +31,25 @@ MAX_RESERVED = 100_000
 
 
 class Kept(msgspec.Struct):
-    """A bucket, and the operation whose successes it counts."""
+    """A bucket, the operation whose successes it counts, and how many of its tokens this process has taken."""
 
     bucket: Bucket
     operation: Operation | None
+    taken: int = 0
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """What this process has used of a budget since its bucket was made.
+
+    Args:
+        taken: The tokens of the retries that were made, or are waited for.
+        successes: The success counter of the operation.
+        tokens: How many tokens there are now.
+    """
+
+    taken: int
+    successes: int
+    tokens: float
 
 
 class RetryBudgets:
@@ -87,6 +102,7 @@ class RetryBudgets:
             if taken is None:
                 return GiveUp(f"retry budget exhausted: {display_name(*operation_key)}")
             kept.bucket = taken
+            kept.taken += 1
             self._reserved[failure.call] = (operation_key, failure.attempt)
             if len(self._reserved) > MAX_RESERVED:
                 self._reserved.popitem(last=False)
@@ -105,12 +121,50 @@ class RetryBudgets:
             if config is not None and config.budget is not None:
                 kept = self._refilled(config.budget, held[0], event.at)
                 kept.bucket = refund(config.budget, kept.bucket)
+                kept.taken -= 1
 
     def tokens(self, operation: str, key: str = "") -> float | None:
         """How many tokens there were at the latest request, ``None`` before the first one."""
         with self._lock:
             kept = self._kept.get((operation, key))
             return None if kept is None else kept.bucket.tokens
+
+    def usage(self) -> dict[OperationKey, Usage]:
+        """What this process has used of each budget that is not full."""
+        found, now = dict[OperationKey, Usage](), self._bus.clock()
+        with self._lock:
+            for operation_key, kept in self._kept.items():
+                config = self._config_of(operation_key[0])
+                if config is None or config.budget is None:
+                    continue
+                successes = kept.bucket.successes if kept.operation is None else kept.operation.successes
+                tokens = refill(config.budget, kept.bucket, now, successes).tokens
+                if tokens < config.budget.reserve:
+                    found[operation_key] = Usage(kept.taken, successes, tokens)
+        return found
+
+    def learn(
+        self, operation: str, key: str, *, taken: float, successes: int, tokens: float | None = None, age: float = 0.0
+    ) -> None:
+        """Count what another process has used of a budget; nothing where *operation* has none here.
+
+        Args:
+            operation: The name of the operation.
+            key: Its key.
+            taken: The tokens that its retries have taken since it was last counted.
+            successes: Its successes since then.
+            tokens: How many tokens it had left then: there are at most as many here. None where it was counted before.
+            age: Seconds since it had them.
+        """
+        config = self._config_of(operation)
+        if config is None or config.budget is None:
+            return
+        budget = config.budget
+        with self._lock:
+            kept = self._refilled(budget, (operation, key), self._bus.clock())
+            kept.bucket = share(budget, kept.bucket, taken=taken, successes=successes)
+            if tokens is not None and (most := tokens + age * budget.per_second) < kept.bucket.tokens:
+                kept.bucket = msgspec.structs.replace(kept.bucket, tokens=most)
 
     def forget(self, operation: str) -> None:
         """Forget every bucket of *operation*: a new operation gets its name."""

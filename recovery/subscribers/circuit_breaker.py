@@ -24,10 +24,11 @@ from recovery.policies.circuit_states import Closed, HalfOpen, Open, expiry
 from recovery.policies.incidents import open_circuit
 from recovery.policies.retry import parks
 from recovery.settings import ConfigOf
-from recovery.subscribers.circuit_control import CircuitControl, CircuitWaits
+from recovery.subscribers.circuit_control import CircuitWaits
+from recovery.subscribers.learnt_circuits import LearntCircuits
 
 
-class Break(CircuitControl):
+class Break(LearntCircuits):
     """Failures -> CircuitOpened, CircuitHalfOpened, CircuitClosed; starts while a circuit is open -> Park or GiveUp.
 
     Safe to use from any thread.
@@ -134,10 +135,15 @@ class Break(CircuitControl):
                 left = before.until - event.at if isinstance(before, Open) else 0.0
                 return [*answers, Park(max(left, 0.0), self._causes(policy, event))]
             after, wait = admit(policy, before, event.call, event.at)
+            if wait is None and mode != "metrics_only" and isinstance(after, HalfOpen):
+                asked = self.ask_fleet(*operation_key)
+                if asked > 0.0:
+                    return [*answers, Park(asked, (_why(event),))]
             answers += self._move(operation_key, policy, before, after, event.at)
         if wait is not None and mode != "metrics_only":
             come_back = until_probed(policy, after, event.at) or wait
-            answers.append(GiveUp(_why(event), come_back) if rejects else Park(wait, (_why(event),)))
+            why = f"{_why(event)}{self.seen_by(operation_key)}"
+            answers.append(GiveUp(why, come_back) if rejects else Park(wait, (_why(event),)))
         return answers
 
     def _causes(self, policy: BreakerPolicy, event: CallEvent) -> tuple[Condition | str, ...]:

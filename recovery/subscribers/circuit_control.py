@@ -179,7 +179,7 @@ class CircuitControl:
                 if operation_key in self._circuits:
                     self._known.subscribe(operation_key)
                     since = min(now, circuit.until)  # as old as it is
-                    changed.append(_opened(operation_key, circuit, since, reopened.category, reopened.cause))
+                    changed.append(opening(operation_key, circuit, since, reopened.category, reopened.cause))
         self._publish(changed)
 
     def follow(self, operation: str) -> None:
@@ -255,14 +255,16 @@ class CircuitControl:
             case Closed() | HalfOpen(), Open():
                 if isinstance(before, Closed):
                     self._known.subscribe(operation_key)
+                self._known.nodes.pop(operation_key, None)
                 is_muted = self._mode(operation_key, now) == "metrics_only"
                 category, cause = (None, "too slow" if after.slow else "")
                 if failure is not None:
                     category, cause = failure.category, failure.brief
-                events.append(_opened(operation_key, after, now, category, cause, metrics_only=is_muted))
+                events.append(opening(operation_key, after, now, category, cause, metrics_only=is_muted))
             case Closed() | Open(), HalfOpen():
                 if isinstance(before, Closed):
                     self._known.subscribe(operation_key)
+                self._known.nodes.pop(operation_key, None)
                 events.append(CircuitHalfOpened(at=now, operation=operation, key=key))
             case Open() | HalfOpen(), Closed():
                 self._known.unsubscribe(operation_key)
@@ -271,7 +273,7 @@ class CircuitControl:
         return events
 
 
-def _opened(
+def opening(
     operation_key: OperationKey,
     circuit: Open,
     now: float,
@@ -279,6 +281,7 @@ def _opened(
     cause: str,
     *,
     metrics_only: bool = False,
+    node: str = "",
 ) -> CircuitOpened:
     """The event of *circuit*, which a failure of that *category* and *cause* has opened."""
     return CircuitOpened(
@@ -292,4 +295,5 @@ def _opened(
         metrics_only=metrics_only,
         category=category,
         cause=cause,
+        node=node,
     )

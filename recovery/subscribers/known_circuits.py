@@ -61,6 +61,8 @@ class KnownCircuits:
         self.durations = Durations(bus, on_outcome)
         self.operations: dict[OperationKey, Operation | None] = {}
         """The operations whose success counters the circuits read."""
+        self.nodes: dict[OperationKey, str] = {}
+        """The nodes of the fleet from which the circuits were learnt that no failure of this process has opened."""
         self.keys: set[OperationKey] = set()
         """The keys that are forced, or have a circuit here; always the same set."""
         self._bus, self._config_of, self._max_keys = bus, config_of, max_keys
@@ -152,6 +154,7 @@ class KnownCircuits:
         self._closed.remove(operation_key)
         self._open.remove(operation_key)
         self.operations.pop(operation_key, None)
+        self.nodes.pop(operation_key, None)
         if operation_key not in self.overrides:
             self._parts.discard(operation_key)
             self.keys.discard(operation_key)

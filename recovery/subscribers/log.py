@@ -13,6 +13,7 @@ from events.circuit_events import CircuitClosed, CircuitHalfOpened, CircuitOpene
 from events.clock_events import ClockJumped
 from events.event import FOREVER, CallEvent, Event
 from events.incident_events import IncidentClosed
+from events.lease_events import CallHandedBack, OutcomeDelivered, OutcomeHeld, OutcomeSuperseded
 from events.names import display_name
 from events.operation_events import (
     LONG_WAIT,
@@ -73,6 +74,10 @@ LEVELS: dict[type[Event], int] = {
     OperationInterrupted: logging.INFO,
     OperationCancelled: logging.INFO,
     CallSteered: logging.INFO,
+    CallHandedBack: logging.INFO,
+    OutcomeHeld: logging.WARNING,
+    OutcomeDelivered: logging.INFO,
+    OutcomeSuperseded: logging.WARNING,
     CallRejected: logging.WARNING,
     CircuitOpened: logging.ERROR,
     CircuitHalfOpened: logging.INFO,

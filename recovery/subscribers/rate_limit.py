@@ -15,6 +15,7 @@ from events.operation_events import FailureClassified, OperationStarted
 from events.subscription import Subscription
 from events.verdicts import Park
 from recovery.operations import MAX_KEYS, OperationKey
+from recovery.policies.incidents import seen_by
 from recovery.policies.jumps import Jump
 from recovery.policies.pacing import RATE_LIMIT, spread
 from recovery.policies.retry import LIMITED
@@ -43,6 +44,7 @@ class RateLimits:
         self._lock = fork_safe(threading.RLock())
         self._slept = 0.0  # the server counts the seconds for which the machine slept, the clock does not
         self._until: Ranking[OperationKey, float] = Ranking()
+        self._nodes: dict[OperationKey, str] = {}  # that were told of the limits
         self._subscriptions: dict[OperationKey, Subscription] = {}
         self.subscription = bus.subscribe(FailureClassified, self.on_classified, essential=True)
         """To the failures."""
@@ -52,9 +54,20 @@ class RateLimits:
         if failure.category is not LIMITED or not failure.retry_after or self._config_of(failure.operation) is None:
             return
         operation_key = (failure.operation, failure.key)
+        self._limit(operation_key, failure.at + failure.retry_after)
+
+    def learn(self, operation: str, key: str, until: float, node: str) -> None:
+        """Note a rate limit that a server has told *node*: it lasts until that time on the bus's clock."""
+        if until > self._bus.clock():
+            self._limit((operation, key), until, node)
+
+    def _limit(self, operation_key: OperationKey, until: float, node: str = "") -> None:
         with self._lock:
-            until = failure.at + failure.retry_after + self._slept
-            self._until.put(operation_key, max(until, self._until.get(operation_key, 0.0)))
+            until += self._slept
+            if until <= self._until.get(operation_key, 0.0):
+                return
+            self._until.put(operation_key, until)
+            self._nodes[operation_key] = node
             if operation_key not in self._subscriptions:
                 operation, key = operation_key
                 self._subscriptions[operation_key] = self._bus.subscribe(
@@ -71,7 +84,8 @@ class RateLimits:
             if left <= 0:
                 self._end(operation_key)
                 return None
-        return Park(left + self._rng() * spread(left), (f"{RATE_LIMIT}: {display_name(*operation_key)}",))
+            why = f"{RATE_LIMIT}: {display_name(*operation_key)}{seen_by(self._nodes.get(operation_key, ''))}"
+        return Park(left + self._rng() * spread(left), (why,))
 
     def left(self, operation: str, key: str) -> float:
         """Seconds for which a server still wants no call of the operation key; 0.0 for no limit."""
@@ -85,6 +99,7 @@ class RateLimits:
 
     def _end(self, operation_key: OperationKey) -> None:
         self._until.remove(operation_key)
+        self._nodes.pop(operation_key, None)
         subscription = self._subscriptions.pop(operation_key, None)
         if subscription is not None:
             subscription.close()

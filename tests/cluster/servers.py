@@ -291,19 +291,25 @@ class NatsCluster:
             time.sleep(0.05)
 
     def _behind(self) -> list[str]:
-        """The streams that have no leader, or a replica that lags, though its server runs."""
+        """The streams that have no leader, or a replica on a running server that holds less than the leader held."""
         running = {server.name: server.streams() for server in self.running}
         led = {
-            name: stream["cluster"]
+            name: stream
             for server, streams in running.items()
             for name, stream in streams.items()
             if stream.get("cluster", {}).get("leader") == server
         }
+        later = {server.name: server.streams() for server in self.running}
         lagging = [
             f"{replica['name']} in {name}"
-            for name, cluster in led.items()
-            for replica in cluster.get("replicas") or []
-            if replica["name"] in running and not (replica["current"] and not replica.get("lag"))
+            for name, stream in led.items()
+            for replica in stream["cluster"].get("replicas") or []
+            if (held := later.get(replica["name"])) is not None
+            and (
+                not replica["current"]
+                or name not in held
+                or held[name]["state"]["last_seq"] < stream["state"]["last_seq"]
+            )
         ]
         return sorted({name for streams in running.values() for name in streams} - led.keys()) + lagging
 

@@ -20,6 +20,7 @@ import msgspec
 from adapters.cli.answer import Answered
 from adapters.cli.command import cli
 from adapters.cli.incidents import IncidentRow
+from adapters.cli.worker import WorkerEnded, WorkerStarted
 from adapters.demo.report import Report as DemoReport
 from adapters.inspection import Inspection
 from adapters.journals.answering import Question
@@ -28,14 +29,15 @@ from adapters.journals.history import HistoryLine
 from adapters.journals.prune import Removed
 from adapters.journals.report import Report
 from adapters.journals.status import CallStatus, JournalStatus
-from adapters.journals.steering import Steered
+from adapters.journals.steering import Steered, SteeredBy
 from adapters.journals.verify import Verified
 from adapters.journals.why import Why
 from adapters.launcher.launch import Outcome
+from adapters.nats.fleet_status import FleetStatus
 from adapters.web.serve import Opened
-from recovery.journal.store import CommandName
 from tests.adapters.cli.picture import draw
 from tests.adapters.cli.snapshots import COMMANDS, journal_of_a_launch, printed, write_all, written
+from tests.adapters.nats.practice_fleet import URL
 from tests.docs.plans_page import meanings
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "reference" / "cli.md"
@@ -101,7 +103,7 @@ class SteeredCalls(msgspec.Struct):
         more: How many calls were chosen beyond `--limit`, and not commanded.
     """
 
-    command: CommandName
+    command: SteeredBy
     calls: list[Steered]
     more: int
 
@@ -157,14 +159,29 @@ SHAPES: dict[str, type[msgspec.Struct]] = {
     "check": Inspection,
     "demo": DemoReport,
     "web": Opened,
+    "fleet": FleetStatus,
+    "worker": WorkerStarted,
+    "worker-ended": WorkerEnded,
 }
 """The type of each shape of JSON by its name; each has version 1."""
 EXAMPLES: dict[str, tuple[str, ...]] = {
     "run": ("recovery run launch.toml",),
-    "status": ("recovery status launch.toml", "recovery status launch.toml --watch"),
-    "why": ("recovery why launch.toml sdxl", "recovery why launch.toml"),
+    "status": (
+        "recovery status launch.toml",
+        "recovery status launch.toml --watch",
+        f"recovery status --cluster {URL}",
+    ),
+    "why": (
+        "recovery why launch.toml sdxl",
+        "recovery why launch.toml",
+        f"recovery why --cluster {URL} render/waiting",
+    ),
     "history": ("recovery history launch.toml sdxl",),
-    "retry": ("recovery retry launch.toml comfy", "recovery retry launch.toml --host git.example.org --yes"),
+    "retry": (
+        "recovery retry launch.toml comfy",
+        "recovery retry launch.toml --host git.example.org --yes",
+        f"recovery retry --cluster {URL} waiting",
+    ),
     "again": ("recovery again launch.toml sdxl", "recovery again launch.toml --failed --yes"),
     "pause": ('recovery pause launch.toml plugin --reason "I need the network"',),
     "unpause": ("recovery unpause launch.toml plugin",),
@@ -172,6 +189,8 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "cancel": ("recovery cancel launch.toml 1a2b3c4d-3",),
     "reset": ("recovery reset launch.toml plugin",),
     "edit": ("recovery edit launch.toml plugin --set max_retries=20",),
+    "move": (f"recovery move --cluster {URL} render/bound --to any",),
+    "worker": (f"recovery worker --cluster {URL} --node gpu-a --concurrency 2 farm.jobs:service",),
     "incidents": ("recovery incidents launch.toml", "recovery incidents launch.toml --probe mirror.example.org"),
     "answer": ("recovery answer launch.toml", "recovery answer launch.toml token:huggingface.co --from env:HF_TOKEN"),
     "report": ("recovery report launch.toml", "recovery report launch.toml --since 7d"),
@@ -179,12 +198,12 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "prune": ("recovery prune launch.toml --older-than 1d", "recovery prune launch.toml --keep 1"),
     "verify": ("recovery verify launch.toml",),
     "check": ("recovery check launch.toml",),
-    "web": ("recovery web launch.toml",),
+    "web": ("recovery web launch.toml", f"recovery web --cluster {URL}"),
     "sentences": ("recovery sentences", "recovery --sentences deutsch.toml sentences"),
     "demo": ("recovery demo", "recovery demo --serve"),
 }
 """What to type, by verb. What a command of the snapshots or a verb of ``CHANGES`` prints follows."""
-CHANGES = ("retry", "again", "pause", "unpause", "give-up", "cancel", "reset", "edit", "prune")
+CHANGES = ("retry", "again", "pause", "unpause", "give-up", "cancel", "reset", "edit", "prune", "move")
 """Verbs that change the journal: each example begins with that of the snapshots."""
 AS_JSON = ("recovery history launch.toml warm-up --json", "recovery incidents launch.toml --json")
 """Examples of JSON."""

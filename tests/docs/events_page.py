@@ -42,6 +42,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "OperationInterrupted", "OperationResumed", "CallLeftPending", "OperationQuarantined", "OperationRepeated",
         "CallTraced",
     ),
+    "Calls of a cluster": ("CallHandedBack", "OutcomeHeld", "OutcomeDelivered", "OutcomeSuperseded"),
     "Circuits and incidents": (
         "CircuitOpened", "CircuitHalfOpened", "CircuitClosed", "IncidentOpened", "IncidentClosed",
     ),
@@ -110,6 +111,17 @@ WHEN: dict[str, tuple[str, str]] = {
         "when the service is closed while the call runs; when the caller that runs a joined call is cut off; when a "
         "resumed call must not begin here",
         "the runner, or the service that is closed",
+    ),
+    "CallHandedBack": (
+        "when a leg of a cluster's call ends without an outcome: a wait is too long for the lease, the node drains, "
+        "its task is cancelled; or, of a leg that a dead process left, when the journal is read next",
+        "`recovery.leased`, or the journal's thread",
+    ),
+    "OutcomeHeld": ("when a call has ended here and the cluster cannot be reached", "`leased.hold(...)`"),
+    "OutcomeDelivered": ("when the cluster has taken an outcome that was held", "`leased.settle(...)`"),
+    "OutcomeSuperseded": (
+        "when the cluster refuses an outcome that was held: another node has claimed the call since",
+        "`leased.settle(...)`",
     ),
     "OperationResumed": (
         "when `service.resume()`, an equal call, or the adoption of a dead process's file takes the call",
@@ -310,7 +322,8 @@ def example(kind: type[Event], **given: Any) -> Event:
 
 def _value(name: str, hint: Any) -> Any:
     made: dict[Any, Any] = {
-        str: name, float: 0.0, int: 1, Category: Category.TRANSIENT, Evidence: Evidence(type="example.Error"),
+        str: name, bytes: b"", float: 0.0, int: 1, Category: Category.TRANSIENT,
+        Evidence: Evidence(type="example.Error"),
         Exception: OSError("example"), msgspec.Raw: msgspec.Raw(b"{}"), FailureClassified: None,
     }  # fmt: skip
     return made[hint] if hint in made else get_args(hint)[0]

@@ -26,6 +26,7 @@ SHOWN = [name for page in PAGES for name in re.findall(r"^::: (\S+)$", page.read
 
 NAMESPACES = {
     "recovery.context": set[str](),
+    "recovery.leased": set[str](),
     "recovery.presets": {"waits_for_causes", "when_full_of", "is_full"},
     "recovery.redact": {"printable", "brief", "excerpt", "redacted", "with_texts"},
     "recovery.conditions": {"DiskUsage", "disk_usage", "device_of", "existing"},

@@ -43,7 +43,7 @@ KNOWN: dict[str, Any] = {
     "virtual_clock": VirtualClock,
 }
 """What examples call by these names; a name that two things have is not checked."""
-for of_a_caller in ("app", "download"):
+for of_a_caller in ("app", "download", "operation"):
     del KNOWN[of_a_caller]
 
 

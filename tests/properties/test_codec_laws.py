@@ -27,6 +27,7 @@ json = st.recursive(
 )
 simple: dict[object, SearchStrategy[Any]] = {
     str: texts,
+    bytes: st.binary(max_size=100),
     int: st.one_of(st.sampled_from([0, -1, 2**63 - 1]), st.integers(-(2**63), 2**63 - 1)),
     float: st.floats(allow_nan=False, allow_infinity=False),
     bool: st.booleans(),

@@ -36,8 +36,8 @@ from events.verdicts import GiveUp
 from recovery.journal.config import JournalConfig
 from recovery.journal.errors import NotDurable
 from recovery.journal.history import CallRecord, replay
+from recovery.journal.pending import Pending
 from recovery.journal.remaining import remaining
-from recovery.journal.store import Pending
 from recovery.policies.retry import RetryPolicy
 from recovery.service import Recovery
 from recovery.testing import VirtualClock

@@ -5,11 +5,11 @@
 const find = (id) => document.getElementById(id);
 const GROUPS = { look: find("look-title"), open: find("open-title"), over: find("over-title") };
 const TONES = {
-  running: "run", waiting: "wait", succeeded: "good", paused: "calm", cancelled: "calm", repeated: "calm", left: "wait",
+  running: "run", waiting: "wait", queued: "calm", succeeded: "good", paused: "calm", cancelled: "calm", repeated: "calm", left: "wait",
 }; // every other state is bad
 const SHOWN_AS = { left: "interrupted", unreadable: "damaged", rejected: "not started", repeated: "started again" }; // states that need another word
 const SEEN = {
-  running: "since", waiting: "since", paused: "since", left: "last seen", unreadable: "last seen", quarantined: "since",
+  running: "since", waiting: "since", queued: "since", paused: "since", left: "last seen", unreadable: "last seen", quarantined: "since",
 }; // what the time of a call's latest event is; of every other state, its end
 const SELF_EVIDENT = new Set(["running", "succeeded", "cancelled", "repeated"]); // states that say themselves what comes next
 const PERSON = "your decision"; // what a call waits for that only a person can help
@@ -317,7 +317,7 @@ function aboutCall(line) {
 }
 
 function groupOf(line) {
-  if (["running", "paused"].includes(line.state)) return "open";
+  if (["running", "paused", "queued"].includes(line.state)) return "open";
   if (line.state === "waiting") return asks(line) ? "look" : "open";
   return ["succeeded", "cancelled", "repeated"].includes(line.state) ? "over" : "look";
 }
@@ -527,6 +527,12 @@ function circuitLine([name, is]) {
   return item;
 }
 
+function nodeLine([name, is]) {
+  const item = make("li");
+  item.append(make("strong", "", name), make("span", "quiet", is));
+  return item;
+}
+
 function chartCard(one) {
   const node = card("figure", "chart", one.title, make("p", "small", one.summary), drawn(one.svg));
   return node;
@@ -613,6 +619,7 @@ const cards = {
   questions: new Cards("questions", questionCard),
   incidents: new Cards("incidents", incidentCard),
   alerts: new Cards("alerts", alertCard),
+  nodes: new Cards("nodes", nodeLine),
   circuits: new Cards("circuits", circuitLine),
   charts: new Cards("charts", chartCard),
   notes: new Cards("notes", (note) => make("li", "", note)),
@@ -641,7 +648,7 @@ function showSections(changed) {
   setText(live, state.is_live ? "running" : "not running");
   for (const [name, section] of Object.entries(cards)) {
     if (changed[name] === undefined && changed.may_change === undefined) continue;
-    section.show(name === "circuits" ? Object.entries(state[name]) : state[name]);
+    section.show(["nodes", "circuits"].includes(name) ? Object.entries(state[name]) : state[name]);
   }
   if (changed.more !== undefined) {
     const more = Object.entries(changed.more).filter(([, number]) => number);
@@ -650,7 +657,7 @@ function showSections(changed) {
   }
 }
 
-const DEFAULTS = { notes: [], calls: {}, more: {}, incidents: [], circuits: {}, questions: [], alerts: [], charts: [] };
+const DEFAULTS = { notes: [], calls: {}, more: {}, incidents: [], nodes: {}, circuits: {}, questions: [], alerts: [], charts: [] };
 
 function onState(event) {
   state = { ...DEFAULTS, ...JSON.parse(event.data) };

@@ -1,0 +1,142 @@
+"""``--cluster``: the verbs that show and steer a journal do so with a fleet of machines, too."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import anyio
+
+from adapters.cli.output import FilePath, usage_error
+from events.errors import RecoveryError
+from recovery.installation import extra
+
+with extra("launcher"):
+    import click
+
+if TYPE_CHECKING:
+    from adapters.nats.fleet import Fleet, FleetAddress
+
+T = TypeVar("T")
+VARIABLE = "RECOVERY_CLUSTER"
+"""The environment variable with the address of a fleet."""
+FILES = (".toml", ".db")
+"""How the names of plans and journals end."""
+
+_OPTIONS = (
+    click.option(
+        "--cluster",
+        metavar="URL",
+        is_eager=True,  # before the arguments, which a fleet changes
+        help=f"Instead of a journal, the fleet at this address of NATS [{VARIABLE}, where no file is named].",
+    ),
+    click.option("--creds", metavar="FILE", type=click.Path(dir_okay=False), help="The file with its credentials."),
+    click.option("--prefix", metavar="NAME", help="The first token of its subjects [recovery]."),
+)
+
+
+def of_journal_or_fleet(*positional: str, is_wanted: bool = True) -> Callable[[Callable[..., T]], Callable[..., T]]:
+    """Give a verb the options that name a fleet, and its function the argument ``fleet``.
+
+    With a fleet the arguments *positional* move up: the first of them is a journal's file otherwise. A verb of which
+    *is_wanted* is false stays as it is.
+    """
+
+    def decorate(function: Callable[..., T]) -> Callable[..., T]:
+        if not is_wanted:
+            return function
+
+        @functools.wraps(function)
+        def run(*, cluster: str | None, creds: str | None, prefix: str | None, **given: Any) -> T:
+            first = given[positional[0]]
+            address = None if cluster is None and _is_file(first) else _address(cluster, creds, prefix)
+            if address is None:
+                _refuse(first, creds, prefix, positional[0])
+                return function(**given, fleet=None)
+            values = [None if given[name] is None else os.fspath(given[name]) for name in positional]
+            if values[-1] is not None:
+                raise click.UsageError(f"with --cluster no journal is named: {values[-1]!r} is one argument too many")
+            given.update(zip(positional, [None, *values[:-1]], strict=True))
+            return function(**given, fleet=address)
+
+        for option in reversed(_OPTIONS):
+            option(run)
+        return run
+
+    return decorate
+
+
+def of_fleet(function: Callable[..., T]) -> Callable[..., T]:
+    """Give a verb that needs a fleet the options that name it, and its function the argument ``fleet``."""
+
+    @functools.wraps(function)
+    def run(*, cluster: str | None, creds: str | None, prefix: str | None, **given: Any) -> T:
+        address = _address(cluster, creds, prefix)
+        if address is None:
+            raise click.UsageError(f"say which fleet: --cluster URL, or {VARIABLE} in the environment")
+        return function(**given, fleet=address)
+
+    for option in reversed(_OPTIONS):
+        option(run)
+    return run
+
+
+class FileOrCall(FilePath):
+    """A file; with a fleet, the call whose id, or a part of it, stands there instead."""
+
+    def convert(self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """The path that *value* names; fails for a folder where no fleet is named."""
+        named = ctx is not None and isinstance(ctx.params.get("cluster"), str)
+        is_call = named or (VARIABLE in os.environ and not _is_file(Path(value)))
+        return Path(value) if is_call else super().convert(value, param, ctx)
+
+
+FILE_OR_CALL = FileOrCall()
+
+
+def in_fleet(address: FleetAddress, what: Callable[[Fleet], Awaitable[T]]) -> T:
+    """What *what* returns for the fleet at *address*.
+
+    Ends the command with exit code 2 if no server answers, or if the extra "nats" is not installed.
+    """
+
+    async def connected() -> T:
+        from adapters.nats import fleet  # here: it may need an extra, and one machine does not need it
+
+        async with fleet.open_fleet(address) as found:
+            return await what(found)
+
+    try:
+        return anyio.run(connected)
+    except ModuleNotFoundError as error:
+        usage_error(ModuleNotFoundError(str(error).removeprefix("recovery ")))
+    except (RecoveryError, OSError) as error:
+        usage_error(error)
+
+
+def _address(cluster: str | None, creds: str | None, prefix: str | None) -> FleetAddress | None:
+    """Where the fleet is that the options, or the environment, name; None for none. Raises UsageError."""
+    url = os.environ.get(VARIABLE, "") if cluster is None else cluster
+    if not url:
+        if cluster is not None:
+            raise click.UsageError("--cluster needs an address, such as nats://gpu-queue:4222")
+        return None
+    from adapters.nats.fleet import FleetAddress  # here: one machine does not need it
+
+    return FleetAddress(url, creds or "", prefix or "recovery", is_default=cluster is None)
+
+
+def _is_file(first: Path | None) -> bool:
+    """Whether *first* names a journal or a plan, and no call."""
+    return first is not None and (first.suffix in FILES or first.is_file())
+
+
+def _refuse(first: Path | None, creds: str | None, prefix: str | None, name: str) -> None:
+    """Raise UsageError for a verb without a journal and a fleet, or with the options of a fleet alone."""
+    if creds is not None or prefix is not None:
+        raise click.UsageError("--creds and --prefix go with --cluster")
+    if first is None:
+        raise click.UsageError(f"Missing argument '{name.upper()}', or --cluster URL.")

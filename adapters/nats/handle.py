@@ -1,0 +1,200 @@
+"""A call of a fleet, as the program sees it that submitted it, or that knows its id."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import msgspec
+
+from adapters.nats.board import Board
+from adapters.nats.engine import Engine
+from adapters.nats.errors import RefusedError, RemoteCallError, UnknownCallError, UnreachableError
+from adapters.nats.fleet_status import next_in_fleet, state_of
+from adapters.nats.names import parse
+from adapters.nats.record import KEPT, CallRecord
+from adapters.nats.steering import steer
+from adapters.nats.transitions import asked_to_cancel
+from recovery.redact import brief, redact
+
+R = TypeVar("R")
+
+READ_EVERY = 5.0
+"""Seconds after which a handle reads again: a change may have been missed."""
+
+AGAIN = 1.0
+"""Seconds between two attempts to ask servers that do not answer."""
+
+
+class HandleStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a call of a fleet stands. Times are seconds since the epoch by the servers' clock.
+
+    Args:
+        call: Its id.
+        state: "queued", "running", "waiting", "paused", "quarantined", "succeeded", "gave up" or "cancelled".
+        node: The node that runs it, or ran it last; "" for none.
+        attempt: The number of the attempt that runs or comes next.
+        retries: Retries used up, on all nodes.
+        due: When its next attempt may begin; None for now, or never.
+        why: What happens next with it, in words: "waits for gpu-a, last seen 14:02:11".
+        is_over: Whether it has ended.
+    """
+
+    call: str
+    state: str
+    node: str
+    attempt: int
+    retries: int
+    due: float | None
+    why: str
+    is_over: bool
+
+
+class Handle:
+    """A call of a fleet. It may run on any machine, and outlives this process. Made by ``Cluster``.
+
+    Args:
+        call: Its id.
+        engine: The servers.
+        board: What the nodes tell of themselves.
+        decode: Makes the result of its bytes.
+        timeout: Seconds for which servers are asked that do not answer.
+    """
+
+    def __init__(self, call: str, engine: Engine, board: Board, decode: Callable[[bytes], Any], timeout: float) -> None:
+        self._call, self._engine, self._board, self._decode, self._timeout = call, engine, board, decode, timeout
+
+    def __repr__(self) -> str:
+        return f"<Handle {self._call}>"
+
+    @property
+    def call(self) -> str:
+        """The id of the call, for ``Cluster.handle`` and for ``recovery why``."""
+        return self._call
+
+    async def result(self, timeout: float | None = None) -> Any:
+        """What the call returns, when it has ended. While no server answers, it waits until one does.
+
+        Args:
+            timeout: Seconds to wait at most; None for no end. The call goes on after that.
+
+        Raises:
+            RemoteCallError: It gave up, or was cancelled.
+            TimeoutError: It has not ended in time; the message says where it stands.
+            UnknownCallError: Its record is gone.
+            ValueError: Its result does not fit the function of this program.
+        """
+        record: list[CallRecord] = []
+        try:
+            async with asyncio.timeout(timeout):
+                ended = await self._ended(record)
+                data = await self._until_answered(lambda: self._engine.payload(self._call, "result"))
+        except TimeoutError:
+            stands = f"it is {state_of(record[-1])}" if record else "no server has answered"
+            raise TimeoutError(f"{self._call} has not ended within {timeout:g} s: {stands}") from None
+        if ended.state != "succeeded":
+            kind, text = ended.error
+            error = brief(kind), redact(text)
+            raise RemoteCallError(self._call, ended.state, redact(ended.reason), error, ended.node)
+        if data is None:
+            raise gone(self._call)
+        return self._decode(data)
+
+    async def status(self) -> HandleStatus:
+        """Where the call stands now.
+
+        Raises:
+            UnknownCallError: Its record is gone.
+            UnreachableError: No server answers.
+        """
+        record = await self._within(self._read)
+        now = await self._within(self._engine.now)
+        nodes = {one.node: one for one in await self._within(self._board.nodes)}
+        return HandleStatus(
+            call=self._call,
+            state=state_of(record),
+            node=record.node,
+            attempt=record.standing.attempt,
+            retries=record.standing.retries,
+            due=record.due,
+            why=next_in_fleet(record, nodes, now).text,
+            is_over=record.is_over,
+        )
+
+    async def cancel(self, reason: str = "") -> bool:
+        """Cancel the call: at once where no node runs it, otherwise as soon as its node sees it.
+
+        Returns whether it was not over: it may still succeed before its node sees it.
+
+        Raises:
+            UnknownCallError: Its record is gone.
+            UnreachableError: No server answers.
+        """
+        try:
+            await self._within(
+                lambda: steer(
+                    self._engine, self._call, lambda stored, now: asked_to_cancel(stored.record, redact(reason), now)
+                )
+            )
+        except RefusedError:
+            return False
+        except LookupError:
+            raise gone(self._call) from None
+        return True
+
+    async def _ended(self, seen: list[CallRecord]) -> CallRecord:
+        while True:
+            try:
+                async with self._engine.watch(self._call) as changes:
+                    while not (record := await self._read()).is_over:
+                        seen[:] = [record]
+                        await changes.next(READ_EVERY)
+                    return record
+            except UnreachableError:
+                await asyncio.sleep(AGAIN)
+
+    async def _read(self) -> CallRecord:
+        stored = await self._engine.read(self._call)
+        if stored is None:
+            raise gone(self._call)
+        return stored.record
+
+    async def _until_answered(self, ask: Callable[[], Awaitable[bytes | None]]) -> bytes | None:
+        while True:
+            try:
+                return await ask()
+            except UnreachableError:
+                await asyncio.sleep(AGAIN)
+
+    async def _within(self, ask: Callable[[], Awaitable[R]]) -> R:
+        return await answered(ask, self._timeout)
+
+
+async def answered(ask: Callable[[], Awaitable[R]], timeout: float) -> R:
+    """The answer to *ask*, which is asked again for *timeout* seconds while no server answers.
+
+    Raises UnreachableError after that.
+    """
+    loop = asyncio.get_running_loop()
+    until = loop.time() + timeout
+    while True:
+        try:
+            return await ask()
+        except UnreachableError:
+            if loop.time() + AGAIN > until:
+                raise
+            await asyncio.sleep(AGAIN)
+
+
+def gone(call: str) -> UnknownCallError:
+    """The error about *call*, which the servers do not know."""
+    days = KEPT / 86_400
+    return UnknownCallError(
+        f"the cluster has no call {brief(call)}: it was never submitted there, or it ended more than {days:g} days ago"
+    )
+
+
+def operation_of(call: str) -> str:
+    """The name of the operation of *call*. Raises ValueError for what is no id of a call."""
+    return parse(call).operation

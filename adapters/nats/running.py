@@ -1,0 +1,298 @@
+"""One call that this node has claimed: its leg runs here, and what becomes of it is written under its fence."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import partial
+from typing import Literal, TypeAlias, TypeVar
+
+import msgspec
+
+from adapters.nats import transitions
+from adapters.nats.checkpoints import AGAIN, Checkpoints
+from adapters.nats.engine import Engine, Payload
+from adapters.nats.errors import RefusedError, TooLargeError, UnreachableError, UnreadableError
+from adapters.nats.holding import Holding
+from adapters.nats.leases import Leases
+from adapters.nats.outcomes import Ends, Outcomes
+from adapters.nats.record import MAX_PAYLOAD, NO_FAILURE, CallRecord, Change, Standing, too_large
+from adapters.nats.standing import leased_call, standing_of
+from adapters.nats.transitions import SOON
+from events.event import CallEvent
+from events.operation_events import CheckpointSaved, FailureClassified, Parked, ProgressMade, RetryScheduled
+from events.own_log import own_log
+from recovery import leased
+from recovery.leased import Cancelled, Ending, Failed, LeasedOperation, Postponed, Succeeded
+from recovery.service import Recovery
+
+R = TypeVar("R")
+
+log = own_log("recovery.cluster")
+
+HEARD = (CheckpointSaved, ProgressMade, RetryScheduled, Parked)
+"""The events of a call that change its record while it runs."""
+
+INSIST = 0.05
+"""Seconds between two attempts to stop a body that has not begun yet."""
+
+LONGEST = 3600.0
+"""Seconds after which a call is looked at again whose wait has no end."""
+
+Stop: TypeAlias = Literal["cancel", "hand back", "lost"]
+"""Why a leg is to stop: the call is cancelled; the worker stops; another one may hold it. The last of them counts."""
+
+_ORDER: tuple[Stop, ...] = ("cancel", "hand back", "lost")
+
+
+class Node(msgspec.Struct, frozen=True):
+    """What the legs of a node share.
+
+    Args:
+        name: The name of the node.
+        service: Its service.
+        engine: The servers.
+        leases: What keeps the leases.
+        outcomes: What keeps outcomes while no server answers.
+        legs: The legs that run, by the ids of their local calls.
+        refused: How often something was refused, by what it was.
+    """
+
+    name: str
+    service: Recovery
+    engine: Engine
+    leases: Leases
+    outcomes: Outcomes
+    legs: dict[str, Leg]
+    refused: Counter[str]
+
+
+class Leg:
+    """A call that this node holds, from its claim until what became of it is written, or kept.
+
+    Args:
+        node: The node.
+        operation: The operation of the call.
+        holding: The call, claimed.
+    """
+
+    def __init__(self, node: Node, operation: LeasedOperation, holding: Holding) -> None:
+        self._node, self._operation, self._holding = node, operation, holding
+        self._loop = asyncio.get_running_loop()
+        self._stop: tuple[Stop, str] | None = None
+        self._is_stopped = asyncio.Event()
+        self._is_ended = False
+        self.call = holding.record.call
+        self.local_id = f"{self.call}@{holding.fence}"
+        self._checkpoints = Checkpoints(
+            holding, node.engine.now, lambda why: self.stop("lost", why), lambda why: self._refuse("a checkpoint", why)
+        )
+
+    @property
+    def is_required(self) -> bool:
+        """Whether the call is to end with its lease: ``cluster="required"``."""
+        return self._operation.cluster == "required"
+
+    def hear(self, event: CallEvent) -> None:
+        """Note an event of the call. From any thread."""
+        self._in_loop(self._note, event)
+
+    def stop(self, how: Stop, why: str) -> None:
+        """Stop the body soon. From any thread."""
+        self._in_loop(self._stop_here, how, why)
+
+    async def run(self) -> None:
+        """Run the call, and write what becomes of it."""
+        try:
+            body = await self._begun()
+        except UnreadableError as error:
+            self._refuse("what cannot be read", str(error))
+            await self._end(self._too_large(str(error), self._holding.record.standing.attempt))
+            return
+        if body is None:
+            await self._end(self._stopped_early())
+            return
+        stopping = asyncio.create_task(self._stop_body(body))
+        try:
+            await asyncio.wait([body])
+        finally:
+            stopping.cancel()
+            if not body.done():  # an abandoned one
+                body.cancel()
+        if not self._is_ended:
+            ending = body.result()
+            await self._end(self._ends(ending), has_result=isinstance(ending, Succeeded))
+
+    async def abandon(self) -> None:
+        """Hand the call back at once: its body does not stop."""
+        if not self._is_ended:
+            standing = msgspec.structs.replace(self._holding.record.standing, has_failed=True, is_cut_off=True)
+            await self._end(lambda record, now: transitions.handed_back(record, now, standing))
+
+    # until the body begins
+
+    async def _begun(self) -> asyncio.Task[Ending] | None:
+        if (reason := self._holding.record.cancel) is not None:
+            self._stop_here("cancel", reason)
+        arguments, saved = await self._payload("args"), await self._payload("saved")
+        await self._wait_until_due()
+        if self._stop is not None:
+            return None
+        call = leased_call(self._holding.record, arguments or b"", saved)
+        return asyncio.create_task(self._operation.run(call, keep=SOON), name=f"recovery {self.local_id}")
+
+    async def _payload(self, kind: Payload) -> bytes | None:
+        return await self._asked(lambda: self._node.engine.payload(self.call, kind))
+
+    async def _asked(self, ask: Callable[[], Awaitable[R]]) -> R | None:
+        """The answer of the servers, when they answer; None if the call is to stop before."""
+        while self._stop is None:
+            try:
+                return await ask()
+            except UnreachableError:
+                await self._pause(AGAIN)
+        return None
+
+    async def _wait_until_due(self) -> None:
+        if (due := self._holding.due) is not None:
+            now = await self._asked(self._node.engine.now)
+            if now is not None and due > now:
+                await self._pause(due - now)
+
+    async def _pause(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._is_stopped.wait(), seconds)
+
+    # while it runs
+
+    def _in_loop(self, function: Callable[..., None], *args: object) -> None:
+        try:
+            self._loop.call_soon_threadsafe(function, *args)
+        except RuntimeError:  # the loop is closed: the program ends
+            log.debug("%s: the loop of its worker is closed", self.call)
+
+    def _note(self, event: CallEvent) -> None:
+        match event:
+            case CheckpointSaved():
+                self._checkpoints.saved(bytes(event.data))
+            case ProgressMade():
+                self._checkpoints.progressed(event.done)
+            case RetryScheduled(failure=failure) if failure is not None and event.after <= SOON:
+                self._checkpoints.retried(next_standing(event, failure, event.retry))
+            case Parked(failure=failure) if failure is not None and event.after <= SOON and not event.asks_person:
+                self._checkpoints.retried(next_standing(event, failure, failure.retries + event.counts_as_retry))
+
+    def _stop_here(self, how: Stop, why: str) -> None:
+        if self._stop is None or _ORDER.index(how) > _ORDER.index(self._stop[0]):
+            self._stop = how, why
+            self._is_stopped.set()
+            if how == "lost":
+                log.warning("%s: %s; its body is to stop", self.call, why)
+
+    async def _stop_body(self, body: asyncio.Task[Ending]) -> None:
+        await self._is_stopped.wait()
+        told, service = None, self._node.service
+        while not body.done() and self._stop is not None:
+            how, why = self._stop
+            if how != told:
+                cancel = service.calls.cancel if how == "cancel" else partial(leased.hand_back, service)
+                told = how if cancel(self.local_id, why) else None
+            await asyncio.sleep(INSIST)
+
+    # when it is over
+
+    def _stopped_early(self) -> Ends:
+        how, why = self._stop or ("hand back", "")
+        if how == "cancel":
+            return lambda record, now: transitions.cancelled(record, why, now)
+        return transitions.handed_back
+
+    def _ends(self, ending: Ending) -> Ends:
+        match ending:
+            case Succeeded(result=result) if len(result) > MAX_PAYLOAD:
+                self._node.refused["a result that is too large"] += 1
+                cure = "return where the data is, not the data"
+                return self._too_large(too_large("the result", len(result), MAX_PAYLOAD, cure), ending.attempt)
+            case Succeeded(result=result, attempt=attempt):
+                return lambda record, now: transitions.succeeded(record, result, at_attempt(record, attempt), now)
+            case Failed():
+                return failed(ending)
+            case Cancelled(reason=reason):
+                return lambda record, now: transitions.cancelled(record, reason, now)
+            case Postponed(is_handed_back=True, after=after, state=state) if after <= 0.0:
+                return lambda record, now: transitions.handed_back(record, now, standing_of(state, now))
+            case Postponed():
+                return postponed(ending)
+
+    def _too_large(self, reason: str, attempt: int) -> Ends:
+        return lambda record, now: transitions.gave_up(record, at_attempt(record, attempt), reason, "", ("", ""), now)
+
+    async def _end(self, ends: Ends, *, has_result: bool = False) -> None:
+        self._is_ended = True
+        ends = await self._checkpoints.end(ends)
+        if self._is_lost and not has_result:  # a result is offered: where it is refused, the journal says so
+            return
+        outcomes, holding = self._node.outcomes, self._holding
+        try:
+            written = await outcomes.finish(holding, ends)
+        except TooLargeError as error:
+            self._refuse("an outcome that is too large", str(error))
+            written = await outcomes.finish(holding, self._too_large(str(error), holding.record.standing.attempt))
+        except RefusedError as error:
+            self._refuse("an outcome that its record does not take", str(error))
+            return
+        if written is not None:
+            with suppress(UnreachableError):  # it comes again, and is found to be over
+                await holding.end()
+
+    @property
+    def _is_lost(self) -> bool:
+        return self._stop is not None and self._stop[0] == "lost"
+
+    def _refuse(self, what: str, why: str) -> None:
+        self._node.refused[what] += 1
+        log.warning("%s: %s", self.call, why)
+
+
+def next_standing(event: RetryScheduled | Parked, failure: FailureClassified, retries: int) -> Standing:
+    """Where a call stands whose next attempt begins on the same worker after *event*, which used *retries*."""
+    return Standing(
+        attempt=event.attempt + 1,
+        retries=retries,
+        elapsed=failure.elapsed,
+        delay=event.after,
+        has_failed=True,
+        done=failure.done,
+        progress_resets=failure.progress_resets,
+        failure=msgspec.Raw(msgspec.json.encode(failure)),
+    )
+
+
+def failed(ending: Failed) -> Ends:
+    """What is written of a call that failed for good."""
+    category = "" if ending.category is None else ending.category.value
+    failure = NO_FAILURE if ending.failure is None else msgspec.Raw(msgspec.json.encode(ending.failure))
+
+    def ends(record: CallRecord, now: float) -> Change:
+        standing = msgspec.structs.replace(at_attempt(record, ending.attempt), failure=failure, has_failed=True)
+        return transitions.gave_up(record, standing, ending.reason, category, (ending.error, ending.text), now)
+
+    return ends
+
+
+def postponed(ending: Postponed) -> Ends:
+    """What is written of a call that waits."""
+    after, why, state = min(ending.after, LONGEST), ending.why, ending.state
+
+    def ends(record: CallRecord, now: float) -> Change | str:
+        standing = standing_of(state, now)
+        return transitions.postponed(record, standing, after, why, now, asks_person=ending.asks_person)
+
+    return ends
+
+
+def at_attempt(record: CallRecord, attempt: int) -> Standing:
+    """Where the call of *record* stands at the end of its last *attempt*."""
+    return msgspec.structs.replace(record.standing, attempt=max(attempt, 1))

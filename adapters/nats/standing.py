@@ -1,0 +1,42 @@
+"""Where a call stands, as its record has it and as a leg of it begins. Pure."""
+
+from __future__ import annotations
+
+import msgspec
+
+from adapters.nats.names import parse
+from adapters.nats.record import NO_FAILURE, CallRecord, Standing
+from events.operation_events import FailureClassified
+from recovery.leased import LeasedCall
+
+_SHARED = [name for name in Standing.__struct_fields__ if name in LeasedCall.__struct_fields__ and name != "failure"]
+
+
+def leased_call(record: CallRecord, arguments: bytes = b"", saved: bytes | None = None) -> LeasedCall:
+    """The call of *record* as its next leg begins.
+
+    Args:
+        record: The record, claimed.
+        arguments: Its arguments.
+        saved: Its latest checkpoint.
+
+    Raises:
+        msgspec.DecodeError: Its latest failure is none that this release knows.
+    """
+    standing = record.standing
+    failure = bytes(standing.failure)
+    return LeasedCall(
+        id=record.call,
+        fence=record.fence,
+        saved=saved,
+        arguments=arguments,
+        idempotency_key=parse(record.call).key,
+        failure=msgspec.json.decode(failure, type=FailureClassified) if failure else None,
+        **{name: getattr(standing, name) for name in _SHARED},
+    )
+
+
+def standing_of(call: LeasedCall, now: float) -> Standing:
+    """What a record says of *call*, as it is at the time *now*."""
+    failure = NO_FAILURE if call.failure is None else msgspec.Raw(msgspec.json.encode(call.failure))
+    return Standing(failure=failure, as_of=now, **{name: getattr(call, name) for name in _SHARED})

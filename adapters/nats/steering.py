@@ -1,0 +1,135 @@
+"""Steer the calls of a fleet: find one by its id or a part of it, and change its record by compare-and-set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, TypeAlias, cast, get_args
+
+import msgspec
+
+from adapters.nats import transitions
+from adapters.nats.engine import Engine
+from adapters.nats.errors import RefusedError, StaleError
+from adapters.nats.record import CallRecord, Change, Stored
+from recovery.explain import counted
+from recovery.redact import brief
+
+SteeringName: TypeAlias = Literal["retry", "pause", "unpause", "give up", "cancel", "move"]
+"""What a person can do with a call of a fleet."""
+
+Steering: TypeAlias = Callable[[Stored, float], Change | str]
+"""What is written for a record at that time of the servers, or why nothing is."""
+
+BY_HAND = "by hand"
+
+MOST_LISTED = 8
+"""Calls that an error names; more are counted."""
+
+
+def name_of(command: str) -> SteeringName:
+    """*command* as a fleet takes it. Raises ValueError for one that only a journal takes."""
+    for name in get_args(SteeringName):
+        if name == command:
+            return cast(SteeringName, name)
+    raise ValueError(f"{command} is for the calls of a journal")
+
+
+class FleetCommand(msgspec.Struct, frozen=True, kw_only=True):
+    """What a person wants of a call.
+
+    Args:
+        name: What to do.
+        reason: Why, for the record.
+        to: Of "move", the node that is to run it; "" for any.
+    """
+
+    name: SteeringName
+    reason: str = ""
+    to: str = ""
+
+    def change(self, stored: Stored, now: float) -> Change | str:
+        """What is written for the record of a call, or why nothing is."""
+        record, why = stored.record, f"{BY_HAND}: {self.reason}" if self.reason else BY_HAND
+        match self.name:
+            case "retry":
+                return transitions.retried_now(record, now)
+            case "pause":
+                return transitions.paused(record, now)
+            case "unpause":
+                return transitions.unpaused(record, now)
+            case "give up":
+                return transitions.gave_up_by_hand(record, f"given up {why}", now)
+            case "cancel":
+                return transitions.asked_to_cancel(record, f"cancelled {why}", now)
+            case "move":
+                return transitions.moved(stored, self.to, now)
+
+    def said(self, record: CallRecord) -> str:
+        """What happens now with the call of *record*, which was written."""
+        on = f" on {record.node}" if record.node else ""
+        match self.name:
+            case "retry":
+                return "its next attempt begins as soon as a worker is free"
+            case "pause" if record.state == "running":
+                return f"it runs{on} to the end of its attempt, and no other one begins until it is unpaused"
+            case "pause":
+                return "no attempt of it begins until it is unpaused"
+            case "unpause":
+                return "it goes on" if record.due is None else "it waits for the rest of its delay"
+            case "give up":
+                return "given up: no node runs it any more"
+            case "cancel" if record.state == "running":
+                return f"its worker{on} is asked to end it"
+            case "cancel":
+                return "cancelled: no node runs it any more"
+            case "move":
+                where = f"{record.affinity} alone runs" if record.affinity else "any node runs"
+                return f"{where} it from now on; its checkpoint is dropped"
+
+
+async def steer(engine: Engine, call: str, steering: Steering) -> CallRecord:
+    """Write what *steering* makes of the latest record of *call*, however often that changes meanwhile.
+
+    After ``UnreachableError`` it is unknown whether it was written.
+
+    Returns:
+        The record as it was written.
+
+    Raises:
+        LookupError: The servers have no such call.
+        RefusedError: *steering* says why nothing is to be written.
+        UnreachableError: No server answers.
+    """
+    while True:
+        stored = await engine.read(call)
+        if stored is None:
+            raise LookupError(f"no call of the fleet has the id {call!r}, or it was removed after its end")
+        change = steering(stored, await engine.now())
+        if isinstance(change, str):
+            raise RefusedError(change)
+        try:
+            await engine.write(change, stored.seq)
+        except StaleError:
+            continue
+        return change.record
+
+
+async def find(engine: Engine, text: str) -> CallRecord:
+    """The record of the call that *text* names: an id, a part of one, or an operation, of those not over if there are.
+
+    Raises:
+        LookupError: No call has that name, or several have; the message says what to write.
+        UnreachableError: No server answers.
+    """
+    if "/" in text and (stored := await engine.read(text)) is not None:
+        return stored.record
+    found = [one.record async for one in engine.calls() if text and text in one.record.call]
+    found = [one for one in found if not one.is_over] or found[-1:]
+    if not found:
+        raise LookupError(brief(f"no call of the fleet has {text!r} in its id; `recovery status` lists them"))
+    if len(found) > 1:
+        listed = ", ".join(f"{one.call} ({one.state})" for one in found[-MOST_LISTED:])
+        more = f" and {len(found) - MOST_LISTED} more" if len(found) > MOST_LISTED else ""
+        are = f"{text!r} is a part of {counted(len(found), 'id')} of calls that are not over"
+        raise LookupError(brief(f"{are}: {listed}{more}; give one of these ids"))
+    return found[0]

@@ -1,0 +1,244 @@
+"""A worker: it takes the calls of the operations that it was told to run, and runs them in its slots."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+
+import msgspec
+
+from adapters.nats import transitions
+from adapters.nats.engine import Delivery
+from adapters.nats.errors import UnreachableError
+from adapters.nats.holding import Holding, claim
+from adapters.nats.record import CallRecord, Change, Standing
+from adapters.nats.running import HEARD, Leg, Node, log
+from adapters.nats.standing import leased_call, standing_of
+from adapters.nats.turns import Turns
+from events.event import CallEvent
+from recovery import leased
+from recovery.leased import LeasedOperation
+
+LOOK = 2.0
+"""Seconds that one look into the lanes takes at most: so long a drain may wait for it."""
+
+AGAIN = 1.0
+"""Seconds until the next look while no server answers."""
+
+ASIDE = 10.0
+"""Seconds after which, at most, a call that this worker cannot run is offered again, to it or to another one."""
+
+GRACE = 1.0
+"""Seconds that a body has to stop in after it was told so."""
+
+STOPS = "its worker stops"
+
+
+class NotForThisError(Exception):
+    """A worker of another release is to run the call."""
+
+
+class Worker:
+    """Runs calls of *names* on a node. Made by ``Cluster.work``.
+
+    Args:
+        node: The node.
+        names: The operations whose calls it runs, and no others.
+        concurrency: How many calls it runs at a time.
+
+    Raises:
+        LookupError: The service does not define one of *names*.
+    """
+
+    def __init__(self, node: Node, names: Sequence[str], concurrency: int) -> None:
+        self._node = node
+        self._operations = {name: leased.operation(node.service, name) for name in names}
+        self._turns = Turns(list(self._operations), node.name)
+        self._concurrency = concurrency
+        self._running: dict[asyncio.Task[None], Leg | None] = {}
+        self._loop, self._until = asyncio.get_running_loop(), math.inf
+        self._is_draining, self._has_changed, self.is_over = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._hands_back = False
+        self._is_behind = True  # with outcomes: without them its own calls would be made again
+        self._said: set[str] = set()
+
+    @property
+    def names(self) -> list[str]:
+        """The operations whose calls it runs."""
+        return list(self._operations)
+
+    @property
+    def running(self) -> int:
+        """How many calls it runs."""
+        return len(self._running)
+
+    async def run(self) -> None:
+        """Take calls and run them, until ``drain``, or until it is cancelled: then what runs is handed back at once."""
+        with self._heard():
+            try:
+                await self._take_all()
+                await self._wait_for_running()
+            finally:
+                await self._settle()
+
+    def drain(self, timeout: float) -> None:
+        """Take no more calls, and end when those that run have ended, or are handed back after *timeout* seconds."""
+        self._until = min(self._until, self._loop.time() + timeout)
+        self._is_draining.set()
+        self._has_changed.set()
+
+    @contextmanager
+    def _heard(self) -> Iterator[None]:
+        bus = self._node.service.bus
+        subscriptions = [bus.subscribe(HEARD, self._hear, operation=name, essential=True) for name in self._operations]
+        try:
+            yield
+        finally:
+            for subscription in subscriptions:
+                subscription.close()
+
+    def _hear(self, event: CallEvent) -> None:
+        leg = self._node.legs.get(event.call)
+        if leg is not None:
+            leg.hear(event)
+
+    # take
+
+    async def _take_all(self) -> None:
+        while not self._is_draining.is_set():
+            if len(self._running) >= self._concurrency:
+                await self._has_changed.wait()
+                self._has_changed.clear()
+            elif (delivery := await self._take()) is not None:
+                task = asyncio.create_task(self._run(delivery), name=f"recovery {delivery.call}")
+                self._running[task] = None
+                task.add_done_callback(self._ended)
+
+    async def _take(self) -> Delivery | None:
+        try:
+            if self._node.leases.is_cut_off:
+                self._is_behind = True
+                raise UnreachableError("the leases of this node are not kept")
+            if self._is_behind:
+                await self._node.outcomes.deliver()
+                self._is_behind = False
+            delivery = await self._node.engine.take(self._turns.next(), LOOK)
+            if delivery is not None and self._is_draining.is_set():
+                await self._node.engine.put_back(delivery)
+                return None
+            return delivery
+        except UnreachableError:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._is_draining.wait(), AGAIN)
+            return None
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        del self._running[task]
+        self._has_changed.set()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a call is left to the end of its lease: its worker has failed", exc_info=error)
+
+    # run
+
+    async def _run(self, delivery: Delivery) -> None:
+        node, operation = self._node, self._operations[delivery.lane.operation]
+        since = node.leases.clock()
+        try:
+            holding = await self._claimed(delivery, operation)
+        except (NotForThisError, msgspec.DecodeError) as error:
+            await self._put_aside(delivery, error)
+        except UnreachableError as error:
+            log.warning("%s is not claimed: %s", delivery.call, error)
+        else:
+            if holding is not None:
+                await self._run_leg(Leg(node, operation, holding), holding, since)
+
+    async def _claimed(self, delivery: Delivery, operation: LeasedOperation) -> Holding | None:
+        """Claim the call of *delivery*, whose lease has just begun: the answer of the servers may be lost."""
+        engine, token = self._node.engine, secrets.token_hex(8)
+        until = self._loop.time() + engine.lease / 2
+        while True:
+            try:
+                seen, found = partial(look, operation), partial(revived, operation)
+                return await claim(engine, delivery, self._node.name, found, seen, token)
+            except UnreachableError:
+                if self._loop.time() + AGAIN > until:
+                    raise
+                await asyncio.sleep(AGAIN)
+
+    async def _run_leg(self, leg: Leg, holding: Holding, since: float) -> None:
+        node, task, call, fence = self._node, asyncio.current_task(), leg.call, holding.fence
+        assert task is not None
+        self._running[task] = node.legs[leg.local_id] = leg
+        if self._hands_back:
+            leg.stop("hand back", STOPS)
+        try:
+            lease, token = holding.delivery.lease, holding.record.token
+            node.leases.keep(lease, call, fence, token, is_required=leg.is_required, since=since)
+            await leg.run()
+        finally:
+            node.leases.drop(call, fence)
+            del node.legs[leg.local_id]
+
+    async def _put_aside(self, delivery: Delivery, error: Exception) -> None:
+        name = delivery.lane.operation
+        what = "another version" if isinstance(error, NotForThisError) else "a record of another release"
+        self._node.refused[what] += 1
+        if (said := f"{name}: {error}") not in self._said and len(self._said) < 100:
+            self._said.add(said)
+            log.warning("%s: it is offered again within %d s", said, ASIDE)
+        with suppress(UnreachableError):
+            pause = random.uniform(ASIDE / 2, ASIDE)  # so that it is not always this worker's turn
+            await self._node.engine.put_back(delivery, pause)
+
+    # end
+
+    async def _wait_for_running(self) -> None:
+        while self._running and (left := self._until - self._loop.time()) > 0.0:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._has_changed.wait(), left)
+            self._has_changed.clear()
+
+    async def _settle(self) -> None:
+        """Hand back what still runs."""
+        self._is_draining.set()
+        self._hands_back = True
+        for leg in self._running.values():
+            if leg is not None:
+                leg.stop("hand back", STOPS)
+        if self._running:
+            await asyncio.wait(list(self._running), timeout=GRACE)
+        for task, leg in list(self._running.items()):
+            if leg is not None:
+                log.warning("%s: its body does not stop; another worker may run it while it goes on here", leg.call)
+                await leg.abandon()
+            task.cancel()
+        if self._running:
+            await asyncio.wait(list(self._running))
+
+
+def look(operation: LeasedOperation, record: CallRecord) -> None:
+    """Raise NotForThisError if the call of *record* was submitted for another version of *operation*.
+
+    Raises msgspec.DecodeError if its latest failure is none that this release knows.
+    """
+    leased_call(record)
+    if record.version != operation.version:
+        raise NotForThisError(
+            f"a call of version {record.version!r} is left to workers of that version: here it is {operation.version!r}"
+        )
+
+
+def revived(operation: LeasedOperation, record: CallRecord, now: float) -> Standing | Change:
+    """Where the call of *record* goes on, whose worker has died; or its quarantine."""
+    at = record.standing.at(now)
+    call = leased_call(msgspec.structs.replace(record, standing=at))
+    came_further = record.standing.came_further
+    standing = standing_of(leased.after_death(call, came_further), now)
+    why = leased.why_quarantined(operation, call, came_further)
+    return standing if why is None else transitions.quarantined(record, standing, why, now)

@@ -1,0 +1,123 @@
+"""A person's commands to calls of a fleet: found by a part of an id, written by compare-and-set, told in words."""
+
+from __future__ import annotations
+
+import pytest
+
+from adapters.nats import transitions
+from adapters.nats.errors import RefusedError, UnreachableError
+from adapters.nats.record import CallRecord, Change, Standing, Stored
+from adapters.nats.steering import FleetCommand, SteeringName, find, steer
+from tests.adapters.nats.practice_fleet import NOW, Practice, filled
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def practice() -> Practice:
+    return await filled()
+
+
+async def given(practice: Practice, name: SteeringName, call: str, to: str = "", reason: str = "") -> CallRecord:
+    command = FleetCommand(name=name, to=to, reason=reason)
+    return await steer(practice.engine, call, command.change)
+
+
+async def test_a_waiting_call_that_is_retried_is_in_its_queue_at_once(practice: Practice) -> None:
+    record = await given(practice, "retry", "render/waiting")
+    assert (record.state, record.due) == ("queued", None)
+    assert ("render/waiting", record.leg) in practice.servers.queued()
+    assert practice.servers.scheduled() == []
+
+
+async def test_a_command_is_written_although_the_record_changes_meanwhile(practice: Practice) -> None:
+    tried: list[int] = []
+
+    def pause(stored: Stored, now: float) -> Change | str:
+        tried.append(stored.seq)
+        if len(tried) == 1:  # a worker writes between the reading and the writing of the command
+            practice.servers.write(transitions.came_further(stored.record, b"2", 2.0, now), stored.seq)
+        return transitions.paused(stored.record, now)
+
+    record = await steer(practice.engine, "render/running", pause)
+    assert len(tried) == 2
+    assert record.is_paused
+    assert record.standing.done == 2.0, "what the worker wrote is kept"
+
+
+async def test_a_running_call_is_asked_to_end_and_keeps_its_worker(practice: Practice) -> None:
+    before = await practice.record("render/running")
+    record = await given(practice, "cancel", "render/running", reason="wrong scene")
+    assert (record.state, record.cancel) == ("running", "cancelled by hand: wrong scene")
+    assert (record.fence, record.token) == (before.fence, before.token)
+
+
+async def test_a_call_that_no_worker_holds_is_cancelled_at_once(practice: Practice) -> None:
+    assert (await given(practice, "cancel", "render/waiting")).state == "cancelled"
+
+
+async def test_a_call_that_asks_is_tried_again_or_given_up(practice: Practice) -> None:
+    assert (await given(practice, "retry", "render/asks")).state == "queued"
+    await practice.change(
+        "render/asks",
+        lambda stored: transitions.postponed(stored.record, Standing(), 0.0, "", practice.now, asks_person=True),
+    )
+    record = await given(practice, "give up", "render/asks", reason="no room")
+    assert (record.state, record.reason) == ("gave up", "given up by hand: no room")
+
+
+async def test_a_paused_call_goes_on_when_it_is_unpaused(practice: Practice) -> None:
+    record = await given(practice, "unpause", "render/paused")
+    assert not record.is_paused
+    assert ("render/paused", record.leg) in practice.servers.queued()
+
+
+async def test_a_moved_call_has_another_fence_so_that_its_worker_has_lost_it(practice: Practice) -> None:
+    before = await practice.record("render/orphan")
+    record = await given(practice, "move", "render/orphan")
+    assert (record.affinity, record.state) == ("", "queued")
+    assert record.fence > before.fence
+    assert await practice.engine.payload("render/orphan", "saved") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "call", "why"),
+    [
+        ("retry", "render/done", "it is over: succeeded"),
+        ("retry", "render/running", "it runs, on gpu-b"),
+        ("unpause", "render/waiting", "it is not paused"),
+        ("give up", "render/running", "it runs, on gpu-b: cancel it instead"),
+    ],
+)
+async def test_what_a_call_does_not_take_is_refused_and_nothing_is_written(
+    practice: Practice, name: SteeringName, call: str, why: str
+) -> None:
+    before = await practice.engine.read(call)
+    with pytest.raises(RefusedError, match=f"^{why}$"):
+        await given(practice, name, call)
+    assert await practice.engine.read(call) == before
+
+
+async def test_a_command_to_servers_that_do_not_answer_says_so(practice: Practice) -> None:
+    practice.engine.is_cut = True
+    with pytest.raises(UnreachableError):
+        await given(practice, "retry", "render/waiting")
+
+
+async def test_a_call_is_found_by_its_id_or_a_part_of_it(practice: Practice) -> None:
+    assert (await find(practice.engine, "render/done")).state == "succeeded"
+    assert (await find(practice.engine, "wait")).call == "render/waiting"
+    assert (await find(practice.engine, "don")).call == "render/done", "of those that are over, if no other has it"
+
+
+async def test_a_part_of_several_ids_names_them_and_no_call(practice: Practice) -> None:
+    said = r"'a' is a part of \d ids of calls that are not over: .*render/asks.*give one of these ids"
+    with pytest.raises(LookupError, match=said):
+        await find(practice.engine, "a")
+    with pytest.raises(LookupError, match="no call of the fleet has 'nothing' in its id"):
+        await find(practice.engine, "nothing")
+
+
+async def test_the_reason_of_a_command_is_in_the_record(practice: Practice) -> None:
+    assert (await given(practice, "give up", "render/queued")).reason == "given up by hand"
+    assert (await practice.record("render/queued")).ended == NOW

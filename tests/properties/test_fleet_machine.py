@@ -1,0 +1,56 @@
+"""A fleet in memory, with a clock of its own: whatever happens, no call is lost and none ends twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from hypothesis import settings
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+
+from adapters.nats.memory import MemoryServers
+from adapters.nats.record import KEPT
+from tests.adapters.nats.fleet_steps import STEPS, Fleet, run
+
+WAITS = (10.0, 0.0, 1.0, 100.0)
+PASSES = (5.0, 0.25, 31.0, 100.0, KEPT - 50.0, KEPT)
+
+
+class FleetMachine(RuleBasedStateMachine):
+    """Steps of a fleet on servers in memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 1_000_000.0
+        servers = MemoryServers(lambda: self.now)
+        self.fleet = Fleet(servers.connect, self.pass_time, WAITS, PASSES, servers.messages)
+
+    async def pass_time(self, seconds: float) -> None:
+        """The clock goes on."""
+        self.now += seconds
+
+    @initialize(key=STEPS["submit"]["key"])
+    def first(self, key: str) -> None:
+        run(self.fleet.submit(key, "normal", "", None, None))
+
+    def teardown(self) -> None:
+        """See that every call ends."""
+        run(self.fleet.finish())
+
+
+def _rule(name: str) -> Callable[..., None]:
+    def step(self: FleetMachine, **arguments: Any) -> None:
+        run(getattr(self.fleet, name)(**arguments))
+        run(self.fleet.check())
+
+    step.__name__ = name
+    return step
+
+
+for _name, _arguments in STEPS.items():
+    setattr(FleetMachine, _name, rule(**_arguments)(_rule(_name)))
+
+
+def test_a_fleet_loses_no_call_and_ends_none_twice():
+    examples = max(200, settings.default.max_examples)
+    run_state_machine_as_test(FleetMachine, settings=settings(max_examples=examples, stateful_step_count=25))
