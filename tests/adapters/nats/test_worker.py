@@ -159,6 +159,20 @@ async def test_a_dead_nodes_call_goes_on_from_its_checkpoint(clock: VirtualClock
         assert machines.record(handle.call).standing.retries == 0
 
 
+async def test_the_latest_checkpoint_goes_with_the_end_of_a_leg(clock: VirtualClock, machines: Machines) -> None:
+    async def body(scene: Any) -> Any:
+        if context.attempt() == 1:
+            for frame in (1, 2, 3):
+                context.checkpoint(frame)
+                await asyncio.sleep(0.01)
+            raise ConnectionError("reset")
+        return context.saved()
+
+    renders = Renders(clock, body, initial_delay=60.0)
+    async with machines.machine("a", renders, "render") as a:
+        assert await (await a.cluster.submit("render")).result(100.0) == 3
+
+
 async def test_what_a_stale_worker_finds_is_refused(clock: VirtualClock, machines: Machines) -> None:
     async def body(scene: Any) -> Any:
         fence = context.fence()
