@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Callable
 from typing import TypeAlias
@@ -15,6 +16,9 @@ from adapters.nats.transitions import Transition, claimed
 
 SEEN_AFTER = 0.5
 """Seconds after which a message is delivered again whose record is not seen yet."""
+
+TRIES = 3
+"""How often a claim is tried while no server answers: each time takes seconds, and the lease has begun."""
 
 READ_AGAIN_AFTER = 5.0
 """Seconds after which a call that this release cannot read is offered to another worker."""
@@ -129,7 +133,8 @@ async def claim(
     node: str,
     revived: Revived,
     look: Look = lambda record: None,
-    token: str = "",
+    tries: int = TRIES,
+    pause: float = 0.0,
 ) -> Holding | None:
     """Claim the call of *delivery* for *node*; None if there is nothing to do for it: then its message is let go.
 
@@ -139,25 +144,32 @@ async def claim(
         node: The name of this node.
         revived: Asked about a call whose worker has died.
         look: Sees the record before it is claimed. What it raises passes, and nothing is written.
-        token: Random digits of the claim; by default new ones.
+        tries: How often it is tried where no server answers: the call may be claimed all the same.
+        pause: Seconds between two tries.
 
     Raises:
-        UnreachableError: No server answers. The message comes again when its lease ends. Claim again before that, with
-            the same *token*: the call may be claimed already.
+        UnreachableError: No server answers. The message comes again when its lease ends.
     """
-    try:
-        return await _claim(engine, delivery, node, revived, look, token or secrets.token_hex(8))
-    except UnreadableError:
-        await engine.put_back(delivery, READ_AGAIN_AFTER)
-        return None
+    token, seen = secrets.token_hex(8), list[Stored]()
+    for tries_left in reversed(range(tries)):
+        try:
+            return await _claim(engine, delivery, node, revived, look, token, seen)
+        except UnreadableError:
+            await engine.put_back(delivery, READ_AGAIN_AFTER)
+            break
+        except UnreachableError:  # otherwise a claim that was written would look like one whose worker has died
+            if not tries_left:
+                raise
+            if pause > 0.0:
+                await asyncio.sleep(pause)
+    return None
 
 
 async def _claim(
-    engine: Engine, delivery: Delivery, node: str, revived: Revived, look: Look, token: str
+    engine: Engine, delivery: Delivery, node: str, revived: Revived, look: Look, token: str, seen: list[Stored]
 ) -> Holding | None:
-    due: float | None = None
     while (stored := await engine.read(delivery.call)) is not None:
-        if stored.record.token == token:  # written, though the servers' answer was another one
+        if stored.record.token == token:  # written, though the servers' answer was another one, or none
             break
         if stored.record.leg < delivery.leg:  # a server that lags behind the one which sent the message
             await engine.put_back(delivery, SEEN_AFTER)
@@ -165,11 +177,13 @@ async def _claim(
         if stored.record.lane != delivery.lane:  # of a call of an earlier life with the same key, or before a move
             break
         if not stored.record.is_over and stored.record.leg == delivery.leg:
+            if seen and stored.record.fence != seen[0].record.fence:
+                return None  # another worker got the message meanwhile, and has the call: the lease of this one is over
             look(stored.record)
+        seen.append(stored)
         change = _change(stored, delivery.leg, node, await engine.now(), revived)
         if isinstance(change, str):
             break
-        due = stored.record.due
         record = msgspec.structs.replace(change.record, token=token)
         try:
             seq = await engine.write(msgspec.structs.replace(change, record=record), stored.seq)
@@ -181,7 +195,7 @@ async def _claim(
         await engine.put_back(delivery, READ_AGAIN_AFTER)
         return None
     if stored.record.token == token and stored.record.state == "running":
-        return Holding(engine, delivery, stored, due)
+        return Holding(engine, delivery, stored, seen[-1].record.due)
     await engine.ack(delivery)
     return None
 

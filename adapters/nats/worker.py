@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -160,16 +159,9 @@ class Worker:
 
     async def _claimed(self, delivery: Delivery, operation: LeasedOperation) -> Holding | None:
         """Claim the call of *delivery*, whose lease has just begun: the answer of the servers may be lost."""
-        engine, token = self._node.engine, secrets.token_hex(8)
-        until = self._loop.time() + engine.lease / 2
-        while True:
-            try:
-                seen, found = partial(look, operation), partial(revived, operation)
-                return await claim(engine, delivery, self._node.name, found, seen, token)
-            except UnreachableError:
-                if self._loop.time() + AGAIN > until:
-                    raise
-                await asyncio.sleep(AGAIN)
+        node, tries = self._node, max(int(self._node.engine.lease / 2 / AGAIN), 1)
+        seen, found = partial(look, operation), partial(revived, operation)
+        return await claim(node.engine, delivery, node.name, found, seen, tries=tries, pause=AGAIN)
 
     async def _run_leg(self, leg: Leg, holding: Holding, since: float) -> None:
         node, task, call, fence = self._node, asyncio.current_task(), leg.call, holding.fence

@@ -30,9 +30,9 @@ MOST_DEATHS = 3
 CONNECTIONS = 2 + len(NODES)
 """Connections that ``Fleet`` makes."""
 
-Cut: TypeAlias = tuple[Literal["before", "after", "lag"], int] | None
-"""Which request of a step gets no answer, and whether the servers had done by then what it asked for. Or, "lag": the
-next reading of a record gets the answer of the one before."""
+Cut: TypeAlias = tuple[Literal["before", "after", "once", "lag"], int] | None
+"""Which request of a step gets no answer, and whether the servers had done by then what it asked for; all after it get
+none either, but for "once". Or, "lag": the next reading of a record gets the answer of the one before."""
 
 Between: TypeAlias = tuple[str, int] | None
 """What happens between the reading and the writing of a step: a person acts on a call, or a node takes over."""
@@ -69,8 +69,8 @@ class FaultyEngine:
         if left > 0:
             self.cut = (when, left - 1)
             return await request()
-        self.cut = ("before", 0)
-        if when == "after":
+        self.cut = None if when == "once" else ("before", 0)
+        if when != "before":
             await request()
         raise UnreachableError("no server answers")
 
@@ -410,7 +410,7 @@ class Fleet:
 
 _NODE = st.sampled_from(NODES)
 _WHICH = st.integers(0, 5)
-_CUT = st.none() | st.tuples(st.sampled_from(["before", "after", "lag"]), st.integers(0, 4))
+_CUT = st.none() | st.tuples(st.sampled_from(["before", "after", "once", "lag"]), st.integers(0, 4))
 _BETWEEN = st.none() | st.tuples(st.sampled_from([*sorted(PERSONS), "take over"]), _WHICH)
 
 STEPS: dict[str, dict[str, st.SearchStrategy[Any]]] = {
