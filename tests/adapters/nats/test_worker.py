@@ -293,7 +293,7 @@ async def test_a_call_of_another_version_is_left_to_its_workers(clock: VirtualCl
         assert len(old.attempts) == 1
 
 
-async def test_a_call_that_runs_is_cancelled(clock: VirtualClock, machines: Machines) -> None:
+async def test_a_call_that_runs_is_cancelled_there(clock: VirtualClock, machines: Machines) -> None:
     renders = Renders(clock, forever)
     async with machines.machine("a", renders, "render") as a:
         handle = await a.cluster.submit("render")
@@ -303,6 +303,7 @@ async def test_a_call_that_runs_is_cancelled(clock: VirtualClock, machines: Mach
             await handle.result(60.0)
         assert caught.value.state == "cancelled"
         assert renders.running == 0
+        assert "OperationCancelled" in a.kinds()
 
 
 async def test_a_result_that_is_too_large_ends_the_call(clock: VirtualClock, machines: Machines) -> None:
