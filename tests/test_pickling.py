@@ -40,6 +40,19 @@ from adapters.launcher.step_run import StepsUndoneError
 from adapters.launcher.stopping import StoppedBySignal
 from adapters.launcher.variables import MissingSecretError
 from adapters.memory import MemoryStore
+from adapters.nats.errors import (
+    ClusterError,
+    ClusterLimitError,
+    LeaseLostError,
+    NotSentError,
+    RemoteCallError,
+    StaleError,
+    TooLargeError,
+    UnknownCallError,
+    UnreachableError,
+    UnreadableError,
+)
+from adapters.nats.errors import RefusedError as RefusedChangeError
 from adapters.packages.consent import RefusedRequirementsError, UnusualRequirementsError
 from adapters.packages.install import BrokenPackagesError, NotInstalledError
 from adapters.packages.installer import CutDownloadError, NoInstallerError, PackageBuildError, PackageConflictError
@@ -104,6 +117,17 @@ ERRORS: list[RecoveryError] = [
     StepsUndoneError("undone"),
     UnusualRequirementsError("-e", remedy=Remedy("Decide.", question="options:x")),
     VenvError("no venv"),
+    ClusterError("not open"),
+    ClusterLimitError("too long"),
+    LeaseLostError("lost"),
+    NotSentError("no server"),
+    RefusedChangeError("it is over"),
+    RemoteCallError("render/a", "gave up", "out of retries", ("ValueError", "no scene"), "gpu-a"),
+    StaleError("stale"),
+    TooLargeError("large"),
+    UnknownCallError("gone"),
+    UnreachableError("no answer"),
+    UnreadableError("newer"),
     CallCancelledError("cancelled"),
     CutDownloadError("cut"),
     NotInstalledError("elsewhere"),

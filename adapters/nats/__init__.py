@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from adapters.nats.errors import (
         ClusterError,
         ClusterLimitError,
-        RefusedError,
         RemoteCallError,
         UnknownCallError,
         UnreachableError,
@@ -25,7 +24,6 @@ __all__ = [
     "ClusterLimitError",
     "Handle",
     "HandleStatus",
-    "RefusedError",
     "RemoteCallError",
     "UnknownCallError",
     "UnreachableError",

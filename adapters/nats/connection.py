@@ -89,23 +89,19 @@ async def connect(
     """
     _needs_asyncio()
     checked("the prefix of the fleet", prefix)
-    addresses, found_user, found_password = _addresses([url] if isinstance(url, str) else list(url))
-    user, password = user or found_user, password if password is not None else found_password
-    if user and password is None:
-        user, token = None, token or user
+    addresses, user, password, token = _who([url] if isinstance(url, str) else list(url), user, password, token)
     client = _Client()
     link = Link(client, prefix, ", ".join(address.partition("://")[2] for address in addresses))
-    options: dict[str, Any] = {  # nats-py takes each as it likes
+    seed, file = str(nkey) if nkey else None, str(credentials) if credentials else None
+    options = {
         "user": user,
         "password": password,
         "token": token,
-        "user_credentials": str(credentials) if credentials else None,
-        "nkeys_seed": str(nkey) if nkey else None,
+        "user_credentials": file,
+        "nkeys_seed": seed,
         "tls": tls,
-        "inbox_prefix": inbox,
-        "name": name or None,
     }
-    await _open(link, client, addresses, {key: value for key, value in options.items() if value is not None}, within)
+    await _open(link, client, addresses, {**options, "inbox_prefix": inbox, "name": name or None}, within)
     try:
         may_ask = await set_up(link, prefix, replicas)
         link.engine = engine = JetStreamEngine(link, prefix, lease, is_viewer=not may_ask)
@@ -146,7 +142,7 @@ async def _open(link: Link, client: _Client, addresses: list[str], options: dict
             max_reconnect_attempts=-1,
             reconnect_time_wait=TRIED_EVERY,
             ping_interval=5,
-            **options,
+            **{key: value for key, value in options.items() if value is not None},
         )
     )
     try:
@@ -171,6 +167,15 @@ async def _open(link: Link, client: _Client, addresses: list[str], options: dict
         f"no server answers at {link.shown} ({text_of(last[0])}): check the address, and that nats-server "
         f"{OLDEST} or newer runs there with JetStream (nats-server -js)"
     ) from None
+
+
+def _who(
+    urls: list[str], user: str | None, password: str | None, token: str | None
+) -> tuple[list[str], str | None, str | None, str | None]:
+    """The addresses of *urls*, and the user, password and token to show: those in *urls* where none are given."""
+    addresses, found_user, found_password = _addresses(urls)
+    user, password = user or found_user, password if password is not None else found_password
+    return (addresses, None, None, token or user) if user and password is None else (addresses, user, password, token)
 
 
 def _addresses(urls: list[str]) -> tuple[list[str], str | None, str | None]:

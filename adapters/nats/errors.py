@@ -51,9 +51,6 @@ class RemoteCallError(ClusterError):
         where = f" on {node}" if node else ""
         super().__init__(f"{call} {state}{where} ({reason}){failure}")
 
-    def __reduce__(self) -> tuple[object, ...]:
-        return type(self), (self.call, self.state, self.reason, self.error, self.node)
-
 
 class ClusterLimitError(ClusterError):
     """The call, its key or its arguments do not fit into a fleet; the message says which limit, and the cure."""

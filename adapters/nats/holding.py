@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Callable
 from typing import TypeAlias
@@ -9,12 +10,15 @@ from typing import TypeAlias
 import msgspec
 
 from adapters.nats.engine import Delivery, Engine
-from adapters.nats.errors import LeaseLostError, RefusedError, StaleError, UnreadableError
+from adapters.nats.errors import LeaseLostError, RefusedError, StaleError, UnreachableError, UnreadableError
 from adapters.nats.record import CallRecord, CallState, Change, Standing, Stored
 from adapters.nats.transitions import Transition, claimed
 
 SEEN_AFTER = 0.5
 """Seconds after which a message is delivered again whose record is not seen yet."""
+
+TRIES = 3
+"""How often a claim is tried while no server answers: each time takes seconds, and the lease has begun."""
 
 READ_AGAIN_AFTER = 5.0
 """Seconds after which a call that this release cannot read is offered to another worker."""
@@ -104,6 +108,8 @@ class Holding:
         stored = await self._engine.read(self.record.call)
         if stored is None:
             raise LeaseLostError(f"{self.record.call}: its record is gone")
+        if stored.seq < self.stored.seq:
+            raise UnreachableError(f"{self.record.call}: a server answers that lags behind")
         if (stored.record.fence, stored.record.token) != (self.fence, self.record.token):
             raise _lost(stored.record)
         return stored
@@ -122,7 +128,13 @@ Look: TypeAlias = Callable[[CallRecord], None]
 
 
 async def claim(
-    engine: Engine, delivery: Delivery, node: str, revived: Revived, look: Look = lambda record: None
+    engine: Engine,
+    delivery: Delivery,
+    node: str,
+    revived: Revived,
+    look: Look = lambda record: None,
+    tries: int = TRIES,
+    pause: float = 0.0,
 ) -> Holding | None:
     """Claim the call of *delivery* for *node*; None if there is nothing to do for it: then its message is let go.
 
@@ -132,22 +144,32 @@ async def claim(
         node: The name of this node.
         revived: Asked about a call whose worker has died.
         look: Sees the record before it is claimed. What it raises passes, and nothing is written.
+        tries: How often it is tried where no server answers: the call may be claimed all the same.
+        pause: Seconds between two tries.
 
     Raises:
         UnreachableError: No server answers. The message comes again when its lease ends.
     """
-    try:
-        return await _claim(engine, delivery, node, revived, look)
-    except UnreadableError:
-        await engine.put_back(delivery, READ_AGAIN_AFTER)
-        return None
+    token, seen = secrets.token_hex(8), list[Stored]()
+    for tries_left in reversed(range(tries)):
+        try:
+            return await _claim(engine, delivery, node, revived, look, token, seen)
+        except UnreadableError:
+            await engine.put_back(delivery, READ_AGAIN_AFTER)
+            break
+        except UnreachableError:  # otherwise a claim that was written would look like one whose worker has died
+            if not tries_left:
+                raise
+            if pause > 0.0:
+                await asyncio.sleep(pause)
+    return None
 
 
-async def _claim(engine: Engine, delivery: Delivery, node: str, revived: Revived, look: Look) -> Holding | None:
-    token = secrets.token_hex(8)
-    due: float | None = None
+async def _claim(
+    engine: Engine, delivery: Delivery, node: str, revived: Revived, look: Look, token: str, seen: list[Stored]
+) -> Holding | None:
     while (stored := await engine.read(delivery.call)) is not None:
-        if stored.record.token == token:  # written, though the servers' answer was another one
+        if stored.record.token == token:  # written, though the servers' answer was another one, or none
             break
         if stored.record.leg < delivery.leg:  # a server that lags behind the one which sent the message
             await engine.put_back(delivery, SEEN_AFTER)
@@ -155,11 +177,13 @@ async def _claim(engine: Engine, delivery: Delivery, node: str, revived: Revived
         if stored.record.lane != delivery.lane:  # of a call of an earlier life with the same key, or before a move
             break
         if not stored.record.is_over and stored.record.leg == delivery.leg:
+            if seen and stored.record.fence != seen[0].record.fence:
+                return None  # another worker got the message meanwhile, and has the call: the lease of this one is over
             look(stored.record)
+        seen.append(stored)
         change = _change(stored, delivery.leg, node, await engine.now(), revived)
         if isinstance(change, str):
             break
-        due = stored.record.due
         record = msgspec.structs.replace(change.record, token=token)
         try:
             seq = await engine.write(msgspec.structs.replace(change, record=record), stored.seq)
@@ -167,8 +191,11 @@ async def _claim(engine: Engine, delivery: Delivery, node: str, revived: Revived
             continue
         stored = Stored(record, seq)
         break
-    if stored is not None and stored.record.token == token and stored.record.state == "running":
-        return Holding(engine, delivery, stored, due)
+    if stored is None:  # a server that lags behind; or it was forgotten, a week after its end
+        await engine.put_back(delivery, READ_AGAIN_AFTER)
+        return None
+    if stored.record.token == token and stored.record.state == "running":
+        return Holding(engine, delivery, stored, seen[-1].record.due)
     await engine.ack(delivery)
     return None
 

@@ -146,7 +146,7 @@ class JetStreamEngine:
             changes.event.set()
 
         with self._link.on_return(changes.event.set):
-            async with self._link.hear(self._subjects.seen(call), changed):
+            async with self._link.subscribed(self._subjects.seen(call), changed):
                 yield changes
 
     async def calls(self) -> AsyncIterator[Stored]:

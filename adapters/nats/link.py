@@ -91,7 +91,7 @@ class Link:
     async def ask_many(self, subject: str, data: bytes) -> AsyncGenerator[Msg, None]:
         """The answers of the servers, without an end; leave the loop after the last. Raises as ``ask``."""
         inbox, answers = self.connection.new_inbox(), asyncio.Queue[Msg]()
-        async with self.hear(inbox, answers.put):
+        async with self.subscribed(inbox, answers.put):
             await self.tell(subject, data, reply=inbox)
             while True:
                 try:
@@ -103,17 +103,17 @@ class Link:
                         raise self.translated(error) from error
 
     @asynccontextmanager
-    async def hear(self, subject: str, got: Callable[[Msg], Awaitable[None]]) -> AsyncIterator[None]:
+    async def subscribed(self, subject: str, got: Callable[[Msg], Awaitable[None]]) -> AsyncIterator[None]:
         """Call *got* with each message on *subject*. Raises as ``ask``."""
         try:
-            heard = await self.connection.subscribe(subject, cb=got)
+            subscription = await self.connection.subscribe(subject, cb=got)
         except (errors.Error, OSError) as error:
             raise self.translated(error) from error
         try:
             yield
         finally:
             with suppress(errors.Error):
-                await heard.unsubscribe()
+                await subscription.unsubscribe()
 
     def translated(self, error: Exception) -> ClusterError:
         """*error* of the connection as one of ours."""

@@ -86,7 +86,7 @@ class Pulls:
         """Take what the servers send, until the block ends."""
         self._inbox = self._link.connection.new_inbox()
         with self._link.on_return(self._forget):
-            async with self._link.hear(f"{self._inbox}.*", self._got):
+            async with self._link.subscribed(f"{self._inbox}.*", self._got):
                 yield
 
     async def take(self, lanes: Sequence[Lane], timeout: float) -> Msg | None:

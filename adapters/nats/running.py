@@ -14,7 +14,7 @@ import msgspec
 from adapters.nats import transitions
 from adapters.nats.checkpoints import AGAIN, Checkpoints
 from adapters.nats.engine import Engine, Payload
-from adapters.nats.errors import RefusedError, TooLargeError, UnreachableError
+from adapters.nats.errors import RefusedError, TooLargeError, UnreachableError, UnreadableError
 from adapters.nats.holding import Holding
 from adapters.nats.leases import Leases
 from adapters.nats.outcomes import Ends, Outcomes
@@ -32,7 +32,7 @@ R = TypeVar("R")
 
 log = own_log("recovery.cluster")
 
-HEARD = (CheckpointSaved, ProgressMade, RetryScheduled, Parked)
+NOTED = (CheckpointSaved, ProgressMade, RetryScheduled, Parked)
 """The events of a call that change its record while it runs."""
 
 INSIST = 0.05
@@ -95,9 +95,9 @@ class Leg:
         """Whether the call is to end with its lease: ``cluster="required"``."""
         return self._operation.cluster == "required"
 
-    def hear(self, event: CallEvent) -> None:
+    def note(self, event: CallEvent) -> None:
         """Note an event of the call. From any thread."""
-        self._in_loop(self._note, event)
+        self._in_loop(self._note_here, event)
 
     def stop(self, how: Stop, why: str) -> None:
         """Stop the body soon. From any thread."""
@@ -105,7 +105,12 @@ class Leg:
 
     async def run(self) -> None:
         """Run the call, and write what becomes of it."""
-        body = await self._begun()
+        try:
+            body = await self._begun()
+        except UnreadableError as error:
+            self._refuse("what cannot be read", str(error))
+            await self._end(self._too_large(str(error), self._holding.record.standing.attempt))
+            return
         if body is None:
             await self._end(self._stopped_early())
             return
@@ -168,7 +173,7 @@ class Leg:
         except RuntimeError:  # the loop is closed: the program ends
             log.debug("%s: the loop of its worker is closed", self.call)
 
-    def _note(self, event: CallEvent) -> None:
+    def _note_here(self, event: CallEvent) -> None:
         match event:
             case CheckpointSaved():
                 self._checkpoints.saved(bytes(event.data))

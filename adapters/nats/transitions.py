@@ -246,9 +246,9 @@ def moved(stored: Stored, to: str, now: float) -> Change | str:
     if record.state == "running":  # its worker is cut off from it: the attempt may have had its effect
         standing = _replace(record.standing, has_failed=True, is_cut_off=True, came_further=False)
         new = _replace(new, state="queued", standing=standing)
-    is_held_back = new.is_paused or new.asks_person or new.state == "quarantined"
+    waits_for_person = new.is_paused or new.asks_person or new.state == "quarantined"
     unschedules = record.due is not None
-    if is_held_back:
+    if waits_for_person:
         return Change(record=new, saved=b"", unschedules=unschedules, unqueues=record.lane)
     if new.due is not None and new.due > now + SOON:
         return Change(record=new, saved=b"", queue_at=new.due - EARLY, unqueues=record.lane)

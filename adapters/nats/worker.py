@@ -13,10 +13,10 @@ import msgspec
 
 from adapters.nats import transitions
 from adapters.nats.engine import Delivery
-from adapters.nats.errors import UnreachableError, UnreadableError
+from adapters.nats.errors import UnreachableError
 from adapters.nats.holding import Holding, claim
 from adapters.nats.record import CallRecord, Change, Standing
-from adapters.nats.running import HEARD, Leg, Node, log
+from adapters.nats.running import NOTED, Leg, Node, log
 from adapters.nats.standing import leased_call, standing_of
 from adapters.nats.turns import Turns
 from events.event import CallEvent
@@ -78,7 +78,7 @@ class Worker:
 
     async def run(self) -> None:
         """Take calls and run them, until ``drain``, or until it is cancelled: then what runs is handed back at once."""
-        with self._heard():
+        with self._subscribed():
             try:
                 await self._take_all()
                 await self._wait_for_running()
@@ -92,19 +92,19 @@ class Worker:
         self._has_changed.set()
 
     @contextmanager
-    def _heard(self) -> Iterator[None]:
+    def _subscribed(self) -> Iterator[None]:
         bus = self._node.service.bus
-        subscriptions = [bus.subscribe(HEARD, self._hear, operation=name, essential=True) for name in self._operations]
+        subscriptions = [bus.subscribe(NOTED, self._note, operation=name, essential=True) for name in self._operations]
         try:
             yield
         finally:
             for subscription in subscriptions:
                 subscription.close()
 
-    def _hear(self, event: CallEvent) -> None:
+    def _note(self, event: CallEvent) -> None:
         leg = self._node.legs.get(event.call)
         if leg is not None:
-            leg.hear(event)
+            leg.note(event)
 
     # take
 
@@ -148,16 +148,20 @@ class Worker:
         node, operation = self._node, self._operations[delivery.lane.operation]
         since = node.leases.clock()
         try:
-            holding = await claim(
-                node.engine, delivery, node.name, partial(revived, operation), partial(look, operation)
-            )
-        except (NotForThisError, UnreadableError, msgspec.DecodeError) as error:
+            holding = await self._claimed(delivery, operation)
+        except (NotForThisError, msgspec.DecodeError) as error:
             await self._put_aside(delivery, error)
         except UnreachableError as error:
             log.warning("%s is not claimed: %s", delivery.call, error)
         else:
             if holding is not None:
                 await self._run_leg(Leg(node, operation, holding), holding, since)
+
+    async def _claimed(self, delivery: Delivery, operation: LeasedOperation) -> Holding | None:
+        """Claim the call of *delivery*, whose lease has just begun: the answer of the servers may be lost."""
+        node, tries = self._node, max(int(self._node.engine.lease / 2 / AGAIN), 1)
+        seen, found = partial(look, operation), partial(revived, operation)
+        return await claim(node.engine, delivery, node.name, found, seen, tries=tries, pause=AGAIN)
 
     async def _run_leg(self, leg: Leg, holding: Holding, since: float) -> None:
         node, task, call, fence = self._node, asyncio.current_task(), leg.call, holding.fence
@@ -211,7 +215,11 @@ class Worker:
 
 
 def look(operation: LeasedOperation, record: CallRecord) -> None:
-    """Raise NotForThisError if the call of *record* was submitted for another version of *operation*."""
+    """Raise NotForThisError if the call of *record* was submitted for another version of *operation*.
+
+    Raises msgspec.DecodeError if its latest failure is none that this release knows.
+    """
+    leased_call(record)
     if record.version != operation.version:
         raise NotForThisError(
             f"a call of version {record.version!r} is left to workers of that version: here it is {operation.version!r}"

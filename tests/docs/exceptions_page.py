@@ -12,6 +12,7 @@ from pathlib import Path
 from adapters.launcher.all_bricks import AllBricks as AllBricks  # with it, the module of every error is imported
 from adapters.launcher.launch import Launch as Launch
 from adapters.launcher.stopping import StoppedBySignal
+from adapters.nats.errors import ClusterError as ClusterError
 from adapters.sqlite.store import SQLiteStore as SQLiteStore
 from events.errors import RecoveryError
 from recovery.configuration import ConfigurationError

@@ -30,8 +30,9 @@ MOST_DEATHS = 3
 CONNECTIONS = 2 + len(NODES)
 """Connections that ``Fleet`` makes."""
 
-Cut: TypeAlias = tuple[Literal["before", "after"], int] | None
-"""Which request of a step gets no answer, and whether the servers had done by then what it asked for."""
+Cut: TypeAlias = tuple[Literal["before", "after", "once", "lag"], int] | None
+"""Which request of a step gets no answer, and whether the servers had done by then what it asked for; all after it get
+none either, but for "once". Or, "lag": the next reading of a record gets the answer of the one before."""
 
 Between: TypeAlias = tuple[str, int] | None
 """What happens between the reading and the writing of a step: a person acts on a call, or a node takes over."""
@@ -53,6 +54,7 @@ class FaultyEngine:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self.lease = engine.lease
+        self._seen: dict[str, Stored | None] = {}
         self.heal()
 
     def heal(self) -> None:
@@ -61,14 +63,14 @@ class FaultyEngine:
         self.before_write: Callable[[], Awaitable[None]] | None = None
 
     async def _ask(self, request: Callable[[], Awaitable[Any]]) -> Any:
-        if self.cut is None:
+        if self.cut is None or self.cut[0] == "lag":
             return await request()
         when, left = self.cut
         if left > 0:
             self.cut = (when, left - 1)
             return await request()
-        self.cut = ("before", 0)
-        if when == "after":
+        self.cut = None if when == "once" else ("before", 0)
+        if when != "before":
             await request()
         raise UnreachableError("no server answers")
 
@@ -76,7 +78,11 @@ class FaultyEngine:
         return float(await self._ask(self._engine.now))
 
     async def read(self, call: str) -> Stored | None:
+        if self.cut is not None and self.cut[0] == "lag":
+            self.cut = None
+            return self._seen.get(call)
         found: Stored | None = await self._ask(lambda: self._engine.read(call))
+        self._seen[call] = found
         return found
 
     async def payload(self, call: str, kind: Payload) -> bytes | None:
@@ -404,7 +410,7 @@ class Fleet:
 
 _NODE = st.sampled_from(NODES)
 _WHICH = st.integers(0, 5)
-_CUT = st.none() | st.tuples(st.sampled_from(["before", "after"]), st.integers(0, 4))
+_CUT = st.none() | st.tuples(st.sampled_from(["before", "after", "once", "lag"]), st.integers(0, 4))
 _BETWEEN = st.none() | st.tuples(st.sampled_from([*sorted(PERSONS), "take over"]), _WHICH)
 
 STEPS: dict[str, dict[str, st.SearchStrategy[Any]]] = {

@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from adapters.nats import Cluster
+from adapters.nats import Cluster, UnreachableError
 from adapters.nats.leases import Leases
-from adapters.nats.memory import MemoryLink, MemoryServers
-from adapters.nats.record import CallRecord
+from adapters.nats.memory import MemoryEngine, MemoryLink, MemoryServers
+from adapters.nats.record import CallRecord, Change
 from events import Event
 from recovery import Recovery
 from recovery.journal.store import Store
@@ -29,6 +29,19 @@ class LeasesInLoop(Leases):
         self.task = asyncio.get_running_loop().create_task(self._serve())
 
 
+class Deaf(MemoryEngine):
+    """Loses the answer to its first write."""
+
+    is_lost = False
+
+    async def write(self, change: Change, expected: int) -> int:
+        seq = await super().write(change, expected)
+        if not self.is_lost:
+            self.is_lost = True
+            raise UnreachableError("no answer in time")
+        return seq
+
+
 class Machine:
     """A node of the cluster.
 
@@ -38,6 +51,7 @@ class Machine:
         name: The name of the node.
         define: Defines the operations.
         store: The store of its service, if any.
+        engine: Its connections.
         options: As of ``Cluster``.
     """
 
@@ -48,9 +62,10 @@ class Machine:
         name: str,
         define: Callable[[Recovery], object],
         store: Store | None = None,
+        engine: type[MemoryEngine] = MemoryEngine,
         **options: Any,
     ) -> None:
-        self.on, self.is_cut, self._links = on, False, list[MemoryLink]()
+        self.on, self.is_cut, self._engine, self._links = on, False, engine, list[MemoryLink]()
         self.service = Recovery(store=store, clock=clock, rng=lambda: 0.5, enable_logging=False)
         self.functions = define(self.service)
         self.events: list[Event] = []
@@ -77,10 +92,10 @@ class Machine:
 
     @asynccontextmanager
     async def _link(self) -> AsyncIterator[MemoryLink]:
-        async with self.on.link() as link:
-            link.engine.is_cut = self.is_cut
-            self._links.append(link)
-            yield link
+        link = MemoryLink(self._engine(self.on), self.on.board)
+        link.engine.is_cut = self.is_cut
+        self._links.append(link)
+        yield link
 
 
 class Machines:

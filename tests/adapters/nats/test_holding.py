@@ -218,7 +218,7 @@ def test_a_claim_has_a_higher_fence_than_all_before():
     assert world.record.standing.deaths == 2
 
 
-def test_of_two_claims_at_once_one_is_valid():
+def test_of_two_claims_at_once_that_of_the_later_delivery_is_valid():
     world = World()
     delivery = world.take()
     others: list[Holding] = []
@@ -229,11 +229,19 @@ def test_of_two_claims_at_once_one_is_valid():
         others.extend([found] if found is not None else [])
 
     world.engine.before_write = another_claims
+    assert run(claim(world.engine, delivery, "a", died)) is None
+    assert run(others[0].check()).standing.deaths == 0
+    assert world.servers.queued() == [(NAME.call, 1)]
+
+
+@pytest.mark.parametrize("request_number", range(3))
+def test_a_claim_without_an_answer_is_found_again(request_number: int):
+    world = World()
+    delivery = world.take()
+    world.engine.cut = ("once", request_number)
     holding = run(claim(world.engine, delivery, "a", died))
     assert holding is not None
-    assert run(holding.check()).node == "a"
-    with pytest.raises(LeaseLostError):
-        run(others[0].check())
+    assert run(holding.check()).standing.deaths == 0
 
 
 def test_a_claim_knows_when_its_attempt_may_begin():
@@ -297,3 +305,43 @@ def test_a_quarantine_in_place_of_a_claim_lets_the_message_go():
     assert run(claim(world.engine, world.take(), "b", quarantined)) is None
     assert world.record.state == "quarantined"
     assert world.servers.queued() == []
+
+
+# a server that lags behind
+
+
+class OldAnswers(FaultyEngine):
+    """An engine whose every reading gets the record of *old*."""
+
+    old: Stored | None = None
+
+    async def read(self, call: str) -> Stored | None:
+        return self.old
+
+
+def test_a_holder_does_not_believe_a_server_that_lags_behind():
+    world = World()
+    before = world.stored
+    engine = OldAnswers(world.servers.connect())
+    holding = world.claim()
+    lagging = Holding(engine, holding.delivery, holding.stored)
+    world.person(to.paused)
+    engine.old = before
+    with pytest.raises(UnreachableError, match="a server answers that lags behind"):
+        run(lagging.apply(succeeds))
+    with pytest.raises(UnreachableError):
+        run(lagging.check())
+    engine.old = world.stored
+    assert run(lagging.apply(succeeds)).state == "succeeded"
+
+
+@pytest.mark.parametrize("knows_call", [True, False])
+def test_a_message_comes_again_where_a_server_lags_behind(knows_call: bool):
+    world = World()
+    engine = OldAnswers(world.servers.connect())
+    engine.old = world.stored if knows_call else None
+    run(world.claim().apply(hands_back))
+    assert run(claim(engine, world.take(), "b", died)) is None
+    assert world.servers.queued() == [(NAME.call, 2)]
+    world.now += 5.0
+    assert world.claim("b").record.leg == 2

@@ -21,7 +21,8 @@ def test_each_look_goes_into_all_lanes_once(names: list[str], looks: int) -> Non
     turns = Turns(names, "a")
     for _ in range(looks):
         lanes = turns.next()
-        assert set(lanes) == lanes_of(names) and len(lanes) == len(set(lanes))
+        assert set(lanes) == lanes_of(names)
+        assert len(lanes) == len(set(lanes))
 
 
 @given(NAMES, st.integers(0, 40))

@@ -10,11 +10,14 @@ from typing import Any
 import pytest
 
 from adapters.nats import RemoteCallError
+from adapters.nats.engine import Payload
+from adapters.nats.errors import UnreadableError
+from adapters.nats.memory import MemoryEngine
 from adapters.nats.record import MAX_CHECKPOINT, MAX_PAYLOAD
 from events.errors import CallCancelledError
 from recovery import Recovery, context
 from recovery.testing import VirtualClock
-from tests.adapters.nats.machines import LEASE, Machines, until
+from tests.adapters.nats.machines import LEASE, Deaf, Machines, until
 
 pytestmark = pytest.mark.anyio
 
@@ -40,6 +43,13 @@ class Renders:
                 self.running -= 1
 
         return render
+
+
+class Blind(MemoryEngine):
+    """Reads no payload."""
+
+    async def payload(self, call: str, kind: Payload) -> bytes | None:
+        raise UnreadableError(f"{call}: too large for this release")
 
 
 async def forever(scene: Any) -> None:
@@ -79,7 +89,8 @@ async def test_a_short_retry_is_made_under_the_same_claim(clock: VirtualClock, m
 
     renders = Renders(clock, body)
     async with machines.machine("a", renders, "render") as a:
-        assert await (handle := await a.cluster.submit("render", 7)).result(60.0) == 7
+        handle = await a.cluster.submit("render", 7)
+        assert await handle.result(60.0) == 7
         assert [attempt for attempt, *_ in renders.attempts] == [1, 2, 3]
         assert len({fence for _, fence, *_ in renders.attempts}) == 1
         standing = machines.record(handle.call).standing
@@ -100,7 +111,8 @@ async def test_a_long_retry_begins_when_it_is_due_under_a_new_claim(clock: Virtu
         assert record.due == pytest.approx(renders.attempts[0][3] + 60.0, abs=0.2)
         assert await handle.result(100.0) == 7
         (_, first, _, _), (number, second, _, began) = renders.attempts
-        assert number == 2 and second > first
+        assert number == 2
+        assert second > first
         assert 0.0 <= began - record.due <= 0.01
 
 
@@ -140,9 +152,11 @@ async def test_a_dead_nodes_call_goes_on_from_its_checkpoint(clock: VirtualClock
         b.work("render")
         assert await handle.result(100.0) == {"frame": 17}
         (_, first, _, _), (number, second, saved, began) = renders.attempts
-        assert second > first and saved == {"frame": 17}
+        assert second > first
+        assert saved == {"frame": 17}
         assert began - cut_at <= LEASE + 1.0
-        assert number == 1 and machines.record(handle.call).standing.retries == 0  # it had come further
+        assert number == 1
+        assert machines.record(handle.call).standing.retries == 0
 
 
 async def test_what_a_stale_worker_finds_is_refused(clock: VirtualClock, machines: Machines) -> None:
@@ -200,9 +214,9 @@ async def test_a_call_that_kills_its_nodes_is_quarantined(clock: VirtualClock, m
     async with machines.machine("a", renders) as a:
         handle = await a.cluster.submit("render")
         for number in range(3):
-            async with machines.machine(f"victim {number}", renders, "render") as victim:
+            async with machines.machine(f"dying {number}", renders, "render") as dying:
                 await until(lambda number=number: len(renders.attempts) > number)
-                victim.cut()
+                dying.cut()
             await asyncio.sleep(LEASE)
         a.work("render")
         await until(lambda: machines.record(handle.call).state == "quarantined")
@@ -220,7 +234,8 @@ async def test_a_failed_call_says_why_and_where(clock: VirtualClock, machines: M
             await handle.result(60.0)
         error = caught.value
         assert (error.state, error.error[0], error.node) == ("gave up", "ValueError", "a")
-        assert "no scene at" in str(error) and "hunter2" not in str(error)
+        assert "no scene at" in str(error)
+        assert "hunter2" not in str(error)
 
 
 async def test_affinity_binds_a_call_to_its_node(clock: VirtualClock, machines: Machines) -> None:
@@ -281,7 +296,7 @@ async def test_a_result_that_is_too_large_ends_the_call(clock: VirtualClock, mac
         return "x" * MAX_PAYLOAD
 
     async with machines.machine("a", Renders(clock, body), "render") as a:
-        with pytest.raises(RemoteCallError, match="the result takes 524,290 bytes.*524,288 at most: return where"):
+        with pytest.raises(RemoteCallError, match=r"the result takes 524,290 bytes.*524,288 at most: return where"):
             await (await a.cluster.submit("render")).result(60.0)
 
 
@@ -393,3 +408,23 @@ async def test_a_plain_body_that_is_cancelled_sees_it(clock: VirtualClock, machi
         await handle.cancel("enough")
         with pytest.raises(RemoteCallError, match="enough"):
             await handle.result()
+
+
+async def test_a_claim_whose_answer_was_lost_is_no_death(clock: VirtualClock, machines: Machines) -> None:
+    renders = Renders(clock)
+    async with machines.machine("a", renders) as a:
+        handle = await a.cluster.submit("render", 3)
+        async with machines.machine("b", renders, "render", engine=Deaf):
+            assert await handle.result(20.0) == 3
+        assert (renders.attempts[0][0], len(renders.attempts)) == (1, 1)
+        assert machines.record(handle.call).standing.deaths == 0
+
+
+async def test_arguments_that_cannot_be_read_end_the_call(clock: VirtualClock, machines: Machines) -> None:
+    renders = Renders(clock)
+    async with machines.machine("a", renders) as a:
+        handle = await a.cluster.submit("render", 3)
+        async with machines.machine("b", renders, "render", engine=Blind) as b:
+            with pytest.raises(RemoteCallError, match="too large for this release"):
+                await handle.result(20.0)
+            assert b.cluster.refused["what cannot be read"] == 1
