@@ -192,7 +192,7 @@ async def _claim(
         stored = Stored(record, seq)
         break
     if stored is None:  # a server that lags behind; or it was forgotten, a week after its end
-        await engine.put_back(delivery, READ_AGAIN_AFTER)
+        await engine.put_back(delivery, SEEN_AFTER)
         return None
     if stored.record.token == token and stored.record.state == "running":
         return Holding(engine, delivery, stored, seen[-1].record.due)

@@ -1,6 +1,7 @@
-"""Kill and stop servers and workers at random while calls run: ``python -m tests.cluster.chaos --calls 150 --seconds 60``.
+"""Kill and stop servers and workers at random while calls run: ``python -m tests.cluster.chaos --calls 150``.
 
-Prints what was lost, doubled or late. Exits with 1 if a figure misses its target. ``--keep FOLDER`` keeps the logs and the evidence.
+Prints what was lost, doubled or late. Exits with 1 if a figure misses its target. With ``--keep FOLDER``, the logs and
+the evidence are kept.
 """
 
 from __future__ import annotations
@@ -128,7 +129,7 @@ class Chaos:
     async def disturbed(
         self, servers: NatsCluster, workers: Sequence[WorkerProcess], disturbances: Disturbances
     ) -> tuple[Watch, list[str]]:
-        """Submit the calls while all is disturbed, and wait for their ends; what was seen, and what messages are left."""
+        """Submit the calls while all is disturbed, and wait for their ends; what was seen, and the messages left."""
         service, _functions = service_of("submitter", self.folder / "submitter", Lag())
         async with Cluster(service, servers.urls, node="submitter", prefix=PREFIX, lease=LEASE) as cluster:
             watch = Watch(servers.urls, PREFIX)

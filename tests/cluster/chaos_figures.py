@@ -6,6 +6,7 @@ from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
+from itertools import pairwise
 
 import msgspec
 
@@ -233,7 +234,7 @@ def fences(evidence: Evidence) -> tuple[Figure, list[str]]:
         f"{number}: {len(pids)} processes had the fence {f}" for (number, f), pids in holders.items() if len(pids) > 1
     ]
     for call, several in evidence.by_call.items():
-        for earlier, later in zip(several, several[1:], strict=False):
+        for earlier, later in pairwise(several):
             if later.record.fence < earlier.record.fence:
                 wrong.append(f"{call}: the fence fell from {earlier.record.fence} to {later.record.fence}")
         number, record = evidence.numbers.get(call, -1), several[-1].record
@@ -413,7 +414,8 @@ def begun_after(evidence: Evidence, waits: Seen) -> Begun | None:
         kind, most = STOPPED, evidence.lease + MOMENT + (ELECTION if kind == ELECTED else 0.0)
     elif late > most and not evidence.has_free_worker(due - EARLY, min(note.at, due + most), record.affinity):
         kind, most = BUSY, float("inf")
-    text = f"{record.call} was due at {due:.2f} and began {late:.3f} s later on {note.node}, {kind}; a loop {note.lag:.3f} s late"
+    text = f"{record.call} was due at {due:.2f} and began {late:.3f} s later on {note.node}, {kind}"
+    text += f"; allowed {most:.1f} s; its loop was {note.lag:.3f} s late"
     return Begun(late, most, kind, text)
 
 
