@@ -338,8 +338,8 @@ class Fleet:
     def _check_messages(self, records: list[CallRecord], messages: list[tuple[str, int, Lane]]) -> None:
         for record in records:
             own = messages.count((record.call, record.leg, record.lane))
-            is_held_back = record.is_paused or record.asks_person or record.state == "quarantined"
-            waits = not record.is_over and (record.state == "running" or not is_held_back)
+            needs_person = record.is_paused or record.asks_person or record.state == "quarantined"
+            waits = not record.is_over and (record.state == "running" or not needs_person)
             assert own == waits, f"{own} messages of {record}"
 
     def _over(self, life: Life) -> None:
