@@ -34,6 +34,9 @@ from events.operation_events import FailureClassified
 from recovery.explain import shown
 from recovery.redact import brief, redact
 
+CONNECTED_WITHIN = 5.0
+"""Seconds in which a command connects."""
+
 DONE = ("succeeded", "cancelled")
 
 ASKS = "It has no retries left: try it again? No gives it up."
@@ -200,7 +203,8 @@ def _without_user(url: str) -> str:
     if "://" not in url:
         return url.rpartition("@")[2]
     parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+    host = parts.netloc.rpartition("@")[2]
+    return f"{parts.scheme}://{host}"
 
 
 @asynccontextmanager
@@ -214,5 +218,8 @@ async def open_fleet(address: FleetAddress) -> AsyncIterator[Fleet]:
     from adapters.nats.connection import connect  # here: it needs an extra
 
     urls = [one.strip() for one in address.url.split(",")]
-    async with connect(urls, prefix=address.prefix, name="recovery", credentials=address.creds or None) as link:
+    creds = address.creds or None
+    async with connect(
+        urls, prefix=address.prefix, name="recovery", credentials=creds, within=CONNECTED_WITHIN
+    ) as link:
         yield Fleet(link.engine, link.board, address)

@@ -17,6 +17,9 @@ from adapters.nats.transitions import Transition, claimed
 SEEN_AFTER = 0.5
 """Seconds after which a message is delivered again whose record is not seen yet."""
 
+LAG = 3600.0
+"""Seconds by which a server may lag behind, at most: one that was stopped and still takes itself for the leader."""
+
 TRIES = 3
 """How often a claim is tried while no server answers: each time takes seconds, and the lease has begun."""
 
@@ -191,10 +194,10 @@ async def _claim(
             continue
         stored = Stored(record, seq)
         break
-    if stored is None:  # a server that lags behind; or it was forgotten, a week after its end
-        await engine.put_back(delivery, READ_AGAIN_AFTER)
+    if stored is None and await engine.now() - delivery.sent < LAG:  # otherwise it was forgotten, a week after its end
+        await engine.put_back(delivery, SEEN_AFTER)
         return None
-    if stored.record.token == token and stored.record.state == "running":
+    if stored is not None and stored.record.token == token and stored.record.state == "running":
         return Holding(engine, delivery, stored, seen[-1].record.due)
     await engine.ack(delivery)
     return None

@@ -135,7 +135,7 @@ class Outcomes:
         if record.state != "running":  # only the holder of its fence ends it: it was written before
             return None
         now = await self._engine.now()
-        holding = Holding(self._engine, Delivery(call, record.leg, record.lane, ""), stored)
+        holding = Holding(self._engine, Delivery(call, record.leg, record.lane, "", record.updated), stored)
         try:
             await holding.apply(lambda latest: later(latest, kept.change, now))
         except LeaseLostError:

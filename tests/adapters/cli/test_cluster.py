@@ -135,6 +135,8 @@ def test_the_environment_names_the_fleet_where_no_file_is_named(practice: Practi
     before = len(practice.opened)
     named = recovery("status", str(tmp_path / "calls.db"), RECOVERY_CLUSTER=URL)
     assert (named.exit_code, len(practice.opened)) == (2, before), "a file that is named is meant"
+    assert "calls.db" in named.stderr
+    assert "--cluster" not in named.stderr
 
 
 def test_the_options_reach_the_connection(practice: Practice, tmp_path: Path) -> None:

@@ -345,3 +345,11 @@ def test_a_message_comes_again_where_a_server_lags_behind(knows_call: bool):
     assert world.servers.queued() == [(NAME.call, 2)]
     world.now += 5.0
     assert world.claim("b").record.leg == 2
+
+
+def test_a_message_of_a_call_that_was_forgotten_long_ago_comes_no_more():
+    world = World()
+    engine = OldAnswers(world.servers.connect())
+    world.now += 3601.0
+    assert run(claim(engine, world.take(), "b", died)) is None
+    assert world.servers.queued() == []
