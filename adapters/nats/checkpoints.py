@@ -88,8 +88,7 @@ class Checkpoints:
 
     async def end(self, ends: Ends) -> Ends:
         """Write no more by itself, and return *ends* with the checkpoint that is not written yet."""
-        self._is_over.set()
-        self._has_come.set()
+        self.close()
         await asyncio.wait([self._task])
         come = self._come
 
@@ -100,6 +99,11 @@ class Checkpoints:
             return msgspec.structs.replace(change, saved=come.saved)
 
         return ended
+
+    def close(self) -> None:
+        """Write no more by itself."""
+        self._is_over.set()
+        self._has_come.set()
 
     def _noted(self, come: Come) -> None:
         self._come = come

@@ -125,6 +125,10 @@ class Leg:
             ending = body.result()
             await self._end(self._ends(ending), has_result=isinstance(ending, Succeeded))
 
+    def close(self) -> None:
+        """Write nothing of the call any more."""
+        self._checkpoints.close()
+
     async def abandon(self) -> None:
         """Hand the call back at once: its body does not stop."""
         if not self._is_ended:
