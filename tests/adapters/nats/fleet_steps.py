@@ -269,17 +269,18 @@ class Fleet:
         self._prepared(self._engines[node], cut, between)
         now = await self._observer.now()
         was_current = held.is_current(await self._observer.read(held.holding.record.call))
+        kind = "postpone" if what == "ask" else what  # of two ends that wait, the one written counts
         seconds = self._waits[wait % len(self._waits)]
         try:
             record = await held.holding.apply(lambda record: HELD[what](record, now, seconds))
         except UnreachableError:
-            held.tried.add(what)
+            held.tried.add(kind)
             return
         except LeaseLostError:
             assert not was_current or between is not None, f"a holder was refused: {what}"
             return
         is_obeyed = bool(held.tried) and record.state == "cancelled"  # whatever it was to be, a person was first
-        assert was_current or what in held.tried or is_obeyed, f"a stale holder wrote: {what}"
+        assert was_current or kind in held.tried or is_obeyed, f"a stale holder wrote: {what}"
         if record.is_over:
             self._lives[record.call].accepted.add(held.holding.fence)
         if record.state != "running":
