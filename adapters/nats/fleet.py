@@ -14,7 +14,7 @@ from adapters.journals.steering import Steered
 from adapters.journals.why import Known, Why, why
 from adapters.nats.board import Board, FleetEvent, Node
 from adapters.nats.engine import Engine
-from adapters.nats.errors import RefusedError
+from adapters.nats.errors import ChangeRefusedError
 from adapters.nats.fleet_status import (
     FleetStatus,
     Listing,
@@ -128,7 +128,7 @@ class Fleet:
         try:
             call = text if by_id else (await find(self.engine, text)).call
             record = await steer(self.engine, call, command.change)
-        except (LookupError, RefusedError) as error:
+        except (LookupError, ChangeRefusedError) as error:
             said = str(error.args[0])
             return Steered(command=command.name, call=text if by_id else "", name=redact(text), said=said)
         return Steered(command=command.name, call=call, is_done=True, taken=True, said=command.said(record))
