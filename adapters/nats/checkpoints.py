@@ -9,7 +9,7 @@ from contextlib import suppress
 import msgspec
 
 from adapters.nats import transitions
-from adapters.nats.errors import LeaseLostError, RefusedError, TooLargeError, UnreachableError
+from adapters.nats.errors import ChangeRefusedError, LeaseLostError, TooLargeError, UnreachableError
 from adapters.nats.holding import Holding
 from adapters.nats.outcomes import Ends
 from adapters.nats.record import MAX_CHECKPOINT, CallRecord, Change, Standing, too_large
@@ -138,7 +138,7 @@ class Checkpoints:
             except LeaseLostError as error:
                 self._on_lost(str(error))
                 return False
-            except (TooLargeError, RefusedError) as error:
+            except (TooLargeError, ChangeRefusedError) as error:
                 self._on_refused(str(error))
                 return True
 

@@ -16,6 +16,7 @@ from adapters.nats.jetstream import JetStreamEngine
 from adapters.nats.jetstream_board import JetStreamBoard
 from adapters.nats.link import Link, text_of
 from adapters.nats.names import checked
+from adapters.nats.permissions import inbox_of
 from adapters.nats.record import LEASE
 from adapters.nats.setup import OLDEST, set_up
 from recovery.installation import extra
@@ -61,7 +62,7 @@ async def connect(
     token: str | None = None,
     nkey: Path | str | None = None,
     tls: ssl.SSLContext | None = None,
-    inbox: str = "_INBOX",
+    inbox: str | None = None,
     lease: float = LEASE,
     within: float = CONNECTED_WITHIN,
 ) -> AsyncIterator[Link]:
@@ -78,7 +79,8 @@ async def connect(
         token: A token in place of a user.
         nkey: A file with the seed of the user's nkey.
         tls: How to trust the servers; for addresses that begin with tls:// or servers that demand it.
-        inbox: How the subjects of answers begin, if the user's permissions demand that.
+        inbox: How the subjects of answers begin; None for what ``permissions.accounts`` allows the user, and for
+            ``_INBOX`` without one.
         lease: Seconds after its last sign of life for which a worker still holds its call.
         within: Seconds in which the first connection must be made.
 
@@ -89,6 +91,7 @@ async def connect(
     _needs_asyncio()
     checked("the prefix of the fleet", prefix)
     addresses, user, password, token = _who([url] if isinstance(url, str) else list(url), user, password, token)
+    inbox = (inbox_of(user) if user else None) if inbox is None else inbox
     client = _Client()
     link = Link(client, prefix, ", ".join(address.partition("://")[2] for address in addresses))
     seed, file = str(nkey) if nkey else None, str(credentials) if credentials else None

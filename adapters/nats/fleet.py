@@ -14,7 +14,7 @@ from adapters.journals.steering import Steered
 from adapters.journals.why import Known, Why, why
 from adapters.nats.board import Board, FleetEvent, Node
 from adapters.nats.engine import Engine
-from adapters.nats.errors import RefusedError
+from adapters.nats.errors import ChangeRefusedError
 from adapters.nats.fleet_status import (
     FleetStatus,
     as_journal,
@@ -49,12 +49,14 @@ class FleetAddress(msgspec.Struct, frozen=True):
         url: The addresses of its servers, with commas between them; they may hold a user and a password.
         creds: A file with credentials; "" for none.
         prefix: The first token of its subjects.
+        inbox: How the subjects of answers begin.
         is_default: Whether the environment names it, so that commands need not.
     """
 
     url: str
     creds: str = ""
     prefix: str = "recovery"
+    inbox: str = "_INBOX"
     is_default: bool = False
 
     def __repr__(self) -> str:
@@ -124,7 +126,7 @@ class Fleet:
         try:
             call = text if by_id else (await find(self.engine, text)).call
             record = await steer(self.engine, call, command.change)
-        except (LookupError, RefusedError) as error:
+        except (LookupError, ChangeRefusedError) as error:
             said = str(error.args[0])
             return Steered(command=command.name, call=text if by_id else "", name=redact(text), said=said)
         return Steered(command=command.name, call=call, is_done=True, taken=True, said=command.said(record))
@@ -218,8 +220,12 @@ async def open_fleet(address: FleetAddress) -> AsyncIterator[Fleet]:
     from adapters.nats.connection import connect  # here: it needs an extra
 
     urls = [one.strip() for one in address.url.split(",")]
-    creds = address.creds or None
     async with connect(
-        urls, prefix=address.prefix, name="recovery", credentials=creds, within=CONNECTED_WITHIN
+        urls,
+        prefix=address.prefix,
+        name="recovery",
+        credentials=address.creds or None,
+        inbox=address.inbox,
+        within=CONNECTED_WITHIN,
     ) as link:
         yield Fleet(link.engine, link.board, address)

@@ -10,7 +10,7 @@ from typing import TypeAlias
 import msgspec
 
 from adapters.nats.engine import Delivery, Engine
-from adapters.nats.errors import LeaseLostError, RefusedError, StaleError, UnreachableError, UnreadableError
+from adapters.nats.errors import ChangeRefusedError, LeaseLostError, StaleError, UnreachableError, UnreadableError
 from adapters.nats.record import CallRecord, CallState, Change, Standing, Stored
 from adapters.nats.transitions import Transition, claimed
 
@@ -60,14 +60,14 @@ class Holding:
             LeaseLostError: Another worker has claimed it since, a person has moved it, or this one has let it go.
                 Nothing was written.
             UnreachableError: No server answers; it is unknown whether it was written.
-            RefusedError: *transition* says why nothing is to be written.
+            ChangeRefusedError: *transition* says why nothing is to be written.
         """
         if self.record.state != "running":
             raise LeaseLostError(f"{self.record.call} was let go by this worker: it is {self.record.state}")
         while True:
             change = transition(self.record)
             if isinstance(change, str):
-                raise RefusedError(f"{self.record.call}: {change}")
+                raise ChangeRefusedError(f"{self.record.call}: {change}")
             state = change.record.state
             if state != "running":
                 self._tried.add(state)

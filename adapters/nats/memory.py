@@ -22,7 +22,7 @@ TICK = 0.25
 
 
 class _Queued(msgspec.Struct):
-    """A message in a queue: its place in the stream, when it was *sent*, when it may be delivered again (*visible*)."""
+    """A message in a queue: its place in the stream, when it was *sent*, and when it may be delivered, again perhaps."""
 
     call: str
     leg: int

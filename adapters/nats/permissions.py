@@ -44,6 +44,11 @@ def inbox(user: str) -> str:
     return f"_INBOX_{user}"
 
 
+def inbox_of(user: str) -> str | None:
+    """The same; None for a user whose name ``accounts`` refuses."""
+    return inbox(user) if _USER.fullmatch(user) else None
+
+
 def password_variable(user: str) -> str:
     """The environment variable of the server that holds the password of *user*, or its bcrypt hash."""
     return f"{user.upper().replace('-', '_')}_PASSWORD"

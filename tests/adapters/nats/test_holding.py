@@ -8,7 +8,7 @@ import pytest
 
 from adapters.nats import transitions as to
 from adapters.nats.engine import Delivery
-from adapters.nats.errors import LeaseLostError, RefusedError, UnreachableError
+from adapters.nats.errors import ChangeRefusedError, LeaseLostError, UnreachableError
 from adapters.nats.holding import Holding, claim
 from adapters.nats.memory import MemoryServers
 from adapters.nats.names import Lane, name_of
@@ -193,7 +193,7 @@ def test_a_call_that_was_let_go_takes_nothing_more_of_its_worker():
 def test_a_change_that_says_no_is_refused():
     world = World()
     holding = world.claim()
-    with pytest.raises(RefusedError, match="render/order-17: not now"):
+    with pytest.raises(ChangeRefusedError, match="render/order-17: not now"):
         run(holding.apply(lambda record: "not now"))
 
 
