@@ -57,6 +57,10 @@ class FaultyEngine:
         self._seen: dict[str, Stored | None] = {}
         self.heal()
 
+    def catch_up(self) -> None:
+        """Lag behind no more: no server does so for long."""
+        self._seen.clear()
+
     def heal(self) -> None:
         """Answer again."""
         self.cut: Cut = None
@@ -316,6 +320,8 @@ class Fleet:
 
     async def wait(self, which: int) -> None:
         """Time passes."""
+        for engine in (self._program, *self._engines.values()):
+            engine.catch_up()
         await self._sleep(self._passes[which % len(self._passes)])
 
     # what must hold
