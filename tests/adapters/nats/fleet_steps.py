@@ -84,7 +84,8 @@ class FaultyEngine:
     async def read(self, call: str) -> Stored | None:
         if self.cut is not None and self.cut[0] == "lag":
             self.cut = None
-            return self._seen.get(call)
+            if call in self._seen:
+                return self._seen[call]
         found: Stored | None = await self._ask(lambda: self._engine.read(call))
         self._seen[call] = found
         return found
