@@ -41,6 +41,7 @@ from adapters.launcher.stopping import StoppedBySignal
 from adapters.launcher.variables import MissingSecretError
 from adapters.memory import MemoryStore
 from adapters.nats.errors import (
+    ChangeRefusedError,
     ClusterError,
     ClusterLimitError,
     LeaseLostError,
@@ -52,7 +53,6 @@ from adapters.nats.errors import (
     UnreachableError,
     UnreadableError,
 )
-from adapters.nats.errors import RefusedError as RefusedChangeError
 from adapters.packages.consent import RefusedRequirementsError, UnusualRequirementsError
 from adapters.packages.install import BrokenPackagesError, NotInstalledError
 from adapters.packages.installer import CutDownloadError, NoInstallerError, PackageBuildError, PackageConflictError
@@ -121,7 +121,7 @@ ERRORS: list[RecoveryError] = [
     ClusterLimitError("too long"),
     LeaseLostError("lost"),
     NotSentError("no server"),
-    RefusedChangeError("it is over"),
+    ChangeRefusedError("it is over"),
     RemoteCallError("render/a", "gave up", "out of retries", ("ValueError", "no scene"), "gpu-a"),
     StaleError("stale"),
     TooLargeError("large"),

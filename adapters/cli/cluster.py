@@ -6,7 +6,7 @@ import functools
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import anyio
 
@@ -35,7 +35,16 @@ _OPTIONS = (
     ),
     click.option("--creds", metavar="FILE", type=click.Path(dir_okay=False), help="The file with its credentials."),
     click.option("--prefix", metavar="NAME", help="The first token of its subjects [recovery]."),
+    click.option("--inbox", metavar="NAME", help="How the subjects of answers begin [_INBOX_USER, _INBOX without a user]."),
 )
+
+
+class _Options(NamedTuple):
+    """What else finds a fleet, as it was given."""
+
+    creds: str | None
+    prefix: str | None
+    inbox: str | None
 
 
 def of_journal_or_fleet(*positional: str, is_wanted: bool = True) -> Callable[[Callable[..., T]], Callable[..., T]]:
@@ -50,11 +59,12 @@ def of_journal_or_fleet(*positional: str, is_wanted: bool = True) -> Callable[[C
             return function
 
         @functools.wraps(function)
-        def run(*, cluster: str | None, creds: str | None, prefix: str | None, **given: Any) -> T:
+        def run(*, cluster: str | None, **given: Any) -> T:
+            options = _Options(*(given.pop(name) for name in _Options._fields))
             first = given[positional[0]]
-            address = None if cluster is None and _is_file(first) else _address(cluster, creds, prefix)
+            address = None if cluster is None and _is_file(first) else _address(cluster, options)
             if address is None:
-                _refuse(first, creds, prefix, positional[0])
+                _refuse(first, options, positional[0])
                 return function(**given, fleet=None)
             values = [None if given[name] is None else os.fspath(given[name]) for name in positional]
             if values[-1] is not None:
@@ -73,8 +83,9 @@ def of_fleet(function: Callable[..., T]) -> Callable[..., T]:
     """Give a verb that needs a fleet the options that name it, and its function the argument ``fleet``."""
 
     @functools.wraps(function)
-    def run(*, cluster: str | None, creds: str | None, prefix: str | None, **given: Any) -> T:
-        address = _address(cluster, creds, prefix)
+    def run(*, cluster: str | None, **given: Any) -> T:
+        options = _Options(*(given.pop(name) for name in _Options._fields))
+        address = _address(cluster, options)
         if address is None:
             raise click.UsageError(f"say which fleet: --cluster URL, or {VARIABLE} in the environment")
         return function(**given, fleet=address)
@@ -117,7 +128,7 @@ def in_fleet(address: FleetAddress, what: Callable[[Fleet], Awaitable[T]]) -> T:
         usage_error(error)
 
 
-def _address(cluster: str | None, creds: str | None, prefix: str | None) -> FleetAddress | None:
+def _address(cluster: str | None, options: _Options) -> FleetAddress | None:
     """Where the fleet is that the options, or the environment, name; None for none. Raises UsageError."""
     url = os.environ.get(VARIABLE, "") if cluster is None else cluster
     if not url:
@@ -126,7 +137,8 @@ def _address(cluster: str | None, creds: str | None, prefix: str | None) -> Flee
         return None
     from adapters.nats.fleet import FleetAddress  # here: one machine does not need it
 
-    return FleetAddress(url, creds or "", prefix or "recovery", is_default=cluster is None)
+    prefix = options.prefix or "recovery"
+    return FleetAddress(url, options.creds or "", prefix, options.inbox, is_default=cluster is None)
 
 
 def _is_file(first: Path | None) -> bool:
@@ -134,9 +146,9 @@ def _is_file(first: Path | None) -> bool:
     return first is not None and (first.suffix in FILES or first.is_file())
 
 
-def _refuse(first: Path | None, creds: str | None, prefix: str | None, name: str) -> None:
+def _refuse(first: Path | None, options: _Options, name: str) -> None:
     """Raise UsageError for a verb without a journal and a fleet, or with the options of a fleet alone."""
-    if creds is not None or prefix is not None:
-        raise click.UsageError("--creds and --prefix go with --cluster")
+    if any(one is not None for one in options):
+        raise click.UsageError("--creds, --prefix and --inbox go with --cluster")
     if first is None:
         raise click.UsageError(f"Missing argument '{name.upper()}', or --cluster URL.")

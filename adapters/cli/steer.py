@@ -121,14 +121,10 @@ def _verb(command: CommandName, description: str) -> click.Command:
         if (not call) is not bool(is_filter):
             raise click.UsageError("give a CALL, or say which calls: --all, --failed, --state, --operation, --host")
         asked = Command(command, call or "", reason, settings or {})
+        why = None if category is None else Category(category)
         wanted = Filter(
-            states=states,
-            has_failed=failed,
-            operation=operation,
-            key=key,
-            category=None if category is None else Category(category),
-            limit=limit,
-        )
+            states=states, has_failed=failed, operation=operation, key=key, category=why, limit=limit
+        )  # fmt: skip
         try:
             if fleet is not None:
                 done = _in_fleet(fleet, asked, wanted, is_sure=yes)

@@ -166,6 +166,7 @@ class _Run:
             prefix=at.prefix,
             drain_timeout=self._drain,
             credentials=at.creds or None,
+            inbox=at.inbox,
         )
 
     @contextmanager

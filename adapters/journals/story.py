@@ -129,11 +129,6 @@ class _Teller:
             case GaveUp(reason=reason) if reason.startswith("permanent"):  # the rule is told besides
                 self._close(at, DIED)
                 self._tell("end", at, number, f"gave up after {counted(number, 'attempt')}: no retry would help")
-            case OutcomeHeld() | OutcomeDelivered() | OutcomeSuperseded():
-                self._tell("end", at, number, explain(event).step)
-            case CallHandedBack():
-                self._close(at, "was cut off")
-                self._tell("end", at, number, explain(event).step)
             case OperationQuarantined() | GaveUp() | CallRejected() | OperationCancelled():
                 self._close(at, "was cancelled" if isinstance(event, OperationCancelled) else DIED)
                 self._tell("end", at, number, explain(event).step)

@@ -181,9 +181,8 @@ def why(
     """
     known = known or _known(call, status, events, now)
     failure, about = known.failure, known.about
-    step, there = _as_told(known.step, call, events, now), call.transfer
+    step = _as_told(known.step, call, events, now)
     asked = tuple(one for one in questions if cause_of(one.name) in call.waits_for)
-    where = "" if there is None else progress_words(there.offset, there.size, there.start or 0)
     return Why(
         call=call.call,
         name=shown(title(call)),
@@ -203,7 +202,7 @@ def why(
         proof=None if failure is None else proof_of(failure.evidence),
         rule="" if failure is None else shown(f"{failure.rule}{f': {failure.why}' if failure.why else ''}"),
         policy=tuple(policy_lines(call, [past.event for past in events], in_force, source)),
-        progress=shown(where or call.note),
+        progress=_progress(call),
         outcomes=tuple(shown(line) for line in _outcomes(call, source)),
         story=story_of(events, is_alive=call.state not in ABANDONED, told=about.short * (call.state != "succeeded")),
         incident=_incident(call, status, now),
@@ -217,6 +216,12 @@ def why(
         seen=call.seen,
         where=shown(known.where),
     )
+
+
+def _progress(call: CallStatus) -> str:
+    there = call.transfer
+    where = "" if there is None else progress_words(there.offset, there.size, there.start or 0)
+    return shown(where or call.note)
 
 
 def _known(call: CallStatus, status: JournalStatus, events: Sequence[PastEvent], now: float) -> Known:

@@ -9,7 +9,7 @@ from contextlib import suppress
 import msgspec
 
 from adapters.nats import transitions
-from adapters.nats.errors import LeaseLostError, RefusedError, TooLargeError, UnreachableError
+from adapters.nats.errors import ChangeRefusedError, LeaseLostError, TooLargeError, UnreachableError
 from adapters.nats.holding import Holding
 from adapters.nats.outcomes import Ends
 from adapters.nats.record import MAX_CHECKPOINT, CallRecord, Change, Standing, too_large
@@ -88,8 +88,7 @@ class Checkpoints:
 
     async def end(self, ends: Ends) -> Ends:
         """Write no more by itself, and return *ends* with the checkpoint that is not written yet."""
-        self._is_over.set()
-        self._has_come.set()
+        self.close()
         await asyncio.wait([self._task])
         come = self._come
 
@@ -100,6 +99,11 @@ class Checkpoints:
             return msgspec.structs.replace(change, saved=come.saved)
 
         return ended
+
+    def close(self) -> None:
+        """Write no more by itself."""
+        self._is_over.set()
+        self._has_come.set()
 
     def _noted(self, come: Come) -> None:
         self._come = come
@@ -134,7 +138,7 @@ class Checkpoints:
             except LeaseLostError as error:
                 self._on_lost(str(error))
                 return False
-            except (TooLargeError, RefusedError) as error:
+            except (TooLargeError, ChangeRefusedError) as error:
                 self._on_refused(str(error))
                 return True
 

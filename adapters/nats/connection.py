@@ -72,8 +72,7 @@ async def connect(
         url: Where they are: ``nats://gpu-0:4222``, or several. It may hold a user and a password, or a token.
         prefix: The first token of the fleet's subjects: fleets with others do not see each other.
         name: What the servers show this connection as.
-        replicas: How many servers keep each message: 1, 3 or 5. None for 3 where servers form a cluster, otherwise 1;
-            existing streams keep theirs.
+        replicas: How many servers keep each message; None for 3 of a cluster, or 1. Existing streams keep theirs.
         credentials: A file with the user's credentials.
         user: The name of the user.
         password: The user's password.

@@ -27,12 +27,14 @@ class Delivery(msgspec.Struct, frozen=True):
         leg: The number of the message; see ``CallRecord.leg``.
         lane: Where it waited.
         lease: What extends the lease, from any connection.
+        sent: When it was put into the queue, in seconds since the epoch by the servers' clock.
     """
 
     call: str
     leg: int
     lane: Lane
     lease: str
+    sent: float
 
 
 class Changes(Protocol):

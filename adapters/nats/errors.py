@@ -56,7 +56,7 @@ class ClusterLimitError(ClusterError):
     """The call, its key or its arguments do not fit into a fleet; the message says which limit, and the cure."""
 
 
-class RefusedError(ClusterError):
+class ChangeRefusedError(ClusterError):
     """A call does not take that change now; the message says why."""
 
 

@@ -14,7 +14,7 @@ from adapters.journals.steering import Steered
 from adapters.journals.why import Known, Why, why
 from adapters.nats.board import Board, FleetEvent, Node
 from adapters.nats.engine import Engine
-from adapters.nats.errors import RefusedError
+from adapters.nats.errors import ChangeRefusedError
 from adapters.nats.fleet_status import (
     FleetStatus,
     as_journal,
@@ -34,6 +34,9 @@ from events.operation_events import FailureClassified
 from recovery.explain import shown
 from recovery.redact import brief, redact
 
+CONNECTED_WITHIN = 5.0
+"""Seconds in which a command connects."""
+
 DONE = ("succeeded", "cancelled")
 
 ASKS = "It has no retries left: try it again? No gives it up."
@@ -46,12 +49,14 @@ class FleetAddress(msgspec.Struct, frozen=True):
         url: The addresses of its servers, with commas between them; they may hold a user and a password.
         creds: A file with credentials; "" for none.
         prefix: The first token of its subjects.
+        inbox: How the subjects of answers begin; None for what the user of *url* may have.
         is_default: Whether the environment names it, so that commands need not.
     """
 
     url: str
     creds: str = ""
     prefix: str = "recovery"
+    inbox: str | None = None
     is_default: bool = False
 
     def __repr__(self) -> str:
@@ -121,7 +126,7 @@ class Fleet:
         try:
             call = text if by_id else (await find(self.engine, text)).call
             record = await steer(self.engine, call, command.change)
-        except (LookupError, RefusedError) as error:
+        except (LookupError, ChangeRefusedError) as error:
             said = str(error.args[0])
             return Steered(command=command.name, call=text if by_id else "", name=redact(text), said=said)
         return Steered(command=command.name, call=call, is_done=True, taken=True, said=command.said(record))
@@ -200,7 +205,8 @@ def _without_user(url: str) -> str:
     if "://" not in url:
         return url.rpartition("@")[2]
     parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+    host = parts.netloc.rpartition("@")[2]
+    return f"{parts.scheme}://{host}"
 
 
 @asynccontextmanager
@@ -214,5 +220,12 @@ async def open_fleet(address: FleetAddress) -> AsyncIterator[Fleet]:
     from adapters.nats.connection import connect  # here: it needs an extra
 
     urls = [one.strip() for one in address.url.split(",")]
-    async with connect(urls, prefix=address.prefix, name="recovery", credentials=address.creds or None) as link:
+    async with connect(
+        urls,
+        prefix=address.prefix,
+        name="recovery",
+        credentials=address.creds or None,
+        inbox=address.inbox,
+        within=CONNECTED_WITHIN,
+    ) as link:
         yield Fleet(link.engine, link.board, address)

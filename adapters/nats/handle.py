@@ -10,7 +10,7 @@ import msgspec
 
 from adapters.nats.board import Board
 from adapters.nats.engine import Engine
-from adapters.nats.errors import RefusedError, RemoteCallError, UnknownCallError, UnreachableError
+from adapters.nats.errors import ChangeRefusedError, RemoteCallError, UnknownCallError, UnreachableError
 from adapters.nats.fleet_status import next_in_fleet, state_of
 from adapters.nats.names import parse
 from adapters.nats.record import KEPT, CallRecord
@@ -137,7 +137,7 @@ class Handle:
                     self._engine, self._call, lambda stored, now: asked_to_cancel(stored.record, redact(reason), now)
                 )
             )
-        except RefusedError:
+        except ChangeRefusedError:
             return False
         except LookupError:
             raise gone(self._call) from None

@@ -10,12 +10,15 @@ from typing import TypeAlias
 import msgspec
 
 from adapters.nats.engine import Delivery, Engine
-from adapters.nats.errors import LeaseLostError, RefusedError, StaleError, UnreachableError, UnreadableError
+from adapters.nats.errors import ChangeRefusedError, LeaseLostError, StaleError, UnreachableError, UnreadableError
 from adapters.nats.record import CallRecord, CallState, Change, Standing, Stored
 from adapters.nats.transitions import Transition, claimed
 
 SEEN_AFTER = 0.5
 """Seconds after which a message is delivered again whose record is not seen yet."""
+
+LAG = 3600.0
+"""Seconds by which a server may lag behind, at most: one that was stopped and still takes itself for the leader."""
 
 TRIES = 3
 """How often a claim is tried while no server answers: each time takes seconds, and the lease has begun."""
@@ -57,14 +60,14 @@ class Holding:
             LeaseLostError: Another worker has claimed it since, a person has moved it, or this one has let it go.
                 Nothing was written.
             UnreachableError: No server answers; it is unknown whether it was written.
-            RefusedError: *transition* says why nothing is to be written.
+            ChangeRefusedError: *transition* says why nothing is to be written.
         """
         if self.record.state != "running":
             raise LeaseLostError(f"{self.record.call} was let go by this worker: it is {self.record.state}")
         while True:
             change = transition(self.record)
             if isinstance(change, str):
-                raise RefusedError(f"{self.record.call}: {change}")
+                raise ChangeRefusedError(f"{self.record.call}: {change}")
             state = change.record.state
             if state != "running":
                 self._tried.add(state)
@@ -191,10 +194,10 @@ async def _claim(
             continue
         stored = Stored(record, seq)
         break
-    if stored is None:  # a server that lags behind; or it was forgotten, a week after its end
-        await engine.put_back(delivery, READ_AGAIN_AFTER)
+    if stored is None and await engine.now() - delivery.sent < LAG:  # otherwise it was forgotten, a week after its end
+        await engine.put_back(delivery, SEEN_AFTER)
         return None
-    if stored.record.token == token and stored.record.state == "running":
+    if stored is not None and stored.record.token == token and stored.record.state == "running":
         return Holding(engine, delivery, stored, seen[-1].record.due)
     await engine.ack(delivery)
     return None

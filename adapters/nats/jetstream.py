@@ -116,14 +116,14 @@ class JetStreamEngine:
             if message is None:
                 return None
             call = self._subjects.call_of(message.subject)
-            lane = Lane.of(message.subject)
+            lane, sent = Lane.of(message.subject), message.metadata.timestamp.timestamp()
             try:
                 leg = msgspec.json.decode(message.data, type=Queued).leg if message.data else 0
             except msgspec.MsgspecError:
                 self._refusal("a queue message is of a newer release", call)
-                await self.put_back(Delivery(call, 0, lane, message.reply), PUT_BACK_FOR)
+                await self.put_back(Delivery(call, 0, lane, message.reply, sent), PUT_BACK_FOR)
                 continue
-            return Delivery(call, leg, lane, message.reply)
+            return Delivery(call, leg, lane, message.reply, sent)
 
     async def ack(self, delivery: Delivery) -> None:
         """As ``Engine.ack``."""

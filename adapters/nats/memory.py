@@ -22,12 +22,13 @@ TICK = 0.25
 
 
 class _Queued(msgspec.Struct):
-    """A message in a queue: its place in the stream; *visible* is when it may be delivered, again perhaps."""
+    """A message in a queue: its place in the stream, when it was *sent*, and when it may be delivered, again perhaps."""
 
     call: str
     leg: int
     lane: Lane
     seq: int
+    sent: float
     visible: float = -math.inf
 
 
@@ -95,7 +96,7 @@ class MemoryServers:
 
     def _put(self, call: str, leg: int, lane: Lane) -> None:
         subject = f"{lane.tokens}.{call}"
-        self._queues[subject] = _Queued(call, leg, lane, next(self._seq))
+        self._queues[subject] = _Queued(call, leg, lane, next(self._seq), self.clock())
         self._tell("")
 
     def _tell(self, call: str) -> None:
@@ -137,7 +138,7 @@ class MemoryServers:
             if waiting:
                 found = min(waiting, key=lambda one: one.seq)
                 found.visible = now + self.lease
-                return Delivery(found.call, found.leg, found.lane, f"{found.seq}")
+                return Delivery(found.call, found.leg, found.lane, f"{found.seq}", found.sent)
         return None
 
     def held(self, lease: str) -> tuple[str, _Queued] | None:

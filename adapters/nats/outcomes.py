@@ -10,7 +10,7 @@ from typing import TypeAlias
 import msgspec
 
 from adapters.nats.engine import Delivery, Engine
-from adapters.nats.errors import LeaseLostError, RefusedError, TooLargeError, UnreachableError
+from adapters.nats.errors import ChangeRefusedError, LeaseLostError, TooLargeError, UnreachableError
 from adapters.nats.heartbeat import log
 from adapters.nats.holding import Holding
 from adapters.nats.record import CallRecord, Change
@@ -64,7 +64,7 @@ class Outcomes:
         """Write what ends a leg. None if the servers have not taken it: it is kept, or superseded by another claim.
 
         Raises:
-            RefusedError: *ends* says why nothing is to be written.
+            ChangeRefusedError: *ends* says why nothing is to be written.
             TooLargeError: The servers take nothing of that size.
         """
         now = await self._engine.now()
@@ -73,7 +73,7 @@ class Outcomes:
         except (UnreachableError, LeaseLostError) as error:
             change = ends(holding.record, now)
             if isinstance(change, str):
-                raise RefusedError(f"{holding.record.call}: {change}") from None
+                raise ChangeRefusedError(f"{holding.record.call}: {change}") from None
             held = self.keep(holding.record.call, holding.fence, holding.record.token, change)
             if isinstance(error, LeaseLostError):
                 leased.settle(self._service, held, str(error))
@@ -135,12 +135,12 @@ class Outcomes:
         if record.state != "running":  # only the holder of its fence ends it: it was written before
             return None
         now = await self._engine.now()
-        holding = Holding(self._engine, Delivery(call, record.leg, record.lane, ""), stored)
+        holding = Holding(self._engine, Delivery(call, record.leg, record.lane, "", record.updated), stored)
         try:
             await holding.apply(lambda latest: later(latest, kept.change, now))
         except LeaseLostError:
             return await self._write(call, fence, kept)
-        except (RefusedError, TooLargeError) as error:
+        except (ChangeRefusedError, TooLargeError) as error:
             return str(error)
         return None
 

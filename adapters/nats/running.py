@@ -14,7 +14,7 @@ import msgspec
 from adapters.nats import transitions
 from adapters.nats.checkpoints import AGAIN, Checkpoints
 from adapters.nats.engine import Engine, Payload
-from adapters.nats.errors import RefusedError, TooLargeError, UnreachableError, UnreadableError
+from adapters.nats.errors import ChangeRefusedError, TooLargeError, UnreachableError, UnreadableError
 from adapters.nats.holding import Holding
 from adapters.nats.leases import Leases
 from adapters.nats.outcomes import Ends, Outcomes
@@ -124,6 +124,10 @@ class Leg:
         if not self._is_ended:
             ending = body.result()
             await self._end(self._ends(ending), has_result=isinstance(ending, Succeeded))
+
+    def close(self) -> None:
+        """Write nothing of the call any more."""
+        self._checkpoints.close()
 
     async def abandon(self) -> None:
         """Hand the call back at once: its body does not stop."""
@@ -240,7 +244,7 @@ class Leg:
         except TooLargeError as error:
             self._refuse("an outcome that is too large", str(error))
             written = await outcomes.finish(holding, self._too_large(str(error), holding.record.standing.attempt))
-        except RefusedError as error:
+        except ChangeRefusedError as error:
             self._refuse("an outcome that its record does not take", str(error))
             return
         if written is not None:

@@ -9,7 +9,7 @@ import msgspec
 
 from adapters.nats import transitions
 from adapters.nats.engine import Engine
-from adapters.nats.errors import RefusedError, StaleError
+from adapters.nats.errors import ChangeRefusedError, StaleError
 from adapters.nats.record import CallRecord, Change, Stored
 from recovery.explain import counted
 from recovery.redact import brief
@@ -97,7 +97,7 @@ async def steer(engine: Engine, call: str, steering: Steering) -> CallRecord:
 
     Raises:
         LookupError: The servers have no such call.
-        RefusedError: *steering* says why nothing is to be written.
+        ChangeRefusedError: *steering* says why nothing is to be written.
         UnreachableError: No server answers.
     """
     while True:
@@ -106,7 +106,7 @@ async def steer(engine: Engine, call: str, steering: Steering) -> CallRecord:
             raise LookupError(f"no call of the fleet has the id {call!r}, or it was removed after its end")
         change = steering(stored, await engine.now())
         if isinstance(change, str):
-            raise RefusedError(change)
+            raise ChangeRefusedError(change)
         try:
             await engine.write(change, stored.seq)
         except StaleError:

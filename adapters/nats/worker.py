@@ -174,6 +174,7 @@ class Worker:
             node.leases.keep(lease, call, fence, token, is_required=leg.is_required, since=since)
             await leg.run()
         finally:
+            leg.close()
             node.leases.drop(call, fence)
             del node.legs[leg.local_id]
 

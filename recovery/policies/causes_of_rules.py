@@ -165,6 +165,10 @@ BY_CLASS_NAME = {
     "ServerGoneError": "server-gone", "PortTakenError": "port-taken", "AwaitableResultError": "program",
     "JournalError": "journal", "DamagedJournalError": "journal", "ForeignJournalError": "journal",
     "JournalBusyError": "journal", "NewerJournalError": "journal", "NotDurable": "journal",
+    "UnreachableError": "cluster", "NotSentError": "cluster", "ClusterError": "cluster",
+    "ClusterLimitError": "cluster-limit", "TooLargeError": "cluster-limit", "RemoteCallError": "cluster-call",
+    "StaleError": "cluster-changed", "LeaseLostError": "cluster-changed", "ChangeRefusedError": "cluster-changed",
+    "UnknownCallError": "cluster-changed", "UnreadableError": "cluster-changed",
 }  # fmt: skip
 """The causes of this distribution's own exceptions, by the names of their classes."""
 

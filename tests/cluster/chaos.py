@@ -1,128 +1,204 @@
 """Kill and stop servers and workers at random while calls run: ``python -m tests.cluster.chaos --calls 150``.
 
-Prints what was lost, doubled or late. Exits with 1 if a figure misses its target.
+Prints what was lost, doubled or late. Exits with 1 if a figure misses its target. With ``--keep FOLDER``, the logs and
+the evidence are kept.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import random
 import sys
 import tempfile
+import threading
+import time
 from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-from tests.cluster.chaos_worker import service_of
-from tests.cluster.disturbances import Disturbance, Disturbances, WorkerProcess
+import msgspec
+
+from adapters.nats import Cluster, UnreachableError
+from tests.cluster.chaos_figures import Evidence, Submitted, figures_of, listed, machine
+from tests.cluster.chaos_watch import Watch
+from tests.cluster.chaos_worker import OPERATIONS, Lag, service_of
+from tests.cluster.disturbances import Disturbances, WorkerProcess
 from tests.cluster.servers import NatsCluster, logs_of_a_failure
-from tests.cluster.sink import Body, Sink
-from tests.torture.figures import Figure, percentile, shown
+from tests.cluster.sink import UP, Sink
+from tests.torture.figures import Figure, shown
+from tests.until import wait_until
 
 PREFIX = "chaos"
-LEASE = 30.0
-"""Seconds after which the call of a dead worker goes on."""
-ELECTION = 10.0
-"""Seconds more that the servers may take where one of them died, too."""
-GRACE = 120.0
+LEASE = 5.0
+"""Seconds after which the call of a dead worker goes on; in production 30."""
+LONGEST_STOP = LEASE + 4.0
+PAUSE = 6.0
+"""Mean seconds between two disturbances of servers, and between two of each half of the workers."""
+GRACE = 90.0
 """Seconds after the last disturbance in which every call must have ended."""
 
 
-def chaos(calls: int, workers: int, seconds: int, seed: int = 1) -> list[Figure]:
-    """What is lost of so many *calls*, in so many *seconds* of kills and stops."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        with NatsCluster(folder / "servers") as servers, logs_of_a_failure(servers.servers):
-            sink = Sink(folder / "sink")
-            program = [sys.executable, "-m", "tests.cluster.chaos_worker", ",".join(servers.urls), PREFIX]
-            nodes = [
-                WorkerProcess(f"w{at}", [*program, f"w{at}", folder / "sink"], folder / f"w{at}.log")
-                for at in range(workers)
+class Machine:
+    """Measures how busy the machine is, in a thread."""
+
+    def __init__(self) -> None:
+        self.loads: list[float] = []
+        self.lags: list[float] = []
+        self._is_over = threading.Event()
+
+    @contextmanager
+    def measured(self) -> Iterator[None]:
+        """Measure until the block ends."""
+        thread = threading.Thread(target=self._measure, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._is_over.set()
+            thread.join()
+
+    def _measure(self) -> None:
+        while not self._is_over.is_set():
+            began = time.monotonic()
+            time.sleep(0.1)
+            self.lags.append(time.monotonic() - began - 0.1)
+            self.loads.append(os.getloadavg()[0])
+
+
+class Chaos:
+    """One run.
+
+    Args:
+        folder: Of all files.
+        calls: How many calls are submitted.
+        workers: How many workers run them.
+        seconds: In how many seconds.
+        seed: Of all that is random here.
+    """
+
+    def __init__(self, folder: Path, calls: int, workers: int, seconds: int, seed: int) -> None:
+        self.folder, self.seconds, self.seed = folder, seconds, seed
+        self.rng = random.Random(seed)
+        self.nodes = [f"w{at}" for at in range(workers)]
+        self.submitted = [Submitted(number, results=[]) for number in range(calls)]
+        self.machine = Machine()
+        self.sink = Sink(folder / "sink")
+
+    def run(self) -> tuple[list[Figure], list[str]]:
+        """The figures, and what was wrong."""
+        with NatsCluster(self.folder / "servers") as servers, logs_of_a_failure(servers.servers), self.sink:
+            program = [sys.executable, "-m", "tests.cluster.chaos_worker", ",".join(servers.urls), PREFIX, f"{LEASE}"]
+            workers = [
+                WorkerProcess(node, [*program, node, self.sink.path], self.folder / f"{node}.log")
+                for node in self.nodes
             ]
-            for node in nodes:
-                node.start()
+            disturbances = Disturbances(servers, workers, seed=self.seed, pause=PAUSE, longest_stop=LONGEST_STOP)
             try:
-                disturbances = Disturbances(servers, nodes, seed=seed, longest_stop=LEASE + 10.0)
-                results = asyncio.run(submitted(servers, disturbances, calls, seconds, seed))
+                with self.machine.measured():
+                    watch, left = asyncio.run(self.disturbed(servers, workers, disturbances))
             finally:
-                for node in nodes:
-                    node.kill()
-            return figures_of(results, sink, disturbances.done, calls)
+                for worker in workers:
+                    worker.kill()
+        evidence = Evidence(self.submitted, watch.changes, self.sink.notes, disturbances.done, LEASE)
+        Path(self.folder, "evidence.json").write_bytes(msgspec.json.encode(evidence))
+        figures, wrong = figures_of(evidence)
+        messages = watch.strays + left
+        figures += [
+            Figure(
+                "calls without message, messages without call",
+                f"{watch.looks} looks",
+                f"{len(messages)}",
+                "0",
+                not messages,
+            ),
+            Figure(
+                "disturbances",
+                f"{len(disturbances.done)}",
+                shown_kinds(disturbances),
+                "none fails",
+                not disturbances.errors,
+            ),
+            machine(self.sink.notes, self.machine.loads, self.machine.lags),
+        ]
+        wrong += listed("messages", messages) + listed("disturbances", [repr(error) for error in disturbances.errors])
+        return figures, wrong
+
+    async def disturbed(
+        self, servers: NatsCluster, workers: Sequence[WorkerProcess], disturbances: Disturbances
+    ) -> tuple[Watch, list[str]]:
+        """Submit the calls while all is disturbed, and wait for their ends; what was seen, and the messages left."""
+        service, _functions = service_of("submitter", self.folder / "submitter", Lag())
+        async with Cluster(service, servers.urls, node="submitter", prefix=PREFIX, lease=LEASE) as cluster:
+            watch = Watch(servers.urls, PREFIX)
+            async with watch.running():
+                for worker in workers:
+                    worker.start()
+                await asyncio.to_thread(wait_until, lambda: len(self.sink.notes) >= len(workers), 90.0)
+                assert {note.what for note in self.sink.notes} == {UP}
+                asked = [task for one in self.submitted for task in self.submissions(cluster, one)]
+                with disturbances:
+                    await asyncio.sleep(self.seconds)
+                    await asyncio.to_thread(disturbances.end)
+                _, unfinished = await asyncio.wait(asked, timeout=GRACE)
+                for task in unfinished:
+                    task.cancel()
+                await asyncio.gather(*asked, return_exceptions=True)
+                return watch, await watch.left(within=2.5 * LEASE)
+
+    def submissions(self, cluster: Cluster, one: Submitted) -> list[asyncio.Task[None]]:
+        """Submit the call *one* once or twice."""
+        rng = self.rng
+        seconds = rng.choice([0.1, 0.3, 0.3, 1.0, 1.0, 1.0, 2.0, 2.0, 4.0, 1.6 * LEASE])
+        steps = max(round(2 * seconds), 1)
+        args = one.number, seconds, steps, rng.choice([0, 0, 1, 1, 2]), rng.random() < 0.5
+        one.affinity = rng.choice(self.nodes) if rng.random() < 0.15 else ""
+        key = f"k{one.number}" if rng.random() < 0.6 else None
+        options = {
+            "idempotency_key": key,
+            "affinity": one.affinity or None,
+            "priority": rng.choice(["high", "normal", "normal", "low"]),
+        }
+        times = 2 if key and rng.random() < 0.4 else 1
+        operation = rng.choice(OPERATIONS)
+
+        async def submit(after: float) -> None:
+            await asyncio.sleep(after)
+            try:
+                while True:
+                    try:
+                        handle = await cluster.submit(operation, *args, **options)
+                        break
+                    except UnreachableError:
+                        if key is None:
+                            raise
+                one.call = handle.call
+                one.results.append(await handle.result())
+            except Exception as error:
+                one.results.append(f"{type(error).__name__}: {error}")
+
+        return [asyncio.create_task(submit(rng.uniform(0, 0.9 * self.seconds))) for _ in range(times)]
 
 
-async def submitted(
-    servers: NatsCluster, disturbances: Disturbances, calls: int, seconds: int, seed: int
-) -> list[object]:
-    """Submit the calls, spread over the time of the disturbances; the outcome of each, an error for a bad end."""
-    from adapters.nats import Cluster  # type: ignore[attr-defined]
-
-    rng = random.Random(seed)
-
-    async def one(cluster: Cluster, number: int) -> object:
-        await asyncio.sleep(rng.uniform(0, seconds * 0.9))
-        failures = rng.choice([0, 0, 0, 1, 2])
-        handle = await cluster.submit("job", number, rng.uniform(0.2, 4.0), failures, idempotency_key=f"k{number}")
-        return await handle.result()
-
-    with tempfile.TemporaryDirectory() as folder:
-        service = service_of("submitter", Sink(Path(folder, "unused")))
-        async with Cluster(service, servers.urls, node="submitter", prefix=PREFIX) as cluster:
-            asked = [asyncio.create_task(one(cluster, number)) for number in range(calls)]
-            with disturbances:
-                await asyncio.sleep(seconds)
-            await asyncio.wait(asked, timeout=GRACE)
-            for task in asked:
-                task.cancel()
-            return await asyncio.gather(*asked, return_exceptions=True)
+def shown_kinds(disturbances: Disturbances) -> str:
+    """How often what was killed and stopped."""
+    kinds = Counter(f"{'servers' if one.name[0] == 'n' else 'workers'} {one.kind}" for one in disturbances.done)
+    return ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
 
 
-def figures_of(results: list[object], sink: Sink, done: list[Disturbance], calls: int) -> list[Figure]:
-    """What the outcomes, the notes of the bodies and the disturbances say together."""
-    kinds = Counter(f"{'servers' if one.name[0] == 'n' else 'workers'} {one.kind}" for one in done)
-    often = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
-    wrong = sum(result != number for number, result in enumerate(results))
-    overlaps, refused = sink.overlaps(), {(call, fence) for call, fence, _, _ in sink.refused()}
-    accepted = [earlier for earlier, later in overlaps if _wrote_late(earlier, later, sink)]
-    late = [seconds for seconds, limit in successions(sink.bodies(), done) if seconds > limit]
-    waited = [seconds for seconds, _ in successions(sink.bodies(), done)]
-    return [
-        Figure("calls without their one outcome", f"{calls} calls; {often}", f"{wrong}", "0", wrong == 0),
-        Figure(
-            "writes of an older fence that the sink took",
-            f"{len(overlaps)} overlaps",
-            f"{len(accepted)}, {len(refused)} refused",
-            "0",
-            not accepted,
-        ),
-        Figure(
-            "calls of dead workers that went on late",
-            f"{len(waited)} calls",
-            f"{len(late)}, p50 {percentile(waited, 0.5):.0f} s",
-            f"0 after {LEASE:.0f} s",
-            not late,
-        ),
-    ]
-
-
-def _wrote_late(earlier: Body, later: Body, sink: Sink) -> bool:
-    return sink.newest(earlier.call) < later.fence
-
-
-def successions(bodies: list[Body], done: list[Disturbance]) -> list[tuple[float, float]]:
-    """For each body whose process was killed: the seconds until the next one of its call, and how many are allowed."""
-    found = []
-    for at, body in enumerate(bodies):
-        if body.ended is not None:
-            continue
-        kill = next((d for d in done if d.name == body.node and d.kind == "killed" and d.began >= body.began), None)
-        following = next((one for one in bodies[at + 1 :] if one.call == body.call), None)
-        if kill is None or following is None:
-            continue
-        is_disturbed = any(
-            d.name[0] == "n" and d.began < following.began and d.ended + ELECTION > kill.began for d in done
-        )
-        found.append((following.began - kill.began, LEASE + 1.0 + (ELECTION if is_disturbed else 0.0)))
-    return found
+def chaos(calls: int, workers: int, seconds: int, seed: int | None = None, keep: Path | None = None) -> list[Figure]:
+    """What is lost of so many *calls*, in so many *seconds* of kills and stops; what is wrong is printed."""
+    seed = random.randrange(10**6) if seed is None else seed
+    print(f"seed {seed}, lease {LEASE:.0f} s", file=sys.stderr, flush=True)
+    with tempfile.TemporaryDirectory(prefix="chaos") as name:
+        folder = keep or Path(name)
+        folder.mkdir(parents=True, exist_ok=True)
+        figures, wrong = Chaos(folder, calls, workers, seconds, seed).run()
+    for text in wrong:
+        print(text, file=sys.stderr)
+    return figures
 
 
 def main() -> int:
@@ -131,9 +207,10 @@ def main() -> int:
     parser.add_argument("--calls", type=int, default=1000)
     parser.add_argument("--workers", type=int, default=8)
     parser.add_argument("--seconds", type=int, default=600)
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seed", type=int, help="of another run; random by default")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep the logs and the evidence there")
     given = parser.parse_args()
-    return shown(chaos(given.calls, given.workers, given.seconds, given.seed))
+    return shown(chaos(given.calls, given.workers, given.seconds, given.seed, given.keep))
 
 
 if __name__ == "__main__":

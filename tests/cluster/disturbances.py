@@ -8,8 +8,9 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -87,24 +88,33 @@ class WorkerProcess:
 
 
 class Disturbance(msgspec.Struct, frozen=True):
-    """What happened to one server or worker, from *began* to *ended* in seconds since the epoch."""
+    """What happened to one server or worker. Times are seconds since the epoch.
+
+    Args:
+        name: Of the server or worker.
+        kind: What happened to it.
+        began: When it was killed or stopped.
+        ended: When it was started again, or went on.
+        settled: When all servers were up to date again, after the disturbance of one.
+    """
 
     name: str
     kind: Literal["killed", "stopped"]
     began: float
     ended: float
+    settled: float
 
 
 class Disturbances:
-    """Disturbs one server and one worker at a time, each in a thread of its own; a context manager.
+    """Disturbs one server at a time, and one worker of each half, each in a thread of its own; a context manager.
 
     Three servers decide with two: the next one is disturbed once all are up to date again.
 
     Args:
         servers: They are killed for up to 3 s, or stopped for up to 8 s.
-        workers: They are killed, or stopped for up to *longest_stop* seconds.
+        workers: They are killed for up to 4 s, or stopped for up to *longest_stop* seconds.
         seed: Of the random moments.
-        pause: Mean seconds between two disturbances of servers; workers are disturbed twice as often.
+        pause: Mean seconds between two disturbances in one thread.
         longest_stop: A lease and a bit, so that paused workers lose it.
     """
 
@@ -117,13 +127,15 @@ class Disturbances:
         pause: float = 10.0,
         longest_stop: float = 40.0,
     ) -> None:
-        self.servers, self.workers, self.pause, self.longest_stop = servers, workers, pause, longest_stop
+        self.servers, self.pause, self.longest_stop = servers, pause, longest_stop
         self.done: list[Disturbance] = []
         self.errors: list[BaseException] = []
         self._is_over = threading.Event()
+        halves = [half for half in (workers[::2], workers[1::2]) if half]
+        works = [self._disturb_servers, *(partial(self._disturb_workers, half) for half in halves)]
         self._threads = [
-            threading.Thread(target=self._caught, args=(work, random.Random(f"{seed} {work.__name__}")))
-            for work in (self._disturb_servers, self._disturb_workers)
+            threading.Thread(target=self._caught, args=(work, random.Random(f"{seed} {at}")))
+            for at, work in enumerate(works)
         ]
 
     def __enter__(self) -> Disturbances:
@@ -133,35 +145,46 @@ class Disturbances:
 
     def __exit__(self, *_: object) -> None:
         """End the disturbances: everything runs again."""
+        self.end()
+
+    def end(self) -> None:
+        """End the disturbances, and wait until everything runs again."""
         self._is_over.set()
         for thread in self._threads:
             thread.join()
 
-    def _caught(self, work: object, rng: random.Random) -> None:
+    def _caught(self, work: Callable[[random.Random], None], rng: random.Random) -> None:
         try:
-            work(rng)  # type: ignore[operator]
+            work(rng)
         except BaseException as error:
             self.errors.append(error)
 
     def _disturb_servers(self, rng: random.Random) -> None:
         while not self._is_over.wait(rng.expovariate(1 / self.pause)):
-            self._disturb(rng.choice(self.servers.servers), rng, killed_for=3.0, stopped_for=8.0)
-            self.servers.wait_ready()
-            self.servers.wait_current()
+            self._disturb(rng.choice(self.servers.servers), rng, (0.0, 3.0), (0.5, 8.0), self._settle)
 
-    def _disturb_workers(self, rng: random.Random) -> None:
-        while not self._is_over.wait(rng.expovariate(2 / self.pause)):
-            self._disturb(rng.choice(self.workers), rng, killed_for=1.0, stopped_for=self.longest_stop)
+    def _settle(self) -> None:
+        self.servers.wait_ready()
+        self.servers.wait_current()
 
-    def _disturb(self, one: Disturbed, rng: random.Random, killed_for: float, stopped_for: float) -> None:
+    def _disturb_workers(self, workers: Sequence[WorkerProcess], rng: random.Random) -> None:
+        while not self._is_over.wait(rng.expovariate(1 / self.pause)):
+            self._disturb(rng.choice(workers), rng, (0.5, 4.0), (0.5, self.longest_stop))
+
+    def _disturb(
+        self,
+        one: Disturbed,
+        rng: random.Random,
+        killed_for: tuple[float, float],
+        stopped_for: tuple[float, float],
+        settle: Callable[[], None] = lambda: None,
+    ) -> None:
+        is_kill = rng.random() < 0.5
+        seconds = rng.uniform(*(killed_for if is_kill else stopped_for))
         began = time.time()
-        if rng.random() < 0.5:
-            one.kill()
-            self._is_over.wait(rng.uniform(0, killed_for))
-            one.restart()
-            self.done.append(Disturbance(one.name, "killed", began, time.time()))
-        else:
-            one.stop()
-            self._is_over.wait(rng.uniform(0, stopped_for))
-            one.cont()
-            self.done.append(Disturbance(one.name, "stopped", began, time.time()))
+        one.kill() if is_kill else one.stop()
+        self._is_over.wait(seconds)
+        one.restart() if is_kill else one.cont()
+        ended = time.time()
+        settle()
+        self.done.append(Disturbance(one.name, "killed" if is_kill else "stopped", began, ended, time.time()))

@@ -197,7 +197,7 @@ class NatsServer:
 
     def streams(self) -> dict[str, dict[str, Any]]:
         """What it says of each stream that it holds, by name, those of every account."""
-        accounts = self.get("jsz?streams=true").get("account_details") or []
+        accounts = self.get("jsz?consumers=true&config=true").get("account_details") or []
         return {one["name"]: one for account in accounts for one in account.get("stream_detail") or []}
 
     def memory(self) -> int:
@@ -280,7 +280,7 @@ class NatsCluster:
         return time.monotonic() - began
 
     def wait_current(self, within: float = READY_WITHIN) -> None:
-        """Wait until each stream has a leader, and the other running servers hold what it holds.
+        """Wait until each stream and consumer has a leader, and the other running servers hold what it holds.
 
         Raises:
             AssertionError: It is not so *within* so many seconds.
@@ -311,7 +311,14 @@ class NatsCluster:
                 or held[name]["state"]["last_seq"] < stream["state"]["last_seq"]
             )
         ]
-        return sorted({name for streams in running.values() for name in streams} - led.keys()) + lagging
+        unled = {
+            f"{consumer['name']} of {name}"
+            for server, streams in running.items()
+            for name, stream in streams.items()
+            for consumer in stream.get("consumer_detail") or []
+            if consumer.get("cluster") and consumer["cluster"].get("leader") not in running
+        }
+        return sorted({name for streams in running.values() for name in streams} - led.keys()) + lagging + sorted(unled)
 
     def leader(self, stream: str | None = None, within: float = READY_WITHIN) -> NatsServer:
         """The running server that leads *stream*, or the cluster itself; waits for an election.

@@ -1,97 +1,121 @@
-"""What bodies of a fleet do to the world outside: a file that refuses lower fence numbers, and notes every body."""
+"""What bodies of a fleet do to the world outside: a sink that refuses lower fence numbers, and notes all that it hears.
+
+It is a server in a thread of the tests, and no shared file: a worker that is stopped must not hold a lock.
+"""
 
 from __future__ import annotations
 
-import sqlite3
+import asyncio
+import os
+import socket
+import threading
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 import msgspec
 
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS bodies (call TEXT, fence INTEGER, node TEXT, began REAL, ended REAL);
-CREATE TABLE IF NOT EXISTS written (call TEXT PRIMARY KEY, fence INTEGER);
-CREATE TABLE IF NOT EXISTS refused (call TEXT, fence INTEGER, newest INTEGER, at REAL);
-"""
+UP, BEGIN, RESULT, END = "up", "begin", "result", "end"
 
 
-class Body(msgspec.Struct, frozen=True):
-    """One run of the body of *call*; *ended* is None where its process died, or still runs."""
+class Note(msgspec.Struct):
+    """What a worker said.
 
-    call: str
-    fence: int
+    Args:
+        what: "up" (it takes calls now), "begin" and "end" of a body, "result", or the number of a step.
+        node: The node.
+        pid: Its process.
+        number: Of the call.
+        fence: Under which the body runs.
+        attempt: Its number.
+        at: When it was said, in seconds since the epoch.
+        first: The step with which a body begins, for its call has saved the one before.
+        lag: Seconds that the loop of the worker was late at most, in the second before.
+        taken: Whether the sink took it: no higher fence had spoken before.
+    """
+
+    what: str
     node: str
-    began: float
-    ended: float | None
+    pid: int
+    number: int = -1
+    fence: int = 0
+    attempt: int = 0
+    at: float = 0.0
+    first: int = 0
+    lag: float = 0.0
+    taken: bool = True
+
+
+class RefusedWriteError(Exception):
+    """The sink has heard of a higher fence."""
 
 
 class Sink:
-    """One SQLite file that the workers of all nodes share.
+    """The server, in a thread; a context manager. ``notes`` has what it heard, in its order.
 
     Args:
-        path: The file; it is made if there is none.
+        path: Of its socket.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with self._open() as file:
-            file.executescript(SCHEMA)
+        self.notes: list[Note] = []
+        self._highest: dict[int, int] = {}
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
 
-    @contextmanager
-    def _open(self) -> Iterator[sqlite3.Connection]:
-        with closing(sqlite3.connect(self.path, timeout=30, isolation_level=None)) as file:
-            file.execute("PRAGMA synchronous = OFF")  # processes die, not the machine
-            yield file
+    def __enter__(self) -> Self:
+        self._thread.start()
+        asyncio.run_coroutine_threadsafe(asyncio.start_unix_server(self._serve, self.path), self._loop).result(10)
+        return self
 
-    def begin(self, call: str, fence: int, node: str) -> int:
-        """Note that a body begins; returns its number, for ``end``."""
-        with self._open() as file:
-            row = file.execute("INSERT INTO bodies VALUES (?, ?, ?, ?, NULL)", (call, fence, node, time.time()))
-            return row.lastrowid or 0
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
 
-    def end(self, body: int) -> None:
-        """Note that the body with that number has ended, however."""
-        with self._open() as file:
-            file.execute("UPDATE bodies SET ended = ? WHERE rowid = ?", (time.time(), body))
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            if line := await reader.readline():
+                writer.write(b"+" if self.hear(msgspec.json.decode(line, type=Note)) else b"-")
+        finally:
+            writer.close()
 
-    def write(self, call: str, fence: int) -> bool:
-        """Write in the name of *fence*; whether it was taken: none with a higher number has written."""
-        with self._open() as file, file:
-            file.execute("BEGIN IMMEDIATE")
-            [newest] = file.execute("SELECT max(fence) FROM bodies WHERE call = ?", (call,)).fetchone()
-            if fence < newest:
-                file.execute("INSERT INTO refused VALUES (?, ?, ?, ?)", (call, fence, newest, time.time()))
-                return False
-            file.execute("INSERT OR REPLACE INTO written VALUES (?, ?)", (call, fence))
-            return True
+    def hear(self, note: Note) -> bool:
+        """Note what a worker said; whether it is taken. The end of a body is none of the things that are refused."""
+        if note.what not in (UP, END):
+            highest = self._highest.get(note.number, 0)
+            note.taken = note.fence >= highest
+            self._highest[note.number] = max(note.fence, highest)
+        self.notes.append(note)
+        return note.taken
 
-    def bodies(self) -> list[Body]:
-        """All bodies, in the order of their begin."""
-        with self._open() as file:
-            return [Body(*row) for row in file.execute("SELECT * FROM bodies ORDER BY began")]
 
-    def newest(self, call: str) -> int:
-        """The fence of the latest write of *call* that was taken; 0 without one."""
-        with self._open() as file:
-            row = file.execute("SELECT fence FROM written WHERE call = ?", (call,)).fetchone()
-            return row[0] if row else 0
+class Body:
+    """What one body says to the sink.
 
-    def refused(self) -> list[tuple[str, int, int, float]]:
-        """The call, the fence, the newest fence and the moment of each write that was refused."""
-        with self._open() as file:
-            return file.execute("SELECT * FROM refused ORDER BY at").fetchall()
+    Args:
+        path: The sink's socket.
+        node: The node that runs it.
+        number: The number of its call.
+        fence: Under which it runs.
+        attempt: Its number.
+    """
 
-    def overlaps(self) -> list[tuple[Body, Body]]:
-        """Two bodies of one call that ran at the same time: the earlier one goes on after the later one has begun."""
-        by_call: dict[str, list[Body]] = {}
-        for body in self.bodies():
-            by_call.setdefault(body.call, []).append(body)
-        return [
-            (earlier, later)
-            for several in by_call.values()
-            for at, earlier in enumerate(several)
-            for later in several[at + 1 :]
-            if earlier.ended is not None and earlier.ended > later.began
-        ]
+    def __init__(self, path: Path, node: str, number: int, fence: int, attempt: int) -> None:
+        self._path = path
+        self._said = Note("", node, os.getpid(), number, fence, attempt)
+
+    def say(self, what: str, *, first: int = 0, lag: float = 0.0) -> None:
+        """Say *what*. Raises RefusedWriteError if a higher fence has spoken before."""
+        note = msgspec.structs.replace(self._said, what=what, at=time.time(), first=first, lag=lag)
+        if not tell(self._path, note):
+            raise RefusedWriteError(f"{what} of call {note.number} under fence {note.fence} comes too late")
+
+
+def tell(path: Path, note: Note) -> bool:
+    """Say *note* to the sink at *path*; whether it took it."""
+    with socket.socket(socket.AF_UNIX) as told:
+        told.connect(str(path))
+        told.sendall(msgspec.json.encode(note) + b"\n")
+        return told.recv(1) == b"+"

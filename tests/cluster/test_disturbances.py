@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
-import time
 from pathlib import Path
+
+import pytest
 
 from tests.cluster.disturbances import Disturbances, WorkerProcess
 from tests.cluster.servers import NatsCluster
-from tests.cluster.sink import Sink
+from tests.cluster.sink import BEGIN, END, RESULT, Body, RefusedWriteError, Sink
 from tests.until import wait_until
 
 BEATING = "import sys, time\nwhile True: print(time.time(), flush=True); time.sleep(0.02)"
@@ -32,17 +33,17 @@ def test_servers_and_workers_are_killed_and_stopped_and_run_again(three_servers:
             worker.kill()
 
 
-def test_a_sink_refuses_a_lower_fence_and_finds_bodies_that_overlap(tmp_path: Path):
-    sink = Sink(tmp_path / "sink")
-    paused = sink.begin("render/k", 7, "gpu-a")
-    assert sink.write("render/k", 7)
-    time.sleep(0.002)
-    current = Sink(tmp_path / "sink").begin("render/k", 9, "gpu-b")
-    assert not sink.write("render/k", 7)
-    assert sink.write("render/k", 9)
-    assert sink.overlaps() == []  # the paused one may be dead
-    sink.end(paused)
-    sink.end(current)
-    [(earlier, later)] = sink.overlaps()
-    assert (earlier.fence, later.fence) == (7, 9)
-    assert [(call, fence, newest) for call, fence, newest, _ in sink.refused()] == [("render/k", 7, 9)]
+def test_a_sink_refuses_a_lower_fence_from_the_begin_of_the_higher_one(tmp_path: Path):
+    with Sink(tmp_path / "sink") as sink:
+        paused = Body(sink.path, "gpu-a", number=1, fence=7, attempt=1)
+        paused.say(BEGIN)
+        paused.say(RESULT)
+        current = Body(sink.path, "gpu-b", number=1, fence=9, attempt=2)
+        current.say(BEGIN)
+        with pytest.raises(RefusedWriteError):
+            paused.say(RESULT)
+        paused.say(END)
+        Body(sink.path, "gpu-a", number=2, fence=1, attempt=1).say(BEGIN)
+        current.say(RESULT)
+    said = [(note.what, note.fence, note.taken) for note in sink.notes if note.number == 1]
+    assert said[2:] == [(BEGIN, 9, True), (RESULT, 7, False), (END, 7, True), (RESULT, 9, True)]

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, Phase, given, note, settings
 from hypothesis import strategies as st
 
 from adapters.nats.connection import connect
-from tests.adapters.nats.fleet_steps import CONNECTIONS, STEPS, Fleet
+from tests.adapters.nats.fleet_steps import CONNECTIONS, OFTEN, STEPS, Fleet
 from tests.cluster.servers import NatsServer
 
 LEASE = 1.0
@@ -23,7 +23,7 @@ STEPS_OF_ONE = 15
 Step: TypeAlias = tuple[str, dict[str, Any]]
 
 _SUBMITTED: Step = ("submit", {"key": "order-17", "priority": "normal", "affinity": "", "cut": None, "between": None})
-_STEP = st.one_of([st.tuples(st.just(name), st.fixed_dictionaries(arguments)) for name, arguments in STEPS.items()])
+_STEP = st.one_of([st.tuples(st.just(name), st.fixed_dictionaries(STEPS[name])) for name in [*STEPS, *OFTEN]])
 
 
 @pytest.mark.timeout(300)

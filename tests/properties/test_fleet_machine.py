@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 
 from adapters.nats.memory import MemoryServers
 from adapters.nats.record import KEPT
-from tests.adapters.nats.fleet_steps import STEPS, Fleet, run
+from tests.adapters.nats.fleet_steps import OFTEN, STEPS, Fleet, run
 
 WAITS = (10.0, 0.0, 1.0, 100.0)
 PASSES = (5.0, 0.25, 31.0, 100.0, KEPT - 50.0, KEPT)
@@ -47,10 +47,10 @@ def _rule(name: str) -> Callable[..., None]:
     return step
 
 
-for _name, _arguments in STEPS.items():
-    setattr(FleetMachine, _name, rule(**_arguments)(_rule(_name)))
+for _number, _name in enumerate([*STEPS, *OFTEN]):
+    setattr(FleetMachine, f"{_name}_{_number}", rule(**STEPS[_name])(_rule(_name)))
 
 
 def test_a_fleet_loses_no_call_and_ends_none_twice():
     examples = max(200, settings.default.max_examples)
-    run_state_machine_as_test(FleetMachine, settings=settings(max_examples=examples, stateful_step_count=25))
+    run_state_machine_as_test(FleetMachine, settings=settings(max_examples=examples, stateful_step_count=30))

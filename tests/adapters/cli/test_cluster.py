@@ -135,19 +135,21 @@ def test_the_environment_names_the_fleet_where_no_file_is_named(practice: Practi
     before = len(practice.opened)
     named = recovery("status", str(tmp_path / "calls.db"), RECOVERY_CLUSTER=URL)
     assert (named.exit_code, len(practice.opened)) == (2, before), "a file that is named is meant"
+    assert "calls.db" in named.stderr
+    assert "--cluster" not in named.stderr
 
 
 def test_the_options_reach_the_connection(practice: Practice, tmp_path: Path) -> None:
     creds = tmp_path / "viewer.creds"
-    recovery("status", "--cluster", URL, "--creds", str(creds), "--prefix", "farm")
-    assert practice.opened == [fleet.FleetAddress(URL, str(creds), "farm")]
+    recovery("status", "--cluster", URL, "--creds", str(creds), "--prefix", "farm", "--inbox", "_INBOX_me")
+    assert practice.opened == [fleet.FleetAddress(URL, str(creds), "farm", "_INBOX_me")]
 
 
 @pytest.mark.parametrize(
     ("words", "says"),
     [
         (("status",), "Missing argument 'PATH', or --cluster URL."),
-        (("why", "--creds", "x", "a.db"), "--creds and --prefix go with --cluster"),
+        (("why", "--creds", "x", "a.db"), "--creds, --prefix and --inbox go with --cluster"),
         (("status", "--cluster", URL, "x"), "'x' is one argument too many"),
         (("why", "--cluster", URL, "render", "x"), "'x' is one argument too many"),
         (("status", "--cluster", ""), "--cluster needs an address, such as nats://gpu-queue:4222"),

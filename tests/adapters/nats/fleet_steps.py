@@ -187,6 +187,8 @@ class Life:
         assert record.standing.retries >= standing.retries or self.retried, f"{standing} became {record.standing}"
         if record.state == "running" and record.token not in self.tokens:
             assert record.fence > self.fence, "a claim has no new fence"
+            assert not record.is_paused, "a paused call was begun"
+            assert record.cancel is None, "a call that is to be cancelled was begun"
             self.tokens.add(record.token)
         self.fence = max(self.fence, record.fence)
         self.latest, self.retried = record, False
@@ -259,35 +261,37 @@ class Fleet:
             assert Held(holding).is_current(holding.stored)
             self._held[node].append(Held(holding))
 
-    async def act(self, node: str, which: int, what: str, wait: int, cut: Cut, between: Between) -> None:
+    async def act(self, which: int, what: str, wait: int, cut: Cut, between: Between) -> None:
         """A worker writes something about a call that it holds, or held once."""
-        held = self._one(node, which)
-        if held is None:
+        if (found := self._one(which)) is None:
             return
+        node, held = found
         self._prepared(self._engines[node], cut, between)
         now = await self._observer.now()
         was_current = held.is_current(await self._observer.read(held.holding.record.call))
+        kind = "postpone" if what == "ask" else what  # of two ends that wait, the one written counts
         seconds = self._waits[wait % len(self._waits)]
         try:
             record = await held.holding.apply(lambda record: HELD[what](record, now, seconds))
         except UnreachableError:
-            held.tried.add(what)
+            held.tried.add(kind)
             return
         except LeaseLostError:
             assert not was_current or between is not None, f"a holder was refused: {what}"
             return
         is_obeyed = bool(held.tried) and record.state == "cancelled"  # whatever it was to be, a person was first
-        assert was_current or what in held.tried or is_obeyed, f"a stale holder wrote: {what}"
+        assert was_current or kind in held.tried or is_obeyed, f"a stale holder wrote: {what}"
         if record.is_over:
             self._lives[record.call].accepted.add(held.holding.fence)
         if record.state != "running":
             with suppress(UnreachableError):
                 await held.holding.end()
 
-    async def let_go(self, node: str, which: int) -> None:
+    async def let_go(self, which: int) -> None:
         """A worker lets a message go, of whatever it holds or held."""
-        self._prepared(self._engines[node], None, None)
-        if (held := self._one(node, which)) is not None:
+        if (found := self._one(which)) is not None:
+            node, held = found
+            self._prepared(self._engines[node], None, None)
             await held.holding.end()
 
     async def beat(self, node: str, cut: Cut) -> None:
@@ -338,8 +342,8 @@ class Fleet:
     def _check_messages(self, records: list[CallRecord], messages: list[tuple[str, int, Lane]]) -> None:
         for record in records:
             own = messages.count((record.call, record.leg, record.lane))
-            is_held_back = record.is_paused or record.asks_person or record.state == "quarantined"
-            waits = not record.is_over and (record.state == "running" or not is_held_back)
+            needs_person = record.is_paused or record.asks_person or record.state == "quarantined"
+            waits = not record.is_over and (record.state == "running" or not needs_person)
             assert own == waits, f"{own} messages of {record}"
 
     def _over(self, life: Life) -> None:
@@ -368,10 +372,11 @@ class Fleet:
 
     async def _work(self, node: str) -> None:
         for _ in range(10):
-            count = len(self._held[node])
             await self.take(node, False, None, None)
-            if len(self._held[node]) > count:
-                await self.act(node, 0, "succeed", 0, None, None)
+            if not self._held[node]:
+                return
+            await self.act(0, "succeed", 0, None, None)
+            await self.die(node)
 
     # parts of steps
 
@@ -403,19 +408,24 @@ class Fleet:
             self._lives[call].retried |= stored.record.state == "quarantined" and what == "retry"
             return
 
-    def _one(self, node: str, which: int) -> Held | None:
-        held = self._held[node]
-        return held[-1 - which % len(held)] if held else None
+    def _one(self, which: int) -> tuple[str, Held] | None:
+        """What a worker holds, or held: the latest of each node first."""
+        held = [(node, one) for node in NODES for one in reversed(self._held[node])]
+        return held[which % len(held)] if held else None
 
 
 _NODE = st.sampled_from(NODES)
 _WHICH = st.integers(0, 5)
-_CUT = st.none() | st.tuples(st.sampled_from(["before", "after", "once", "lag"]), st.integers(0, 4))
-_BETWEEN = st.none() | st.tuples(st.sampled_from([*sorted(PERSONS), "take over"]), _WHICH)
+_CUT = (
+    st.none()
+    | st.none()
+    | st.tuples(st.sampled_from(["before", "after", "once", "lag"]), st.sampled_from([0, 0, 0, 1, 2, 3, 3]))
+)
+_BETWEEN = st.none() | st.none() | st.tuples(st.sampled_from([*sorted(PERSONS), "take over"]), _WHICH)
 
 STEPS: dict[str, dict[str, st.SearchStrategy[Any]]] = {
     "submit": {
-        "key": st.sampled_from(["order-17", "order-18", ""]),
+        "key": st.sampled_from(["order-17", "order-17", "order-18", ""]),
         "priority": st.sampled_from(PRIORITIES),
         "affinity": st.sampled_from(["", "a"]),
         "cut": _CUT,
@@ -423,17 +433,19 @@ STEPS: dict[str, dict[str, st.SearchStrategy[Any]]] = {
     },
     "take": {"node": _NODE, "puts_back": st.sampled_from([False] * 5 + [True]), "cut": _CUT, "between": _BETWEEN},
     "act": {
-        "node": _NODE,
         "which": _WHICH,
         "what": st.sampled_from(sorted(HELD)),
         "wait": _WHICH,
         "cut": _CUT,
         "between": _BETWEEN,
     },
-    "let_go": {"node": _NODE, "which": _WHICH},
+    "let_go": {"which": _WHICH},
     "beat": {"node": _NODE, "cut": _CUT},
     "die": {"node": _NODE},
     "person": {"what": st.sampled_from(sorted(PERSONS)), "which": _WHICH},
     "wait": {"which": _WHICH},
 }
 """The steps and their arguments."""
+
+OFTEN = ("take", "take", "take", "act", "act", "act", "act", "person", "person", "wait")
+"""The steps that happen oftener than the others: once more for each time here."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import subprocess
+import sys
 from typing import Any
 
 import anyio
@@ -248,6 +250,11 @@ async def test_a_cluster_that_is_not_open_says_so(machines: Machines) -> None:
 async def test_an_open_cluster_shows_no_password(machines: Machines) -> None:
     cluster = Cluster(Recovery(), "nats://me:hunter2@host", node="a", password="hunter3")
     assert "hunter" not in repr(cluster)
+
+
+def test_nothing_of_nats_is_imported_before_a_cluster_is_opened() -> None:
+    program = "import sys, adapters.nats; adapters.nats.Cluster; assert 'nats' not in sys.modules"
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60.0)
 
 
 async def test_a_signal_drains_a_worker(machines: Machines) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from adapters.nats import transitions as to
 from adapters.nats.engine import Delivery
-from adapters.nats.errors import LeaseLostError, RefusedError, UnreachableError
+from adapters.nats.errors import ChangeRefusedError, LeaseLostError, UnreachableError
 from adapters.nats.holding import Holding, claim
 from adapters.nats.memory import MemoryServers
 from adapters.nats.names import Lane, name_of
@@ -193,7 +193,7 @@ def test_a_call_that_was_let_go_takes_nothing_more_of_its_worker():
 def test_a_change_that_says_no_is_refused():
     world = World()
     holding = world.claim()
-    with pytest.raises(RefusedError, match="render/order-17: not now"):
+    with pytest.raises(ChangeRefusedError, match="render/order-17: not now"):
         run(holding.apply(lambda record: "not now"))
 
 
@@ -345,3 +345,11 @@ def test_a_message_comes_again_where_a_server_lags_behind(knows_call: bool):
     assert world.servers.queued() == [(NAME.call, 2)]
     world.now += 5.0
     assert world.claim("b").record.leg == 2
+
+
+def test_a_message_of_a_call_that_was_forgotten_long_ago_comes_no_more():
+    world = World()
+    engine = OldAnswers(world.servers.connect())
+    world.now += 3601.0
+    assert run(claim(engine, world.take(), "b", died)) is None
+    assert world.servers.queued() == []

@@ -10,7 +10,7 @@ import pytest
 
 from adapters.memory import MemoryStore
 from adapters.nats import transitions
-from adapters.nats.errors import RefusedError, TooLargeError, UnreachableError
+from adapters.nats.errors import ChangeRefusedError, TooLargeError, UnreachableError
 from adapters.nats.memory import MemoryEngine, MemoryServers
 from adapters.nats.outcomes import Ends, Outcomes
 from adapters.nats.record import CallRecord, Change, Stored
@@ -265,7 +265,7 @@ async def test_what_a_transition_refuses_is_not_kept(fleet: MemoryServers) -> No
     holding = await held(engine)
     for is_cut in False, True:
         engine.is_cut = is_cut
-        with pytest.raises(RefusedError, match="render/one: not now"):
+        with pytest.raises(ChangeRefusedError, match="render/one: not now"):
             await Outcomes(service, engine).finish(holding, lambda *_: "not now")
     assert leased.held(service) == []
 

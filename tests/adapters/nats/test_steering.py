@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from adapters.nats import transitions
-from adapters.nats.errors import RefusedError, UnreachableError
+from adapters.nats.errors import ChangeRefusedError, UnreachableError
 from adapters.nats.record import CallRecord, Change, Standing, Stored
 from adapters.nats.steering import FleetCommand, SteeringName, find, steer
 from tests.adapters.nats.practice_fleet import NOW, Practice, filled
@@ -93,7 +93,7 @@ async def test_what_a_call_does_not_take_is_refused_and_nothing_is_written(
     practice: Practice, name: SteeringName, call: str, why: str
 ) -> None:
     before = await practice.engine.read(call)
-    with pytest.raises(RefusedError, match=f"^{why}$"):
+    with pytest.raises(ChangeRefusedError, match=f"^{why}$"):
         await given(practice, name, call)
     assert await practice.engine.read(call) == before
 

@@ -85,8 +85,8 @@ class Life:
         record = self.record
         own = [(lane, leg) for lane, leg in self.queue.items() if leg == record.leg]
         own += [self.scheduled] if self.scheduled is not None and self.scheduled[1] == record.leg else []
-        is_held_back = record.is_paused or record.asks_person or record.state == "quarantined"
-        if record.is_over or (is_held_back and record.state != "running"):
+        needs_person = record.is_paused or record.asks_person or record.state == "quarantined"
+        if record.is_over or (needs_person and record.state != "running"):
             assert own == [], f"{record} has a message"
         else:
             assert own == [(record.lane, record.leg)], f"{record} has the messages {own}"

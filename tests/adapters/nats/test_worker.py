@@ -159,6 +159,50 @@ async def test_a_dead_nodes_call_goes_on_from_its_checkpoint(clock: VirtualClock
         assert machines.record(handle.call).standing.retries == 0
 
 
+async def test_the_latest_checkpoint_goes_with_the_end_of_a_leg(clock: VirtualClock, machines: Machines) -> None:
+    async def body(scene: Any) -> Any:
+        if context.attempt() == 1:
+            for frame in (1, 2, 3):
+                context.checkpoint(frame)
+                await asyncio.sleep(0.01)
+            raise ConnectionError("reset")
+        return context.saved()
+
+    renders = Renders(clock, body, initial_delay=60.0)
+    async with machines.machine("a", renders, "render") as a:
+        assert await (await a.cluster.submit("render")).result(100.0) == 3
+
+
+async def test_the_time_of_a_call_counts_on_all_its_nodes(clock: VirtualClock, machines: Machines) -> None:
+    async def body(scene: Any) -> Any:
+        raise ConnectionError("reset")
+
+    renders = Renders(clock, body, initial_delay=60.0, backoff_factor=1.0, max_retries=None, max_elapsed=150.0)
+    async with machines.machine("a", renders, "render") as a, machines.machine("b", renders, "render"):
+        with pytest.raises(RemoteCallError, match="ConnectionError: reset"):
+            await (await a.cluster.submit("render")).result(1000.0)
+        assert [number for number, *_ in renders.attempts] == [1, 2, 3]
+
+
+async def test_a_death_after_progress_uses_no_retry(clock: VirtualClock, machines: Machines) -> None:
+    async def body(scene: Any) -> Any:
+        if not renders.attempts[1:]:
+            context.progress(5.0)
+            await asyncio.sleep(1.5)
+            context.progress(6.0)
+            await forever(scene)
+
+    renders = Renders(clock, body)
+    async with machines.machine("a", renders, "render") as a, machines.machine("b", renders) as b:
+        handle = await b.cluster.submit("render")
+        await until(lambda: renders.attempts)
+        await asyncio.sleep(3.0)
+        a.cut()
+        b.work("render")
+        await handle.result(100.0)
+        assert machines.record(handle.call).standing.retries == 0
+
+
 async def test_what_a_stale_worker_finds_is_refused(clock: VirtualClock, machines: Machines) -> None:
     async def body(scene: Any) -> Any:
         fence = context.fence()
@@ -279,7 +323,7 @@ async def test_a_call_of_another_version_is_left_to_its_workers(clock: VirtualCl
         assert len(old.attempts) == 1
 
 
-async def test_a_call_that_runs_is_cancelled(clock: VirtualClock, machines: Machines) -> None:
+async def test_a_call_that_runs_is_cancelled_there(clock: VirtualClock, machines: Machines) -> None:
     renders = Renders(clock, forever)
     async with machines.machine("a", renders, "render") as a:
         handle = await a.cluster.submit("render")
@@ -289,6 +333,7 @@ async def test_a_call_that_runs_is_cancelled(clock: VirtualClock, machines: Mach
             await handle.result(60.0)
         assert caught.value.state == "cancelled"
         assert renders.running == 0
+        assert "OperationCancelled" in a.kinds()
 
 
 async def test_a_result_that_is_too_large_ends_the_call(clock: VirtualClock, machines: Machines) -> None:
