@@ -49,14 +49,14 @@ class FleetAddress(msgspec.Struct, frozen=True):
         url: The addresses of its servers, with commas between them; they may hold a user and a password.
         creds: A file with credentials; "" for none.
         prefix: The first token of its subjects.
-        inbox: How the subjects of answers begin.
+        inbox: How the subjects of answers begin; None for what the user of *url* may have.
         is_default: Whether the environment names it, so that commands need not.
     """
 
     url: str
     creds: str = ""
     prefix: str = "recovery"
-    inbox: str = "_INBOX"
+    inbox: str | None = None
     is_default: bool = False
 
     def __repr__(self) -> str:
