@@ -135,9 +135,11 @@ class Evidence(msgspec.Struct, frozen=True, dict=True):
         """Whether the worker was undisturbed all the time."""
         return not any(one.began <= until and self.up_after(one) >= since for one in self.of(node))
 
-    def servers_disturbed(self, since: float, until: float) -> bool:
-        """Whether a server was down, or its return not complete, at some time of it."""
-        return any(one.began <= until and one.settled >= since for one in self.servers)
+    def elected(self, since: float, until: float) -> float | None:
+        """When the servers must have elected leaders after the last disturbance of it; None without one."""
+        began = (one.began for one in self.servers if one.began <= until and one.settled >= since)
+        last = max(began, default=None)
+        return None if last is None else max(last, since) + ELECTION
 
     def was_slow(self, since: float, until: float) -> bool:
         """Whether the machine itself had no processor for a thread at some time of it."""
@@ -330,8 +332,8 @@ def _succeeded(
     bound, kind = evidence.lease + MOMENT, ""
     if record.affinity:
         kind, bound = ", bound to that worker", max(bound, evidence.up_after(one) - began + MOMENT)
-    if evidence.servers_disturbed(began - 1.0, began + waited):
-        kind, bound = kind or ", where a server died too", bound + ELECTION
+    if (elected := evidence.elected(began, began + waited)) is not None:
+        kind, bound = kind or ", where a server died too", bound + elected - began
     if waited > bound and any(
         d.name != one.name and d.began < began + bound and evidence.up_after(d) > began for d in evidence.workers
     ):
@@ -389,8 +391,8 @@ def punctuality(evidence: Evidence) -> tuple[list[Figure], list[str]]:
     lease = evidence.lease + MOMENT
     targets = {
         FREE: f"{PUNCTUAL} s",
-        ELECTED: f"{ELECTION:.0f} s",
-        STOPPED: f"{lease:.0f} s; {lease + ELECTION:.0f} s with a server",
+        ELECTED: f"{ELECTION:.0f} s after the last",
+        STOPPED: f"{lease:.0f} s, {lease + ELECTION:.0f} s where a server died too",
         BUSY: "-",
         LOADED: "1 s",
     }
@@ -412,8 +414,8 @@ def begun_after(evidence: Evidence, waits: Seen) -> Begun | None:
         return None
     note, late = body.note, body.note.at - due
     kind, most = FREE, PUNCTUAL
-    if evidence.servers_disturbed(due - EARLY - 0.2, note.at):
-        kind, most = ELECTED, ELECTION
+    if (elected := evidence.elected(due - EARLY - 0.2, note.at)) is not None:
+        kind, most = ELECTED, elected - due
     stopped = [
         d
         for d in evidence.workers
@@ -423,7 +425,7 @@ def begun_after(evidence: Evidence, waits: Seen) -> Begun | None:
     gave_back = any(d.name == note.node or due - EARLY <= d.ended <= note.at for d in stopped)  # or ran it itself
     if late > most and stopped and (late > least or gave_back):
         least = max((evidence.up_after(d) - due for d in stopped if d.name == record.affinity), default=0.0)
-        kind, most = STOPPED, max(evidence.lease, least) + MOMENT + (ELECTION if kind == ELECTED else 0.0)
+        kind, most = STOPPED, max(evidence.lease, least) + MOMENT + (most if kind == ELECTED else 0.0)
     elif late > most and not evidence.has_free_worker(due - EARLY, min(note.at, due + most), record.affinity):
         kind, most = BUSY, float("inf")
     elif late > most and evidence.was_slow(due - EARLY, note.at):
