@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -35,7 +36,7 @@ _OPTIONS = (
     ),
     click.option("--creds", metavar="FILE", type=click.Path(dir_okay=False), help="The file with its credentials."),
     click.option("--prefix", metavar="NAME", help="The first token of its subjects [recovery]."),
-    click.option("--inbox", metavar="NAME", help="How the subjects of answers to this user must begin [_INBOX]."),
+    click.option("--inbox", metavar="NAME", help="How the subjects of answers begin [_INBOX_USER, _INBOX without a user]."),
 )
 
 
@@ -120,12 +121,19 @@ def in_fleet(address: FleetAddress, what: Callable[[Fleet], Awaitable[T]]) -> T:
         async with fleet.open_fleet(address) as found:
             return await what(found)
 
+    without_log()
     try:
         return anyio.run(connected)
     except ModuleNotFoundError as error:
         usage_error(ModuleNotFoundError(str(error).removeprefix("recovery ")))
     except (RecoveryError, OSError) as error:
         usage_error(error)
+
+
+def without_log() -> None:
+    """Keep from the standard error what the connection logs: the error of the command says it."""
+    for name in ("adapters.nats", "recovery", "nats"):
+        logging.getLogger(name).addHandler(logging.NullHandler())
 
 
 def _address(cluster: str | None, options: _Options) -> FleetAddress | None:
@@ -137,9 +145,8 @@ def _address(cluster: str | None, options: _Options) -> FleetAddress | None:
         return None
     from adapters.nats.fleet import FleetAddress  # here: one machine does not need it
 
-    return FleetAddress(
-        url, options.creds or "", options.prefix or "recovery", options.inbox or "_INBOX", is_default=cluster is None
-    )
+    prefix = options.prefix or "recovery"
+    return FleetAddress(url, options.creds or "", prefix, options.inbox, is_default=cluster is None)
 
 
 def _is_file(first: Path | None) -> bool:
