@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -122,12 +123,19 @@ def in_fleet(address: FleetAddress, what: Callable[[Fleet], Awaitable[T]]) -> T:
         async with fleet.open_fleet(address) as found:
             return await what(found)
 
+    without_log()
     try:
         return anyio.run(connected)
     except ModuleNotFoundError as error:
         usage_error(ModuleNotFoundError(str(error).removeprefix("recovery ")))
     except (RecoveryError, OSError) as error:
         usage_error(error)
+
+
+def without_log() -> None:
+    """Keep from the standard error what the connection logs: the error of the command says it."""
+    for name in ("adapters.nats", "recovery", "nats"):
+        logging.getLogger(name).addHandler(logging.NullHandler())
 
 
 def _address(cluster: str | None, options: _Options) -> FleetAddress | None:

@@ -17,11 +17,11 @@ from adapters.nats.engine import Engine
 from adapters.nats.errors import ChangeRefusedError
 from adapters.nats.fleet_status import (
     FleetStatus,
+    Listing,
     as_journal,
     call_status,
     explained,
     failure_of,
-    fleet_status,
     last_seen,
     next_in_fleet,
 )
@@ -92,10 +92,10 @@ class Fleet:
 
         Raises UnreachableError.
         """
-        now = await self.engine.now()
-        nodes = await self.board.nodes()
-        records = [one.record async for one in self.engine.calls()]
-        return fleet_status(self.address.shown, records, nodes, now, show_all=show_all)
+        listing = Listing(show_all=show_all)
+        async for one in self.engine.calls():
+            listing.take(one.record)
+        return listing.status(self.address.shown, await self.board.nodes(), await self.engine.now())
 
     async def why(self, text: str) -> tuple[Why, float]:
         """Why the call stands as it does that *text* names, and the time of the servers.
@@ -116,10 +116,12 @@ class Fleet:
         """Why calls are not done: of *most*, those first that are not over, the latest first; how many more there are,
         and the time of the servers. Raises UnreachableError.
         """  # fmt: skip
-        found = [one.record async for one in self.engine.calls() if one.record.state not in DONE]
+        status, records = await self.status()
+        found = [record for record in records.values() if record.state not in DONE]
         found.sort(key=lambda record: (record.is_over, -record.updated))
         whys = [(await self.why_of(record))[0] for record in found[:most]]
-        return whys, len(found[most:]), await self.engine.now()
+        undone = sum(number for state, number in status.counts.items() if state not in DONE)
+        return whys, max(undone - most, 0), status.at
 
     async def steer(self, text: str, command: FleetCommand, *, by_id: bool = False) -> Steered:
         """Carry out *command* with the call that *text* names, or, *by_id*, whose id it is. Raises UnreachableError."""
@@ -181,7 +183,9 @@ def explain_call(
     failures = tuple(past.event.brief for past in events if isinstance(past.event, FailureClassified))
     call = call_status(record)
     call = msgspec.structs.replace(call, failures=failures or call.failures)
-    status, _ = fleet_status(address.shown, [record], nodes.values(), now)
+    listing = Listing()
+    listing.take(record)
+    status, _ = listing.status(address.shown, nodes.values(), now)
     where = f"in the fleet at {address.shown}"
     if record.node and not record.is_over and record.state != "running":
         where = f"ran last on {last_seen(record.node, nodes, now)}, {where}"

@@ -410,7 +410,8 @@ def begun_after(evidence: Evidence, waits: Seen) -> Begun | None:
         if d.began <= note.at and min(evidence.up_after(d), d.began + ASKED_FOR) >= due - EARLY
     ]
     least = evidence.lease - EARLY - 0.2  # so late is a call at least that is offered again
-    if late > most and stopped and (late > least or any(d.name == note.node for d in stopped)):
+    gave_back = any(d.name == note.node or due - EARLY <= d.ended <= note.at for d in stopped)  # or ran it itself
+    if late > most and stopped and (late > least or gave_back):
         kind, most = STOPPED, evidence.lease + MOMENT + (ELECTION if kind == ELECTED else 0.0)
     elif late > most and not evidence.has_free_worker(due - EARLY, min(note.at, due + most), record.affinity):
         kind, most = BUSY, float("inf")
