@@ -39,6 +39,12 @@ _OPTIONS = (
     click.option(
         "--inbox", metavar="NAME", help="How the subjects of answers begin [_INBOX_USER, _INBOX without a user]."
     ),
+    click.option(
+        "--tls",
+        metavar="FOLDER",
+        type=click.Path(exists=True, file_okay=False),
+        help="The folder with ca.pem, client.pem and client.key, for servers that want certificates.",
+    ),
 )
 
 
@@ -48,6 +54,7 @@ class _Options(NamedTuple):
     creds: str | None
     prefix: str | None
     inbox: str | None
+    tls: str | None
 
 
 def of_journal_or_fleet(*positional: str, is_wanted: bool = True) -> Callable[[Callable[..., T]], Callable[..., T]]:
@@ -148,7 +155,7 @@ def _address(cluster: str | None, options: _Options) -> FleetAddress | None:
     from adapters.nats.fleet import FleetAddress  # here: one machine does not need it
 
     prefix = options.prefix or "recovery"
-    return FleetAddress(url, options.creds or "", prefix, options.inbox, is_default=cluster is None)
+    return FleetAddress(url, options.creds or "", prefix, options.inbox, options.tls or "", is_default=cluster is None)
 
 
 def _is_file(first: Path | None) -> bool:
@@ -159,6 +166,6 @@ def _is_file(first: Path | None) -> bool:
 def _refuse(first: Path | None, options: _Options, name: str) -> None:
     """Raise UsageError for a verb without a journal and a fleet, or with the options of a fleet alone."""
     if any(one is not None for one in options):
-        raise click.UsageError("--creds, --prefix and --inbox go with --cluster")
+        raise click.UsageError("--creds, --prefix, --inbox and --tls go with --cluster")
     if first is None:
         raise click.UsageError(f"Missing argument '{name.upper()}', or --cluster URL.")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from ssl import SSLContext, create_default_context
 from urllib.parse import urlsplit
 
 import msgspec
@@ -14,7 +16,7 @@ from adapters.journals.steering import Steered
 from adapters.journals.why import Known, Why, why
 from adapters.nats.board import Board, FleetEvent, Node
 from adapters.nats.engine import Engine
-from adapters.nats.errors import ChangeRefusedError
+from adapters.nats.errors import ChangeRefusedError, ClusterError
 from adapters.nats.fleet_status import (
     FleetStatus,
     Listing,
@@ -50,6 +52,7 @@ class FleetAddress(msgspec.Struct, frozen=True):
         creds: A file with credentials; "" for none.
         prefix: The first token of its subjects.
         inbox: How the subjects of answers begin; None for what the user of *url* may have.
+        tls: A folder with ca.pem, client.pem and client.key; "" for the authorities of the system.
         is_default: Whether the environment names it, so that commands need not.
     """
 
@@ -57,10 +60,29 @@ class FleetAddress(msgspec.Struct, frozen=True):
     creds: str = ""
     prefix: str = "recovery"
     inbox: str | None = None
+    tls: str = ""
     is_default: bool = False
 
     def __repr__(self) -> str:
         return f"<FleetAddress: {self.shown}>"
+
+    def trusted(self) -> SSLContext | None:
+        """Which servers are trusted, and the certificate that they get; None for what Python does by itself.
+
+        Raises:
+            ClusterError: One of the files is missing, or is no certificate.
+        """
+        if not self.tls:
+            return None
+        folder = Path(self.tls)
+        try:
+            context = create_default_context(cafile=folder / "ca.pem")
+            context.load_cert_chain(folder / "client.pem", folder / "client.key")
+        except (OSError, ValueError) as error:
+            raise ClusterError(
+                f"{brief(self.tls)} cannot be used for TLS ({error}): put ca.pem, client.pem and client.key there"
+            ) from None
+        return context
 
     @property
     def shown(self) -> str:
@@ -230,6 +252,7 @@ async def open_fleet(address: FleetAddress) -> AsyncIterator[Fleet]:
         name="recovery",
         credentials=address.creds or None,
         inbox=address.inbox,
+        tls=address.trusted(),
         within=CONNECTED_WITHIN,
     ) as link:
         yield Fleet(link.engine, link.board, address)
