@@ -1,4 +1,4 @@
-"""The servers of a fleet in memory, with a clock of the test's: for tests of what runs on them."""
+"""The servers of a cluster in memory, with a clock of the test's: for tests of what runs on them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TICK = 0.25
 
 
 class _Queued(msgspec.Struct):
-    """A message in a queue: its place in the stream, when it was *sent*, and when it may be delivered, again perhaps."""
+    """A message in a queue: its place in the stream, when it was *sent*, and when it may be delivered (again)."""
 
     call: str
     leg: int

@@ -81,7 +81,7 @@ async def connect(client: Client, server: NatsServer, user: str, context: ssl.SS
     )
 
 
-async def test_a_fleet_of_the_documentation_takes_a_call(documented: list[NatsServer], certificates: Path):
+async def test_a_cluster_of_the_documentation_takes_a_call(documented: list[NatsServer], certificates: Path):
     context = trusting(certificates, as_client=True)
     admin, shop = Client(), Client()
     try:

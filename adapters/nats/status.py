@@ -1,4 +1,4 @@
-"""A fleet as people see it: its nodes, its calls, and what happens next with each. Pure: times are arguments."""
+"""A cluster as people see it: its nodes, its calls, and what happens next with each. Pure: times are arguments."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ MOVE = Offer("move", "lets any node run it")
 Nodes = Mapping[str, Node]
 
 
-class FleetStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """A fleet.
+class ClusterStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """A cluster.
 
     Args:
         cluster: Its address, without a password.
@@ -132,7 +132,7 @@ def call_status(record: CallRecord) -> CallStatus:
     )
 
 
-def next_in_fleet(record: CallRecord, nodes: Nodes, now: float) -> NextStep:
+def next_in_cluster(record: CallRecord, nodes: Nodes, now: float) -> NextStep:
     """What happens next with the call of *record* at the time *now*."""
     attempt = record.standing.attempt
     ends = Offer("give up", ENDS_IT), Offer("cancel", "cancels it")
@@ -214,10 +214,10 @@ def _end(record: CallRecord) -> str:
     return f"nothing: it was {record.state}{f': {record.reason}' if record.reason else ''}"
 
 
-def fleet_status(
+def cluster_status(
     cluster: str, records: Iterable[CallRecord], nodes: Iterable[Node], now: float, *, show_all: bool = False
-) -> tuple[FleetStatus, dict[str, CallRecord]]:
-    """The state of the fleet *cluster*, and the records of the calls that it lists.
+) -> tuple[ClusterStatus, dict[str, CallRecord]]:
+    """The state of the cluster *cluster*, and the records of the calls that it lists.
 
     Args:
         cluster: Its address, as it is shown.
@@ -238,7 +238,7 @@ def fleet_status(
         for state, those in found.items():
             more[state] += _cut(those, is_over=those[0].is_over)
     listed = [record for those in found.values() for record in those]
-    status = FleetStatus(
+    status = ClusterStatus(
         cluster=cluster,
         at=now,
         nodes=tuple(sorted(nodes, key=lambda one: one.node)),
@@ -261,14 +261,14 @@ def _cut(records: list[CallRecord], *, is_over: bool) -> int:
     return extra
 
 
-def only_failed(status: FleetStatus) -> FleetStatus:
+def only_failed(status: ClusterStatus) -> ClusterStatus:
     """*status* with the calls that went wrong for good, and no others."""
     calls = tuple(one for one in status.calls if one.state in FAILED)
     more = {state: number for state, number in status.more.items() if state in FAILED}
     return msgspec.structs.replace(status, calls=calls, more=more)
 
 
-def as_journal(status: FleetStatus) -> JournalStatus:
+def as_journal(status: ClusterStatus) -> JournalStatus:
     """*status* as what tells of a journal takes it."""
     return JournalStatus(
         path=status.cluster, is_being_written=True, calls=status.calls, circuits={}, unreadable=0, more=status.more
