@@ -1,4 +1,4 @@
-"""The servers of a fleet in memory, with a clock of the test's: for tests of what runs on them."""
+"""The servers of a cluster in memory, with a clock of the test's: for tests of what runs on them."""
 
 from __future__ import annotations
 

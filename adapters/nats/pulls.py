@@ -65,7 +65,7 @@ class Pulls:
 
     Args:
         link: The connection.
-        subjects: The subjects of the fleet.
+        subjects: The subjects of the cluster.
         lease: Seconds for which a message is the worker's, unless it says that it lives.
     """
 

@@ -102,7 +102,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, fo
 
 
 class CallRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """Where a call of the fleet stands: its one place of truth, changed by compare-and-set alone.
+    """Where a call of the cluster stands: its one place of truth, changed by compare-and-set alone.
 
     Times are seconds since the epoch by the servers' clock.
 
@@ -215,7 +215,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def check_sizes(change: Change) -> None:
-    """Raise TooLargeError if the arguments, the checkpoint or the result of *change* are more than a fleet keeps."""
+    """Raise TooLargeError if the arguments, the checkpoint or the result of *change* are more than a cluster keeps."""
     for what, data, most in (
         ("arguments", change.args, MAX_PAYLOAD),
         ("checkpoint", change.saved, MAX_CHECKPOINT),
@@ -223,6 +223,6 @@ def check_sizes(change: Change) -> None:
     ):
         if data is not None and len(data) > most:
             raise TooLargeError(
-                f"{change.record.call}: the {what}, {len(data)} bytes, are more than the {most} that a fleet keeps: "
+                f"{change.record.call}: the {what}, {len(data)} bytes, are more than the {most} that a cluster keeps: "
                 "store the data elsewhere, and pass where it is"
             )

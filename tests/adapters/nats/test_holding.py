@@ -14,7 +14,7 @@ from adapters.nats.holding import Holding, claim
 from adapters.nats.memory import MemoryServers
 from adapters.nats.names import Lane, name_of
 from adapters.nats.record import KEPT, CallRecord, Change, Standing, Stored
-from tests.adapters.nats.fleet_steps import FaultyEngine, run
+from tests.adapters.nats.steps import FaultyEngine, run
 
 NAME = name_of("render", "order-17")
 LANE = Lane("render")
