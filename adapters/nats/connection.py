@@ -79,8 +79,7 @@ async def connect(
         token: A token in place of a user.
         nkey: A file with the seed of the user's nkey.
         tls: How to trust the servers; for addresses that begin with tls:// or servers that demand it.
-        inbox: How the subjects of answers begin; None for what ``permissions.accounts`` allows the user, and for
-            ``_INBOX`` without one.
+        inbox: How the subjects of answers begin; None for ``permissions.inbox`` of the user, or ``_INBOX``.
         lease: Seconds after its last sign of life for which a worker still holds its call.
         within: Seconds in which the first connection must be made.
 
@@ -91,7 +90,6 @@ async def connect(
     _needs_asyncio()
     checked("the prefix of the fleet", prefix)
     addresses, user, password, token = _who([url] if isinstance(url, str) else list(url), user, password, token)
-    inbox = (inbox_of(user) if user else None) if inbox is None else inbox
     client = _Client()
     link = Link(client, prefix, ", ".join(address.partition("://")[2] for address in addresses))
     seed, file = str(nkey) if nkey else None, str(credentials) if credentials else None
@@ -103,7 +101,9 @@ async def connect(
         "nkeys_seed": seed,
         "tls": tls,
     }
-    await _open(link, client, addresses, {**options, "inbox_prefix": inbox, "name": name or None}, within)
+    await _open(
+        link, client, addresses, {**options, "inbox_prefix": inbox or inbox_of(user), "name": name or None}, within
+    )
     try:
         may_ask = await set_up(link, prefix, replicas)
         link.engine = engine = JetStreamEngine(link, prefix, lease, is_viewer=not may_ask)
