@@ -92,18 +92,16 @@ async def connect(
     addresses, user, password, token = _who([url] if isinstance(url, str) else list(url), user, password, token)
     client = _Client()
     link = Link(client, prefix, ", ".join(address.partition("://")[2] for address in addresses))
-    seed, file = str(nkey) if nkey else None, str(credentials) if credentials else None
-    options = {
+    options: dict[str, Any] = {
         "user": user,
         "password": password,
         "token": token,
-        "user_credentials": file,
-        "nkeys_seed": seed,
+        "user_credentials": str(credentials) if credentials else None,
+        "nkeys_seed": str(nkey) if nkey else None,
         "tls": tls,
     }
-    await _open(
-        link, client, addresses, {**options, "inbox_prefix": inbox or inbox_of(user), "name": name or None}, within
-    )
+    options |= {"inbox_prefix": inbox or inbox_of(user), "name": name or None}
+    await _open(link, client, addresses, options, within)
     try:
         may_ask = await set_up(link, prefix, replicas)
         link.engine = engine = JetStreamEngine(link, prefix, lease, is_viewer=not may_ask)
