@@ -1,4 +1,4 @@
-"""A connection to the servers of a fleet: it comes back by itself, and its errors say what to do."""
+"""A connection to the servers of a cluster: it comes back by itself, and its errors say what to do."""
 
 from __future__ import annotations
 
@@ -66,13 +66,13 @@ async def connect(
     lease: float = LEASE,
     within: float = CONNECTED_WITHIN,
 ) -> AsyncIterator[Link]:
-    """Connect to the servers of a fleet, and make its streams where they are missing.
+    """Connect to the servers of a cluster, and make its streams where they are missing.
 
     Args:
         url: Where they are: ``nats://gpu-0:4222``, or several. It may hold a user and a password, or a token.
-        prefix: The first token of the fleet's subjects: fleets with others do not see each other.
+        prefix: The first token of the cluster's subjects: clusters with others do not see each other.
         name: What the servers show this connection as.
-        replicas: How many servers keep each message; None for 3 of a cluster, or 1. Existing streams keep theirs.
+        replicas: How many servers keep each message; None: 3 where several servers run, or 1. Streams that exist keep theirs.
         credentials: A file with the user's credentials.
         user: The name of the user.
         password: The user's password.
@@ -88,20 +88,14 @@ async def connect(
         ClusterError: The servers refuse the user, are too old, or their streams do not fit; the message has the cure.
     """
     _needs_asyncio()
-    checked("the prefix of the fleet", prefix)
+    checked("the prefix of the cluster", prefix)
     addresses, user, password, token = _who([url] if isinstance(url, str) else list(url), user, password, token)
     client = _Client()
     link = Link(client, prefix, ", ".join(address.partition("://")[2] for address in addresses))
-    options: dict[str, Any] = {
-        "user": user,
-        "password": password,
-        "token": token,
-        "user_credentials": str(credentials) if credentials else None,
-        "nkeys_seed": str(nkey) if nkey else None,
-        "tls": tls,
-    }
-    options |= {"inbox_prefix": inbox or inbox_of(user), "name": name or None}
-    await _open(link, client, addresses, options, within)
+    who = {"user": user, "password": password, "token": token, "tls": tls}
+    files = {"user_credentials": str(credentials) if credentials else None, "nkeys_seed": str(nkey) if nkey else None}
+    options = {**who, **files, "inbox_prefix": inbox or inbox_of(user), "name": name or None}
+    await _open(link, client, addresses, {key: value for key, value in options.items() if value is not None}, within)
     try:
         may_ask = await set_up(link, prefix, replicas)
         link.engine = engine = JetStreamEngine(link, prefix, lease, is_viewer=not may_ask)
@@ -142,7 +136,7 @@ async def _open(link: Link, client: _Client, addresses: list[str], options: dict
             max_reconnect_attempts=-1,
             reconnect_time_wait=TRIED_EVERY,
             ping_interval=5,
-            **{key: value for key, value in options.items() if value is not None},
+            **options,
         )
     )
     try:
@@ -188,13 +182,13 @@ def _addresses(urls: list[str]) -> tuple[list[str], str | None, str | None]:
         except ValueError:
             host, port = None, None
         if not host or parts.scheme not in ("nats", "tls", "ws", "wss"):
-            raise ClusterError("the address of a fleet is no address of a nats-server: write nats://host:4222")
+            raise ClusterError("the address of a cluster is no address of a nats-server: write nats://host:4222")
         user = user or (unquote(parts.username) if parts.username else None)
         password = password or (unquote(parts.password) if parts.password else None)
         host = f"[{host}]" if ":" in host else host
         addresses.append(f"{parts.scheme}://{host}:{port or 4222}{parts.path if parts.scheme.startswith('ws') else ''}")
     if not addresses:
-        raise ClusterError("a fleet needs the address of a nats-server: nats://host:4222")
+        raise ClusterError("a cluster needs the address of a nats-server: nats://host:4222")
     return addresses, user, password
 
 
@@ -203,5 +197,5 @@ def _needs_asyncio() -> None:
         asyncio.get_running_loop()
     except RuntimeError:
         raise ClusterError(
-            "a fleet needs asyncio, and this program runs on trio: run it with asyncio.run(main()) or anyio.run(main)"
+            "a cluster needs asyncio, and this program runs on trio: run it with asyncio.run(main()) or anyio.run(main)"
         ) from None

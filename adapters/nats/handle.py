@@ -1,4 +1,4 @@
-"""A call of a fleet, as the program sees it that submitted it, or that knows its id."""
+"""A call of a cluster, as the program sees it that submitted it, or that knows its id."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import msgspec
 from adapters.nats.board import Board
 from adapters.nats.engine import Engine
 from adapters.nats.errors import ChangeRefusedError, RemoteCallError, UnknownCallError, UnreachableError
-from adapters.nats.fleet_status import next_in_fleet, state_of
 from adapters.nats.names import parse
 from adapters.nats.record import KEPT, CallRecord
+from adapters.nats.status import next_in_cluster, state_of
 from adapters.nats.steering import steer
 from adapters.nats.transitions import asked_to_cancel
 from recovery.redact import brief, redact
@@ -28,7 +28,7 @@ AGAIN = 1.0
 
 
 class HandleStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a call of a fleet stands. Times are seconds since the epoch by the servers' clock.
+    """Where a call of a cluster stands. Times are seconds since the epoch by the servers' clock.
 
     Args:
         call: Its id.
@@ -52,7 +52,7 @@ class HandleStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Handle:
-    """A call of a fleet. It may run on any machine, and outlives this process. Made by ``Cluster``.
+    """A call of a cluster. It may run on any machine, and outlives this process. Made by ``Cluster``.
 
     Args:
         call: Its id.
@@ -118,7 +118,7 @@ class Handle:
             attempt=record.standing.attempt,
             retries=record.standing.retries,
             due=record.due,
-            why=next_in_fleet(record, nodes, now).text,
+            why=next_in_cluster(record, nodes, now).text,
             is_over=record.is_over,
         )
 

@@ -9,11 +9,11 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from adapters.nats.fleet import FleetAddress, open_fleet
 from nats.aio.client import Client
 from nats.errors import Error
 
 from adapters.nats.errors import ClusterError
-from adapters.nats.fleet import FleetAddress, open_fleet
 from adapters.nats.permissions import Role, accounts, inbox, password_variable
 from tests.cluster.certificates import make_certificates, trusting
 from tests.cluster.servers import NatsServer, free_ports
@@ -83,7 +83,7 @@ async def connect(client: Client, server: NatsServer, user: str, context: ssl.SS
     )
 
 
-async def test_a_fleet_of_the_documentation_takes_a_call(documented: list[NatsServer], certificates: Path):
+async def test_a_cluster_of_the_documentation_takes_a_call(documented: list[NatsServer], certificates: Path):
     context = trusting(certificates, as_client=True)
     admin, shop = Client(), Client()
     try:

@@ -29,7 +29,7 @@ from tests.cluster.servers import NatsCluster, NatsServer, free_ports
 
 pytestmark = pytest.mark.anyio
 
-P = "fleet"
+P = "cluster"
 USERS: dict[str, Role] = {
     "admin": "setup",
     "gpu-a": "worker",

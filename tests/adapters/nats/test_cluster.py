@@ -171,7 +171,7 @@ async def test_an_unknown_operation_lists_those_that_there_are(machines: Machine
             await a.cluster.submit("rendr")
         with pytest.raises(LookupError, match="there are: render"):
             a.cluster.handle("rendr/x")
-        with pytest.raises(ValueError, match="'render' is no id of a call"):
+        with pytest.raises(ValueError, match="'render' is no id of a cluster's call"):
             a.cluster.handle("render")
 
 

@@ -32,5 +32,5 @@ def test_what_differs_is_listed_with_what_it_must_become() -> None:
     }
 
 
-def test_a_fleet_with_another_prefix_has_other_streams() -> None:
+def test_a_cluster_with_another_prefix_has_other_streams() -> None:
     assert not {one["name"] for one in streams("p")} & {one["name"] for one in streams("q")}

@@ -9,7 +9,7 @@ import pytest
 from adapters.nats import telling
 from adapters.nats.board import MemoryBoard
 from adapters.nats.memory import MemoryServers
-from adapters.nats.telling import Teller, in_fleet
+from adapters.nats.telling import Teller, in_cluster
 from events.bus import Bus
 from events.codec import decode
 from events.evidence import Category, Evidence
@@ -161,5 +161,5 @@ async def test_a_teller_that_is_cancelled_tells_what_is_left_and_that_it_has_sto
         ("", ("", 0)),
     ],
 )
-def test_a_call_of_the_fleet_is_known_by_the_id_that_it_has_on_a_node(call: str, found: tuple[str, int]) -> None:
-    assert in_fleet(call) == found
+def test_a_call_of_the_cluster_is_known_by_the_id_that_it_has_on_a_node(call: str, found: tuple[str, int]) -> None:
+    assert in_cluster(call) == found
