@@ -15,10 +15,10 @@ from adapters.nats.errors import ClusterError, StaleError
 from adapters.nats.handle import Handle, answered, operation_of
 from adapters.nats.leases import Connect, Leases
 from adapters.nats.names import Priority, checked
+from adapters.nats.node_reports import NodeReporter
 from adapters.nats.opening import OpenCluster, opened
 from adapters.nats.running import log
 from adapters.nats.submission import NewCall, Wish, check_clash, new_call
-from adapters.nats.telling import Teller
 from adapters.nats.worker import Worker
 from recovery import leased, validation
 from recovery.service import Recovery
@@ -209,7 +209,7 @@ class Cluster:
         at = self._opened_now()
         timeout = self._drain_time(None)
         worker = Worker(at.node, names, concurrency)
-        teller = Teller(
+        teller = NodeReporter(
             self._service.bus,
             at.node.engine,
             at.board,

@@ -72,7 +72,7 @@ async def connect(
         url: Where they are: ``nats://gpu-0:4222``, or several. It may hold a user and a password, or a token.
         prefix: The first token of the cluster's subjects: clusters with others do not see each other.
         name: What the servers show this connection as.
-        replicas: How many servers keep each message; None for 3 of a cluster of servers, or 1. Existing streams keep theirs.
+        replicas: How many servers keep each message; None for 3, or 1 of a single server. Existing streams keep theirs.
         credentials: A file with the user's credentials.
         user: The name of the user.
         password: The user's password.

@@ -66,7 +66,7 @@ async def _share(link: Any, stack: AsyncExitStack, service: Recovery, node: str,
     """With real servers, share what nodes know together from now on."""
     connection = getattr(link, "connection", None)
     if connection is not None:
-        from adapters.nats.shared import SharedKnowledge  # here: it needs the extra
+        from adapters.nats.knowledge.shared import SharedKnowledge  # here: it needs the extra
 
         await stack.enter_async_context(SharedKnowledge(service, connection, prefix, node))
 

@@ -15,10 +15,10 @@ from adapters.nats import transitions
 from adapters.nats.engine import Delivery
 from adapters.nats.errors import UnreachableError
 from adapters.nats.holding import Holding, claim
+from adapters.nats.lane_order import LaneOrder
 from adapters.nats.record import CallRecord, Change, Standing
 from adapters.nats.running import NOTED, Leg, Node, log
 from adapters.nats.standing import leased_call, standing_of
-from adapters.nats.turns import Turns
 from events.event import CallEvent
 from recovery import leased
 from recovery.leased import LeasedOperation
@@ -57,7 +57,7 @@ class Worker:
     def __init__(self, node: Node, names: Sequence[str], concurrency: int) -> None:
         self._node = node
         self._operations = {name: leased.operation(node.service, name) for name in names}
-        self._turns = Turns(list(self._operations), node.name)
+        self._turns = LaneOrder(list(self._operations), node.name)
         self._concurrency = concurrency
         self._running: dict[asyncio.Task[None], Leg | None] = {}
         self._loop, self._until = asyncio.get_running_loop(), math.inf

@@ -12,9 +12,9 @@ import nats
 import pytest
 from nats.aio.client import Client
 
-from adapters.nats.bucket import SharedBucket
-from adapters.nats.knowledge import Opened, Probing, key_of, to_bytes
-from adapters.nats.shared import SharedKnowledge
+from adapters.nats.knowledge.bucket import SharedBucket
+from adapters.nats.knowledge.entries import Opened, Probing, key_of, to_bytes
+from adapters.nats.knowledge.shared import SharedKnowledge
 from events.circuit_events import CircuitClosed, CircuitHalfOpened, CircuitOpened
 from events.errors import CallRejectedError
 from events.operation import Operation

@@ -9,7 +9,7 @@ import pytest
 from adapters.nats import telling
 from adapters.nats.board import MemoryBoard
 from adapters.nats.memory import MemoryServers
-from adapters.nats.telling import Teller, in_cluster
+from adapters.nats.node_reports import NodeReporter, in_cluster
 from events.bus import Bus
 from events.codec import decode
 from events.evidence import Category, Evidence
@@ -33,7 +33,7 @@ class Told:
         self.board = MemoryBoard()
         servers = MemoryServers(lambda: 1000.0)
         self.running = 0
-        self.teller = Teller(
+        self.teller = NodeReporter(
             self.bus,
             servers.connect(),
             self.board,
