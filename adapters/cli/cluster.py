@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -35,7 +36,15 @@ _OPTIONS = (
     ),
     click.option("--creds", metavar="FILE", type=click.Path(dir_okay=False), help="The file with its credentials."),
     click.option("--prefix", metavar="NAME", help="The first token of its subjects [recovery]."),
-    click.option("--inbox", metavar="NAME", help="How the subjects of answers to this user must begin [_INBOX]."),
+    click.option(
+        "--inbox", metavar="NAME", help="How the subjects of answers begin [_INBOX_USER, _INBOX without a user]."
+    ),
+    click.option(
+        "--tls",
+        metavar="FOLDER",
+        type=click.Path(exists=True, file_okay=False),
+        help="The folder with ca.pem, client.pem and client.key, for servers that want certificates.",
+    ),
 )
 
 
@@ -45,6 +54,7 @@ class _Options(NamedTuple):
     creds: str | None
     prefix: str | None
     inbox: str | None
+    tls: str | None
 
 
 def of_journal_or_cluster(*positional: str, is_wanted: bool = True) -> Callable[[Callable[..., T]], Callable[..., T]]:
@@ -120,12 +130,19 @@ def in_cluster(address: ClusterAddress, what: Callable[[ClusterView], Awaitable[
         async with view.open_view(address) as found:
             return await what(found)
 
+    without_log()
     try:
         return anyio.run(connected)
     except ModuleNotFoundError as error:
         usage_error(ModuleNotFoundError(str(error).removeprefix("recovery ")))
     except (RecoveryError, OSError) as error:
         usage_error(error)
+
+
+def without_log() -> None:
+    """Keep from the standard error what the connection logs: the error of the command says it."""
+    for name in ("adapters.nats", "recovery", "nats"):
+        logging.getLogger(name).addHandler(logging.NullHandler())
 
 
 def _address(cluster: str | None, options: _Options) -> ClusterAddress | None:
@@ -137,8 +154,9 @@ def _address(cluster: str | None, options: _Options) -> ClusterAddress | None:
         return None
     from adapters.nats.view import ClusterAddress  # here: one machine does not need it
 
+    prefix = options.prefix or "recovery"
     return ClusterAddress(
-        url, options.creds or "", options.prefix or "recovery", options.inbox or "_INBOX", is_default=cluster is None
+        url, options.creds or "", prefix, options.inbox, options.tls or "", is_default=cluster is None
     )
 
 
@@ -150,6 +168,6 @@ def _is_file(first: Path | None) -> bool:
 def _refuse(first: Path | None, options: _Options, name: str) -> None:
     """Raise UsageError for a verb without a journal and a cluster, or with the options of a cluster alone."""
     if any(one is not None for one in options):
-        raise click.UsageError("--creds, --prefix and --inbox go with --cluster")
+        raise click.UsageError("--creds, --prefix, --inbox and --tls go with --cluster")
     if first is None:
         raise click.UsageError(f"Missing argument '{name.upper()}', or --cluster URL.")

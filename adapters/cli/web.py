@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adapters.cli.cluster import FILE_OR_CALL, of_journal_or_cluster
+from adapters.cli.cluster import FILE_OR_CALL, of_journal_or_cluster, without_log
 from adapters.cli.output import JSON, journal_at, print_json, usage_error
 from events.errors import RecoveryError
 from recovery.installation import extra
@@ -67,4 +67,5 @@ def _source(path: Path, cluster: ClusterAddress | None, entered: ExitStack) -> t
         return journal_at(path), path.name
     from adapters.web.cluster_source import ClusterSource  # here: one machine does not need it
 
+    without_log()
     return entered.enter_context(ClusterSource(cluster)), cluster.shown

@@ -167,6 +167,7 @@ class _Run:
             drain_timeout=self._drain,
             credentials=at.creds or None,
             inbox=at.inbox,
+            tls=at.trusted(),
         )
 
     @contextmanager

@@ -49,7 +49,7 @@ class Cluster:
         connect: For tests, what connects, in place of *url*: ``MemoryServers.link``.
         leases: For tests, what keeps leases.
         options: As of ``adapters.nats.connection.connect``: ``credentials``, ``user`` and ``password``, ``token``,
-            ``nkey``, ``tls``, ``replicas``.
+            ``nkey``, ``tls``, ``inbox``, ``replicas``.
 
     Raises:
         TypeError: Neither *url* nor *connect*, or both.

@@ -72,15 +72,14 @@ async def connect(
         url: Where they are: ``nats://gpu-0:4222``, or several. It may hold a user and a password, or a token.
         prefix: The first token of the cluster's subjects: clusters with others do not see each other.
         name: What the servers show this connection as.
-        replicas: How many servers keep each message; None for 3, or 1 of a single server. Existing streams keep theirs.
+        replicas: How many servers keep each message; None: 3 where several run, or 1. Streams that exist keep theirs.
         credentials: A file with the user's credentials.
         user: The name of the user.
         password: The user's password.
         token: A token in place of a user.
         nkey: A file with the seed of the user's nkey.
         tls: How to trust the servers; for addresses that begin with tls:// or servers that demand it.
-        inbox: How the subjects of answers begin; None for what ``permissions.accounts`` allows the user, and for
-            ``_INBOX`` without one.
+        inbox: How the subjects of answers begin; None for ``permissions.inbox`` of the user, or ``_INBOX``.
         lease: Seconds after its last sign of life for which a worker still holds its call.
         within: Seconds in which the first connection must be made.
 
@@ -91,12 +90,11 @@ async def connect(
     _needs_asyncio()
     checked("the prefix of the cluster", prefix)
     addresses, user, password, token = _who([url] if isinstance(url, str) else list(url), user, password, token)
-    inbox = (inbox_of(user) if user else None) if inbox is None else inbox
     client = _Client()
     link = Link(client, prefix, ", ".join(address.partition("://")[2] for address in addresses))
     who = {"user": user, "password": password, "token": token, "tls": tls}
     files = {"user_credentials": str(credentials) if credentials else None, "nkeys_seed": str(nkey) if nkey else None}
-    options = {**who, **files, "inbox_prefix": inbox, "name": name or None}
+    options = {**who, **files, "inbox_prefix": inbox or inbox_of(user), "name": name or None}
     await _open(link, client, addresses, {key: value for key, value in options.items() if value is not None}, within)
     try:
         may_ask = await set_up(link, prefix, replicas)

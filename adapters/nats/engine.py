@@ -28,6 +28,7 @@ class Delivery(msgspec.Struct, frozen=True):
         lane: Where it waited.
         lease: What extends the lease, from any connection.
         sent: When it was put into the queue, in seconds since the epoch by the servers' clock.
+        number: How often it was delivered so far, this time included: after a worker's death it is a higher one.
     """
 
     call: str
@@ -35,6 +36,7 @@ class Delivery(msgspec.Struct, frozen=True):
     lane: Lane
     lease: str
     sent: float
+    number: int
 
 
 class Changes(Protocol):

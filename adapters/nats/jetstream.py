@@ -116,14 +116,15 @@ class JetStreamEngine:
             if message is None:
                 return None
             call = self._subjects.call_of(message.subject)
-            lane, sent = Lane.of(message.subject), message.metadata.timestamp.timestamp()
+            lane, about = Lane.of(message.subject), message.metadata
+            sent, number = about.timestamp.timestamp(), about.num_delivered
             try:
                 leg = msgspec.json.decode(message.data, type=Queued).leg if message.data else 0
             except msgspec.MsgspecError:
                 self._refusal("a queue message is of a newer release", call)
-                await self.put_back(Delivery(call, 0, lane, message.reply, sent), PUT_BACK_FOR)
+                await self.put_back(Delivery(call, 0, lane, message.reply, sent, number), PUT_BACK_FOR)
                 continue
-            return Delivery(call, leg, lane, message.reply, sent)
+            return Delivery(call, leg, lane, message.reply, sent, number)
 
     async def ack(self, delivery: Delivery) -> None:
         """As ``Engine.ack``."""

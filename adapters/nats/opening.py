@@ -66,9 +66,14 @@ async def _share(link: Any, stack: AsyncExitStack, service: Recovery, node: str,
     """With real servers, share what nodes know together from now on."""
     connection = getattr(link, "connection", None)
     if connection is not None:
-        from adapters.nats.knowledge.shared import SharedKnowledge  # here: it needs the extra
+        from nats import errors  # here: it needs the extra
 
-        await stack.enter_async_context(SharedKnowledge(service, connection, prefix, node))
+        from adapters.nats.knowledge.shared import SharedKnowledge
+
+        try:
+            await stack.enter_async_context(SharedKnowledge(service, connection, prefix, node))
+        except (errors.Error, OSError, TimeoutError) as error:
+            raise link.translated(error) from error
 
 
 async def _end(task: asyncio.Task[None]) -> None:

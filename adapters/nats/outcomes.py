@@ -135,7 +135,9 @@ class Outcomes:
         if record.state != "running":  # only the holder of its fence ends it: it was written before
             return None
         now = await self._engine.now()
-        holding = Holding(self._engine, Delivery(call, record.leg, record.lane, "", record.updated), stored)
+        holding = Holding(
+            self._engine, Delivery(call, record.leg, record.lane, "", record.updated, record.delivery), stored
+        )
         try:
             await holding.apply(lambda latest: later(latest, kept.change, now))
         except LeaseLostError:

@@ -44,9 +44,9 @@ def inbox(user: str) -> str:
     return f"_INBOX_{user}"
 
 
-def inbox_of(user: str) -> str | None:
-    """The same; None for a user whose name ``accounts`` refuses."""
-    return inbox(user) if _USER.fullmatch(user) else None
+def inbox_of(user: str | None) -> str | None:
+    """The same; None for no user, and for one whose name ``accounts`` refuses."""
+    return inbox(user) if user and _USER.fullmatch(user) else None
 
 
 def password_variable(user: str) -> str:

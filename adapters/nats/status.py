@@ -214,47 +214,50 @@ def _end(record: CallRecord) -> str:
     return f"nothing: it was {record.state}{f': {record.reason}' if record.reason else ''}"
 
 
-def cluster_status(
-    cluster: str, records: Iterable[CallRecord], nodes: Iterable[Node], now: float, *, show_all: bool = False
-) -> tuple[ClusterStatus, dict[str, CallRecord]]:
-    """The state of the cluster *cluster*, and the records of the calls that it lists.
+class Listing:
+    """The calls that a status lists, taken from all records, of which few are kept at a time.
 
     Args:
-        cluster: Its address, as it is shown.
-        records: The records of its calls, the longest unchanged first.
-        nodes: Its nodes.
-        now: The time of the servers.
-        show_all: List every call.
+        show_all: Keep every call.
     """
-    counts, more = Counter[str](), Counter[str]()
-    found: dict[str, list[CallRecord]] = {}
-    for record in records:
+
+    def __init__(self, *, show_all: bool = False) -> None:
+        self._show_all = show_all
+        self._counts, self._more = Counter[str](), Counter[str]()
+        self._kept: dict[str, list[CallRecord]] = {}
+
+    def take(self, record: CallRecord) -> None:
+        """Take the record of a call; they come the longest unchanged first."""
         state = state_of(record)
-        counts[state] += 1
-        found.setdefault(state, []).append(record)
-        if not show_all and len(found[state]) > 2 * MOST_CALLS:
-            more[state] += _cut(found[state], is_over=record.is_over)
-    if not show_all:
-        for state, those in found.items():
-            more[state] += _cut(those, is_over=those[0].is_over)
-    listed = [record for those in found.values() for record in those]
-    status = ClusterStatus(
-        cluster=cluster,
-        at=now,
-        nodes=tuple(sorted(nodes, key=lambda one: one.node)),
-        counts={state: counts[state] for state in sorted(counts, key=ORDER.index)},
-        calls=tuple(call_status(record) for record in listed),
-        more={state: number for state, number in more.items() if number},
-    )
-    return status, {record.call: record for record in listed}
+        self._counts[state] += 1
+        kept = self._kept.setdefault(state, [])
+        kept.append(record)
+        if not self._show_all and len(kept) > 2 * MOST_CALLS:
+            self._more[state] += _cut(kept)
+
+    def status(self, cluster: str, nodes: Iterable[Node], now: float) -> tuple[ClusterStatus, dict[str, CallRecord]]:
+        """The state of the cluster *cluster* with these *nodes*, and the records of the calls that it lists."""
+        if not self._show_all:
+            for state, kept in self._kept.items():
+                self._more[state] += _cut(kept)
+        listed = [record for kept in self._kept.values() for record in kept]
+        status = ClusterStatus(
+            cluster=cluster,
+            at=now,
+            nodes=tuple(sorted(nodes, key=lambda one: one.node)),
+            counts={state: self._counts[state] for state in sorted(self._counts, key=ORDER.index)},
+            calls=tuple(call_status(record) for record in listed),
+            more={state: number for state, number in self._more.items() if number},
+        )
+        return status, {record.call: record for record in listed}
 
 
-def _cut(records: list[CallRecord], *, is_over: bool) -> int:
+def _cut(records: list[CallRecord]) -> int:
     """Keep ``MOST_CALLS`` of *records*: the oldest of those that are not over, the latest of others. Returns how many
     went.
     """  # fmt: skip
     extra = max(len(records) - MOST_CALLS, 0)
-    if extra and is_over:
+    if extra and records[0].is_over:
         del records[:extra]
     elif extra:
         del records[MOST_CALLS:]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from ssl import SSLContext, create_default_context
 from urllib.parse import urlsplit
 
 import msgspec
@@ -14,13 +16,13 @@ from adapters.journals.steering import Steered
 from adapters.journals.why import Known, Why, why
 from adapters.nats.board import Board, ClusterEvent, Node
 from adapters.nats.engine import Engine
-from adapters.nats.errors import ChangeRefusedError
+from adapters.nats.errors import ChangeRefusedError, ClusterError
 from adapters.nats.record import CallRecord
 from adapters.nats.status import (
     ClusterStatus,
+    Listing,
     as_journal,
     call_status,
-    cluster_status,
     explained,
     failure_of,
     last_seen,
@@ -49,18 +51,38 @@ class ClusterAddress(msgspec.Struct, frozen=True):
         url: The addresses of its servers, with commas between them; they may hold a user and a password.
         creds: A file with credentials; "" for none.
         prefix: The first token of its subjects.
-        inbox: How the subjects of answers begin.
+        inbox: How the subjects of answers begin; None for what the user of *url* may have.
+        tls: A folder with ca.pem, client.pem and client.key; "" for the authorities of the system.
         is_default: Whether the environment names it, so that commands need not.
     """
 
     url: str
     creds: str = ""
     prefix: str = "recovery"
-    inbox: str = "_INBOX"
+    inbox: str | None = None
+    tls: str = ""
     is_default: bool = False
 
     def __repr__(self) -> str:
         return f"<ClusterAddress: {self.shown}>"
+
+    def trusted(self) -> SSLContext | None:
+        """Which servers are trusted, and the certificate that they get; None for what Python does by itself.
+
+        Raises:
+            ClusterError: One of the files is missing, or is no certificate.
+        """
+        if not self.tls:
+            return None
+        folder = Path(self.tls)
+        try:
+            context = create_default_context(cafile=folder / "ca.pem")
+            context.load_cert_chain(folder / "client.pem", folder / "client.key")
+        except (OSError, ValueError) as error:
+            raise ClusterError(
+                f"{brief(self.tls)} cannot be used for TLS ({error}): put ca.pem, client.pem and client.key there"
+            ) from None
+        return context
 
     @property
     def shown(self) -> str:
@@ -92,10 +114,10 @@ class ClusterView:
 
         Raises UnreachableError.
         """
-        now = await self.engine.now()
-        nodes = await self.board.nodes()
-        records = [one.record async for one in self.engine.calls()]
-        return cluster_status(self.address.shown, records, nodes, now, show_all=show_all)
+        listing = Listing(show_all=show_all)
+        async for one in self.engine.calls():
+            listing.take(one.record)
+        return listing.status(self.address.shown, await self.board.nodes(), await self.engine.now())
 
     async def why(self, text: str) -> tuple[Why, float]:
         """Why the call stands as it does that *text* names, and the time of the servers.
@@ -116,10 +138,12 @@ class ClusterView:
         """Why calls are not done: of *most*, those first that are not over, the latest first; how many more there are,
         and the time of the servers. Raises UnreachableError.
         """  # fmt: skip
-        found = [one.record async for one in self.engine.calls() if one.record.state not in DONE]
+        status, records = await self.status()
+        found = [record for record in records.values() if record.state not in DONE]
         found.sort(key=lambda record: (record.is_over, -record.updated))
         whys = [(await self.why_of(record))[0] for record in found[:most]]
-        return whys, len(found[most:]), await self.engine.now()
+        undone = sum(number for state, number in status.counts.items() if state not in DONE)
+        return whys, max(undone - most, 0), status.at
 
     async def steer(self, text: str, command: ClusterCommand, *, by_id: bool = False) -> Steered:
         """Carry out *command* with the call that *text* names, or, *by_id*, whose id it is. Raises UnreachableError."""
@@ -181,7 +205,9 @@ def explain_call(
     failures = tuple(past.event.brief for past in events if isinstance(past.event, FailureClassified))
     call = call_status(record)
     call = msgspec.structs.replace(call, failures=failures or call.failures)
-    status, _ = cluster_status(address.shown, [record], nodes.values(), now)
+    listing = Listing()
+    listing.take(record)
+    status, _ = listing.status(address.shown, nodes.values(), now)
     where = f"in the cluster at {address.shown}"
     if record.node and not record.is_over and record.state != "running":
         where = f"ran last on {last_seen(record.node, nodes, now)}, {where}"
@@ -226,6 +252,7 @@ async def open_view(address: ClusterAddress) -> AsyncIterator[ClusterView]:
         name="recovery",
         credentials=address.creds or None,
         inbox=address.inbox,
+        tls=address.trusted(),
         within=CONNECTED_WITHIN,
     ) as link:
         yield ClusterView(link.engine, link.board, address)

@@ -46,7 +46,7 @@ class Machine:
 
     def __init__(self) -> None:
         self.loads: list[float] = []
-        self.lags: list[float] = []
+        self.lags: list[tuple[float, float]] = []
         self._is_over = threading.Event()
 
     @contextmanager
@@ -64,7 +64,7 @@ class Machine:
         while not self._is_over.is_set():
             began = time.monotonic()
             time.sleep(0.1)
-            self.lags.append(time.monotonic() - began - 0.1)
+            self.lags.append((time.time(), time.monotonic() - began - 0.1))
             self.loads.append(os.getloadavg()[0])
 
 
@@ -102,7 +102,7 @@ class Chaos:
             finally:
                 for worker in workers:
                     worker.kill()
-        evidence = Evidence(self.submitted, watch.changes, self.sink.notes, disturbances.done, LEASE)
+        evidence = Evidence(self.submitted, watch.changes, self.sink.notes, disturbances.done, LEASE, self.machine.lags)
         Path(self.folder, "evidence.json").write_bytes(msgspec.json.encode(evidence))
         figures, wrong = figures_of(evidence)
         messages = watch.strays + left

@@ -16,9 +16,12 @@ import anyio
 import msgspec
 import pytest
 
+from adapters.nats import transitions
 from adapters.nats.board import ClusterEvent, Node
 from adapters.nats.cluster import Cluster
 from adapters.nats.connection import connect
+from adapters.nats.names import Name
+from adapters.nats.permissions import Role, accounts, inbox, password_variable
 from adapters.nats.view import ClusterAddress, open_view
 from recovery.service import Recovery
 from tests.cluster.servers import NatsServer
@@ -182,6 +185,50 @@ def test_a_second_signal_hands_the_running_call_back(server: NatsServer, prefix:
     assert lines[1]["handed_back"] == 1
     assert process.returncode == 1
     assert anyio.run(states, server.url, prefix) == {"render/one": "queued"}
+
+
+USERS: dict[str, Role] = {"admin": "setup", "gpu-a": "worker", "desk": "steerer", "screen": "viewer"}
+
+
+@pytest.fixture
+def closed_server(tmp_path: Path) -> Iterator[NatsServer]:
+    """A server that admits the users alone, with the streams of a cluster."""
+    environ = {password_variable(user): f"pw-{user}" for user in USERS}
+    folder = tmp_path / "nats"
+    folder.mkdir()
+    with NatsServer(folder, more=accounts(USERS), environ=environ) as server:
+        anyio.run(made, server)
+        yield server
+
+
+async def made(server: NatsServer) -> None:
+    async with connect(server.url, user="admin", password="pw-admin", inbox=inbox("admin")) as link:
+        now = await link.engine.now()
+        await link.engine.write(transitions.submitted(Name("render", "one"), b"[[],{}]", now, affinity="gpu-x"), 0)
+
+
+def test_each_role_does_by_command_what_it_may(closed_server: NatsServer, farm: Path) -> None:
+    def as_user(user: str, *words: str) -> subprocess.CompletedProcess[str]:
+        url = closed_server.url.replace("://", f"://{user}:pw-{user}@")
+        return recovery(farm, *words, "--inbox", inbox(user), url=url, prefix="recovery")
+
+    seen = as_user("screen", "status")
+    assert "waits for gpu-x, which has never been seen" in seen.stdout
+    assert as_user("screen", "why", "one").returncode == 0
+    refused = as_user("screen", "move", "one", "--to", "any")
+    assert (refused.returncode, refused.stderr.count("\n"), "pw-screen" in refused.stderr) == (2, 1, False)
+    moved = as_user("desk", "move", "one", "--to", "gpu-a")
+    assert (moved.returncode, moved.stderr) == (0, "")
+    url = closed_server.url.replace("://", "://gpu-a:pw-gpu-a@")
+    more = ("--node", "gpu-a", "--inbox", inbox("gpu-a"))
+    with worker(farm, *more, url=url, prefix="recovery") as process:
+        assert process.stdout is not None
+        assert "pw-gpu-a" not in process.stdout.readline()
+        wait_until(lambda: "gpu-a  seen" in as_user("screen", "status").stdout, within=20.0)
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=30)
+    assert (process.returncode, errors) == (0, "")
+    assert "gave up" in as_user("screen", "status").stdout, "its arguments do not fit; that is told"
 
 
 def test_a_worker_without_a_server_or_a_module_says_so_in_one_sentence(farm: Path) -> None:

@@ -141,15 +141,17 @@ def test_the_environment_names_the_cluster_where_no_file_is_named(practice: Prac
 
 def test_the_options_reach_the_connection(practice: Practice, tmp_path: Path) -> None:
     creds = tmp_path / "viewer.creds"
-    recovery("status", "--cluster", URL, "--creds", str(creds), "--prefix", "farm", "--inbox", "_INBOX_me")
-    assert practice.opened == [view.ClusterAddress(URL, str(creds), "farm", "_INBOX_me")]
+    recovery(
+        "status", "--cluster", URL, "--creds", str(creds), "--prefix", "farm", "--inbox", "_INBOX_me", "--tls", "."
+    )
+    assert practice.opened == [view.ClusterAddress(URL, str(creds), "farm", "_INBOX_me", ".")]
 
 
 @pytest.mark.parametrize(
     ("words", "says"),
     [
         (("status",), "Missing argument 'PATH', or --cluster URL."),
-        (("why", "--creds", "x", "a.db"), "--creds, --prefix and --inbox go with --cluster"),
+        (("why", "--creds", "x", "a.db"), "--creds, --prefix, --inbox and --tls go with --cluster"),
         (("status", "--cluster", URL, "x"), "'x' is one argument too many"),
         (("why", "--cluster", URL, "render", "x"), "'x' is one argument too many"),
         (("status", "--cluster", ""), "--cluster needs an address, such as nats://gpu-queue:4222"),

@@ -7,10 +7,10 @@ import errno
 import msgspec
 import pytest
 
-from adapters.nats import status as module
+from adapters.nats import status as status_module
 from adapters.nats.board import Node
 from adapters.nats.record import CallRecord, Standing
-from adapters.nats.status import ALIVE, call_status, is_alive, next_in_cluster
+from adapters.nats.status import ALIVE, ClusterStatus, call_status, is_alive, next_in_cluster
 from adapters.nats.view import ClusterAddress, question_of
 from recovery.policies.retry import PERSON
 from tests.adapters.cli.snapshots import zone
@@ -109,18 +109,24 @@ def test_a_failure_of_another_release_leaves_the_call_readable() -> None:
     assert call_status(record(standing=strange)).sentence == ""
 
 
-@pytest.mark.anyio
-async def test_a_long_list_is_cut_and_what_is_cut_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MOST_CALLS", 2)
+def listed(records: list[CallRecord], *, show_all: bool = False) -> tuple[ClusterStatus, dict[str, CallRecord]]:
+    listing = status_module.Listing(show_all=show_all)
+    for one in records:
+        listing.take(one)
+    return listing.status("here", (), LATE)
+
+
+def test_a_long_list_is_cut_and_what_is_cut_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(status_module, "MOST_CALLS", 2)
     calls = [msgspec.structs.replace(record(), call=f"render/{at}") for at in range(7)]
     ended = [msgspec.structs.replace(one, call=f"{one.call}-x", state="succeeded") for one in calls]
-    status, records = module.cluster_status("here", [*calls, *ended], (), LATE)
+    status, records = listed([*calls, *ended])
     assert status.counts == {"queued": 7, "succeeded": 7}
     assert status.more == {"queued": 5, "succeeded": 5}
     assert list(records) == ["render/0", "render/1", "render/5-x", "render/6-x"], (
         "the oldest that wait, the latest ends"
     )
-    whole, _ = module.cluster_status("here", [*calls, *ended], (), LATE, show_all=True)
+    whole, _ = listed([*calls, *ended], show_all=True)
     assert (len(whole.calls), whole.more) == (14, {})
 
 
