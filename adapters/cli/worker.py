@@ -200,7 +200,7 @@ class _Run:
                 one.close()
 
     def _count(self, event: CallEvent) -> None:
-        from adapters.nats.telling import in_cluster
+        from adapters.nats.node_reports import in_cluster
         from adapters.nats.worker import STOPS
 
         if not in_cluster(event.call)[0]:

@@ -15,7 +15,7 @@ from adapters.nats.errors import ClusterError, UnreachableError
 from adapters.nats.jetstream import JetStreamEngine
 from adapters.nats.jetstream_board import JetStreamBoard
 from adapters.nats.link import Link, text_of
-from adapters.nats.names import checked
+from adapters.nats.names import Subjects
 from adapters.nats.permissions import inbox_of
 from adapters.nats.record import LEASE
 from adapters.nats.setup import OLDEST, set_up
@@ -85,10 +85,11 @@ async def connect(
 
     Raises:
         UnreachableError: No server has answered *within* so many seconds.
+        ValueError: *prefix* is none.
         ClusterError: The servers refuse the user, are too old, or their streams do not fit; the message has the cure.
     """
     _needs_asyncio()
-    checked("the prefix of the cluster", prefix)
+    Subjects(prefix)  # raises before anything is made for it
     addresses, user, password, token = _who([url] if isinstance(url, str) else list(url), user, password, token)
     client = _Client()
     link = Link(client, prefix, ", ".join(address.partition("://")[2] for address in addresses))

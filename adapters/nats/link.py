@@ -1,4 +1,4 @@
-"""A connection to the servers of a cluster, with the errors of a cluster."""
+"""``Link``: what is asked of the servers over one connection, with the errors of a cluster."""
 
 from __future__ import annotations
 

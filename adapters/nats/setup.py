@@ -19,6 +19,9 @@ EVENTS_KEPT = 1_000_000
 EVENTS_SIZE = 256 * 1024 * 1024
 """Bytes of the events that the servers keep."""
 
+SHARED_SIZE = 64 * 1024 * 1024
+"""Bytes of what nodes know together; beyond, the servers refuse new entries."""
+
 Config: TypeAlias = dict[str, Any]
 """The settings of a stream, as the servers write them."""
 
@@ -53,7 +56,12 @@ def streams(prefix: str) -> list[Config]:
         "storage": "file",
         "allow_direct": True,
     }
-    return [calls, events, bucket(f"{prefix}-shared"), bucket(f"{prefix}-nodes")]
+    shared = {
+        **bucket(f"{prefix}-shared"),
+        "max_bytes": SHARED_SIZE,
+        "republish": {"src": f"$KV.{prefix}-shared.>", "dest": f"{prefix}-seen.shared.>"},
+    }
+    return [calls, events, shared, bucket(f"{prefix}-nodes")]
 
 
 def bucket(name: str) -> Config:

@@ -10,7 +10,7 @@ import pytest
 
 from adapters.memory import MemoryStore
 from adapters.nats import transitions
-from adapters.nats.errors import ChangeRefusedError, TooLargeError, UnreachableError
+from adapters.nats.errors import ChangeRefusedError, ClusterError, TooLargeError, UnreachableError
 from adapters.nats.memory import MemoryEngine, MemoryServers
 from adapters.nats.outcomes import Ends, Outcomes
 from adapters.nats.record import CallRecord, Change, Stored
@@ -232,6 +232,27 @@ async def test_a_call_that_was_unpaused_while_the_node_was_cut_off_goes_on(
     delivery = await engine.take([LANE], 0.0)
     assert delivery is not None, "a call without a message"
     assert delivery.leg == (await stored(engine)).record.leg
+
+
+async def test_an_outcome_that_the_servers_refuse_is_kept_until_they_take_it(cluster: MemoryServers) -> None:
+    class Full(MemoryEngine):
+        is_full = False
+
+        async def write(self, change: Change, expected: int) -> int:
+            if self.is_full:
+                raise ClusterError("the servers refuse recovery.call.render.one: resource limits exceeded for account")
+            return await super().write(change, expected)
+
+    service, engine = Recovery(), Full(cluster)
+    outcomes = Outcomes(service, engine)
+    await submit(engine)
+    holding = await held(engine)
+    engine.is_full = True
+    assert await outcomes.finish(holding, succeeds) is None
+    assert await outcomes.deliver() == 1
+    engine.is_full = False
+    assert await outcomes.deliver() == 0
+    assert (await stored(engine)).record.state == "succeeded"
 
 
 async def test_an_outcome_that_the_servers_find_too_large_is_superseded(cluster: MemoryServers) -> None:

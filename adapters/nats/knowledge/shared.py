@@ -1,7 +1,7 @@
 """``SharedKnowledge``: one node of a cluster tells what it learns of hosts, and learns what the other nodes tell.
 
-A circuit, a pause and a budget are entries of one bucket (``adapters.nats.knowledge``). Changes are heard at most once,
-so each node also reads what is new every few seconds and after a reconnect. Cut off, it decides alone and tells later.
+A circuit, a pause and a budget are entries (``entries``) of one bucket. Changes are heard at most once, so each node
+also reads what is new every few seconds and after a reconnect. Cut off, it decides alone and tells later.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from nats.aio.client import Client
 from nats.errors import Error as ConnectionFailedError
 from nats.js.errors import APIError
 
-from adapters.nats.bucket import SharedBucket
-from adapters.nats.knowledge import (
+from adapters.nats.knowledge.bucket import SharedBucket
+from adapters.nats.knowledge.entries import (
     MAX_CAUSE,
     Entry,
     Opened,
@@ -32,8 +32,8 @@ from adapters.nats.knowledge import (
     news_of_limit,
     released,
 )
-from adapters.nats.probes import LEASE, Probes
-from adapters.nats.replica import Replica
+from adapters.nats.knowledge.probes import LEASE, Probes
+from adapters.nats.knowledge.replica import Replica
 from events.circuit_events import CircuitClosed, CircuitOpened
 from events.operation_events import FailureClassified
 from events.own_log import own_log

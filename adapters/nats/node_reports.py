@@ -43,7 +43,7 @@ MOST_BYTES = 64 * 1024
 """Bytes of an event; a larger one is dropped and counted."""
 
 
-class Teller:
+class NodeReporter:
     """Tells of one node; ``run`` it in a task while the node works.
 
     It never holds up a body: publishing an event appends it to a queue. What the queue does not take, what is too large

@@ -12,7 +12,7 @@ from nats.aio.msg import Msg
 from nats.js.api import Header, KeyValueConfig, RePublish
 from nats.js.errors import APIError, NotFoundError
 
-from adapters.nats.replica import Stored
+from adapters.nats.knowledge.replica import Stored
 
 PAGE = 256
 """Entries that are read at once."""
