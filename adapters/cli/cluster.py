@@ -36,7 +36,9 @@ _OPTIONS = (
     ),
     click.option("--creds", metavar="FILE", type=click.Path(dir_okay=False), help="The file with its credentials."),
     click.option("--prefix", metavar="NAME", help="The first token of its subjects [recovery]."),
-    click.option("--inbox", metavar="NAME", help="How the subjects of answers begin [_INBOX_USER, _INBOX without a user]."),
+    click.option(
+        "--inbox", metavar="NAME", help="How the subjects of answers begin [_INBOX_USER, _INBOX without a user]."
+    ),
 )
 
 
