@@ -14,7 +14,7 @@ from typing import TypeAlias
 import msgspec
 
 from adapters.nats.errors import ClusterError, UnreachableError
-from adapters.nats.link import ANSWERED_WITHIN, Link
+from adapters.nats.link import Link
 from adapters.nats.names import Lane, Subjects
 from recovery.installation import extra
 
@@ -23,6 +23,9 @@ with extra("nats"):
 
 PULLED_FOR = 5.0
 """Seconds for which one request waits at the servers; then another one takes its place."""
+
+LOOKED_FOR = 0.5
+"""Seconds in which the servers say what waits in one queue; what comes later is taken all the same, or goes back."""
 
 TRIED_AGAIN_AFTER = 0.25
 """Seconds before a consumer without a leader is asked again."""
@@ -97,11 +100,17 @@ class Pulls:
         Raises:
             UnreachableError: No server answers.
         """
+        silent: list[UnreachableError] = []
         for lane in lanes:
             if not self._stands(lane):  # otherwise all that waited there has come
-                await self._make(lane)
-                if (found := await self._now(lane)) is not None:
-                    return found
+                try:
+                    await self._make(lane)
+                    if (found := await self._now(lane)) is not None:
+                        return found
+                except UnreachableError as error:  # the server that leads this one: others may answer for theirs
+                    silent.append(error)
+        if silent and len(silent) == len(lanes):
+            raise silent[-1]
         if timeout <= 0.0:
             return None
         waiter = _Waiter(lanes)
@@ -155,7 +164,7 @@ class Pulls:
             is_taken = False
             try:
                 await self._ask(lane, token, NO_WAIT)
-                async with asyncio.timeout(ANSWERED_WITHIN):
+                async with asyncio.timeout(LOOKED_FOR):
                     found: Msg = await answer
                 is_taken = True
             except TimeoutError as error:

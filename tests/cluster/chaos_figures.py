@@ -164,11 +164,11 @@ class Evidence(msgspec.Struct, frozen=True, dict=True):
         return times, counts
 
     def has_free_worker(self, at: float, until: float, affinity: str = "") -> bool:
-        """Whether a worker that may run the call was undisturbed and had a free slot."""
+        """Whether a worker that may run the call was undisturbed and had a free slot, all the time."""
         times, counts = self._holders
-        count = counts[index - 1] if (index := bisect_right(times, at)) else Counter[str]()
+        during = counts[max(bisect_right(times, at) - 1, 0) : bisect_right(times, until)]
         nodes = [affinity] if affinity else sorted({note.node for note in self.notes if note.what == UP})
-        return any(count[node] < CONCURRENCY and self.is_up(node, at, until) for node in nodes)
+        return any(all(count[node] < CONCURRENCY for count in during) and self.is_up(node, at, until) for node in nodes)
 
 
 def figures_of(evidence: Evidence) -> tuple[list[Figure], list[str]]:
