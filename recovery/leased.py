@@ -10,6 +10,7 @@ begins with, on any node. The local journal has its events, and never resumes it
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -101,6 +102,10 @@ class LeasedOperation:
         """
         self._arguments.named(args, kwargs)
         return self._arguments.encoded(args, kwargs)
+
+    def digest(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+        """SHA-256 of the arguments, as hexadecimal digits: equal for equal ones, however they are passed."""
+        return hashlib.sha256(self._arguments.identity(args, kwargs)).hexdigest()
 
     def decode(self, arguments: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """What ``encode`` was given. Raises ValueError if it does not fit the function."""

@@ -1,4 +1,4 @@
-"""``recovery worker``: run calls of a fleet with the operations of a program, until a signal ends it."""
+"""``recovery worker``: run calls of a cluster with the operations of a program, until a signal ends it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from adapters.cli.cluster import of_fleet
+from adapters.cli.cluster import of_cluster
 from adapters.cli.output import JSON, print_json, usage_error
 from adapters.named_service import TargetError, import_service
 from events.errors import RecoveryError
@@ -30,7 +30,7 @@ with extra("launcher"):
 
 if TYPE_CHECKING:
     from adapters.nats.cluster import Cluster
-    from adapters.nats.fleet import FleetAddress
+    from adapters.nats.view import ClusterAddress
 
 ENDS = (OperationSucceeded, OperationRecovered, GaveUp, OperationCancelled)
 """The events of a call that a worker has brought to its end."""
@@ -41,7 +41,7 @@ class WorkerStarted(msgspec.Struct, frozen=True, kw_only=True):
 
     Args:
         node: The name of its node.
-        cluster: The address of the fleet, without a password.
+        cluster: The address of the cluster, without a password.
         operations: The operations whose calls it runs.
         concurrency: How many calls it runs at a time.
     """
@@ -74,7 +74,7 @@ class WorkerEnded(msgspec.Struct, frozen=True, kw_only=True):
 @click.option(
     "--concurrency", default=1, show_default=True, type=click.IntRange(1), help="How many calls run at a time."
 )
-@click.option("--node", metavar="NAME", help="The name of this machine in the fleet [the name of the host].")
+@click.option("--node", metavar="NAME", help="The name of this machine in the cluster [the name of the host].")
 @click.option(
     "--drain",
     metavar="SECONDS",
@@ -82,7 +82,7 @@ class WorkerEnded(msgspec.Struct, frozen=True, kw_only=True):
     help="How long running calls may go on after the first signal [the time of a lease, 30].",
 )
 @JSON
-@of_fleet
+@of_cluster
 def worker(
     target: str,
     only: tuple[str, ...],
@@ -90,9 +90,9 @@ def worker(
     node: str | None,
     drain: float | None,
     as_json: bool,
-    fleet: FleetAddress,
+    cluster: ClusterAddress,
 ) -> None:
-    """Run calls of a fleet with the operations of SERVICE, a Recovery of the module MODULE, which is imported.
+    """Run calls of a cluster with the operations of SERVICE, a Recovery of the module MODULE, which is imported.
 
     It takes calls of the operations that it lists, and no others. SIGTERM and Ctrl-C drain it: it takes no more calls,
     and ends when those that run have ended. After --drain seconds, or at a second signal, they are handed back, and
@@ -103,9 +103,9 @@ def worker(
         service = import_service(target)
         names = list(only) or leased.names(service)
         if not names:
-            raise TargetError(f"{target} defines no operation that a fleet can run")
+            raise TargetError(f"{target} defines no operation that a cluster can run")
         with service:
-            run = _Run(service, fleet, names, concurrency, node or "", drain, as_json=as_json)
+            run = _Run(service, cluster, names, concurrency, node or "", drain, as_json=as_json)
             asyncio.run(run.until_signal())
     except (LookupError, ValueError, ModuleNotFoundError) as error:
         usage_error(ValueError(str(error.args[0]).removeprefix("recovery ")))
@@ -122,7 +122,7 @@ class _Run:
     def __init__(
         self,
         service: Recovery,
-        fleet: FleetAddress,
+        cluster: ClusterAddress,
         names: Sequence[str],
         concurrency: int,
         node: str,
@@ -130,7 +130,7 @@ class _Run:
         *,
         as_json: bool,
     ) -> None:
-        self._service, self._fleet, self._names = service, fleet, list(names)
+        self._service, self._address, self._names = service, cluster, list(names)
         self._concurrency, self._node, self._drain, self._as_json = concurrency, node, drain, as_json
         self._draining: set[asyncio.Task[None]] = set()
         self._tally = Counter[str]()
@@ -157,7 +157,7 @@ class _Run:
     def _cluster(self) -> Cluster:
         from adapters.nats.cluster import Cluster  # here: one machine does not need it
 
-        at = self._fleet
+        at = self._address
         urls = [one.strip() for one in at.url.split(",")]
         return Cluster(
             self._service,
@@ -167,6 +167,7 @@ class _Run:
             drain_timeout=self._drain,
             credentials=at.creds or None,
             inbox=at.inbox,
+            tls=at.trusted(),
         )
 
     @contextmanager
@@ -189,7 +190,7 @@ class _Run:
 
     @contextmanager
     def _counted(self) -> Iterator[None]:
-        """Count how the calls of the fleet end here."""
+        """Count how the calls of the cluster end here."""
         bus = self._service.bus
         subscriptions = [bus.subscribe((*ENDS, CallHandedBack), self._count, operation=name) for name in self._names]
         try:
@@ -199,10 +200,10 @@ class _Run:
                 one.close()
 
     def _count(self, event: CallEvent) -> None:
-        from adapters.nats.telling import in_fleet
+        from adapters.nats.node_reports import in_cluster
         from adapters.nats.worker import STOPS
 
-        if not in_fleet(event.call)[0]:
+        if not in_cluster(event.call)[0]:
             return
         if not isinstance(event, CallHandedBack):
             self._tally["ended"] += 1
@@ -210,7 +211,7 @@ class _Run:
             self._tally["handed back" if event.reason == STOPS else "later"] += 1
 
     def _say_start(self) -> None:
-        at, names = self._fleet.shown, self._names
+        at, names = self._address.shown, self._names
         if self._as_json:
             started = WorkerStarted(node=self._node, cluster=at, operations=names, concurrency=self._concurrency)
             print_json("worker", started)

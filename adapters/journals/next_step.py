@@ -26,7 +26,7 @@ Action: TypeAlias = Literal["retry", "pause", "unpause", "cancel", "give up", "a
 Verb: TypeAlias = Action | Literal["run", "answer", "move"]
 
 Source: TypeAlias = Path | str
-"""What a command is told to act on: a journal's file or its plan, or the option that names a fleet; "" for nothing."""
+"""What a command is told to act on: a journal's file, its plan, or the option that names a cluster; "" for nothing."""
 
 ENDS_IT, CANCELS_IT = "ends it with its last error", "cancels it"
 HOPELESS = "it fails in the same way until its cause is gone"

@@ -57,7 +57,7 @@ class CallStatus(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             "cancelled". "left": no living process has begun or resumed it. "unreadable": it is not over, and a row of
             it is damaged. "handed back": a cluster goes on with it. An outcome that was kept for a cluster is
             "delivered", or "superseded". "failed": a launch that is over, and an operation of it is not done. "queued":
-            it waits for a worker of a fleet.
+            it waits for a worker of a cluster.
         attempt: The attempt that runs, ran last, or comes next, from 1.
         retries: The retries that are used.
         restarts: How often a process resumed it.
@@ -81,7 +81,7 @@ class CallStatus(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         outcomes: How the operations of a launch ended, by their names.
         transfer: How far a download is.
         note: How a server, or a run of steps, was, in words.
-        node: The node of a fleet that runs it, or ran it last; "" in a journal.
+        node: The node of a cluster that runs it, or ran it last; "" in a journal.
     """
 
     call: str

@@ -56,7 +56,7 @@ ADOPTED_WITHIN = 60.0
 
 
 SteeredBy: TypeAlias = CommandName | Literal["move"]
-"""The name of a command to a call of a journal or of a fleet."""
+"""The name of a command to a call of a journal or of a cluster."""
 
 
 class Steered(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,8 +67,8 @@ class Steered(msgspec.Struct, frozen=True, kw_only=True):
         call: The id of the call; "" if it is unknown.
         name: What a reader knows the call by; None for its id.
         is_done: Whether it is carried out.
-        taken: Whether a process, or a fleet, took it, or it is written to the journal for good. False for an order that
-            waits.
+        taken: Whether a process, or a cluster, took it, or it is written to the journal for good. False for an order
+            that waits.
         waits: Whether it is an order, which the next process carries out.
         said: What happens now, or why it is not done.
     """

@@ -104,7 +104,7 @@ class Why(msgspec.Struct, frozen=True, kw_only=True):
         remedy: What a person can do about the cause, in words.
         commands: What a person can do with the call.
         seen: When its latest event happened.
-        where: The fleet that has it, and the node that runs it or ran it last; "" in a journal.
+        where: The cluster that has it, and the node that runs it or ran it last; "" in a journal.
     """
 
     call: str
@@ -177,7 +177,7 @@ def why(
         now: The Unix time.
         questions: The open questions of the journal.
         in_force: What the plan sets for the call.
-        known: What a fleet says of the call; None in a journal, whose events say it.
+        known: What a cluster says of the call; None in a journal, whose events say it.
     """
     known = known or _known(call, status, events, now)
     failure, about = known.failure, known.about

@@ -9,7 +9,7 @@ from contextlib import suppress
 import msgspec
 
 from adapters.nats import transitions
-from adapters.nats.errors import ChangeRefusedError, LeaseLostError, TooLargeError, UnreachableError
+from adapters.nats.errors import ChangeRefusedError, ClusterError, LeaseLostError, TooLargeError
 from adapters.nats.holding import Holding
 from adapters.nats.outcomes import Ends
 from adapters.nats.record import MAX_CHECKPOINT, CallRecord, Change, Standing, too_large
@@ -129,18 +129,18 @@ class Checkpoints:
                 now = await self._now()
                 await self._holding.apply(written)
                 return True
-            except UnreachableError:
-                if self._is_over.is_set():
-                    if self._come.saved is None:  # it goes with the end of the call
-                        self._come = msgspec.structs.replace(self._come, saved=come.saved)
-                    return False
-                await self._pause(AGAIN)
             except LeaseLostError as error:
                 self._on_lost(str(error))
                 return False
             except (TooLargeError, ChangeRefusedError) as error:
                 self._on_refused(str(error))
                 return True
+            except ClusterError:  # no server answers, or they refuse it: their disk may be full
+                if self._is_over.is_set():
+                    if self._come.saved is None:  # it goes with the end of the call
+                        self._come = msgspec.structs.replace(self._come, saved=come.saved)
+                    return False
+                await self._pause(AGAIN)
 
     async def _pause(self, seconds: float) -> None:
         with suppress(TimeoutError):

@@ -14,11 +14,11 @@ from typing import Any, Self
 from adapters.nats.errors import ClusterError, StaleError
 from adapters.nats.handle import Handle, answered, operation_of
 from adapters.nats.leases import Connect, Leases
-from adapters.nats.names import Priority, checked
+from adapters.nats.names import Priority, Subjects, checked
+from adapters.nats.node_reports import NodeReporter
 from adapters.nats.opening import OpenCluster, opened
 from adapters.nats.running import log
 from adapters.nats.submission import NewCall, Wish, check_clash, new_call
-from adapters.nats.telling import Teller
 from adapters.nats.worker import Worker
 from recovery import leased, validation
 from recovery.service import Recovery
@@ -49,7 +49,7 @@ class Cluster:
         connect: For tests, what connects, in place of *url*: ``MemoryServers.link``.
         leases: For tests, what keeps leases.
         options: As of ``adapters.nats.connection.connect``: ``credentials``, ``user`` and ``password``, ``token``,
-            ``nkey``, ``tls``, ``replicas``.
+            ``nkey``, ``tls``, ``inbox``, ``replicas``.
 
     Raises:
         TypeError: Neither *url* nor *connect*, or both.
@@ -75,7 +75,7 @@ class Cluster:
         self.node = node or socket.gethostname()
         """The name of this machine."""
         checked("the name of the node", self.node)
-        checked("the prefix", prefix)
+        Subjects(prefix)
         self.refused: Counter[str] = Counter()
         """How often something was refused here, by what it was."""
         self._service, self._url, self._prefix, self._options = service, url, prefix, options
@@ -209,7 +209,7 @@ class Cluster:
         at = self._opened_now()
         timeout = self._drain_time(None)
         worker = Worker(at.node, names, concurrency)
-        teller = Teller(
+        teller = NodeReporter(
             self._service.bus,
             at.node.engine,
             at.board,
@@ -265,7 +265,7 @@ class Cluster:
 
     def _handle(self, call: str, operation: leased.LeasedOperation) -> Handle:
         at = self._opened_now()
-        return Handle(call, at.node.engine, at.board, operation.decode_result, self._timeout)
+        return Handle(call, at.node.engine, at.board, operation.decode_result, self._timeout, lambda: self._open is at)
 
     async def _submit(self, new: NewCall) -> Handle:
         engine = self._opened_now().node.engine

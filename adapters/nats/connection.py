@@ -1,4 +1,4 @@
-"""A connection to the servers of a fleet: it comes back by itself, and its errors say what to do."""
+"""A connection to the servers of a cluster: it comes back by itself, and its errors say what to do."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from adapters.nats.errors import ClusterError, UnreachableError
 from adapters.nats.jetstream import JetStreamEngine
 from adapters.nats.jetstream_board import JetStreamBoard
 from adapters.nats.link import Link, text_of
-from adapters.nats.names import checked
+from adapters.nats.names import Subjects
 from adapters.nats.permissions import inbox_of
 from adapters.nats.record import LEASE
 from adapters.nats.setup import OLDEST, set_up
@@ -66,44 +66,37 @@ async def connect(
     lease: float = LEASE,
     within: float = CONNECTED_WITHIN,
 ) -> AsyncIterator[Link]:
-    """Connect to the servers of a fleet, and make its streams where they are missing.
+    """Connect to the servers of a cluster, and make its streams where they are missing.
 
     Args:
         url: Where they are: ``nats://gpu-0:4222``, or several. It may hold a user and a password, or a token.
-        prefix: The first token of the fleet's subjects: fleets with others do not see each other.
+        prefix: The first token of the cluster's subjects: clusters with others do not see each other.
         name: What the servers show this connection as.
-        replicas: How many servers keep each message; None for 3 of a cluster, or 1. Existing streams keep theirs.
+        replicas: How many servers keep each message; None: 3 where several run, or 1. Streams that exist keep theirs.
         credentials: A file with the user's credentials.
         user: The name of the user.
         password: The user's password.
         token: A token in place of a user.
         nkey: A file with the seed of the user's nkey.
         tls: How to trust the servers; for addresses that begin with tls:// or servers that demand it.
-        inbox: How the subjects of answers begin; None for what ``permissions.accounts`` allows the user, and for
-            ``_INBOX`` without one.
+        inbox: How the subjects of answers begin; None for ``permissions.inbox`` of the user, or ``_INBOX``.
         lease: Seconds after its last sign of life for which a worker still holds its call.
         within: Seconds in which the first connection must be made.
 
     Raises:
         UnreachableError: No server has answered *within* so many seconds.
+        ValueError: *prefix* is none.
         ClusterError: The servers refuse the user, are too old, or their streams do not fit; the message has the cure.
     """
     _needs_asyncio()
-    checked("the prefix of the fleet", prefix)
+    Subjects(prefix)  # raises before anything is made for it
     addresses, user, password, token = _who([url] if isinstance(url, str) else list(url), user, password, token)
-    inbox = (inbox_of(user) if user else None) if inbox is None else inbox
     client = _Client()
     link = Link(client, prefix, ", ".join(address.partition("://")[2] for address in addresses))
-    seed, file = str(nkey) if nkey else None, str(credentials) if credentials else None
-    options = {
-        "user": user,
-        "password": password,
-        "token": token,
-        "user_credentials": file,
-        "nkeys_seed": seed,
-        "tls": tls,
-    }
-    await _open(link, client, addresses, {**options, "inbox_prefix": inbox, "name": name or None}, within)
+    who = {"user": user, "password": password, "token": token, "tls": tls}
+    files = {"user_credentials": str(credentials) if credentials else None, "nkeys_seed": str(nkey) if nkey else None}
+    options = {**who, **files, "inbox_prefix": inbox or inbox_of(user), "name": name or None}
+    await _open(link, client, addresses, {key: value for key, value in options.items() if value is not None}, within)
     try:
         may_ask = await set_up(link, prefix, replicas)
         link.engine = engine = JetStreamEngine(link, prefix, lease, is_viewer=not may_ask)
@@ -144,7 +137,7 @@ async def _open(link: Link, client: _Client, addresses: list[str], options: dict
             max_reconnect_attempts=-1,
             reconnect_time_wait=TRIED_EVERY,
             ping_interval=5,
-            **{key: value for key, value in options.items() if value is not None},
+            **options,
         )
     )
     try:
@@ -190,13 +183,13 @@ def _addresses(urls: list[str]) -> tuple[list[str], str | None, str | None]:
         except ValueError:
             host, port = None, None
         if not host or parts.scheme not in ("nats", "tls", "ws", "wss"):
-            raise ClusterError("the address of a fleet is no address of a nats-server: write nats://host:4222")
+            raise ClusterError("the address of a cluster is no address of a nats-server: write nats://host:4222")
         user = user or (unquote(parts.username) if parts.username else None)
         password = password or (unquote(parts.password) if parts.password else None)
         host = f"[{host}]" if ":" in host else host
         addresses.append(f"{parts.scheme}://{host}:{port or 4222}{parts.path if parts.scheme.startswith('ws') else ''}")
     if not addresses:
-        raise ClusterError("a fleet needs the address of a nats-server: nats://host:4222")
+        raise ClusterError("a cluster needs the address of a nats-server: nats://host:4222")
     return addresses, user, password
 
 
@@ -205,5 +198,5 @@ def _needs_asyncio() -> None:
         asyncio.get_running_loop()
     except RuntimeError:
         raise ClusterError(
-            "a fleet needs asyncio, and this program runs on trio: run it with asyncio.run(main()) or anyio.run(main)"
+            "a cluster needs asyncio, and this program runs on trio: run it with asyncio.run(main()) or anyio.run(main)"
         ) from None

@@ -1,4 +1,4 @@
-"""What the state machine of a fleet needs of its servers: one port, for NATS JetStream and for a server in memory.
+"""What the state machine of a cluster needs of its servers: one port, for NATS JetStream and for a server in memory.
 
 Everything that a call is stands in its record, which ``Engine.write`` changes by compare-and-set, together with the
 queue message and the schedule that belong to the change. The rest reads, waits and keeps leases.
@@ -28,6 +28,7 @@ class Delivery(msgspec.Struct, frozen=True):
         lane: Where it waited.
         lease: What extends the lease, from any connection.
         sent: When it was put into the queue, in seconds since the epoch by the servers' clock.
+        number: How often it was delivered so far, this time included: after a worker's death it is a higher one.
     """
 
     call: str
@@ -35,6 +36,7 @@ class Delivery(msgspec.Struct, frozen=True):
     lane: Lane
     lease: str
     sent: float
+    number: int
 
 
 class Changes(Protocol):
@@ -46,7 +48,7 @@ class Changes(Protocol):
 
 
 class Engine(Protocol):
-    """The servers of a fleet, as seen by one connection.
+    """The servers of a cluster, as seen by one connection.
 
     Every method raises ``UnreachableError`` if no server answers in time; what it was to do may have happened all the
     same. ``lease`` is how many seconds after its last extension a lease ends. ``ack``, ``put_back`` and ``extend`` of a

@@ -1,4 +1,4 @@
-"""The errors of a fleet."""
+"""The errors of a cluster."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from events.errors import RecoveryError
 
 
 class ClusterError(RecoveryError):
-    """Something about a fleet of machines went wrong."""
+    """Something about a cluster of machines went wrong."""
 
 
 class UnreachableError(ClusterError):
-    """No server of the fleet answers, or none that may decide: the servers elect a leader, say."""
+    """No server of the cluster answers, or none that may decide: the servers elect a leader, say."""
 
 
 class NotSentError(UnreachableError):
@@ -34,7 +34,7 @@ class LeaseLostError(ClusterError):
 
 
 class RemoteCallError(ClusterError):
-    """A call of the fleet has ended badly, on some machine.
+    """A call of the cluster has ended badly, on some machine.
 
     Args:
         call: Its id.
@@ -53,7 +53,7 @@ class RemoteCallError(ClusterError):
 
 
 class ClusterLimitError(ClusterError):
-    """The call, its key or its arguments do not fit into a fleet; the message says which limit, and the cure."""
+    """The call, its key or its arguments do not fit into a cluster; the message says which limit, and the cure."""
 
 
 class ChangeRefusedError(ClusterError):
@@ -61,4 +61,4 @@ class ChangeRefusedError(ClusterError):
 
 
 class UnknownCallError(ClusterError, LookupError):
-    """The fleet knows no such call: it ended more than seven days ago, or was never submitted."""
+    """The cluster knows no such call: it ended more than seven days ago, or was never submitted."""

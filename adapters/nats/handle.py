@@ -1,4 +1,4 @@
-"""A call of a fleet, as the program sees it that submitted it, or that knows its id."""
+"""A call of a cluster, as the program sees it that submitted it, or that knows its id."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import msgspec
 
 from adapters.nats.board import Board
 from adapters.nats.engine import Engine
-from adapters.nats.errors import ChangeRefusedError, RemoteCallError, UnknownCallError, UnreachableError
-from adapters.nats.fleet_status import next_in_fleet, state_of
+from adapters.nats.errors import ChangeRefusedError, ClusterError, RemoteCallError, UnknownCallError, UnreachableError
 from adapters.nats.names import parse
 from adapters.nats.record import KEPT, CallRecord
+from adapters.nats.status import next_in_cluster, state_of
 from adapters.nats.steering import steer
 from adapters.nats.transitions import asked_to_cancel
 from recovery.redact import brief, redact
@@ -28,7 +28,7 @@ AGAIN = 1.0
 
 
 class HandleStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a call of a fleet stands. Times are seconds since the epoch by the servers' clock.
+    """Where a call of a cluster stands. Times are seconds since the epoch by the servers' clock.
 
     Args:
         call: Its id.
@@ -52,7 +52,7 @@ class HandleStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Handle:
-    """A call of a fleet. It may run on any machine, and outlives this process. Made by ``Cluster``.
+    """A call of a cluster. It may run on any machine, and outlives this process. Made by ``Cluster``.
 
     Args:
         call: Its id.
@@ -60,10 +60,20 @@ class Handle:
         board: What the nodes tell of themselves.
         decode: Makes the result of its bytes.
         timeout: Seconds for which servers are asked that do not answer.
+        is_open: Whether the cluster is still open there.
     """
 
-    def __init__(self, call: str, engine: Engine, board: Board, decode: Callable[[bytes], Any], timeout: float) -> None:
+    def __init__(
+        self,
+        call: str,
+        engine: Engine,
+        board: Board,
+        decode: Callable[[bytes], Any],
+        timeout: float,
+        is_open: Callable[[], bool] = lambda: True,
+    ) -> None:
         self._call, self._engine, self._board, self._decode, self._timeout = call, engine, board, decode, timeout
+        self._is_open = is_open
 
     def __repr__(self) -> str:
         return f"<Handle {self._call}>"
@@ -84,6 +94,7 @@ class Handle:
             TimeoutError: It has not ended in time; the message says where it stands.
             UnknownCallError: Its record is gone.
             ValueError: Its result does not fit the function of this program.
+            ClusterError: The cluster was closed here: the call goes on without this program.
         """
         record: list[CallRecord] = []
         try:
@@ -118,7 +129,7 @@ class Handle:
             attempt=record.standing.attempt,
             retries=record.standing.retries,
             due=record.due,
-            why=next_in_fleet(record, nodes, now).text,
+            why=next_in_cluster(record, nodes, now).text,
             is_over=record.is_over,
         )
 
@@ -145,6 +156,7 @@ class Handle:
 
     async def _ended(self, seen: list[CallRecord]) -> CallRecord:
         while True:
+            self._check_open()
             try:
                 async with self._engine.watch(self._call) as changes:
                     while not (record := await self._read()).is_over:
@@ -154,7 +166,12 @@ class Handle:
             except UnreachableError:
                 await asyncio.sleep(AGAIN)
 
+    def _check_open(self) -> None:
+        if not self._is_open():
+            raise ClusterError(f"{self._call}: the cluster is closed here, so what becomes of the call is not seen")
+
     async def _read(self) -> CallRecord:
+        self._check_open()
         stored = await self._engine.read(self._call)
         if stored is None:
             raise gone(self._call)
@@ -162,12 +179,14 @@ class Handle:
 
     async def _until_answered(self, ask: Callable[[], Awaitable[bytes | None]]) -> bytes | None:
         while True:
+            self._check_open()
             try:
                 return await ask()
             except UnreachableError:
                 await asyncio.sleep(AGAIN)
 
     async def _within(self, ask: Callable[[], Awaitable[R]]) -> R:
+        self._check_open()
         return await answered(ask, self._timeout)
 
 

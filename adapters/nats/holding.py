@@ -12,7 +12,7 @@ import msgspec
 from adapters.nats.engine import Delivery, Engine
 from adapters.nats.errors import ChangeRefusedError, LeaseLostError, StaleError, UnreachableError, UnreadableError
 from adapters.nats.record import CallRecord, CallState, Change, Standing, Stored
-from adapters.nats.transitions import Transition, claimed
+from adapters.nats.transitions import SOON, Transition, claimed
 
 SEEN_AFTER = 0.5
 """Seconds after which a message is delivered again whose record is not seen yet."""
@@ -180,14 +180,20 @@ async def _claim(
         if stored.record.lane != delivery.lane:  # of a call of an earlier life with the same key, or before a move
             break
         if not stored.record.is_over and stored.record.leg == delivery.leg:
+            if stored.record.state == "running" and delivery.number <= stored.record.delivery:
+                return None  # this worker stood still with the message, and another one has got it since
             if seen and stored.record.fence != seen[0].record.fence:
                 return None  # another worker got the message meanwhile, and has the call: the lease of this one is over
             look(stored.record)
         seen.append(stored)
-        change = _change(stored, delivery.leg, node, await engine.now(), revived)
+        now = await engine.now()
+        if stored.record.waits_in_queue and delivery.leg < stored.record.leg and now < stored.record.updated + SOON:
+            await engine.put_back(delivery, SOON)  # unless a newer message has taken its place
+            return None
+        change = _change(stored, delivery.leg, node, now, revived)
         if isinstance(change, str):
             break
-        record = msgspec.structs.replace(change.record, token=token)
+        record = msgspec.structs.replace(change.record, token=token, delivery=delivery.number)
         try:
             seq = await engine.write(msgspec.structs.replace(change, record=record), stored.seq)
         except StaleError:

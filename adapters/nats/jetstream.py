@@ -1,4 +1,4 @@
-"""The servers of a fleet: an ``Engine`` on NATS JetStream. One stream has the calls, their queues and schedules."""
+"""The servers of a cluster: an ``Engine`` on NATS JetStream. One stream has the calls, their queues and schedules."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ class _Answer(msgspec.Struct, frozen=True):
 
 
 class JetStreamEngine:
-    """One connection to the servers of a fleet. Made by ``connect``.
+    """One connection to the servers of a cluster. Made by ``connect``.
 
     Args:
         link: The connection.
-        prefix: The first token of the fleet's subjects.
+        prefix: The first token of the cluster's subjects.
         lease: Seconds after its last extension at which a lease ends.
         is_viewer: Whether the user may read alone: then any server answers, and the time is that of this machine.
 
@@ -94,7 +94,7 @@ class JetStreamEngine:
         """As ``Engine.payload``.
 
         Raises:
-            UnreadableError: It is larger than a fleet keeps.
+            UnreadableError: It is larger than a cluster keeps.
         """
         found = await self._latest(self._subjects.of(kind, call))
         if found is None:
@@ -116,14 +116,15 @@ class JetStreamEngine:
             if message is None:
                 return None
             call = self._subjects.call_of(message.subject)
-            lane, sent = Lane.of(message.subject), message.metadata.timestamp.timestamp()
+            lane, about = Lane.of(message.subject), message.metadata
+            sent, number = about.timestamp.timestamp(), about.num_delivered
             try:
                 leg = msgspec.json.decode(message.data, type=Queued).leg if message.data else 0
             except msgspec.MsgspecError:
                 self._refusal("a queue message is of a newer release", call)
-                await self.put_back(Delivery(call, 0, lane, message.reply, sent), PUT_BACK_FOR)
+                await self.put_back(Delivery(call, 0, lane, message.reply, sent, number), PUT_BACK_FOR)
                 continue
-            return Delivery(call, leg, lane, message.reply, sent)
+            return Delivery(call, leg, lane, message.reply, sent, number)
 
     async def ack(self, delivery: Delivery) -> None:
         """As ``Engine.ack``."""

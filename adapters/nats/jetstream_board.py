@@ -1,4 +1,4 @@
-"""What the nodes of a fleet tell of themselves, on the servers: a bucket of nodes, and a bounded stream of events."""
+"""What the nodes of a cluster tell of themselves, on the servers: a bucket of nodes, and a bounded stream of events."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import aclosing
 
 import msgspec
 
-from adapters.nats.board import MOST_EVENTS, NODES_KEPT, FleetEvent, Node
+from adapters.nats.board import MOST_EVENTS, NODES_KEPT, ClusterEvent, Node
 from adapters.nats.link import Link
 from adapters.nats.names import ANY, encode
 
@@ -16,7 +16,7 @@ PAGE = 1000
 
 
 class JetStreamBoard:
-    """The board of the fleet behind *link*.
+    """The board of the cluster behind *link*.
 
     Args:
         link: The connection.
@@ -42,7 +42,7 @@ class JetStreamBoard:
             found[node.node] = node
         return sorted(found.values(), key=lambda one: one.node)
 
-    async def publish(self, events: Sequence[FleetEvent]) -> None:
+    async def publish(self, events: Sequence[ClusterEvent]) -> None:
         """As ``Board.publish``; the last one is waited for, so that a server has the others."""
         for number, one in enumerate(events, 1):
             call = (
@@ -54,12 +54,12 @@ class JetStreamBoard:
             else:
                 await self._link.ask(subject, msgspec.json.encode(one))
 
-    async def events(self, call: str) -> list[FleetEvent]:
+    async def events(self, call: str) -> list[ClusterEvent]:
         """As ``Board.events``. Those of a newer release, which this one cannot read, are left out."""
-        found: list[FleetEvent] = []
+        found: list[ClusterEvent] = []
         async for data in self._read(self._stream, f"{self._stream}.*.*.{call.replace('/', '.')}"):
             try:
-                found.append(msgspec.json.decode(data, type=FleetEvent))
+                found.append(msgspec.json.decode(data, type=ClusterEvent))
             except msgspec.MsgspecError:
                 continue
         return sorted(found[-MOST_EVENTS:], key=lambda one: one.at)

@@ -1,4 +1,4 @@
-"""A connection to the servers of a fleet, with the errors of a fleet."""
+"""``Link``: what is asked of the servers over one connection, with the errors of a cluster."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ ANSWERED_WITHIN = 5.0
 
 
 class Link:
-    """A connection to the servers of a fleet. Made by ``connect``.
+    """A connection to the servers of a cluster. Made by ``connect``.
 
     Args:
         connection: The connection of nats-py.
-        prefix: The first token of the fleet's subjects.
+        prefix: The first token of the cluster's subjects.
         shown: The addresses of the servers, without a password.
 
     Attributes:
         connection: The connection itself, for other uses of the same servers.
-        engine: The calls of the fleet.
+        engine: The calls of the cluster.
         board: What its nodes tell of themselves.
-        prefix: The first token of the fleet's subjects.
+        prefix: The first token of the cluster's subjects.
         refusals: What the servers did not permit to this user, in their words.
         shown: The addresses of the servers, without a password.
     """

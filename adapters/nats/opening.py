@@ -68,7 +68,7 @@ async def _share(link: Any, stack: AsyncExitStack, service: Recovery, node: str,
     if connection is not None:
         from nats import errors  # here: it needs the extra
 
-        from adapters.nats.shared import SharedKnowledge
+        from adapters.nats.knowledge.shared import SharedKnowledge
 
         try:
             await stack.enter_async_context(SharedKnowledge(service, connection, prefix, node))

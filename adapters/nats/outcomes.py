@@ -10,7 +10,7 @@ from typing import TypeAlias
 import msgspec
 
 from adapters.nats.engine import Delivery, Engine
-from adapters.nats.errors import ChangeRefusedError, LeaseLostError, TooLargeError, UnreachableError
+from adapters.nats.errors import ChangeRefusedError, ClusterError, LeaseLostError, TooLargeError, UnreachableError
 from adapters.nats.heartbeat import log
 from adapters.nats.holding import Holding
 from adapters.nats.record import CallRecord, Change
@@ -70,7 +70,9 @@ class Outcomes:
         now = await self._engine.now()
         try:
             return await holding.apply(lambda record: ends(record, now))
-        except (UnreachableError, LeaseLostError) as error:
+        except (ChangeRefusedError, TooLargeError):
+            raise
+        except ClusterError as error:  # no server answers, or they refuse it: their disk may be full
             change = ends(holding.record, now)
             if isinstance(change, str):
                 raise ChangeRefusedError(f"{holding.record.call}: {change}") from None
@@ -135,7 +137,9 @@ class Outcomes:
         if record.state != "running":  # only the holder of its fence ends it: it was written before
             return None
         now = await self._engine.now()
-        holding = Holding(self._engine, Delivery(call, record.leg, record.lane, "", record.updated), stored)
+        holding = Holding(
+            self._engine, Delivery(call, record.leg, record.lane, "", record.updated, record.delivery), stored
+        )
         try:
             await holding.apply(lambda latest: later(latest, kept.change, now))
         except LeaseLostError:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import TypeAlias
@@ -67,7 +68,7 @@ class Pulls:
 
     Args:
         link: The connection.
-        subjects: The subjects of the fleet.
+        subjects: The subjects of the cluster.
         lease: Seconds for which a message is the worker's, unless it says that it lives.
     """
 
@@ -83,6 +84,7 @@ class Pulls:
         self._standing: dict[Lane, tuple[str, float]] = {}
         self._lanes: dict[str, Lane] = {}
         self._waiters: list[_Waiter] = []
+        self._since: defaultdict[Lane, deque[float]] = defaultdict(deque)  # when what is not answered was asked
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -178,7 +180,16 @@ class Pulls:
 
     async def _ask(self, lane: Lane, token: str, wanted: bytes) -> None:
         subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._subjects.prefix}.{lane.consumer}"
+        since, now = self._since[lane], time.monotonic()
+        while since and since[0] + PULLED_FOR + ANSWERED_WITHIN < now:  # its answer was lost
+            since.popleft()
+        since.append(now)
         await self._link.tell(subject, wanted, reply=f"{self._inbox}.{token}")
+
+    def _answered(self, lane: Lane) -> float:
+        """Note that a request for a message of *lane* is answered; when it was sent at the earliest."""
+        since = self._since[lane]
+        return since.popleft() if since else math.inf
 
     async def _make(self, lane: Lane) -> None:
         """Make the consumer of *lane*, unless it is there."""
@@ -199,15 +210,21 @@ class Pulls:
             await self._deliver(message, Lane.of(message.subject))
             return
         token = message.subject.rpartition(".")[2]
-        for asked, answer in self._asked.values():
+        for of, (asked, answer) in self._asked.items():
             if asked == token and not answer.done():
+                self._answered(of)
                 answer.set_result(message)
         if (lane := self._lanes.pop(token, None)) is not None:
             del self._standing[lane]
+            self._answered(lane)
             self._trouble(lane, message)
             self._wake(lane)
 
     async def _deliver(self, message: Msg, lane: Lane) -> None:
+        if (
+            time.monotonic() > self._answered(lane) + self._lease
+        ):  # this process stood still: another worker may have it
+            return
         _, answer = self._asked.get(lane, ("", None))
         if answer is not None and not answer.done():
             answer.set_result(message)

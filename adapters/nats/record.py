@@ -102,7 +102,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, fo
 
 
 class CallRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """Where a call of the fleet stands: its one place of truth, changed by compare-and-set alone.
+    """Where a call of the cluster stands: its one place of truth, changed by compare-and-set alone.
 
     Times are seconds since the epoch by the servers' clock.
 
@@ -121,6 +121,7 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
         fence: The token of the worker that holds or held it: the stream sequence of the record that it claimed.
         node: The node that runs it, or ran it last.
         token: Random digits of the claim: a worker knows by them what it has written itself.
+        delivery: The ``Delivery.number`` of the message with which it was claimed.
         standing: How far it has come.
         due: When its next attempt may begin.
         why: What it waits for, in words.
@@ -148,6 +149,7 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     fence: int = 0
     node: str = ""
     token: str = ""
+    delivery: int = 0
     standing: Standing = Standing()
     due: float | None = None
     why: str = ""
@@ -164,6 +166,11 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     def is_over(self) -> bool:
         """Whether it has ended."""
         return self.state in ENDS
+
+    @property
+    def waits_in_queue(self) -> bool:
+        """Whether a message of it is to be in its queue now."""
+        return self.state == "queued" and not self.is_paused
 
     @property
     def lane(self) -> Lane:
@@ -208,7 +215,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def check_sizes(change: Change) -> None:
-    """Raise TooLargeError if the arguments, the checkpoint or the result of *change* are more than a fleet keeps."""
+    """Raise TooLargeError if the arguments, the checkpoint or the result of *change* are more than a cluster keeps."""
     for what, data, most in (
         ("arguments", change.args, MAX_PAYLOAD),
         ("checkpoint", change.saved, MAX_CHECKPOINT),
@@ -216,6 +223,6 @@ def check_sizes(change: Change) -> None:
     ):
         if data is not None and len(data) > most:
             raise TooLargeError(
-                f"{change.record.call}: the {what}, {len(data)} bytes, are more than the {most} that a fleet keeps: "
+                f"{change.record.call}: the {what}, {len(data)} bytes, are more than the {most} that a cluster keeps: "
                 "store the data elsewhere, and pass where it is"
             )

@@ -95,6 +95,11 @@ class Leg:
         """Whether the call is to end with its lease: ``cluster="required"``."""
         return self._operation.cluster == "required"
 
+    @property
+    def is_ended(self) -> bool:
+        """Whether its body is over: what becomes of the call is being written, or is."""
+        return self._is_ended
+
     def note(self, event: CallEvent) -> None:
         """Note an event of the call. From any thread."""
         self._in_loop(self._note_here, event)

@@ -1,4 +1,4 @@
-"""The streams of a fleet: made where they are missing, and checked where they are not."""
+"""The streams of a cluster: made where they are missing, and checked where they are not."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ from adapters.nats.errors import ClusterError, NotSentError, UnreachableError
 from adapters.nats.link import Link
 
 OLDEST = "2.12"
-"""The oldest version of the servers that can do what a fleet needs."""
+"""The oldest version of the servers that can do what a cluster needs."""
 
 EVENTS_KEPT = 1_000_000
 """Events that the servers keep."""
 
 EVENTS_SIZE = 256 * 1024 * 1024
 """Bytes of the events that the servers keep."""
+
+SHARED_SIZE = 64 * 1024 * 1024
+"""Bytes of what nodes know together; beyond, the servers refuse new entries."""
 
 Config: TypeAlias = dict[str, Any]
 """The settings of a stream, as the servers write them."""
@@ -28,7 +31,7 @@ NOT_FOUND, NO_PEERS = 10059, (10005, 10074)
 
 
 def streams(prefix: str) -> list[Config]:
-    """The streams of the fleet with *prefix*: its calls, its events, and its two buckets of keys and values."""
+    """The streams of the cluster with *prefix*: its calls, its events, and its two buckets of keys and values."""
     calls = {
         "name": prefix,
         "subjects": [f"{prefix}.>"],
@@ -53,7 +56,12 @@ def streams(prefix: str) -> list[Config]:
         "storage": "file",
         "allow_direct": True,
     }
-    return [calls, events, bucket(f"{prefix}-shared"), bucket(f"{prefix}-nodes")]
+    shared = {
+        **bucket(f"{prefix}-shared"),
+        "max_bytes": SHARED_SIZE,
+        "republish": {"src": f"$KV.{prefix}-shared.>", "dest": f"{prefix}-seen.shared.>"},
+    }
+    return [calls, events, shared, bucket(f"{prefix}-nodes")]
 
 
 def bucket(name: str) -> Config:
@@ -77,7 +85,7 @@ def check_version(version: str) -> None:
     numbers = [int(part) if part.isdecimal() else 0 for part in version.partition("-")[0].split(".")]
     if numbers[:2] < [int(part) for part in OLDEST.split(".")]:
         raise ClusterError(
-            f"nats-server {version or 'of an unknown version'} is too old for a fleet, which needs {OLDEST} or newer: "
+            f"nats-server {version or 'of an unknown version'} is too old for a cluster; it needs {OLDEST} or newer: "
             "update the servers"
         )
 
@@ -88,11 +96,11 @@ def differences(found: Config, wanted: Config) -> Config:
 
 
 async def set_up(link: Link, prefix: str, replicas: int | None = None) -> bool:
-    """Make the streams of the fleet, or check those that are there. Returns False for a user who may not even ask.
+    """Make the streams of the cluster, or check those that are there. Returns False for a user who may not even ask.
 
     Args:
         link: The connection.
-        prefix: The first token of the fleet's subjects.
+        prefix: The first token of the cluster's subjects.
         replicas: How many servers keep each message; None: as it is, or as the servers allow.
 
     Raises:

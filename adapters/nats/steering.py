@@ -1,4 +1,4 @@
-"""Steer the calls of a fleet: find one by its id or a part of it, and change its record by compare-and-set."""
+"""Steer the calls of a cluster: find one by its id or a part of it, and change its record by compare-and-set."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from recovery.explain import counted
 from recovery.redact import brief
 
 SteeringName: TypeAlias = Literal["retry", "pause", "unpause", "give up", "cancel", "move"]
-"""What a person can do with a call of a fleet."""
+"""What a person can do with a call of a cluster."""
 
 Steering: TypeAlias = Callable[[Stored, float], Change | str]
 """What is written for a record at that time of the servers, or why nothing is."""
@@ -27,14 +27,14 @@ MOST_LISTED = 8
 
 
 def name_of(command: str) -> SteeringName:
-    """*command* as a fleet takes it. Raises ValueError for one that only a journal takes."""
+    """*command* as a cluster takes it. Raises ValueError for one that only a journal takes."""
     for name in get_args(SteeringName):
         if name == command:
             return cast(SteeringName, name)
     raise ValueError(f"{command} is for the calls of a journal")
 
 
-class FleetCommand(msgspec.Struct, frozen=True, kw_only=True):
+class ClusterCommand(msgspec.Struct, frozen=True, kw_only=True):
     """What a person wants of a call.
 
     Args:
@@ -103,7 +103,7 @@ async def steer(engine: Engine, call: str, steering: Steering) -> CallRecord:
     while True:
         stored = await engine.read(call)
         if stored is None:
-            raise LookupError(f"no call of the fleet has the id {call!r}, or it was removed after its end")
+            raise LookupError(f"no call of the cluster has the id {call!r}, or it was removed after its end")
         change = steering(stored, await engine.now())
         if isinstance(change, str):
             raise ChangeRefusedError(change)
@@ -126,7 +126,7 @@ async def find(engine: Engine, text: str) -> CallRecord:
     found = [one.record async for one in engine.calls() if text and text in one.record.call]
     found = [one for one in found if not one.is_over] or found[-1:]
     if not found:
-        raise LookupError(brief(f"no call of the fleet has {text!r} in its id; `recovery status` lists them"))
+        raise LookupError(brief(f"no call of the cluster has {text!r} in its id; `recovery status` lists them"))
     if len(found) > 1:
         listed = ", ".join(f"{one.call} ({one.state})" for one in found[-MOST_LISTED:])
         more = f" and {len(found) - MOST_LISTED} more" if len(found) > MOST_LISTED else ""

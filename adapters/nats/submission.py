@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 from typing import Any
 
@@ -117,4 +116,4 @@ def new_call(operation: LeasedOperation, args: tuple[Any, ...], kwargs: dict[str
             checked("the name of the node", wish.affinity)
     except ValueError as error:
         raise ClusterLimitError(f"{operation.name}: {error}") from None
-    return NewCall(name, data, hashlib.sha256(data).hexdigest(), operation, wish)
+    return NewCall(name, data, operation.digest(args, kwargs), operation, wish)

@@ -66,6 +66,8 @@ def claimed(stored: Stored, node: str, leg: int, now: float, standing: Standing 
     record = stored.record
     if record.is_over:
         return f"it is over: {record.state}"
+    if record.leg > leg and record.waits_in_queue:  # a schedule that came at the same moment has displaced its message
+        return Change(record=_replace(record, leg=record.leg + 1, updated=now), is_queued=True)
     if record.leg != leg:
         return "a newer message of it is, or will be, in a queue"
     if record.state == "quarantined" or record.asks_person:

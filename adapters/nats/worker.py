@@ -15,10 +15,10 @@ from adapters.nats import transitions
 from adapters.nats.engine import Delivery
 from adapters.nats.errors import UnreachableError
 from adapters.nats.holding import Holding, claim
+from adapters.nats.lane_order import LaneOrder
 from adapters.nats.record import CallRecord, Change, Standing
 from adapters.nats.running import NOTED, Leg, Node, log
 from adapters.nats.standing import leased_call, standing_of
-from adapters.nats.turns import Turns
 from events.event import CallEvent
 from recovery import leased
 from recovery.leased import LeasedOperation
@@ -36,6 +36,10 @@ GRACE = 1.0
 """Seconds that a body has to stop in after it was told so."""
 
 STOPS = "its worker stops"
+
+
+class LateError(Exception):
+    """The lease of a message may have ended before its call was claimed."""
 
 
 class NotForThisError(Exception):
@@ -57,7 +61,7 @@ class Worker:
     def __init__(self, node: Node, names: Sequence[str], concurrency: int) -> None:
         self._node = node
         self._operations = {name: leased.operation(node.service, name) for name in names}
-        self._turns = Turns(list(self._operations), node.name)
+        self._turns = LaneOrder(list(self._operations), node.name)
         self._concurrency = concurrency
         self._running: dict[asyncio.Task[None], Leg | None] = {}
         self._loop, self._until = asyncio.get_running_loop(), math.inf
@@ -148,7 +152,9 @@ class Worker:
         node, operation = self._node, self._operations[delivery.lane.operation]
         since = node.leases.clock()
         try:
-            holding = await self._claimed(delivery, operation)
+            holding = await self._claimed(delivery, operation, since)
+        except LateError as error:  # its message is another worker's: whatever were said of it would be said of that
+            log.warning("%s is not claimed: %s", delivery.call, error)
         except (NotForThisError, msgspec.DecodeError) as error:
             await self._put_aside(delivery, error)
         except UnreachableError as error:
@@ -157,10 +163,16 @@ class Worker:
             if holding is not None:
                 await self._run_leg(Leg(node, operation, holding), holding, since)
 
-    async def _claimed(self, delivery: Delivery, operation: LeasedOperation) -> Holding | None:
-        """Claim the call of *delivery*, whose lease has just begun: the answer of the servers may be lost."""
-        node, tries = self._node, max(int(self._node.engine.lease / 2 / AGAIN), 1)
-        seen, found = partial(look, operation), partial(revived, operation)
+    async def _claimed(self, delivery: Delivery, operation: LeasedOperation, since: float) -> Holding | None:
+        """Claim the call of *delivery*, which came at *since*: the answer of the servers may be lost."""
+        node, half = self._node, self._node.engine.lease / 2
+
+        def seen(record: CallRecord) -> None:
+            if node.leases.clock() > since + half:  # this process stood still
+                raise LateError("its message has waited here for too long, and may be with another worker")
+            look(operation, record)
+
+        tries, found = max(int(half / AGAIN), 1), partial(revived, operation)
         return await claim(node.engine, delivery, node.name, found, seen, tries=tries, pause=AGAIN)
 
     async def _run_leg(self, leg: Leg, holding: Holding, since: float) -> None:
@@ -207,6 +219,8 @@ class Worker:
         if self._running:
             await asyncio.wait(list(self._running), timeout=GRACE)
         for task, leg in list(self._running.items()):
+            if leg is not None and leg.is_ended:  # its outcome is written, or kept: that takes as long as it takes
+                continue
             if leg is not None:
                 log.warning("%s: its body does not stop; another worker may run it while it goes on here", leg.call)
                 await leg.abandon()

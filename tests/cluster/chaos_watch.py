@@ -44,7 +44,7 @@ class Watch:
 
     Args:
         urls: The servers.
-        prefix: The first token of the fleet's subjects.
+        prefix: The first token of the cluster's subjects.
     """
 
     def __init__(self, urls: Sequence[str], prefix: str) -> None:

@@ -107,7 +107,7 @@ async def work(urls: str, prefix: str, lease: str, node: str, path: str) -> None
     sink, lag = Path(path), Lag()
     measuring = asyncio.create_task(lag.run())
     service, _functions = service_of(node, sink, lag)
-    while True:  # a worker of a real fleet is started again by its supervisor
+    while True:  # a worker of a real cluster is started again by its supervisor
         try:
             async with Cluster(service, urls.split(","), node=node, prefix=prefix, lease=float(lease)) as cluster:
                 tell(sink, Note(UP, node, os.getpid(), at=time.time()))

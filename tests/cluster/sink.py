@@ -1,4 +1,4 @@
-"""What bodies of a fleet do to the world outside: a sink that refuses lower fence numbers, and notes all that it hears.
+"""What bodies of a cluster do to the world outside: a sink that refuses lower fence numbers, and notes what it hears.
 
 It is a server in a thread of the tests, and no shared file: a worker that is stopped must not hold a lock.
 """

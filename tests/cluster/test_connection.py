@@ -29,7 +29,7 @@ from tests.cluster.servers import NatsCluster, NatsServer, free_ports
 
 pytestmark = pytest.mark.anyio
 
-P = "fleet"
+P = "cluster"
 USERS: dict[str, Role] = {
     "admin": "setup",
     "gpu-a": "worker",
@@ -188,6 +188,14 @@ async def test_each_role_connects_to_streams_that_are_there_and_does_its_work(cl
 
 
 # streams that are there
+
+
+async def test_a_prefix_that_is_none_makes_no_stream(server: NatsServer, prefix: str):
+    before = set(server.streams())
+    with pytest.raises(ValueError, match="is no prefix of a cluster"):
+        async with connect(server.url, prefix=f"{prefix}-events"):
+            pass
+    assert set(server.streams()) == before
 
 
 async def test_a_stream_with_other_settings_is_made_to_fit(server: NatsServer, prefix: str):

@@ -18,7 +18,7 @@ from tests.adapters.nats.conformance import LEASE, EngineSuite
 from tests.cluster.servers import NatsCluster, NatsServer
 
 
-class RealFleet:
+class RealServers:
     """Two connections to real servers."""
 
     def __init__(self, link: Link, other: Link) -> None:
@@ -29,28 +29,28 @@ class RealFleet:
 
 
 @asynccontextmanager
-async def linked(url: str | list[str], prefix: str) -> AsyncIterator[RealFleet]:
+async def linked(url: str | list[str], prefix: str) -> AsyncIterator[RealServers]:
     made = connect(url, prefix=prefix, lease=LEASE), connect(url, prefix=prefix, lease=LEASE)
     async with made[0] as link, made[1] as other:
-        yield RealFleet(link, other)
+        yield RealServers(link, other)
 
 
 class TestOneServer(EngineSuite):
     """The suite, on one server."""
 
     @pytest.fixture
-    async def fleet(self, server: NatsServer, prefix: str) -> AsyncIterator[RealFleet]:
-        async with linked(server.url, prefix) as fleet:
-            yield fleet
+    async def servers(self, server: NatsServer, prefix: str) -> AsyncIterator[RealServers]:
+        async with linked(server.url, prefix) as servers:
+            yield servers
 
 
 class TestThreeServers(EngineSuite):
     """The suite, on three servers, which keep each message three times."""
 
     @pytest.fixture
-    async def fleet(self, three_servers: NatsCluster, prefix: str) -> AsyncIterator[RealFleet]:
-        async with linked(three_servers.urls, prefix) as fleet:
-            yield fleet
+    async def cluster(self, three_servers: NatsCluster, prefix: str) -> AsyncIterator[RealServers]:
+        async with linked(three_servers.urls, prefix) as cluster:
+            yield cluster
 
 
 @pytest.mark.anyio

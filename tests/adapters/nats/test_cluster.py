@@ -21,8 +21,9 @@ from adapters.nats import (
     UnreachableError,
 )
 from adapters.nats.record import KEPT, MAX_PAYLOAD
+from adapters.nats.submission import Wish, new_call
 from events.errors import CallRejectedError
-from recovery import Recovery
+from recovery import Recovery, leased
 from recovery.testing import VirtualClock
 from tests.adapters.nats.machines import Deaf, Machines, until
 
@@ -115,6 +116,25 @@ async def test_a_key_with_other_arguments_is_rejected(machines: Machines) -> Non
         assert len(machines.servers.records()) == 1
 
 
+@pytest.mark.parametrize(("args", "kwargs"), [(("x", 1), {}), (("x",), {"size": 1}), ((), {"size": 1, "scene": "x"})])
+async def test_equal_arguments_are_no_others_however_they_are_passed(
+    machines: Machines, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> None:
+    async with machines.machine("a", define_keyed, store=MemoryStore()) as a:
+        first = await a.cluster.submit("keyed", "x")
+        assert (await a.cluster.submit("keyed", *args, **kwargs)).call == first.call
+
+
+async def test_the_order_of_a_dict_makes_no_other_arguments(machines: Machines) -> None:
+    async with machines.machine("a", define) as a:
+        made = [
+            new_call(leased.operation(a.service, "render"), (scene,), {}, Wish())
+            for scene in ({"a": 1, "b": 2}, {"b": 2, "a": 1})
+        ]
+        assert made[0].digest == made[1].digest
+        assert made[0].data != made[1].data
+
+
 async def test_a_key_with_other_arguments_joins_where_the_operation_says_so(
     machines: Machines, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -171,7 +191,7 @@ async def test_an_unknown_operation_lists_those_that_there_are(machines: Machine
             await a.cluster.submit("rendr")
         with pytest.raises(LookupError, match="there are: render"):
             a.cluster.handle("rendr/x")
-        with pytest.raises(ValueError, match="'render' is no id of a call"):
+        with pytest.raises(ValueError, match="'render' is no id of a cluster's call"):
             a.cluster.handle("render")
 
 
@@ -245,6 +265,22 @@ async def test_a_cluster_that_is_not_open_says_so(machines: Machines) -> None:
         Cluster(a.service)
     with pytest.raises(TypeError, match=r"work\(\['render'\]\)"):
         await a.cluster.work("render")
+
+
+async def test_a_handle_of_a_closed_cluster_says_so(machines: Machines) -> None:
+    async with machines.machine("a", define) as a:
+        handle = await a.cluster.submit("render", "x")
+        waiting = asyncio.create_task(handle.result())
+        await asyncio.sleep(1.0)
+    for asked in (waiting, handle.result(), handle.status(), handle.cancel()):
+        with pytest.raises(ClusterError, match="the cluster is closed here"):
+            await asyncio.wait_for(asked, 60.0)
+
+
+@pytest.mark.parametrize("prefix", ["a.b", "x-events", "_x", "w w", ""])
+def test_a_prefix_that_could_name_what_others_have_is_refused_at_once(prefix: str) -> None:
+    with pytest.raises(ValueError, match="prefix"):
+        Cluster(Recovery(), "nats://host", node="a", prefix=prefix)
 
 
 async def test_an_open_cluster_shows_no_password(machines: Machines) -> None:

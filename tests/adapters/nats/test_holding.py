@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import msgspec
 import pytest
 
 from adapters.nats import transitions as to
@@ -13,7 +14,7 @@ from adapters.nats.holding import Holding, claim
 from adapters.nats.memory import MemoryServers
 from adapters.nats.names import Lane, name_of
 from adapters.nats.record import KEPT, CallRecord, Change, Standing, Stored
-from tests.adapters.nats.fleet_steps import FaultyEngine, run
+from tests.adapters.nats.steps import FaultyEngine, run
 
 NAME = name_of("render", "order-17")
 LANE = Lane("render")
@@ -353,3 +354,26 @@ def test_a_message_of_a_call_that_was_forgotten_long_ago_comes_no_more():
     world.now += 3601.0
     assert run(claim(engine, world.take(), "b", died)) is None
     assert world.servers.queued() == []
+
+
+# messages that are not what they seem
+
+
+def test_a_worker_that_stood_still_with_a_message_does_not_take_the_call_from_the_next():
+    world = World()
+    late = world.take()
+    successor = world.taken_over()
+    assert run(claim(world.engine, late, "a", died)) is None
+    assert run(successor.apply(succeeds)).state == "succeeded"
+
+
+def test_a_schedule_that_displaces_the_message_of_a_person_loses_no_call():
+    world = World()
+    run(world.claim().apply(waits))
+    world.person(to.retried_now)
+    old = msgspec.structs.replace(world.take(), leg=2)  # what was to come at that moment, and came a little later
+    assert run(claim(world.engine, old, "a", died)) is None
+    world.now += to.SOON
+    again = msgspec.structs.replace(world.take(), leg=2)
+    assert run(claim(world.engine, again, "a", died)) is None
+    assert world.claim().record.leg == 4

@@ -16,7 +16,7 @@ from adapters.nats.errors import ClusterError, UnreachableError
 from adapters.nats.holding import Holding
 from adapters.nats.leases import Leases
 from adapters.nats.memory import MemoryEngine, MemoryServers
-from tests.adapters.nats.fleet import CALL, LANE, held, submit
+from tests.adapters.nats.held import CALL, LANE, held, submit
 from tests.forked import forked
 from tests.until import wait_until
 

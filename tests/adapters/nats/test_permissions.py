@@ -60,15 +60,15 @@ def test_accounts_name_a_variable_in_place_of_each_password():
 
 
 def test_viewers_are_in_an_account_without_jetstream():
-    fleet, _, view = accounts({"gpu-a": "worker", "screen": "viewer"}, "p").partition('"P-VIEW": {')
-    assert '"gpu-a"' in fleet
+    cluster, _, view = accounts({"gpu-a": "worker", "screen": "viewer"}, "p").partition('"P-VIEW": {')
+    assert '"gpu-a"' in cluster
     assert '"screen"' in view
     assert "jetstream" not in view
 
 
 @pytest.mark.parametrize("user", ["", "a.b", "a b", "*", ">", 'a"'])
 def test_a_user_that_could_widen_its_inbox_is_refused(user: str):
-    with pytest.raises(ValueError, match="is no user of a fleet"):
+    with pytest.raises(ValueError, match="is no user of a cluster"):
         inbox(user)
-    with pytest.raises(ValueError, match="is no user of a fleet"):
+    with pytest.raises(ValueError, match="is no user of a cluster"):
         accounts({user: "worker"})

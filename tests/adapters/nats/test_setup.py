@@ -32,5 +32,10 @@ def test_what_differs_is_listed_with_what_it_must_become() -> None:
     }
 
 
-def test_a_fleet_with_another_prefix_has_other_streams() -> None:
+def test_what_nodes_know_together_is_told_where_they_listen() -> None:
+    shared = next(one for one in streams("p") if one["name"] == "KV_p-shared")
+    assert shared["republish"] == {"src": "$KV.p-shared.>", "dest": "p-seen.shared.>"}
+
+
+def test_a_cluster_with_another_prefix_has_other_streams() -> None:
     assert not {one["name"] for one in streams("p")} & {one["name"] for one in streams("q")}

@@ -290,6 +290,13 @@ def test_progress_never_goes_back():
 
 @pytest.mark.parametrize("leg", [1, 3])
 def test_an_old_message_means_nothing(leg: int):
-    life = _after("claim", "hand back")
+    life = _after("claim", "postpone")
     assert life.record.leg == 2
     assert isinstance(to.claimed(Stored(life.record, life.seq), "a", leg, NOW), str)
+
+
+def test_an_old_message_in_place_of_the_one_that_is_to_be_there_puts_the_call_back():
+    life = _after("claim", "hand back")
+    change = to.claimed(Stored(life.record, life.seq), "a", 1, NOW)
+    assert isinstance(change, Change)
+    assert (change.record.leg, change.record.state, change.is_queued) == (3, "queued", True)

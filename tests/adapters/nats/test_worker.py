@@ -13,7 +13,7 @@ from adapters.nats import RemoteCallError
 from adapters.nats.engine import Payload
 from adapters.nats.errors import UnreadableError
 from adapters.nats.memory import MemoryEngine
-from adapters.nats.record import MAX_CHECKPOINT, MAX_PAYLOAD
+from adapters.nats.record import MAX_CHECKPOINT, MAX_PAYLOAD, Change, Stored
 from events.errors import CallCancelledError
 from recovery import Recovery, context
 from recovery.testing import VirtualClock
@@ -50,6 +50,27 @@ class Blind(MemoryEngine):
 
     async def payload(self, call: str, kind: Payload) -> bytes | None:
         raise UnreadableError(f"{call}: too large for this release")
+
+
+class Slept(MemoryEngine):
+    """Stands still for longer than a lease before it reads its first record."""
+
+    has_slept = False
+
+    async def read(self, call: str) -> Stored | None:
+        if not self.has_slept and call.startswith("render/"):
+            self.has_slept = True
+            await asyncio.sleep(LEASE + 10.0)
+        return await super().read(call)
+
+
+class Slow(MemoryEngine):
+    """Takes long to write the end of a call: its servers elect a leader."""
+
+    async def write(self, change: Change, expected: int) -> int:
+        if change.record.is_over:
+            await asyncio.sleep(8.0)
+        return await super().write(change, expected)
 
 
 async def forever(scene: Any) -> None:
@@ -222,6 +243,40 @@ async def test_what_a_stale_worker_finds_is_refused(clock: VirtualClock, machine
         (_, _, _, _), (_, second, _, _) = renders.attempts
         assert await handle.result(1000.0) == second
         assert "OutcomeSuperseded" in a.kinds()
+
+
+async def test_a_worker_that_stood_still_takes_no_call_from_a_live_one(clock: VirtualClock, machines: Machines) -> None:
+    async def body(scene: Any) -> None:
+        await asyncio.sleep(100.0)
+
+    renders = Renders(clock, body)
+    async with (
+        machines.machine("a", renders, "render", engine=Slept),
+        machines.machine("b", renders) as b,
+    ):
+        handle = await b.cluster.submit("render")
+        await asyncio.sleep(1.0)
+        b.work("render")
+        await handle.result(1000.0)
+        assert machines.record(handle.call).node == "b"
+        assert len(renders.attempts) == 1
+        assert machines.servers.queued() == []
+
+
+async def test_a_drain_waits_until_the_outcome_of_a_body_is_written(clock: VirtualClock, machines: Machines) -> None:
+    async def body(scene: Any) -> Any:
+        await asyncio.sleep(5.0)
+        return scene
+
+    renders = Renders(clock, body)
+    async with machines.machine("a", renders, "render", engine=Slow) as a, machines.machine("b", renders) as b:
+        handle = await b.cluster.submit("render", 7)
+        await until(lambda: renders.attempts and not renders.running)
+        await a.cluster.drain(0.0)
+        b.work("render")
+        await asyncio.sleep(2 * LEASE)
+        assert await handle.result(100.0) == 7
+        assert len(renders.attempts) == 1
 
 
 async def test_a_node_that_was_cut_off_delivers_its_outcome(clock: VirtualClock, machines: Machines) -> None:

@@ -1,4 +1,4 @@
-"""The page of a fleet: its nodes, its calls with what happens next, and their buttons."""
+"""The page of a cluster: its nodes, its calls with what happens next, and their buttons."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from adapters.nats.errors import UnreachableError
 from adapters.web import cluster_source
 from adapters.web.cluster_source import ClusterSource
 from tests.adapters.cli.snapshots import zone
-from tests.adapters.nats.practice_fleet import ADDRESS, NOW, URL, Practice, practice_fleet
+from tests.adapters.nats.practice_cluster import ADDRESS, NOW, URL, Practice, practice_cluster
 
 
 @pytest.fixture
 def practice() -> Iterator[Practice]:
-    with practice_fleet() as one, zone("UTC"):
+    with practice_cluster() as one, zone("UTC"):
         yield one
 
 

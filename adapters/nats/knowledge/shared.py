@@ -1,7 +1,7 @@
-"""``SharedKnowledge``: one node of a fleet tells what it learns of hosts, and learns what the other nodes tell.
+"""``SharedKnowledge``: one node of a cluster tells what it learns of hosts, and learns what the other nodes tell.
 
-A circuit, a pause and a budget are entries of one bucket (``adapters.nats.knowledge``). Changes are heard at most once,
-so each node also reads what is new every few seconds and after a reconnect. Cut off, it decides alone and tells later.
+A circuit, a pause and a budget are entries (``entries``) of one bucket. Changes are heard at most once, so each node
+also reads what is new every few seconds and after a reconnect. Cut off, it decides alone and tells later.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from nats.aio.client import Client
 from nats.errors import Error as ConnectionFailedError
 from nats.js.errors import APIError
 
-from adapters.nats.bucket import SharedBucket
-from adapters.nats.knowledge import (
+from adapters.nats.knowledge.bucket import SharedBucket
+from adapters.nats.knowledge.entries import (
     MAX_CAUSE,
     Entry,
     Opened,
@@ -32,8 +32,8 @@ from adapters.nats.knowledge import (
     news_of_limit,
     released,
 )
-from adapters.nats.probes import LEASE, Probes
-from adapters.nats.replica import Replica
+from adapters.nats.knowledge.probes import LEASE, Probes
+from adapters.nats.knowledge.replica import Replica
 from events.circuit_events import CircuitClosed, CircuitOpened
 from events.operation_events import FailureClassified
 from events.own_log import own_log
@@ -58,7 +58,7 @@ log = own_log("recovery")
 
 
 class SharedKnowledge:
-    """What the nodes of a fleet know together, for one service: circuits, rate limits and retry budgets.
+    """What the nodes of a cluster know together, for one service: circuits, rate limits and retry budgets.
 
         async with SharedKnowledge(service, connection, "recovery", "gpu-a"):
             ...
@@ -66,7 +66,7 @@ class SharedKnowledge:
     Args:
         service: The service that tells and learns.
         connection: To the servers; its owner closes it.
-        prefix: The first token of the fleet's subjects.
+        prefix: The first token of the cluster's subjects.
         node: The name of this node.
         replicas: How many servers keep the bucket, if this node makes it.
     """
@@ -98,7 +98,7 @@ class SharedKnowledge:
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Read what the fleet knows, and begin to tell and to learn. Raises errors of nats-py if no server answers."""
+        """Read what the cluster knows, and begin to tell and to learn. Raises nats-py's errors if no server answers."""
         self._loop = asyncio.get_running_loop()
         await self._bucket.make()
         await self._catch_up()  # first: it reads the servers' clock
@@ -201,7 +201,7 @@ class SharedKnowledge:
 
     def _count(self, entry: Used, before: Used | None) -> None:
         taken, successes = newly_used(entry, before)
-        if self._is_first:  # the fleet's budget as that node saw it has all that was taken
+        if self._is_first:  # the cluster's budget as that node saw it has all that was taken
             age = max(self._now() - entry.at, 0.0)
             self._knowledge.learn_used(entry.operation, entry.key, taken=0, tokens=entry.tokens, age=age)
         elif taken or successes:
@@ -226,7 +226,7 @@ class SharedKnowledge:
                 await self._write_news()
             except (ConnectionFailedError, APIError, TimeoutError, OSError) as error:
                 if not self._is_cut_off:
-                    log.info("%s is cut off from the fleet: %s", self.node, brief(repr(error), MAX_CAUSE))
+                    log.info("%s is cut off from the cluster: %s", self.node, brief(repr(error), MAX_CAUSE))
                 self._is_cut_off = True
                 await asyncio.sleep(TICK)
 
@@ -301,7 +301,7 @@ class SharedKnowledge:
                 is_written = False
             except APIError as error:
                 self.refused += 1
-                log.warning("the servers of the fleet refuse what %s knows: %s", self.node, error.description)
+                log.warning("the servers of the cluster refuse what %s knows: %s", self.node, error.description)
                 is_written = False
             if self._news.get(key, (None, 0))[0] is news:
                 del self._news[key]

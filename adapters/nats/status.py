@@ -1,4 +1,4 @@
-"""A fleet as people see it: its nodes, its calls, and what happens next with each. Pure: times are arguments."""
+"""A cluster as people see it: its nodes, its calls, and what happens next with each. Pure: times are arguments."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ MOVE = Offer("move", "lets any node run it")
 Nodes = Mapping[str, Node]
 
 
-class FleetStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """A fleet.
+class ClusterStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """A cluster.
 
     Args:
         cluster: Its address, without a password.
@@ -132,7 +132,7 @@ def call_status(record: CallRecord) -> CallStatus:
     )
 
 
-def next_in_fleet(record: CallRecord, nodes: Nodes, now: float) -> NextStep:
+def next_in_cluster(record: CallRecord, nodes: Nodes, now: float) -> NextStep:
     """What happens next with the call of *record* at the time *now*."""
     attempt = record.standing.attempt
     ends = Offer("give up", ENDS_IT), Offer("cancel", "cancels it")
@@ -235,13 +235,13 @@ class Listing:
         if not self._show_all and len(kept) > 2 * MOST_CALLS:
             self._more[state] += _cut(kept)
 
-    def status(self, cluster: str, nodes: Iterable[Node], now: float) -> tuple[FleetStatus, dict[str, CallRecord]]:
-        """The state of the fleet *cluster* with these *nodes*, and the records of the calls that it lists."""
+    def status(self, cluster: str, nodes: Iterable[Node], now: float) -> tuple[ClusterStatus, dict[str, CallRecord]]:
+        """The state of the cluster *cluster* with these *nodes*, and the records of the calls that it lists."""
         if not self._show_all:
             for state, kept in self._kept.items():
                 self._more[state] += _cut(kept)
         listed = [record for kept in self._kept.values() for record in kept]
-        status = FleetStatus(
+        status = ClusterStatus(
             cluster=cluster,
             at=now,
             nodes=tuple(sorted(nodes, key=lambda one: one.node)),
@@ -264,14 +264,14 @@ def _cut(records: list[CallRecord]) -> int:
     return extra
 
 
-def only_failed(status: FleetStatus) -> FleetStatus:
+def only_failed(status: ClusterStatus) -> ClusterStatus:
     """*status* with the calls that went wrong for good, and no others."""
     calls = tuple(one for one in status.calls if one.state in FAILED)
     more = {state: number for state, number in status.more.items() if state in FAILED}
     return msgspec.structs.replace(status, calls=calls, more=more)
 
 
-def as_journal(status: FleetStatus) -> JournalStatus:
+def as_journal(status: ClusterStatus) -> JournalStatus:
     """*status* as what tells of a journal takes it."""
     return JournalStatus(
         path=status.cluster, is_being_written=True, calls=status.calls, circuits={}, unreadable=0, more=status.more

@@ -1,9 +1,11 @@
-"""One view of a fleet: its status, why a call stands as it does, and what a person does with it."""
+"""One view of a cluster: its status, why a call stands as it does, and what a person does with it."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from ssl import SSLContext, create_default_context
 from urllib.parse import urlsplit
 
 import msgspec
@@ -12,21 +14,21 @@ from adapters.journals.answering import Question
 from adapters.journals.history import PastEvent
 from adapters.journals.steering import Steered
 from adapters.journals.why import Known, Why, why
-from adapters.nats.board import Board, FleetEvent, Node
+from adapters.nats.board import Board, ClusterEvent, Node
 from adapters.nats.engine import Engine
-from adapters.nats.errors import ChangeRefusedError
-from adapters.nats.fleet_status import (
-    FleetStatus,
+from adapters.nats.errors import ChangeRefusedError, ClusterError
+from adapters.nats.record import CallRecord
+from adapters.nats.status import (
+    ClusterStatus,
     Listing,
     as_journal,
     call_status,
     explained,
     failure_of,
     last_seen,
-    next_in_fleet,
+    next_in_cluster,
 )
-from adapters.nats.record import CallRecord
-from adapters.nats.steering import FleetCommand, find, steer
+from adapters.nats.steering import ClusterCommand, find, steer
 from events.codec import decode
 from events.errors import CodecError
 from events.event import CallEvent
@@ -42,14 +44,15 @@ DONE = ("succeeded", "cancelled")
 ASKS = "It has no retries left: try it again? No gives it up."
 
 
-class FleetAddress(msgspec.Struct, frozen=True):
-    """Where a fleet is.
+class ClusterAddress(msgspec.Struct, frozen=True):
+    """Where a cluster is.
 
     Args:
         url: The addresses of its servers, with commas between them; they may hold a user and a password.
         creds: A file with credentials; "" for none.
         prefix: The first token of its subjects.
         inbox: How the subjects of answers begin; None for what the user of *url* may have.
+        tls: A folder with ca.pem, client.pem and client.key; "" for the authorities of the system.
         is_default: Whether the environment names it, so that commands need not.
     """
 
@@ -57,10 +60,29 @@ class FleetAddress(msgspec.Struct, frozen=True):
     creds: str = ""
     prefix: str = "recovery"
     inbox: str | None = None
+    tls: str = ""
     is_default: bool = False
 
     def __repr__(self) -> str:
-        return f"<FleetAddress: {self.shown}>"
+        return f"<ClusterAddress: {self.shown}>"
+
+    def trusted(self) -> SSLContext | None:
+        """Which servers are trusted, and the certificate that they get; None for what Python does by itself.
+
+        Raises:
+            ClusterError: One of the files is missing, or is no certificate.
+        """
+        if not self.tls:
+            return None
+        folder = Path(self.tls)
+        try:
+            context = create_default_context(cafile=folder / "ca.pem")
+            context.load_cert_chain(folder / "client.pem", folder / "client.key")
+        except (OSError, ValueError) as error:
+            raise ClusterError(
+                f"{brief(self.tls)} cannot be used for TLS ({error}): put ca.pem, client.pem and client.key there"
+            ) from None
+        return context
 
     @property
     def shown(self) -> str:
@@ -75,8 +97,8 @@ class FleetAddress(msgspec.Struct, frozen=True):
         return f"--cluster={self.shown}"
 
 
-class Fleet:
-    """A fleet, as one connection sees it.
+class ClusterView:
+    """A cluster, as one connection sees it.
 
     Args:
         engine: Its servers.
@@ -84,10 +106,10 @@ class Fleet:
         address: Where it is.
     """
 
-    def __init__(self, engine: Engine, board: Board, address: FleetAddress) -> None:
+    def __init__(self, engine: Engine, board: Board, address: ClusterAddress) -> None:
         self.engine, self.board, self.address = engine, board, address
 
-    async def status(self, *, show_all: bool = False) -> tuple[FleetStatus, dict[str, CallRecord]]:
+    async def status(self, *, show_all: bool = False) -> tuple[ClusterStatus, dict[str, CallRecord]]:
         """How it stands, and the records of the calls that are listed; *show_all* lists every call.
 
         Raises UnreachableError.
@@ -123,7 +145,7 @@ class Fleet:
         undone = sum(number for state, number in status.counts.items() if state not in DONE)
         return whys, max(undone - most, 0), status.at
 
-    async def steer(self, text: str, command: FleetCommand, *, by_id: bool = False) -> Steered:
+    async def steer(self, text: str, command: ClusterCommand, *, by_id: bool = False) -> Steered:
         """Carry out *command* with the call that *text* names, or, *by_id*, whose id it is. Raises UnreachableError."""
         try:
             call = text if by_id else (await find(self.engine, text)).call
@@ -133,7 +155,7 @@ class Fleet:
             return Steered(command=command.name, call=text if by_id else "", name=redact(text), said=said)
         return Steered(command=command.name, call=call, is_done=True, taken=True, said=command.said(record))
 
-    async def steer_all(self, calls: Sequence[str], command: FleetCommand) -> list[Steered]:
+    async def steer_all(self, calls: Sequence[str], command: ClusterCommand) -> list[Steered]:
         """Carry out *command* with each of *calls*, which are ids. Raises UnreachableError."""
         return [await self.steer(one, command, by_id=True) for one in calls]
 
@@ -145,7 +167,7 @@ class Fleet:
         record = await find(self.engine, question)
         if not record.asks_person:
             raise LookupError(f"{record.call} asks nothing")
-        return await self.steer(record.call, FleetCommand(name="retry" if value else "give up"), by_id=True)
+        return await self.steer(record.call, ClusterCommand(name="retry" if value else "give up"), by_id=True)
 
     async def questions(self) -> list[Question]:
         """The questions of calls that wait for a person: each is named by its call. Raises UnreachableError."""
@@ -169,14 +191,14 @@ def question_of(record: CallRecord) -> Question:
 
 
 def explain_call(
-    address: FleetAddress, record: CallRecord, nodes: dict[str, Node], events: Sequence[PastEvent], now: float
+    address: ClusterAddress, record: CallRecord, nodes: dict[str, Node], events: Sequence[PastEvent], now: float
 ) -> Why:
     """Why the call of *record* stands as it does.
 
     Args:
-        address: Where its fleet is.
+        address: Where its cluster is.
         record: The call.
-        nodes: The nodes of the fleet by their names.
+        nodes: The nodes of the cluster by their names.
         events: Its events, in time order.
         now: The time of the servers.
     """
@@ -186,17 +208,17 @@ def explain_call(
     listing = Listing()
     listing.take(record)
     status, _ = listing.status(address.shown, nodes.values(), now)
-    where = f"in the fleet at {address.shown}"
+    where = f"in the cluster at {address.shown}"
     if record.node and not record.is_over and record.state != "running":
         where = f"ran last on {last_seen(record.node, nodes, now)}, {where}"
     known = Known(
-        failure=failure_of(record), about=explained(record), step=next_in_fleet(record, nodes, now), where=where
+        failure=failure_of(record), about=explained(record), step=next_in_cluster(record, nodes, now), where=where
     )
     return why(call, as_journal(status), events, source=address.source, now=now, known=known)
 
 
-def _past(told: FleetEvent, record: CallRecord) -> PastEvent:
-    """*told* as an event of a journal, of the call in the fleet, at the time of the servers."""
+def _past(told: ClusterEvent, record: CallRecord) -> PastEvent:
+    """*told* as an event of a journal, of the call in the cluster, at the time of the servers."""
     event: CallEvent | None = None
     with suppress(CodecError):
         read = decode(bytes(told.event))
@@ -214,8 +236,8 @@ def _without_user(url: str) -> str:
 
 
 @asynccontextmanager
-async def open_fleet(address: FleetAddress) -> AsyncIterator[Fleet]:
-    """Connect to the fleet at *address*.
+async def open_view(address: ClusterAddress) -> AsyncIterator[ClusterView]:
+    """Connect to the cluster at *address*.
 
     Raises:
         UnreachableError: No server answers, or it refuses this user.
@@ -230,6 +252,7 @@ async def open_fleet(address: FleetAddress) -> AsyncIterator[Fleet]:
         name="recovery",
         credentials=address.creds or None,
         inbox=address.inbox,
+        tls=address.trusted(),
         within=CONNECTED_WITHIN,
     ) as link:
-        yield Fleet(link.engine, link.board, address)
+        yield ClusterView(link.engine, link.board, address)

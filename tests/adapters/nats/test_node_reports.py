@@ -6,10 +6,10 @@ import anyio
 import msgspec
 import pytest
 
-from adapters.nats import telling
+from adapters.nats import node_reports
 from adapters.nats.board import MemoryBoard
 from adapters.nats.memory import MemoryServers
-from adapters.nats.telling import Teller, in_fleet
+from adapters.nats.node_reports import NodeReporter, in_cluster
 from events.bus import Bus
 from events.codec import decode
 from events.evidence import Category, Evidence
@@ -33,7 +33,7 @@ class Told:
         self.board = MemoryBoard()
         servers = MemoryServers(lambda: 1000.0)
         self.running = 0
-        self.teller = Teller(
+        self.teller = NodeReporter(
             self.bus,
             servers.connect(),
             self.board,
@@ -103,7 +103,7 @@ async def test_of_healthy_calls_those_of_the_operations_that_it_runs_are_told(to
 
 
 async def test_what_the_queue_does_not_take_is_dropped_and_counted(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(telling, "MOST_WAITING", 3)
+    monkeypatch.setattr(node_reports, "MOST_WAITING", 3)
     with told.teller._subscribed():
         await told.teller.sign()
         for _ in range(5):
@@ -114,7 +114,7 @@ async def test_what_the_queue_does_not_take_is_dropped_and_counted(told: Told, m
 
 
 async def test_an_event_that_is_too_large_is_dropped_and_counted(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(telling, "MOST_BYTES", 10)
+    monkeypatch.setattr(node_reports, "MOST_BYTES", 10)
     with told.teller._subscribed():
         await told.teller.sign()
         told.bus.publish(failed())
@@ -128,7 +128,7 @@ async def test_events_wait_in_order_while_no_server_answers(told: Told) -> None:
         told.board.is_reachable = False
         told.bus.publish(failed("1"))
         told.bus.publish(failed("2"))
-        with pytest.raises(telling.UnreachableError):
+        with pytest.raises(node_reports.UnreachableError):
             await told.teller.flush()
         told.bus.publish(failed("3"))
         told.board.is_reachable = True
@@ -161,5 +161,5 @@ async def test_a_teller_that_is_cancelled_tells_what_is_left_and_that_it_has_sto
         ("", ("", 0)),
     ],
 )
-def test_a_call_of_the_fleet_is_known_by_the_id_that_it_has_on_a_node(call: str, found: tuple[str, int]) -> None:
-    assert in_fleet(call) == found
+def test_a_call_of_the_cluster_is_known_by_the_id_that_it_has_on_a_node(call: str, found: tuple[str, int]) -> None:
+    assert in_cluster(call) == found

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from adapters.nats.knowledge import (
+from adapters.nats.knowledge.entries import (
     KEPT,
     LATE,
     MAX_ENTRY,

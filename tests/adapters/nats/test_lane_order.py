@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from adapters.nats.lane_order import WEIGHTS, LaneOrder
 from adapters.nats.names import PRIORITIES, Lane
-from adapters.nats.turns import WEIGHTS, Turns
 
 NAMES = st.lists(st.text("abc", min_size=1, max_size=3), min_size=1, max_size=4, unique=True)
 
@@ -18,7 +18,7 @@ def lanes_of(names: list[str]) -> set[Lane]:
 
 @given(NAMES, st.integers(1, 100))
 def test_each_look_goes_into_all_lanes_once(names: list[str], looks: int) -> None:
-    turns = Turns(names, "a")
+    turns = LaneOrder(names, "a")
     for _ in range(looks):
         lanes = turns.next()
         assert set(lanes) == lanes_of(names)
@@ -27,7 +27,7 @@ def test_each_look_goes_into_all_lanes_once(names: list[str], looks: int) -> Non
 
 @given(NAMES, st.integers(0, 40))
 def test_each_lane_comes_first_in_its_turn(names: list[str], before: int) -> None:
-    turns = Turns(names, "a")
+    turns = LaneOrder(names, "a")
     for _ in range(before):
         turns.next()
     first = [turns.next()[0] for _ in range(12 * 2 * len(names))]
@@ -37,7 +37,7 @@ def test_each_lane_comes_first_in_its_turn(names: list[str], before: int) -> Non
 
 @given(st.integers(0, 40), st.sampled_from(PRIORITIES))
 def test_of_twelve_looks_in_a_row_each_priority_has_its_share(before: int, priority: str) -> None:
-    turns = Turns(["render"], "a")
+    turns = LaneOrder(["render"], "a")
     for _ in range(before):
         turns.next()
     assert [turns.next()[0].priority for _ in range(12)].count(priority) == WEIGHTS[priority]
@@ -45,6 +45,6 @@ def test_of_twelve_looks_in_a_row_each_priority_has_its_share(before: int, prior
 
 @pytest.mark.parametrize("rank", [1, 2])
 def test_what_comes_after_the_first_is_in_order_of_priority(rank: int) -> None:
-    lanes = Turns(["render"], "a").next()
+    lanes = LaneOrder(["render"], "a").next()
     assert [lane.priority for lane in lanes[::2]] == list(PRIORITIES)
     assert lanes[rank * 2].priority == PRIORITIES[rank]

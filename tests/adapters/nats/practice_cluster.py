@@ -1,4 +1,4 @@
-"""A fleet in memory, one minute past noon: two nodes that live, one that is gone, and a call in each state."""
+"""A cluster in memory, one minute past noon: two nodes that live, one that is gone, and a call in each state."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from unittest.mock import patch
 import anyio
 import msgspec
 
-from adapters.nats import fleet, transitions
-from adapters.nats.board import FleetEvent, MemoryBoard, Node
+from adapters.nats import transitions, view
+from adapters.nats.board import ClusterEvent, MemoryBoard, Node
 from adapters.nats.errors import UnreachableError
-from adapters.nats.fleet import Fleet, FleetAddress
 from adapters.nats.memory import MemoryEngine, MemoryServers
 from adapters.nats.names import Name
 from adapters.nats.record import CallRecord, Change, Standing, Stored
+from adapters.nats.view import ClusterAddress, ClusterView
 from events.codec import encode
 from events.event import Event
 from events.lease_events import CallHandedBack, OutcomeSuperseded
@@ -33,7 +33,7 @@ NOON = 1_772_366_400.0
 """Noon of 1 March 2026, in UTC."""
 NOW = NOON + 60.0
 URL = "nats://queue.example.org:4222"
-ADDRESS = FleetAddress(URL)
+ADDRESS = ClusterAddress(URL)
 NODES = (
     Node(node="gpu-a", since=NOON - 7200, seen=NOON - 300, operations=("render", "upscale"), running=1, concurrency=2,
          version="0.1.0"),
@@ -47,15 +47,15 @@ At = Callable[[Stored], Change | str]
 
 
 class Practice:
-    """The servers of the practice fleet; ``now`` is their time."""
+    """The servers of the practice cluster; ``now`` is their time."""
 
     def __init__(self) -> None:
         self.now = NOON
         self.servers = MemoryServers(lambda: self.now)
         self.engine: MemoryEngine = self.servers.connect()
         self.board = MemoryBoard()
-        self.fleet = Fleet(self.engine, self.board, ADDRESS)
-        self.opened: list[FleetAddress] = []
+        self.view = ClusterView(self.engine, self.board, ADDRESS)
+        self.opened: list[ClusterAddress] = []
 
     async def submit(self, operation: str, key: str = "", **how: object) -> str:
         name = Name(operation, key, "" if key else "00112233aabbccdd")
@@ -84,7 +84,7 @@ class Practice:
     async def tell(self, call: str, node: str, *events: Event) -> None:
         fence = (await self.record(call)).fence
         told = [
-            FleetEvent(
+            ClusterEvent(
                 at=NOON + event.at, node=node, kind=type(event).__name__, operation="render", call=call, fence=fence,
                 event=msgspec.Raw(encode(event)),
             )
@@ -93,11 +93,11 @@ class Practice:
         await self.board.publish(told)
 
     @asynccontextmanager
-    async def open(self, address: FleetAddress) -> AsyncIterator[Fleet]:
+    async def open(self, address: ClusterAddress) -> AsyncIterator[ClusterView]:
         self.opened.append(address)
         if not self.servers.is_reachable:
             raise UnreachableError(f"no server answers at {address.shown}: start one with `nats-server -js`")
-        yield Fleet(self.engine, self.board, address)
+        yield ClusterView(self.engine, self.board, address)
 
 
 def failure(call: str, error: Exception, *, at: float, attempt: int = 1, retries: int = 0) -> FailureClassified:
@@ -118,7 +118,7 @@ def after(attempt: int, latest: FailureClassified) -> Standing:
 
 
 async def filled() -> Practice:
-    """The practice fleet with its calls, one minute past noon."""
+    """The practice cluster with its calls, one minute past noon."""
     one = Practice()
     for node in NODES:
         await one.board.put(node)
@@ -191,8 +191,8 @@ async def _gave_up(one: Practice) -> None:
 
 
 @contextmanager
-def practice_fleet() -> Iterator[Practice]:
-    """Let commands that name a fleet find the practice fleet."""
+def practice_cluster() -> Iterator[Practice]:
+    """Let commands that name a cluster find the practice cluster."""
     one = anyio.run(filled)
-    with patch.object(fleet, "open_fleet", one.open):
+    with patch.object(view, "open_view", one.open):
         yield one

@@ -10,7 +10,7 @@ WEIGHTS: dict[Priority, int] = {"high": 8, "normal": 3, "low": 1}
 """How many of twelve looks begin with a priority."""
 
 
-class Turns:
+class LaneOrder:
     """The lanes of a worker, in another order for each look.
 
     Of twelve looks in a row, eight begin with high calls, three with normal ones, and one with low ones. So a lane that

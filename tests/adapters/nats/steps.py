@@ -1,6 +1,6 @@
-"""What happens in a fleet, step by step, on any engine: workers, persons, faults; and what must hold after each step.
+"""What happens in a cluster, step by step, on any engine: workers, persons, faults; and what must hold after each step.
 
-A step is a coroutine of ``Fleet`` with plain arguments. ``STEPS`` says which arguments there are, for hypothesis. The
+A step is a coroutine of ``Steps`` with plain arguments. ``STEPS`` says which arguments there are, for hypothesis. The
 machine in memory and the one on a real server run the same steps.
 """
 
@@ -28,7 +28,7 @@ NODES = ("a", "b", "c")
 MOST_DEATHS = 3
 
 CONNECTIONS = 2 + len(NODES)
-"""Connections that ``Fleet`` makes."""
+"""Connections that ``Steps`` makes."""
 
 Cut: TypeAlias = tuple[Literal["before", "after", "once", "lag"], int] | None
 """Which request of a step gets no answer, and whether the servers had done by then what it asked for; all after it get
@@ -199,7 +199,7 @@ class Life:
         self.latest, self.retried = record, False
 
 
-class Fleet:
+class Steps:
     """Workers, persons and a program that submits, on the servers that *connect* connects with.
 
     Args:

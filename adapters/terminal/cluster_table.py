@@ -1,4 +1,4 @@
-"""The state of a fleet for people: its nodes, then each call with what failed, what happens next, and its id."""
+"""The state of a cluster for people: its nodes, then each call with what failed, what happens next, and its id."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from adapters.journals.find import title
 from adapters.journals.next_step import NextStep, Source, said, when
 from adapters.journals.status import CallStatus
 from adapters.nats.board import Node
-from adapters.nats.fleet_status import FleetStatus, is_alive, next_in_fleet
 from adapters.nats.record import CallRecord
+from adapters.nats.status import ClusterStatus, is_alive, next_in_cluster
 from adapters.terminal.status_table import call_lines, calls_table, in_order, step_line
 from recovery.explain import counted
 from recovery.installation import extra
@@ -27,8 +27,8 @@ MOST_ALIKE = 10
 ENDED = ("succeeded", "cancelled")
 
 
-def fitting_fleet(
-    status: FleetStatus,
+def fitting_cluster(
+    status: ClusterStatus,
     records: Mapping[str, CallRecord],
     source: Source,
     *,
@@ -36,17 +36,17 @@ def fitting_fleet(
     show_all: bool = False,
     console: Console,
 ) -> Group:
-    """The same as ``fleet_table``, of as many calls of each state as *console* has lines for."""
+    """The same as ``cluster_table``, of as many calls of each state as *console* has lines for."""
     most = console.height
     while True:
-        table = fleet_table(status, records, source, now=now, show_all=show_all, most=most)
+        table = cluster_table(status, records, source, now=now, show_all=show_all, most=most)
         if len(console.render_lines(table)) < console.height or most <= 1:
             return table
         most //= 2
 
 
-def fleet_table(
-    status: FleetStatus,
+def cluster_table(
+    status: ClusterStatus,
     records: Mapping[str, CallRecord],
     source: Source,
     *,
@@ -57,7 +57,7 @@ def fleet_table(
     """What *status* says, for a console of any width: the nodes, how many calls there are, and the calls.
 
     Args:
-        status: A fleet.
+        status: A cluster.
         records: The records of its calls, by their ids.
         source: What to name in commands.
         now: The time of the servers.
@@ -73,14 +73,14 @@ def fleet_table(
             shown.append(call)
         else:
             more[call.state] += 1
-    steps = {call.call: next_in_fleet(records[call.call], known, now) for call in shown}
+    steps = {call.call: next_in_cluster(records[call.call], known, now) for call in shown}
     table = calls_table((call, _lines(call, steps[call.call], source, now)) for call in shown)
     return Group(
         _nodes_table(status.nodes, now) if status.nodes else Text("no node has worked yet"),
         Text(brief(f"calls: {counts_words(status.counts)}"), style="bold"),
         *([table] if shown else []),
         *(Text(f"and {count} more: {state}; --all shows them", style="dim") for state, count in sorted(more.items())),
-        Text(brief(f"fleet {status.cluster}"), style="dim"),
+        Text(brief(f"cluster {status.cluster}"), style="dim"),
     )
 
 
@@ -100,7 +100,7 @@ def node_words(node: Node, now: float) -> tuple[str, str, str]:
     return stands, f"runs {runs}" if is_alive(node, now) else "", brief(about)
 
 
-def fleet_line(call: CallStatus, step: NextStep, source: Source, now: float) -> str:
+def cluster_line(call: CallStatus, step: NextStep, source: Source, now: float) -> str:
     """Since when and how *call* stands, why, and what happens next, in one line."""
     parts = [f"{call.state}, attempt {call.attempt}"]
     if call.state not in ENDED and call.cause:

@@ -7,8 +7,8 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from adapters.nats.knowledge import Entry, Opened, Probing, from_bytes, is_over, lifetime, merged, to_bytes
-from adapters.nats.probes import LEASE
+from adapters.nats.knowledge.entries import Entry, Opened, Probing, from_bytes, is_over, lifetime, merged, to_bytes
+from adapters.nats.knowledge.probes import LEASE
 
 TRIES = 8
 """Writes of one entry, each after a read, before its news are dropped."""
@@ -23,7 +23,7 @@ class Stored(NamedTuple):
 
 
 class Bucket(Protocol):
-    """Where the entries are kept (``adapters.nats.bucket``)."""
+    """Where the entries are kept (``adapters.nats.knowledge.bucket``)."""
 
     async def latest(self, key: str) -> Stored | None:
         """The entry of *key*; ``None`` for none."""

@@ -1,4 +1,4 @@
-"""One view of a fleet on a real server: workers as processes, shown and steered by commands, drained by SIGTERM."""
+"""One view of a cluster on a real server: workers as processes, shown and steered by commands, drained by SIGTERM."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ import msgspec
 import pytest
 
 from adapters.nats import transitions
-from adapters.nats.board import FleetEvent, Node
+from adapters.nats.board import ClusterEvent, Node
 from adapters.nats.cluster import Cluster
 from adapters.nats.connection import connect
-from adapters.nats.fleet import FleetAddress, open_fleet
 from adapters.nats.names import Name
 from adapters.nats.permissions import Role, accounts, inbox, password_variable
+from adapters.nats.view import ClusterAddress, open_view
 from recovery.service import Recovery
 from tests.cluster.servers import NatsServer
 from tests.until import wait_until
@@ -100,8 +100,8 @@ async def submitted(url: str, prefix: str, calls: Sequence[tuple[str, tuple[Any,
 
 
 async def states(url: str, prefix: str) -> dict[str, str]:
-    async with open_fleet(FleetAddress(url, prefix=prefix)) as fleet:
-        status, _ = await fleet.status()
+    async with open_view(ClusterAddress(url, prefix=prefix)) as cluster:
+        status, _ = await cluster.status()
         return {call.call: call.state for call in status.calls}
 
 
@@ -109,7 +109,7 @@ async def states(url: str, prefix: str) -> dict[str, str]:
 async def test_nodes_and_events_come_back_from_the_servers(server: NatsServer, prefix: str) -> None:
     nodes = [Node(node=f"gpu {at}.x", since=1.0, seen=2.0 + at, operations=("render",)) for at in range(3)]
     events = [
-        FleetEvent(at=float(at), node="gpu-a", kind="GaveUp", operation="render", call=call, event=msgspec.Raw(b"{}"))
+        ClusterEvent(at=float(at), node="gpu-a", kind="GaveUp", operation="render", call=call, event=msgspec.Raw(b"{}"))
         for at in range(1200)
         for call in ("render/a", "render/b")
     ]
@@ -119,7 +119,7 @@ async def test_nodes_and_events_come_back_from_the_servers(server: NatsServer, p
         for one in (*nodes, msgspec.structs.replace(nodes[0], seen=9.0)):
             await link.board.put(one)
         await link.board.publish(events)
-        await link.board.publish([FleetEvent(at=1.0, node="gpu-a", kind="CircuitOpened", operation="a b")])
+        await link.board.publish([ClusterEvent(at=1.0, node="gpu-a", kind="CircuitOpened", operation="a b")])
         found = await link.board.nodes()
         assert [(one.node, one.seen) for one in found] == [("gpu 0.x", 9.0), ("gpu 1.x", 3.0), ("gpu 2.x", 4.0)]
         read = await link.board.events("render/a")
@@ -192,7 +192,7 @@ USERS: dict[str, Role] = {"admin": "setup", "gpu-a": "worker", "desk": "steerer"
 
 @pytest.fixture
 def closed_server(tmp_path: Path) -> Iterator[NatsServer]:
-    """A server that admits the users alone, with the streams of a fleet."""
+    """A server that admits the users alone, with the streams of a cluster."""
     environ = {password_variable(user): f"pw-{user}" for user in USERS}
     folder = tmp_path / "nats"
     folder.mkdir()

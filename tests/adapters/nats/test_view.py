@@ -1,4 +1,4 @@
-"""What a fleet is like in words: which node a call waits for, what happens next, and what a person can do."""
+"""What a cluster is like in words: which node a call waits for, what happens next, and what a person can do."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import errno
 import msgspec
 import pytest
 
-from adapters.nats import fleet_status
+from adapters.nats import status as status_module
 from adapters.nats.board import Node
-from adapters.nats.fleet import FleetAddress, question_of
-from adapters.nats.fleet_status import ALIVE, FleetStatus, call_status, is_alive, next_in_fleet
 from adapters.nats.record import CallRecord, Standing
+from adapters.nats.status import ALIVE, ClusterStatus, call_status, is_alive, next_in_cluster
+from adapters.nats.view import ClusterAddress, question_of
 from recovery.policies.retry import PERSON
 from tests.adapters.cli.snapshots import zone
-from tests.adapters.nats.practice_fleet import NOON, NOW, Practice, after, failure, filled
+from tests.adapters.nats.practice_cluster import NOON, NOW, Practice, after, failure, filled
 
 NODES = {
     "gpu-a": Node(node="gpu-a", since=NOON, seen=NOON + 7325, operations=("render",)),
@@ -29,7 +29,7 @@ def record(**how: object) -> CallRecord:
 
 def told(**how: object) -> str:
     with zone("UTC"):
-        return next_in_fleet(record(**how), NODES, LATE).line(LATE)
+        return next_in_cluster(record(**how), NODES, LATE).line(LATE)
 
 
 def test_a_node_lives_until_three_signs_are_missed() -> None:
@@ -72,10 +72,10 @@ def test_what_happens_next_is_said_in_words(how: dict[str, object], words: str) 
 
 
 def test_an_operation_that_no_node_runs_is_told() -> None:
-    step = next_in_fleet(msgspec.structs.replace(record(), operation="caption"), NODES, LATE)
+    step = next_in_cluster(msgspec.structs.replace(record(), operation="caption"), NODES, LATE)
     assert step.text == "waits for a node that runs caption: none is there"
     bound = msgspec.structs.replace(record(affinity="gpu-b"), operation="caption")
-    assert next_in_fleet(bound, NODES, LATE).text == "waits for gpu-b, which does not run caption"
+    assert next_in_cluster(bound, NODES, LATE).text == "waits for gpu-b, which does not run caption"
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_an_operation_that_no_node_runs_is_told() -> None:
     ],
 )
 def test_what_a_person_can_do_is_offered(how: dict[str, object], verbs: list[str], foremost: int) -> None:
-    step = next_in_fleet(record(**how), NODES, LATE)
+    step = next_in_cluster(record(**how), NODES, LATE)
     assert [one.verb for one in step.offers] == verbs
     assert step.foremost == foremost
 
@@ -109,15 +109,15 @@ def test_a_failure_of_another_release_leaves_the_call_readable() -> None:
     assert call_status(record(standing=strange)).sentence == ""
 
 
-def listed(records: list[CallRecord], *, show_all: bool = False) -> tuple[FleetStatus, dict[str, CallRecord]]:
-    listing = fleet_status.Listing(show_all=show_all)
+def listed(records: list[CallRecord], *, show_all: bool = False) -> tuple[ClusterStatus, dict[str, CallRecord]]:
+    listing = status_module.Listing(show_all=show_all)
     for one in records:
         listing.take(one)
     return listing.status("here", (), LATE)
 
 
 def test_a_long_list_is_cut_and_what_is_cut_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fleet_status, "MOST_CALLS", 2)
+    monkeypatch.setattr(status_module, "MOST_CALLS", 2)
     calls = [msgspec.structs.replace(record(), call=f"render/{at}") for at in range(7)]
     ended = [msgspec.structs.replace(one, call=f"{one.call}-x", state="succeeded") for one in calls]
     status, records = listed([*calls, *ended])
@@ -134,7 +134,7 @@ def test_a_long_list_is_cut_and_what_is_cut_is_counted(monkeypatch: pytest.Monke
 async def test_why_tells_the_attempts_of_every_node_and_superseded_outcomes() -> None:
     practice = await filled()
     with zone("UTC"):
-        found, now = await practice.fleet.why("waiting")
+        found, now = await practice.view.why("waiting")
         lines = [part.line(now) for part in found.story]
     assert now == NOW
     assert lines == [
@@ -142,26 +142,26 @@ async def test_why_tells_the_attempts_of_every_node_and_superseded_outcomes() ->
         "waits before retry 1, until 12:04:31",
         "the outcome that gpu-c kept is superseded: gpu-b claimed it meanwhile",
     ]
-    assert found.where == "ran last on gpu-c, stopped 11:59:30, in the fleet at nats://queue.example.org:4222"
+    assert found.where == "ran last on gpu-c, stopped 11:59:30, in the cluster at nats://queue.example.org:4222"
     assert found.remedy.startswith("It is tried again by itself.")
 
 
 @pytest.mark.anyio
 async def test_a_call_without_retries_is_a_question() -> None:
     practice = await filled()
-    [question] = await practice.fleet.questions()
+    [question] = await practice.view.questions()
     assert question == question_of(await practice.record("render/asks"))
     assert (question.name, question.kind) == ("render/asks", "confirm")
-    assert (await practice.fleet.answer("asks", True)).is_done
+    assert (await practice.view.answer("asks", True)).is_done
     assert (await practice.record("render/asks")).state == "queued"
     with pytest.raises(LookupError, match="asks nothing"):
-        await practice.fleet.answer("asks", True)
+        await practice.view.answer("asks", True)
 
 
 @pytest.mark.anyio
 async def test_no_ends_a_call_that_asks() -> None:
     practice: Practice = await filled()
-    assert (await practice.fleet.answer("asks", False)).is_done
+    assert (await practice.view.answer("asks", False)).is_done
     assert (await practice.record("render/asks")).state == "gave up"
 
 
@@ -175,8 +175,8 @@ async def test_no_ends_a_call_that_asks() -> None:
     ],
 )
 def test_an_address_is_shown_without_its_password(url: str, shown: str) -> None:
-    address = FleetAddress(url, creds="/etc/user.creds")
+    address = ClusterAddress(url, creds="/etc/user.creds")
     assert address.shown == shown
     assert address.source == f"--cluster={shown}"
     assert all(secret not in repr(address) for secret in ("pa55", "token@", "u:p"))
-    assert FleetAddress(url, is_default=True).source == ""
+    assert ClusterAddress(url, is_default=True).source == ""

@@ -12,9 +12,10 @@ import nats
 import pytest
 from nats.aio.client import Client
 
-from adapters.nats.bucket import SharedBucket
-from adapters.nats.knowledge import Opened, Probing, key_of, to_bytes
-from adapters.nats.shared import SharedKnowledge
+from adapters.nats.connection import connect
+from adapters.nats.knowledge.bucket import SharedBucket
+from adapters.nats.knowledge.entries import Opened, Probing, key_of, to_bytes
+from adapters.nats.knowledge.shared import SharedKnowledge
 from events.circuit_events import CircuitClosed, CircuitHalfOpened, CircuitOpened
 from events.errors import CallRejectedError
 from events.operation import Operation
@@ -117,6 +118,16 @@ async def test_a_circuit_that_one_node_opens_rejects_calls_of_another(server: Na
         assert abs(a.circuit.until - b.circuit.until) < 0.1  # two services of one process have one clock
         await asyncio.sleep(0.2)
         assert len(opened) == 1  # nothing came back
+
+
+async def test_a_cluster_whose_streams_are_set_up_learns_at_once(server: NatsServer, prefix: str) -> None:
+    host = Host(down)
+    async with connect(server.url, prefix=prefix):
+        pass
+    async with node("gpu-a", host, server, prefix) as a, node("gpu-b", host, server, prefix) as b:
+        await asyncio.sleep(0.5)  # a sweep has just been: the next one is seconds away
+        a.open_circuit()
+        assert await until(lambda: b.circuit) < 1.0
 
 
 async def test_one_node_probes_and_calls_of_all_go_on(server: NatsServer, prefix: str) -> None:

@@ -1,4 +1,4 @@
-"""What the nodes of a fleet tell each other, and which of two entries stands. Pure: times are arguments.
+"""What the nodes of a cluster tell each other, and which of two entries stands. Pure: times are arguments.
 
 Each entry has one key of the bucket. Times are seconds since 1970 on the servers' clock.
 """
@@ -209,7 +209,7 @@ def is_over(entry: Entry, now: float) -> bool:
 
 
 def news_of_circuit(event: CircuitOpened | CircuitClosed, about: dict[str, Any], offset: float) -> Entry | None:
-    """What *event* is for the fleet; ``None`` for what the fleet has told, or a person has done here.
+    """What *event* is for the cluster; ``None`` for what the cluster has told, or a person has done here.
 
     Args:
         event: What happened to a circuit.

@@ -1,4 +1,4 @@
-"""A node tells the fleet of itself: that it lives and what it runs, and the events of its bus, in batches."""
+"""A node tells the cluster of itself: that it lives and what it runs, and the events of its bus, in batches."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 import anyio
 import msgspec
 
-from adapters.nats.board import Board, FleetEvent, Node
+from adapters.nats.board import Board, ClusterEvent, Node
 from adapters.nats.engine import Engine
 from adapters.nats.errors import UnreachableError
 from events.bus import Bus
@@ -43,7 +43,7 @@ MOST_BYTES = 64 * 1024
 """Bytes of an event; a larger one is dropped and counted."""
 
 
-class Teller:
+class NodeReporter:
     """Tells of one node; ``run`` it in a task while the node works.
 
     It never holds up a body: publishing an event appends it to a queue. What the queue does not take, what is too large
@@ -164,8 +164,8 @@ class Teller:
         with self._lock:
             self._dropped += number
 
-    def _told(self, event: Event) -> FleetEvent | None:
-        """*event* as the fleet gets it; None if it is dropped."""
+    def _told(self, event: Event) -> ClusterEvent | None:
+        """*event* as the cluster gets it; None if it is dropped."""
         try:
             body = encode(redacted(bare(event)))
         except CodecError:
@@ -173,8 +173,8 @@ class Teller:
         if not body or len(body) > MOST_BYTES:
             self._drop(1)
             return None
-        call, fence = in_fleet(event.call) if isinstance(event, CallEvent) else ("", 0)
-        return FleetEvent(
+        call, fence = in_cluster(event.call) if isinstance(event, CallEvent) else ("", 0)
+        return ClusterEvent(
             at=event.at + self._ahead,
             node=self._node,
             kind=type(event).__name__,
@@ -197,8 +197,8 @@ def bare(event: Event) -> Event:
     return msgspec.structs.replace(event, **changes) if changes else event
 
 
-def in_fleet(call: str) -> tuple[str, int]:
-    """The id in the fleet, and the fence, of the call that is *call* on its node; "" and 0 for a call of no fleet."""
+def in_cluster(call: str) -> tuple[str, int]:
+    """The id in the cluster, and the fence, of the call that is *call* on its node; "" and 0 for one of no cluster."""
     name, _, fence = call.removesuffix(" outcome").rpartition("@")
     return (name, int(fence)) if "/" in name and fence.isdecimal() else ("", 0)
 

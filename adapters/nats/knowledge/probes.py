@@ -1,4 +1,4 @@
-"""``Probes``: the right of this node to probe a circuit, asked of the fleet by compare-and-set. From any thread."""
+"""``Probes``: the right of this node to probe a circuit, asked of the cluster by compare-and-set. From any thread."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Probes:
 
     Args:
         clock: Reads monotonic seconds.
-        claim: Asks the fleet for the right to probe, and does not wait for the answer.
+        claim: Asks the cluster for the right to probe, and does not wait for the answer.
     """
 
     def __init__(self, clock: Callable[[], float], claim: Callable[[str, str], None]) -> None:

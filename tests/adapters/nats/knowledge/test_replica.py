@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from adapters.nats.knowledge import Entry, Opened, Probing, Recovered, key_of, to_bytes
-from adapters.nats.probes import ANSWER, LEASE, UNUSED, Probes
-from adapters.nats.replica import Replica, Stored
+from adapters.nats.knowledge.entries import Entry, Opened, Probing, Recovered, key_of, to_bytes
+from adapters.nats.knowledge.probes import ANSWER, LEASE, UNUSED, Probes
+from adapters.nats.knowledge.replica import Replica, Stored
 from recovery.testing import VirtualClock
 
 NOW = 1_800_000_000.0

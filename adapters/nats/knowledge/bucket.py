@@ -1,4 +1,4 @@
-"""The bucket of what a fleet shares: read, write by compare-and-set, hear of changes, ask for the servers' time."""
+"""The bucket of what a cluster shares: read, write by compare-and-set, hear of changes, ask for the servers' time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nats.aio.msg import Msg
 from nats.js.api import Header, KeyValueConfig, RePublish
 from nats.js.errors import APIError, NotFoundError
 
-from adapters.nats.replica import Stored
+from adapters.nats.knowledge.replica import Stored
 
 PAGE = 256
 """Entries that are read at once."""
@@ -36,11 +36,11 @@ class ServerState(NamedTuple):
 
 
 class SharedBucket:
-    """``<prefix>-shared`` on the servers of a fleet.
+    """``<prefix>-shared`` on the servers of a cluster.
 
     Args:
         connection: To the servers. Its owner closes it.
-        prefix: The first token of the fleet's subjects.
+        prefix: The first token of the cluster's subjects.
         replicas: How many servers keep the bucket, if it is made here.
     """
 
@@ -58,7 +58,7 @@ class SharedBucket:
         except NotFoundError:
             config = KeyValueConfig(
                 bucket=self._name,
-                description="what the nodes of a fleet learn from each other",
+                description="what the nodes of a cluster learn from each other",
                 max_bytes=MAX_BYTES,
                 replicas=self._replicas,
                 direct=True,
