@@ -14,7 +14,7 @@ from typing import TypeAlias
 import msgspec
 
 from adapters.nats.errors import ClusterError, UnreachableError
-from adapters.nats.link import Link
+from adapters.nats.link import ANSWERED_WITHIN, Link
 from adapters.nats.names import Lane, Subjects
 from recovery.installation import extra
 

@@ -31,7 +31,7 @@ class Link:
         yield
 
     @asynccontextmanager
-    async def hear(self, subject: str, got: Callable[[Any], Awaitable[None]]) -> AsyncIterator[None]:
+    async def subscribed(self, subject: str, got: Callable[[Any], Awaitable[None]]) -> AsyncIterator[None]:
         self._got = got
         yield
 
