@@ -200,10 +200,10 @@ class _Run:
                 one.close()
 
     def _count(self, event: CallEvent) -> None:
-        from adapters.nats.node_reports import in_cluster
+        from adapters.nats.names import claim_of
         from adapters.nats.worker import STOPS
 
-        if not in_cluster(event.call)[0]:
+        if not claim_of(event.call)[0]:
             return
         if not isinstance(event, CallHandedBack):
             self._tally["ended"] += 1

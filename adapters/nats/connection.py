@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from adapters.nats.errors import ClusterError, UnreachableError
+from adapters.nats.errors import ClusterError, UnreachableError, check_asyncio
 from adapters.nats.jetstream import JetStreamEngine
 from adapters.nats.jetstream_board import JetStreamBoard
 from adapters.nats.link import Link, text_of
@@ -88,7 +88,7 @@ async def connect(
         ValueError: *prefix* is none.
         ClusterError: The servers refuse the user, are too old, or their streams do not fit; the message has the cure.
     """
-    _needs_asyncio()
+    check_asyncio()
     Subjects(prefix)  # raises before anything is made for it
     addresses, user, password, token = _who([url] if isinstance(url, str) else list(url), user, password, token)
     client = _Client()
@@ -191,12 +191,3 @@ def _addresses(urls: list[str]) -> tuple[list[str], str | None, str | None]:
     if not addresses:
         raise ClusterError("a cluster needs the address of a nats-server: nats://host:4222")
     return addresses, user, password
-
-
-def _needs_asyncio() -> None:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        raise ClusterError(
-            "a cluster needs asyncio, and this program runs on trio: run it with asyncio.run(main()) or anyio.run(main)"
-        ) from None

@@ -14,7 +14,7 @@ import msgspec
 
 from adapters.nats.engine import Engine
 from adapters.nats.errors import UnreachableError
-from adapters.nats.record import Stored
+from adapters.nats.record import Stored, stands
 from events.own_log import own_log
 
 log = own_log("recovery.cluster")
@@ -176,8 +176,7 @@ class Heartbeat:
             return False
         record = stored.record
         if (record.fence, record.token) != (kept.fence, kept.token):
-            now = f"it runs on {record.node}" if record.state == "running" else f"it is {record.state}"
-            self._lost(kept, f"its lease was lost: {now}")
+            self._lost(kept, f"its lease was lost: it {stands(record)}")
             return False
         if record.cancel is not None and not kept.is_cancelled:
             kept.is_cancelled = True

@@ -9,7 +9,8 @@ import pytest
 from adapters.nats import node_reports
 from adapters.nats.board import MemoryBoard
 from adapters.nats.memory import MemoryServers
-from adapters.nats.node_reports import NodeReporter, in_cluster
+from adapters.nats.names import claim_of
+from adapters.nats.node_reports import NodeReporter
 from events.bus import Bus
 from events.codec import decode
 from events.evidence import Category, Evidence
@@ -162,4 +163,4 @@ async def test_a_teller_that_is_cancelled_tells_what_is_left_and_that_it_has_sto
     ],
 )
 def test_a_call_of_the_cluster_is_known_by_the_id_that_it_has_on_a_node(call: str, found: tuple[str, int]) -> None:
-    assert in_cluster(call) == found
+    assert claim_of(call) == found
