@@ -18,6 +18,7 @@ from adapters.nats.names import Lane, Subjects
 from recovery.installation import extra
 
 with extra("nats"):
+    from nats import errors
     from nats.aio.msg import Msg
 
 PULLED_FOR = 5.0
@@ -28,6 +29,9 @@ TRIED_AGAIN_AFTER = 0.25
 
 UNUSED_FOR = 24 * 3600
 """Seconds after which the servers forget a consumer that no worker asks; its messages stay."""
+
+SETTLES = 0.05
+"""Seconds in which a loop gives what has come to those that take it."""
 
 NO_WAIT = b'{"batch":1,"no_wait":true}'
 PUT_BACK = b"-NAK"
@@ -62,6 +66,9 @@ class _Waiter:
 class Pulls:
     """Requests for queue messages. At most one waits at the servers for each lane; an unwanted message goes back.
 
+    What comes to a process that stood still, or whose loop a body blocked, may be another worker's by now: it is let
+    alone, for a word about it would be a word about that worker's lease. It comes again if nobody holds it.
+
     Args:
         link: The connection.
         subjects: The subjects of the fleet.
@@ -80,6 +87,9 @@ class Pulls:
         self._standing: dict[Lane, tuple[str, float]] = {}
         self._lanes: dict[str, Lane] = {}
         self._waiters: list[_Waiter] = []
+        self._ran = time.monotonic()
+        self._is_current = asyncio.Event()  # cleared while what came to a loop that stood still is let alone
+        self._is_current.set()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -87,7 +97,11 @@ class Pulls:
         self._inbox = self._link.connection.new_inbox()
         with self._link.on_return(self._forget):
             async with self._link.subscribed(f"{self._inbox}.*", self._got):
-                yield
+                watching = asyncio.create_task(self._stay_current())
+                try:
+                    yield
+                finally:
+                    watching.cancel()
 
     async def take(self, lanes: Sequence[Lane], timeout: float) -> Msg | None:
         """The next message of *lanes*, the first ones first; None if none comes within *timeout* seconds.
@@ -95,6 +109,8 @@ class Pulls:
         Raises:
             UnreachableError: No server answers.
         """
+        self._look_at_clock()
+        await self._is_current.wait()
         for lane in lanes:
             if not self._stands(lane):  # otherwise all that waited there has come
                 await self._make(lane)
@@ -107,7 +123,7 @@ class Pulls:
         try:
             await self._wait(waiter, lanes, time.monotonic() + timeout)
             found, waiter.message = waiter.message, None
-            return found
+            return found if self._look_at_clock() else None
         finally:
             self._waiters.remove(waiter)
             if waiter.message is not None:
@@ -160,7 +176,7 @@ class Pulls:
                 raise UnreachableError(f"no server answers for the queue {lane.tokens}") from error
             finally:
                 del self._asked[lane]
-                if not is_taken and answer.done() and not answer.cancelled():
+                if not is_taken and answer.done() and not answer.cancelled() and answer.exception() is None:
                     await self._refuse(answer.result())
         if found.reply:
             return found
@@ -200,6 +216,10 @@ class Pulls:
 
     async def _deliver(self, message: Msg, lane: Lane) -> None:
         _, answer = self._asked.get(lane, ("", None))
+        if not self._look_at_clock():
+            if answer is not None and not answer.done():
+                answer.set_exception(TimeoutError())
+            return
         if answer is not None and not answer.done():
             answer.set_result(message)
             return
@@ -227,10 +247,28 @@ class Pulls:
 
     async def _refuse(self, message: Msg) -> None:
         """Let another worker have *message*."""
-        if not message.reply:
+        if not message.reply or not self._look_at_clock():
             return
         with suppress(UnreachableError):  # then it comes again when its lease ends
             await self._link.tell(message.reply, PUT_BACK)
+
+    def _look_at_clock(self) -> bool:
+        """Whether what has come is of now: this loop has not stood still for half a lease since it was asked for."""
+        now = time.monotonic()
+        if now > self._ran + self._lease / 2:
+            self._is_current.clear()
+        self._ran = now
+        return self._is_current.is_set()
+
+    async def _stay_current(self) -> None:
+        while True:
+            if not self._look_at_clock():
+                with suppress(errors.Error, OSError, TimeoutError):
+                    await self._link.connection.flush(int(ANSWERED_WITHIN))  # what was on its way has come now
+                    await asyncio.sleep(SETTLES)
+                self._forget()
+                self._is_current.set()
+            await asyncio.sleep(self._lease / 10)
 
     def _forget(self) -> None:
         """The servers have forgotten what they were asked."""
