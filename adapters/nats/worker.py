@@ -118,7 +118,9 @@ class Worker:
                 await self._has_changed.wait()
                 self._has_changed.clear()
             elif (delivery := await self._take()) is not None:
-                task = asyncio.create_task(self._run(delivery, self._node.leases.clock()), name=f"recovery {delivery.call}")
+                task = asyncio.create_task(
+                    self._run(delivery, self._node.leases.clock()), name=f"recovery {delivery.call}"
+                )
                 self._running[task] = None
                 task.add_done_callback(self._ended)
 
