@@ -18,6 +18,7 @@ import pytest
 from adapters.nats.connection import connect
 from adapters.nats.errors import ClusterError, NotSentError, UnreachableError, UnreadableError
 from adapters.nats.holding import claim
+from adapters.nats.jetstream import MAX_RECORD
 from adapters.nats.link import Link
 from adapters.nats.names import Lane, name_of
 from adapters.nats.permissions import Role, accounts, inbox, password_variable
@@ -258,7 +259,7 @@ async def test_what_a_newer_release_wrote_is_counted_and_left_to_others(server: 
         record = new("format").record
         newer = {**msgspec.json.decode(msgspec.json.encode(record)), "format": 99}
         await link.ask(f"{prefix}.call.render.format", msgspec.json.encode(newer))
-        await link.ask(f"{prefix}.call.render.huge", b'{"call":"%s"}' % (b"x" * 70_000))
+        await link.ask(f"{prefix}.call.render.huge", b'{"call":"%s"}' % (b"x" * MAX_RECORD))
         await link.ask(f"{prefix}.queue.{LANE.tokens}.format", b'{"leg":1}')
         delivery = await engine.take([LANE], 1.0)
         assert delivery is not None
