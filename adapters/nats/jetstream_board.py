@@ -9,7 +9,7 @@ import msgspec
 
 from adapters.nats.board import MOST_EVENTS, NODES_KEPT, FleetEvent, Node
 from adapters.nats.link import Link
-from adapters.nats.names import ANY, encode
+from adapters.nats.names import ANY, checked, encode
 
 PAGE = 1000
 """Messages that are read at once."""
@@ -45,10 +45,7 @@ class JetStreamBoard:
     async def publish(self, events: Sequence[FleetEvent]) -> None:
         """As ``Board.publish``; the last one is waited for, so that a server has the others."""
         for number, one in enumerate(events, 1):
-            call = (
-                one.call.replace("/", ".") if one.call else f"{encode(one.operation) if one.operation else ANY}.{ANY}"
-            )
-            subject = f"{self._stream}.{encode(one.node)}.{one.kind}.{call}"
+            subject = f"{self._stream}.{encode(one.node)}.{one.kind}.{about(one)}"
             if number < len(events):
                 await self._link.tell(subject, msgspec.json.encode(one))
             else:
@@ -80,3 +77,16 @@ class JetStreamBoard:
                         yield answer.data
             if came < PAGE:
                 return
+
+
+def about(event: FleetEvent) -> str:
+    """The end of the subject of *event*: its call, or its operation.
+
+    Operations of a node alone have any name, and the servers close a connection for a subject that is too long.
+    """
+    if event.call:
+        return event.call.replace("/", ".")
+    try:
+        return f"{checked('an operation', event.operation)}.{ANY}"
+    except ValueError:
+        return f"{ANY}.{ANY}"

@@ -14,6 +14,7 @@ import msgspec
 from adapters.nats.board import Board, FleetEvent, Node
 from adapters.nats.engine import Engine
 from adapters.nats.errors import UnreachableError
+from adapters.nats.names import MAX_KEY, MAX_NAME, parse
 from events.bus import Bus
 from events.codec import encode
 from events.errors import CodecError
@@ -200,7 +201,13 @@ def bare(event: Event) -> Event:
 def in_fleet(call: str) -> tuple[str, int]:
     """The id in the fleet, and the fence, of the call that is *call* on its node; "" and 0 for a call of no fleet."""
     name, _, fence = call.removesuffix(" outcome").rpartition("@")
-    return (name, int(fence)) if "/" in name and fence.isdecimal() else ("", 0)
+    if "/" not in name or len(name) > MAX_NAME + 1 + MAX_KEY or not fence.isdecimal():
+        return "", 0
+    try:
+        parse(name)
+        return name, int(fence)
+    except ValueError:  # the id of a call of this node alone, which has any form
+        return "", 0
 
 
 def _version() -> str:
