@@ -33,6 +33,9 @@ TRIED_AGAIN_AFTER = 0.25
 UNUSED_FOR = 24 * 3600
 """Seconds after which the servers forget a consumer that no worker asks; its messages stay."""
 
+OLDEST = 2 * PULLED_FOR + ANSWERED_WITHIN
+"""Seconds that a request may seem old though nothing stood still: the answer to one before it was lost."""
+
 NO_WAIT = b'{"batch":1,"no_wait":true}'
 PUT_BACK = b"-NAK"
 
@@ -221,10 +224,8 @@ class Pulls:
             self._wake(lane)
 
     async def _deliver(self, message: Msg, lane: Lane) -> None:
-        if (
-            time.monotonic() > self._answered(lane) + self._lease
-        ):  # this process stood still: another worker may have it
-            return
+        if time.monotonic() > self._answered(lane) + max(self._lease, OLDEST):
+            return  # this process stood still: another worker may have it
         _, answer = self._asked.get(lane, ("", None))
         if answer is not None and not answer.done():
             answer.set_result(message)
