@@ -22,6 +22,7 @@ from pathlib import Path
 import msgspec
 
 from adapters.nats import Cluster, UnreachableError
+from recovery import Recovery
 from tests.cluster.chaos_figures import Evidence, Submitted, figures_of, listed, machine
 from tests.cluster.chaos_watch import Watch
 from tests.cluster.chaos_worker import OPERATIONS, Lag, service_of
@@ -131,6 +132,16 @@ class Chaos:
     ) -> tuple[Watch, list[str]]:
         """Submit the calls while all is disturbed, and wait for their ends; what was seen, and the messages left."""
         service, _functions = service_of("submitter", self.folder / "submitter", Lag())
+        with service:
+            return await self._disturbed(service, servers, workers, disturbances)
+
+    async def _disturbed(
+        self,
+        service: Recovery,
+        servers: NatsCluster,
+        workers: Sequence[WorkerProcess],
+        disturbances: Disturbances,
+    ) -> tuple[Watch, list[str]]:
         async with Cluster(service, servers.urls, node="submitter", prefix=PREFIX, lease=LEASE) as cluster:
             watch = Watch(servers.urls, PREFIX)
             async with watch.running():
