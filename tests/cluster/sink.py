@@ -67,12 +67,15 @@ class Sink:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        asyncio.run_coroutine_threadsafe(asyncio.start_unix_server(self._serve, self.path), self._loop).result(10)
+        starting = asyncio.start_unix_server(self._serve, self.path)
+        self._server = asyncio.run_coroutine_threadsafe(starting, self._loop).result(10)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._loop.call_soon_threadsafe(self._server.close)
+        self._loop.call_soon_threadsafe(self._loop.call_later, 0.05, self._loop.stop)  # transports end in between
         self._thread.join()
+        self._loop.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
