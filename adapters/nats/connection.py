@@ -42,6 +42,13 @@ class _Client(Client):
             return await self._process_op_err(errors.Error(f"nats: {err_msg}"))
         return await super()._process_err(err_msg)
 
+    async def _process_connect_init(self) -> None:
+        """Make the connection; asyncio tells a protocol that is there before TLS nothing of it, as nats-py uses it."""
+        await super()._process_connect_init()
+        writer: asyncio.StreamWriter | None = getattr(self._transport, "_io_writer", None)
+        if writer is not None and writer.get_extra_info("sslcontext") is not None:  # or it warns when it is closed
+            writer.transport.get_protocol().connection_made(writer.transport)
+
     def drop_requests(self) -> None:
         """The answers to what was asked over a connection that is gone do not come."""
         for answer in list((self._resp_map or {}).values()):
@@ -86,6 +93,7 @@ async def connect(
     Raises:
         UnreachableError: No server has answered *within* so many seconds.
         ValueError: *prefix* is none.
+        ForbiddenError: This user may not listen to answers.
         ClusterError: The servers refuse the user, are too old, or their streams do not fit; the message has the cure.
     """
     check_asyncio()
@@ -98,8 +106,8 @@ async def connect(
     options = {**who, **files, "inbox_prefix": inbox or inbox_of(user), "name": name or None}
     await _open(link, client, addresses, {key: value for key, value in options.items() if value is not None}, within)
     try:
-        may_ask = await set_up(link, prefix, replicas)
-        link.engine = engine = JetStreamEngine(link, prefix, lease, is_viewer=not may_ask)
+        link.is_viewer = not await set_up(link, prefix, replicas)
+        link.engine = engine = JetStreamEngine(link, prefix, lease, is_viewer=link.is_viewer)
         link.board = JetStreamBoard(link)
         async with engine.running():
             yield link
@@ -113,19 +121,18 @@ async def _open(link: Link, client: _Client, addresses: list[str], options: dict
     async def failed(error: Exception) -> None:
         last[:] = [error]  # type: ignore[list-item]
         if "permissions violation" in str(error).lower():
-            link.refusals.append(str(error).removeprefix("nats: "))
-            logger.warning("%s refuses: %s", link, link.refusals[-1])
+            link.refused(str(error))
         elif "authorization" in str(error).lower() and not refused.done():
             refused.set_result(None)
-        logger.debug("%s: %s", link, text_of(error))
+        logger.debug("%s: %s", link.shown, text_of(error))
 
     async def parted() -> None:
         client.drop_requests()
         if not client.is_closed:
-            logger.warning("%s is down; it is tried again until it comes back", link)
+            logger.warning("the connection to %s is down; it is tried again until it comes back", link.shown)
 
     async def returned() -> None:
-        logger.info("%s is back", link)
+        logger.info("the connection to %s is back", link.shown)
         link.returned()
 
     opening = asyncio.ensure_future(
@@ -157,6 +164,11 @@ async def _open(link: Link, client: _Client, addresses: list[str], options: dict
     if refused.done():
         raise ClusterError(
             f"{link.shown} refuses the user: pass the right user and password, token, nkey or credentials file"
+        ) from None
+    if isinstance(last[0], ssl.SSLError):
+        raise UnreachableError(
+            f"TLS fails with {link.shown} ({text_of(last[0])}): pass tls, a context that trusts the authority of the "
+            "servers and has the certificate of this client, if they want one (a command: --tls FOLDER)"
         ) from None
     raise UnreachableError(
         f"no server answers at {link.shown} ({text_of(last[0])}): check the address, and that nats-server "

@@ -23,6 +23,10 @@ class StaleError(ClusterError):
     """The record of a call has changed since it was read: nothing was written."""
 
 
+class ForbiddenError(ClusterError):
+    """The servers do not permit something to this user: another role may do it, or its inbox has another name."""
+
+
 class TooLargeError(ClusterError):
     """Arguments, a checkpoint or a result are larger than the servers take."""
 

@@ -23,8 +23,8 @@ from adapters.nats.stream import Stream, StreamMessage
 
 logger = logging.getLogger(__name__)
 
-MAX_RECORD = 64 * 1024
-"""Bytes of a record."""
+MAX_RECORD = 256 * 1024
+"""Bytes of a record: more than the longest texts of a failure, a reason and an error take as JSON."""
 
 PUT_BACK_FOR = 5.0
 """Seconds after which a message that this release cannot read is delivered again."""

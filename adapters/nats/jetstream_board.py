@@ -8,7 +8,7 @@ import msgspec
 
 from adapters.nats.board import MOST_EVENTS, NODES_KEPT, ClusterEvent, Node
 from adapters.nats.link import Link
-from adapters.nats.names import ANY, encode
+from adapters.nats.names import ANY, checked, encode
 from adapters.nats.stream import Stream
 
 
@@ -42,10 +42,7 @@ class JetStreamBoard:
     async def publish(self, events: Sequence[ClusterEvent]) -> None:
         """As ``Board.publish``; the last one is waited for, so that a server has the others."""
         for number, one in enumerate(events, 1):
-            call = (
-                one.call.replace("/", ".") if one.call else f"{encode(one.operation) if one.operation else ANY}.{ANY}"
-            )
-            subject = f"{self._stream}.{encode(one.node)}.{one.kind}.{call}"
+            subject = f"{self._stream}.{encode(one.node)}.{one.kind}.{about(one)}"
             if number < len(events):
                 await self._link.tell(subject, msgspec.json.encode(one))
             else:
@@ -60,3 +57,16 @@ class JetStreamBoard:
             except msgspec.MsgspecError:
                 continue
         return sorted(events[-MOST_EVENTS:], key=lambda one: one.at)
+
+
+def about(event: ClusterEvent) -> str:
+    """The end of the subject of *event*: its call, or its operation.
+
+    Operations of a node alone have any name, and the servers close a connection for a subject that is too long.
+    """
+    if event.call:
+        return event.call.replace("/", ".")
+    try:
+        return f"{checked('an operation', event.operation)}.{ANY}"
+    except ValueError:
+        return f"{ANY}.{ANY}"

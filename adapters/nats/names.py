@@ -161,7 +161,13 @@ def local_id(call: str, fence: int) -> str:
 def claim_of(local: str) -> tuple[str, int]:
     """The id in the cluster, and the fence, of the call that is *local* on its node; "" and 0 for one of no cluster."""
     name, _, fence = local.removesuffix(" outcome").rpartition("@")
-    return (name, int(fence)) if "/" in name and fence.isdecimal() else ("", 0)
+    if "/" not in name or len(name) > MAX_NAME + 1 + MAX_KEY or not fence.isdecimal():
+        return "", 0
+    try:
+        parse(name)
+        return name, int(fence)
+    except ValueError:  # the id of a call of this node alone, which has any form
+        return "", 0
 
 
 def checked(what: str, name: str, limit: int = MAX_NAME) -> str:

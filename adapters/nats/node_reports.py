@@ -13,7 +13,7 @@ import msgspec
 
 from adapters.nats.board import Board, ClusterEvent, Node
 from adapters.nats.engine import Engine
-from adapters.nats.errors import UnreachableError
+from adapters.nats.errors import ClusterError
 from adapters.nats.names import claim_of
 from events.bus import Bus
 from events.codec import encode
@@ -93,7 +93,7 @@ class NodeReporter:
                     tasks.start_soon(self._beat)
                     tasks.start_soon(self._tell)
             finally:
-                with anyio.move_on_after(2.0, shield=True), suppress(UnreachableError):
+                with anyio.move_on_after(2.0, shield=True), suppress(ClusterError):
                     await self.flush()
                     await self.sign(is_stopped=True)
 
@@ -121,7 +121,7 @@ class NodeReporter:
             told = [one for event in taken if (one := self._told(event)) is not None]
             try:
                 await self._board.publish(told)
-            except UnreachableError:
+            except ClusterError:  # no server answers, or this user may not tell
                 room = max(MOST_WAITING - len(self._waiting), 0)
                 self._waiting.extendleft(reversed(taken[-room:] if room else ()))
                 self._drop(len(taken) - min(room, len(taken)))
@@ -129,7 +129,7 @@ class NodeReporter:
 
     async def _beat(self) -> None:
         while True:
-            with suppress(UnreachableError):
+            with suppress(ClusterError):
                 await self.sign()
             await anyio.sleep(EVERY)
 
@@ -137,7 +137,7 @@ class NodeReporter:
         while True:
             await anyio.sleep(BATCH_EVERY)
             if self._since is not None:  # the servers' clock is known
-                with suppress(UnreachableError):
+                with suppress(ClusterError):
                     await self.flush()
 
     @contextmanager

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from adapters.nats.engine import Engine
+from adapters.nats.errors import ForbiddenError
 from adapters.nats.leases import Connect, Leases
 from adapters.nats.names import local_id
 from adapters.nats.outcomes import Outcomes
@@ -25,6 +26,11 @@ async def opened(
 ) -> Session:
     """Connect, and start what runs until *stack* is closed. Raises UnreachableError and ClusterError, as *connect*."""
     link: Any = await stack.enter_async_context(connect())
+    if getattr(link, "is_viewer", False):
+        raise ForbiddenError(
+            "this user may look at the cluster, and do nothing else (the role viewer): connect as a user of the role "
+            "submitter or worker. To look, use the command `recovery status --cluster`"
+        )
     engine: Engine = link.engine
     outcomes = Outcomes(service, engine)
     legs: dict[str, Leg] = {}

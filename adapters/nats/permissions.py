@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import msgspec
 
@@ -91,6 +91,28 @@ def _written(role: Role, prefix: str) -> tuple[str, ...]:
             return (f"{prefix}.>", events, shared, nodes, *_ASK, *consumers, *leases)
         case "setup":
             return (f"{prefix}.>", events, shared, nodes, "$JS.API.>", f"$JS.ACK.{prefix}.>")
+
+
+def roles_of(subject: str, verb: str, prefix: str = "recovery") -> list[str]:
+    """The roles that may use *subject*, whose letters may be small ones.
+
+    Args:
+        subject: The subject.
+        verb: "publish" or "listen".
+        prefix: The first token of the cluster's subjects.
+    """
+
+    def may(role: Role) -> bool:
+        allowed = permissions(role, prefix)
+        return any(_covers(one, subject) for one in (allowed.publish if verb == "publish" else allowed.subscribe))
+
+    return [role for role in get_args(Role) if may(role)]
+
+
+def _covers(allowed: str, subject: str) -> bool:
+    """Whether the subject *allowed*, with wildcards, is *subject* or has it."""
+    pattern = re.escape(allowed).replace(r"\*", "[^.]+").removesuffix(">") + (".+" if allowed.endswith(">") else "")
+    return re.fullmatch(pattern, subject, re.IGNORECASE) is not None
 
 
 def accounts(users: Mapping[str, Role], prefix: str = "recovery") -> str:

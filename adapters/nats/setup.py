@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from adapters.nats.errors import ClusterError, NotSentError, UnreachableError
+from adapters.nats.errors import ClusterError, ForbiddenError, NotSentError, UnreachableError
 from adapters.nats.link import Link
 
 OLDEST = "2.12"
@@ -26,6 +26,7 @@ Config: TypeAlias = dict[str, Any]
 """The settings of a stream, as the servers write them."""
 
 FORBIDDEN: Config = {"description": "this user may not do that"}
+"""The refusal of what this user may not ask."""
 
 NOT_FOUND, NO_PEERS = 10059, (10005, 10074)
 
@@ -104,6 +105,7 @@ async def set_up(link: Link, prefix: str, replicas: int | None = None) -> bool:
         replicas: How many servers keep each message; None: as it is, or as the servers allow.
 
     Raises:
+        ForbiddenError: This user may not listen to answers.
         ClusterError: The servers are too old, or the streams do not fit and this user may not change them.
         UnreachableError: No server answers.
     """
@@ -137,17 +139,15 @@ async def _set_up(link: Link, wanted: Config, replicas: int | None, made: int) -
 
 async def _asked(link: Link, verb: str, name: str, config: Config | None = None) -> tuple[Config | None, Config]:
     """What the servers tell of a stream; or why they refuse."""
-    subject, before = f"$JS.API.STREAM.{verb}.{name}", len(link.refusals)
-    asking = asyncio.ensure_future(link.ask(subject, msgspec.json.encode(config) if config else b""))
+    asked = msgspec.json.encode(config) if config else b""
     try:
-        while not (await asyncio.wait({asking}, timeout=0.05))[0]:
-            if any(subject.lower() in one.lower() for one in link.refusals[before:]):
-                return None, FORBIDDEN
-        answer: Config = msgspec.json.decode((await asking).data)
+        answer: Config = msgspec.json.decode((await link.ask(f"$JS.API.STREAM.{verb}.{name}", asked)).data)
+    except ForbiddenError:
+        if link.is_deaf:
+            raise
+        return None, FORBIDDEN
     except NotSentError as error:
         raise UnreachableError(f"{error}: start the servers with JetStream (nats-server -js)") from error
-    finally:
-        asking.cancel()
     return (None, answer["error"]) if "error" in answer else (answer, {})
 
 

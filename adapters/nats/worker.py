@@ -115,7 +115,9 @@ class Worker:
                 await self._has_changed.wait()
                 self._has_changed.clear()
             elif (delivery := await self._take()) is not None:
-                task = asyncio.create_task(self._run(delivery), name=f"recovery {delivery.call}")
+                task = asyncio.create_task(
+                    self._run(delivery, self._session.leases.clock()), name=f"recovery {delivery.call}"
+                )
                 self._running[task] = None
                 task.add_done_callback(self._ended)
 
@@ -145,9 +147,8 @@ class Worker:
 
     # run
 
-    async def _run(self, delivery: Delivery) -> None:
+    async def _run(self, delivery: Delivery, since: float) -> None:
         session, operation = self._session, self._operations[delivery.lane.operation]
-        since = session.leases.clock()
         try:
             holding = await self._claimed(delivery, operation, since)
         except LateError as error:  # its message is another worker's: whatever were said of it would be said of that

@@ -77,11 +77,11 @@ class Sink:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             if line := await reader.readline():
-                writer.write(b"+" if self.hear(msgspec.json.decode(line, type=Note)) else b"-")
+                writer.write(b"+" if self.take(msgspec.json.decode(line, type=Note)) else b"-")
         finally:
             writer.close()
 
-    def hear(self, note: Note) -> bool:
+    def take(self, note: Note) -> bool:
         """Note what a worker said; whether it is taken. The end of a body is none of the things that are refused."""
         if note.what not in (UP, END):
             highest = self._highest.get(note.number, 0)

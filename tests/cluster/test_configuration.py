@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -86,14 +86,15 @@ async def connect(client: Client, server: NatsServer, user: str, context: ssl.SS
 async def test_a_cluster_of_the_documentation_takes_a_call(documented: list[NatsServer], certificates: Path):
     context = trusting(certificates, as_client=True)
     admin, shop = Client(), Client()
-    try:
+    async with (
+        AsyncExitStack() as stack
+    ):  # of what is connected: the end of what is not would take the place of its error
         await connect(admin, documented[0], "admin", context)
+        stack.push_async_callback(admin.close)
         await set_up(admin, "recovery", replicas=3)
         await connect(shop, documented[2], "shop", context)
+        stack.push_async_callback(shop.close)
         assert (await commit(shop, *new_call("recovery", "k")))["count"] == 3
-    finally:
-        await admin.close()
-        await shop.close()
 
 
 async def test_a_command_shows_the_certificate_of_a_folder(documented: list[NatsServer], certificates: Path):

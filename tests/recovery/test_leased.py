@@ -528,3 +528,19 @@ def test_success_and_failure_are_published_as_of_any_call() -> None:
         "OperationRecovered", "OperationSucceeded",
     ]  # fmt: skip
     assert node.of(OperationSucceeded)[0].call == "render/job@7"
+
+
+@pytest.mark.parametrize("kind", ["plain", "async"])
+@pytest.mark.parametrize("settings", [{}, {"before": [Condition("room", lambda: True)]}], ids=["free", "held"])
+def test_a_body_that_exits_fails_and_its_worker_goes_on(kind: str, settings: dict[str, Any]) -> None:
+    def render() -> None:
+        raise SystemExit(3)
+
+    async def arender() -> None:
+        raise SystemExit(3)
+
+    node = Node(arender if kind == "async" else render, max_retries=0, **settings)
+    ending = node.run(call())
+    assert isinstance(ending, leased.Failed)
+    assert (ending.error, ending.attempt) == ("RuntimeError", 1)
+    assert "its body called sys.exit(3)" in ending.text

@@ -7,11 +7,13 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from adapters.nats import RemoteCallError
 from adapters.nats.engine import Payload
 from adapters.nats.errors import UnreadableError
+from adapters.nats.jetstream import MAX_RECORD
 from adapters.nats.memory import MemoryEngine
 from adapters.nats.record import MAX_CHECKPOINT, MAX_PAYLOAD, Change, Stored
 from events.errors import CallCancelledError
@@ -528,3 +530,18 @@ async def test_arguments_that_cannot_be_read_end_the_call(clock: VirtualClock, m
             with pytest.raises(RemoteCallError, match="too large for this release"):
                 await handle.result(20.0)
             assert b.cluster.refused["what cannot be read"] == 1
+
+
+async def test_a_record_is_read_whatever_its_texts_take(clock: VirtualClock, machines: Machines) -> None:
+    async def body(scene: Any) -> None:
+        error = ConnectionError('"\\' * 4000)
+        for _ in range(50):
+            cause, error = error, ConnectionError('"\\' * 4000)
+            error.__cause__ = cause
+        raise error
+
+    async with machines.machine("a", Renders(clock, body, initial_delay=60.0), "render") as a:
+        handle = await a.cluster.submit("render")
+        await until(lambda: machines.record(handle.call).state == "waiting")
+        await handle.cancel("\x01" * 100_000)
+        assert 65_536 < len(msgspec.json.encode(machines.record(handle.call))) < MAX_RECORD
