@@ -8,6 +8,7 @@ import pytest
 
 from adapters.nats import node_reports
 from adapters.nats.board import ClusterEvent, MemoryBoard
+from adapters.nats.errors import UnreachableError
 from adapters.nats.jetstream_board import about
 from adapters.nats.memory import MemoryServers
 from adapters.nats.names import ANY, claim_of
@@ -130,7 +131,7 @@ async def test_events_wait_in_order_while_no_server_answers(told: Told) -> None:
         told.board.is_reachable = False
         told.bus.publish(failed("1"))
         told.bus.publish(failed("2"))
-        with pytest.raises(node_reports.UnreachableError):
+        with pytest.raises(UnreachableError):
             await told.teller.flush()
         told.bus.publish(failed("3"))
         told.board.is_reachable = True

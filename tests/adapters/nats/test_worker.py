@@ -532,7 +532,7 @@ async def test_arguments_that_cannot_be_read_end_the_call(clock: VirtualClock, m
             assert b.cluster.refused["what cannot be read"] == 1
 
 
-async def test_a_record_is_read_whatever_its_texts_take(clock: VirtualClock, machines: Machines) -> None:
+async def test_a_record_with_texts_of_any_length_is_read(clock: VirtualClock, machines: Machines) -> None:
     async def body(scene: Any) -> None:
         error = ConnectionError('"\\' * 4000)
         for _ in range(50):
