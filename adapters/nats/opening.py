@@ -66,9 +66,15 @@ async def _share(link: Any, stack: AsyncExitStack, service: Recovery, node: str,
     """With real servers, share what nodes know together from now on."""
     connection = getattr(link, "connection", None)
     if connection is not None:
-        from adapters.nats.shared import SharedKnowledge  # here: it needs the extra
+        from adapters.nats.link import errors  # here: they need the extra
+        from adapters.nats.shared import SharedKnowledge
 
-        await stack.enter_async_context(SharedKnowledge(service, connection, prefix, node))
+        shared = SharedKnowledge(service, connection, prefix, node)
+        stack.push_async_callback(shared.stop)
+        try:
+            await shared.start()
+        except (errors.Error, TimeoutError, OSError) as error:  # the servers elect a leader, say
+            raise link.translated(error) from error
 
 
 async def _end(task: asyncio.Task[None]) -> None:
