@@ -317,18 +317,6 @@ async def test_a_signal_drains_all_workers_that_listen_to_it(machines: Machines)
         await asyncio.wait_for(asyncio.gather(*working), 10.0)
 
 
-async def test_a_worker_that_is_cancelled_twice_lets_its_cluster_close(machines: Machines) -> None:
-    async with machines.machine("a", define) as a:
-        working = a.work("render")
-        await asyncio.sleep(1.0)
-        draining = asyncio.create_task(a.cluster.drain(0.0))
-        working.cancel()
-        for _ in range(20):
-            await asyncio.sleep(0)
-            working.cancel()
-        await asyncio.wait_for(draining, 60.0)
-
-
 async def test_servers_that_elect_a_leader_as_a_node_opens_are_unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
     async def fails(_: SharedKnowledge) -> None:
         raise errors.TimeoutError
