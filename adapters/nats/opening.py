@@ -66,7 +66,8 @@ async def _share(link: Any, stack: AsyncExitStack, service: Recovery, node: str,
     """With real servers, share what nodes know together from now on."""
     connection = getattr(link, "connection", None)
     if connection is not None:
-        from adapters.nats.link import errors  # here: they need the extra
+        from nats import errors  # here: they need the extra
+
         from adapters.nats.shared import SharedKnowledge
 
         shared = SharedKnowledge(service, connection, prefix, node)
