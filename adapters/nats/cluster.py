@@ -6,8 +6,8 @@ import asyncio
 import signal
 import socket
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, contextmanager
 from types import TracebackType
 from typing import Any, Self
 
@@ -85,6 +85,7 @@ class Cluster:
         self._stack = AsyncExitStack()
         self._open: Session | None = None
         self._workers: list[Worker] = []
+        self._signalled: dict[signal.Signals, list[tuple[Worker, float]]] = {}
 
     @property
     def is_cut_off(self) -> bool:
@@ -214,18 +215,16 @@ class Cluster:
         )
         telling = asyncio.create_task(teller.run(), name="recovery: tell the cluster of this node")
         self._workers.append(worker)
-        loop = asyncio.get_running_loop()
         try:
-            for number in drain_on:
-                loop.add_signal_handler(number, worker.drain, timeout)
-            await worker.run()
+            with self._drained_on(drain_on, worker, timeout):
+                await worker.run()
         finally:
-            for number in drain_on:
-                loop.remove_signal_handler(number)
             self._workers.remove(worker)
             telling.cancel()
-            await asyncio.wait([telling])
-            worker.is_over.set()
+            try:
+                await asyncio.wait([telling])
+            finally:
+                worker.is_over.set()
 
     async def drain(self, timeout: float | None = None) -> None:
         """Let this node's workers end: they take no more calls, and ``work`` returns when those that run have ended.
@@ -242,6 +241,27 @@ class Cluster:
             await worker.is_over.wait()
 
     # inside
+
+    @contextmanager
+    def _drained_on(self, numbers: Sequence[signal.Signals], worker: Worker, timeout: float) -> Iterator[None]:
+        """Let the signals *numbers* drain *worker*, and the others that they drain already."""
+        loop = asyncio.get_running_loop()
+        for number in numbers:
+            self._signalled.setdefault(number, []).append((worker, timeout))
+            loop.add_signal_handler(number, self._on_signal, number)
+        try:
+            yield
+        finally:
+            for number in numbers:
+                left = [one for one in self._signalled.pop(number) if one[0] is not worker]
+                if left:
+                    self._signalled[number] = left
+                else:
+                    loop.remove_signal_handler(number)
+
+    def _on_signal(self, number: signal.Signals) -> None:
+        for worker, timeout in self._signalled.get(number, ()):
+            worker.drain(timeout)
 
     def _drain_time(self, timeout: float | None) -> float:
         given = self._drain_timeout if timeout is None else timeout

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -19,13 +18,14 @@ from adapters.nats.names import Subjects
 from adapters.nats.permissions import inbox_of
 from adapters.nats.record import LEASE
 from adapters.nats.setup import OLDEST, set_up
+from events.own_log import own_log
 from recovery.installation import extra
 
 with extra("nats"):
     from nats import errors
     from nats.aio.client import Client
 
-logger = logging.getLogger(__name__)
+log = own_log("recovery.cluster")
 
 CONNECTED_WITHIN = 10.0
 """Seconds in which the first connection is made."""
@@ -124,15 +124,15 @@ async def _open(link: Link, client: _Client, addresses: list[str], options: dict
             link.refused(str(error))
         elif "authorization" in str(error).lower() and not refused.done():
             refused.set_result(None)
-        logger.debug("%s: %s", link.shown, text_of(error))
+        log.debug("%s: %s", link.shown, text_of(error))
 
     async def parted() -> None:
         client.drop_requests()
         if not client.is_closed:
-            logger.warning("the connection to %s is down; it is tried again until it comes back", link.shown)
+            log.warning("the connection to %s is down; it is tried again until it comes back", link.shown)
 
     async def returned() -> None:
-        logger.info("the connection to %s is back", link.shown)
+        log.info("the connection to %s is back", link.shown)
         link.returned()
 
     opening = asyncio.ensure_future(

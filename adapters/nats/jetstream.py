@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
@@ -20,8 +19,9 @@ from adapters.nats.pulls import Pulls
 from adapters.nats.record import FORMAT, LEASE, MAX_CHECKPOINT, MAX_PAYLOAD, CallRecord, Change, Stored
 from adapters.nats.server_clock import ServerClock
 from adapters.nats.stream import Stream, StreamMessage
+from events.own_log import own_log
 
-logger = logging.getLogger(__name__)
+log = own_log("recovery.cluster")
 
 MAX_RECORD = 256 * 1024
 """Bytes of a record: more than the longest texts of a failure, a reason and an error take as JSON."""
@@ -162,7 +162,7 @@ class JetStreamEngine:
         """Count that something of *call* cannot be read; the first time for each *reason*, log it."""
         self.refused[reason] += 1
         if self.refused[reason] == 1:
-            logger.warning("%s is left to other workers: %s", call, reason)
+            log.warning("%s is left to other workers: %s", call, reason)
         return UnreadableError(f"{call}: {reason}")
 
 

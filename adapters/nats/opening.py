@@ -52,7 +52,9 @@ async def opened(
     if getattr(link, "connection", None) is not None:  # real servers
         from adapters.nats.knowledge.shared import SharedKnowledge  # here: it needs the extra
 
-        await stack.enter_async_context(SharedKnowledge(service, link, node))
+        shared = SharedKnowledge(service, link, node)
+        stack.push_async_callback(shared.stop)
+        await shared.start()
     return Session(node, service, engine, link.board, leases, outcomes, legs, refused)
 
 

@@ -20,14 +20,15 @@ from adapters.nats.holding import Holding
 from adapters.nats.leases import Leases
 from adapters.nats.names import local_id
 from adapters.nats.outcomes import Ends, Outcomes
-from adapters.nats.record import MAX_PAYLOAD, NO_FAILURE, CallRecord, Change, Standing, too_large
-from adapters.nats.standing import leased_call, standing_of
+from adapters.nats.record import MAX_PAYLOAD, CallRecord, Change, Standing, too_large
+from adapters.nats.standing import leased_call, standing_of, written
 from adapters.nats.transitions import SOON
 from events.event import CallEvent
 from events.operation_events import CheckpointSaved, FailureClassified, Parked, ProgressMade, RetryScheduled
 from events.own_log import own_log
 from recovery import leased
 from recovery.leased import Cancelled, Ending, Failed, LeasedOperation, Postponed, Succeeded
+from recovery.redact import redact
 from recovery.service import Recovery
 
 R = TypeVar("R")
@@ -282,14 +283,14 @@ def next_standing(event: RetryScheduled | Parked, failure: FailureClassified, re
         has_failed=True,
         done=failure.done,
         progress_resets=failure.progress_resets,
-        failure=msgspec.Raw(msgspec.json.encode(failure)),
+        failure=written(failure),
     )
 
 
 def failed(ending: Failed) -> Ends:
     """What is written of a call that failed for good."""
     category = "" if ending.category is None else ending.category.value
-    failure = NO_FAILURE if ending.failure is None else msgspec.Raw(msgspec.json.encode(ending.failure))
+    failure = written(ending.failure)
 
     def ends(record: CallRecord, now: float) -> Change:
         standing = msgspec.structs.replace(at_attempt(record, ending.attempt), failure=failure, has_failed=True)
@@ -300,7 +301,7 @@ def failed(ending: Failed) -> Ends:
 
 def postponed(ending: Postponed) -> Ends:
     """What is written of a call that waits."""
-    after, why, state = min(ending.after, LONGEST), ending.why, ending.state
+    after, why, state = min(ending.after, LONGEST), redact(ending.why), ending.state
 
     def ends(record: CallRecord, now: float) -> Change | str:
         standing = standing_of(state, now)

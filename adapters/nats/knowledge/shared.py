@@ -108,11 +108,10 @@ class SharedKnowledge:
             end()
         self._ends = []
         task, self._task = self._task, None
-        if task is None:
-            return
-        task.cancel()
-        await asyncio.wait([task])
-        if self._link.is_connected:
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+        if task is not None and self._link.is_connected:
             self._give_back()
             with suppress(ClusterError):  # its lease ends by itself
                 await self._write_news()

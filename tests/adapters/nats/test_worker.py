@@ -545,3 +545,19 @@ async def test_a_record_with_long_texts_is_read(clock: VirtualClock, machines: M
         await until(lambda: machines.record(handle.call).state == "waiting")
         await handle.cancel("\x01" * 100_000)
         assert 65_536 < len(msgspec.json.encode(machines.record(handle.call))) < MAX_RECORD
+
+
+@pytest.mark.parametrize(("retries", "delay"), [(0, 1.0), (1, 1.0), (1, 60.0)], ids=["at its end", "here", "later"])
+async def test_a_record_has_no_password(clock: VirtualClock, machines: Machines, retries: int, delay: float) -> None:
+    async def body(scene: Any) -> None:
+        error = ConnectionError("no answer of nats://me:hunter2@host")
+        error.__cause__ = OSError("https://me:hunter2@host")
+        raise error
+
+    renders = Renders(clock, body, max_retries=retries, initial_delay=delay)
+    async with machines.machine("a", renders, "render") as a:
+        handle = await a.cluster.submit("render")
+        for _ in range(100):
+            assert b"hunter2" not in msgspec.json.encode(machines.record(handle.call))
+            await asyncio.sleep(0.05)
+        assert machines.record(handle.call).standing.failure
