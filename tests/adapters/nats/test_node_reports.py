@@ -128,7 +128,7 @@ async def test_events_wait_in_order_while_no_server_answers(told: Told) -> None:
         told.board.is_reachable = False
         told.bus.publish(failed("1"))
         told.bus.publish(failed("2"))
-        with pytest.raises(node_reports.UnreachableError):
+        with pytest.raises(node_reports.ClusterError):
             await told.teller.flush()
         told.bus.publish(failed("3"))
         told.board.is_reachable = True
