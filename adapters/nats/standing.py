@@ -6,7 +6,7 @@ import msgspec
 
 from adapters.nats.names import parse
 from adapters.nats.record import NO_FAILURE, CallRecord, Standing
-from events.operation_events import FailureClassified
+from events.operation_events import FailureClassified, Parked, RetryScheduled
 from recovery.leased import LeasedCall
 
 _SHARED = [name for name in Standing.__struct_fields__ if name in LeasedCall.__struct_fields__ and name != "failure"]
@@ -40,3 +40,17 @@ def standing_of(call: LeasedCall, now: float) -> Standing:
     """What a record says of *call*, as it is at the time *now*."""
     failure = NO_FAILURE if call.failure is None else msgspec.Raw(msgspec.json.encode(call.failure))
     return Standing(failure=failure, as_of=now, **{name: getattr(call, name) for name in _SHARED})
+
+
+def next_standing(event: RetryScheduled | Parked, failure: FailureClassified, retries: int) -> Standing:
+    """Where a call stands whose next attempt begins on the same worker after *event*, which used *retries*."""
+    return Standing(
+        attempt=event.attempt + 1,
+        retries=retries,
+        elapsed=failure.elapsed,
+        delay=event.after,
+        has_failed=True,
+        done=failure.done,
+        progress_resets=failure.progress_resets,
+        failure=msgspec.Raw(msgspec.json.encode(failure)),
+    )
