@@ -63,7 +63,7 @@ class Holding:
             ChangeRefusedError: *transition* says why nothing is to be written.
         """
         if self.record.state != "running":
-            raise LeaseLostError(f"{self.record.call} was let go by this worker: it is {self.record.state}")
+            raise LeaseLostError(f"{self.record.call} was let go by this worker: {self.record.stands}")
         while True:
             change = transition(self.record)
             if isinstance(change, str):
@@ -119,8 +119,7 @@ class Holding:
 
 
 def _lost(latest: CallRecord) -> LeaseLostError:
-    by = f" on {latest.node}" if latest.node and latest.state == "running" else ""
-    return LeaseLostError(f"{latest.call} is not held by this worker any more: it is {latest.state}{by}")
+    return LeaseLostError(f"{latest.call} is not held by this worker any more: {latest.stands}")
 
 
 Revived: TypeAlias = Callable[[CallRecord, float], Standing | Change]

@@ -173,6 +173,21 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
         return self.state == "queued" and not self.is_paused
 
     @property
+    def stands(self) -> str:
+        """Where it stands, in words: "it runs on gpu-b"."""
+        where = f" on {self.node}" if self.node else ""
+        match self.state:
+            case "running":
+                return f"it runs{where}"
+            case "succeeded":
+                return f"it succeeded{where}"
+            case "gave up":
+                return f"it was given up{where}"
+            case "cancelled":
+                return "it was cancelled"
+        return f"it is {self.state}"
+
+    @property
     def lane(self) -> Lane:
         """Where it waits for a worker."""
         return Lane(self.operation, self.priority, self.affinity)

@@ -109,7 +109,7 @@ def test_a_holder_whose_call_was_claimed_again_is_refused(transition: to.Transit
     world = World()
     holding = world.claim()
     successor = world.taken_over()
-    with pytest.raises(LeaseLostError, match="not held by this worker any more: it is running on b"):
+    with pytest.raises(LeaseLostError, match="not held by this worker any more: it runs on b"):
         run(holding.apply(transition))
     with pytest.raises(LeaseLostError):
         run(holding.check())
