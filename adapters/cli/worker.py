@@ -59,12 +59,14 @@ class WorkerEnded(msgspec.Struct, frozen=True, kw_only=True):
         node: The name of its node.
         ended: Calls that ended on it, well or badly.
         later: Calls that it left to a later attempt.
+        lost: Calls whose lease it lost: the cluster goes on with them, or a person has moved them.
         handed_back: Calls that it stopped, since its time was over: another worker makes their attempt again.
     """
 
     node: str
     ended: int
     later: int
+    lost: int
     handed_back: int
 
 
@@ -140,7 +142,8 @@ class _Run:
     def ended(self) -> WorkerEnded:
         """What it has done."""
         told = self._tally
-        return WorkerEnded(node=self._node, ended=told["ended"], later=told["later"], handed_back=told["handed back"])
+        ended, later, lost = told["ended"], told["later"], told["lost"]
+        return WorkerEnded(node=self._node, ended=ended, later=later, lost=lost, handed_back=told["handed back"])
 
     async def until_signal(self) -> None:
         """Work until a signal, or an error. Raises LookupError, UnreachableError and ClusterError."""
@@ -200,6 +203,7 @@ class _Run:
                 one.close()
 
     def _count(self, event: CallEvent) -> None:
+        from adapters.nats.heartbeat import LOST
         from adapters.nats.names import claim_of
         from adapters.nats.worker import STOPS
 
@@ -208,7 +212,8 @@ class _Run:
         if not isinstance(event, CallHandedBack):
             self._tally["ended"] += 1
         else:
-            self._tally["handed back" if event.reason == STOPS else "later"] += 1
+            is_lost = event.reason.startswith(LOST)
+            self._tally["lost" if is_lost else "handed back" if event.reason == STOPS else "later"] += 1
 
     def _say_start(self) -> None:
         at, names = self._address.shown, self._names
@@ -226,5 +231,6 @@ class _Run:
             return
         parts = [f"{counted(done.ended, 'call')} ended here"]
         parts += [f"{counted(done.later, 'call')} left to a later attempt"] if done.later else []
+        parts += [f"{counted(done.lost, 'call')} lost to the cluster"] if done.lost else []
         parts += [f"{counted(done.handed_back, 'call')} handed back"] if done.handed_back else []
         click.echo(brief(f"{done.node} has stopped: {', '.join(parts)}"))

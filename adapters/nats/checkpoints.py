@@ -52,6 +52,7 @@ class Checkpoints:
         now: Seconds since the epoch, by the servers' clock.
         on_lost: Told that the call is not held here any more, and why.
         on_refused: Told that a checkpoint is not written, and why.
+        on_written: Told of the record after each write.
     """
 
     def __init__(
@@ -60,9 +61,10 @@ class Checkpoints:
         now: Callable[[], Awaitable[float]],
         on_lost: Callable[[str], None],
         on_refused: Callable[[str], None],
+        on_written: Callable[[CallRecord], None] = lambda record: None,
     ) -> None:
         self._holding, self._now = holding, now
-        self._on_lost, self._on_refused = on_lost, on_refused
+        self._on_lost, self._on_refused, self._on_written = on_lost, on_refused, on_written
         self._come = Come()
         self._has_come, self._is_over = asyncio.Event(), asyncio.Event()
         self._task = asyncio.create_task(self._write_all())
@@ -125,7 +127,7 @@ class Checkpoints:
         while True:
             try:
                 now = await self._now()
-                await self._holding.apply(written)
+                self._on_written(await self._holding.apply(written))
                 return True
             except LeaseLostError as error:
                 self._on_lost(str(error))

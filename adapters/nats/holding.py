@@ -11,7 +11,7 @@ import msgspec
 
 from adapters.nats.engine import Delivery, Engine
 from adapters.nats.errors import ChangeRefusedError, LeaseLostError, StaleError, UnreachableError, UnreadableError
-from adapters.nats.record import CallRecord, CallState, Change, Standing, Stored, stands
+from adapters.nats.record import CallRecord, CallState, Change, Standing, Stored
 from adapters.nats.transitions import SOON, Transition, claimed
 
 SEEN_AFTER = 0.5
@@ -63,7 +63,7 @@ class Holding:
             ChangeRefusedError: *transition* says why nothing is to be written.
         """
         if self.record.state != "running":
-            raise LeaseLostError(f"{self.record.call} was let go by this worker: it {stands(self.record)}")
+            raise LeaseLostError(f"{self.record.call} was let go by this worker: {self.record.stands}")
         while True:
             change = transition(self.record)
             if isinstance(change, str):
@@ -121,7 +121,7 @@ class Holding:
 
 
 def _lost(latest: CallRecord) -> LeaseLostError:
-    return LeaseLostError(f"{latest.call} is not held by this worker any more: it {stands(latest)}")
+    return LeaseLostError(f"{latest.call} is not held by this worker any more: {latest.stands}")
 
 
 Revived: TypeAlias = Callable[[CallRecord, float], Standing | Change]

@@ -13,7 +13,7 @@ from adapters.nats.engine import Delivery, Engine
 from adapters.nats.errors import ChangeRefusedError, ClusterError, LeaseLostError, TooLargeError, UnreachableError
 from adapters.nats.heartbeat import log
 from adapters.nats.holding import Holding
-from adapters.nats.record import CallRecord, Change, stands
+from adapters.nats.record import CallRecord, Change
 from adapters.nats.transitions import EARLY, cancelled
 from recovery import leased
 from recovery.service import Recovery
@@ -156,8 +156,8 @@ class Outcomes:
 
 def why_superseded(record: CallRecord, fence: int) -> str:
     """Why an outcome under *fence* is not taken of the call of *record*, which has another claim."""
-    lost = f"its lease was lost while this node was cut off, and it {stands(record)}"
-    return f"{lost} (fence {record.fence}, this one had {fence})"
+    fences = f"fence {record.fence}, this one had {fence}"
+    return f"its lease was lost while this node was cut off, and {record.stands} ({fences})"
 
 
 def later(latest: CallRecord, change: Change, now: float) -> Change | str:

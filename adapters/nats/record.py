@@ -170,6 +170,21 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
         return self.state == "queued" and not self.is_paused
 
     @property
+    def stands(self) -> str:
+        """Where it stands, in words: "it runs on gpu-b"."""
+        where = f" on {self.node}" if self.node else ""
+        match self.state:
+            case "running":
+                return f"it runs{where}"
+            case "succeeded":
+                return f"it succeeded{where}"
+            case "gave up":
+                return f"it was given up{where}"
+            case "cancelled":
+                return "it was cancelled"
+        return f"it is {self.state}"
+
+    @property
     def lane(self) -> Lane:
         """Where it waits for a worker."""
         return Lane(self.operation, self.priority, self.affinity)
@@ -221,17 +236,3 @@ def check_sizes(change: Change) -> None:
         if data is not None and len(data) > most:
             said = too_large(what, len(data), most, "store the data elsewhere, and pass where it is")
             raise TooLargeError(f"{change.record.call}: {said}")
-
-
-def stands(record: CallRecord) -> str:
-    """Where the call of *record* stands, in words that go on after "it": ``runs on gpu-a``."""
-    on = f" on {record.node}" if record.node else ""
-    match record.state:
-        case "running":
-            return f"runs{on}"
-        case "succeeded":
-            return f"succeeded{on}"
-        case "gave up":
-            return f"was given up{on}"
-        case state:
-            return f"is {state}"

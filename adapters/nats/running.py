@@ -16,15 +16,16 @@ from adapters.nats.board import Board
 from adapters.nats.checkpoints import Checkpoints
 from adapters.nats.engine import AGAIN, Engine, Payload
 from adapters.nats.errors import ChangeRefusedError, TooLargeError, UnreachableError, UnreadableError
+from adapters.nats.heartbeat import LOST
 from adapters.nats.holding import Holding
 from adapters.nats.leases import Leases
 from adapters.nats.names import local_id
 from adapters.nats.outcomes import Ends, Outcomes
 from adapters.nats.record import MAX_PAYLOAD, CallRecord, Change, Standing, too_large
-from adapters.nats.standing import leased_call, standing_of, written
+from adapters.nats.standing import leased_call, next_standing, standing_of, written
 from adapters.nats.transitions import SOON
 from events.event import CallEvent
-from events.operation_events import CheckpointSaved, FailureClassified, Parked, ProgressMade, RetryScheduled
+from events.operation_events import CheckpointSaved, Parked, ProgressMade, RetryScheduled
 from events.own_log import own_log
 from recovery import leased
 from recovery.leased import Cancelled, Ending, Failed, LeasedOperation, Postponed, Succeeded
@@ -43,6 +44,8 @@ INSIST = 0.05
 
 LONGEST = 3600.0
 """Seconds after which a call is looked at again whose wait has no end."""
+
+PAUSED = "it is paused"
 
 Stop: TypeAlias = Literal["cancel", "hand back", "lost"]
 """Why a leg is to stop: the call is cancelled; the worker stops; another one may hold it. The last of them counts."""
@@ -96,7 +99,9 @@ class Leg:
             session.engine.now,
             lambda why: self.stop("lost", why),
             lambda why: self._refuse("a checkpoint", why),
+            self._let_go,
         )
+        self._begins_again = 0.0  # when its next attempt does, by the loop's clock
 
     @property
     def is_required(self) -> bool:
@@ -197,11 +202,24 @@ class Leg:
             case ProgressMade():
                 self._checkpoints.progressed(event.done)
             case RetryScheduled(failure=failure) if failure is not None and event.after <= SOON:
-                self._checkpoints.retried(next_standing(event, failure, event.retry))
+                self._retried(event, next_standing(event, failure, event.retry))
             case Parked(failure=failure) if failure is not None and event.after <= SOON and not event.asks_person:
-                self._checkpoints.retried(next_standing(event, failure, failure.retries + event.counts_as_retry))
+                self._retried(event, next_standing(event, failure, failure.retries + event.counts_as_retry))
+
+    def _retried(self, event: RetryScheduled | Parked, standing: Standing) -> None:
+        """Another attempt is to begin here after *event*."""
+        self._begins_again = self._loop.time() + event.after
+        self._checkpoints.retried(standing)
+        self._let_go(self._holding.record)
+
+    def _let_go(self, record: CallRecord) -> None:
+        """Hand the call back where a person has paused it, unless its next attempt has begun."""
+        if record.is_paused and self._loop.time() < self._begins_again:
+            self._stop_here("hand back", PAUSED)
 
     def _stop_here(self, how: Stop, why: str) -> None:
+        if how == "lost" and not why.startswith(LOST):
+            why = f"{LOST}: {why}"
         if self._stop is None or _ORDER.index(how) > _ORDER.index(self._stop[0]):
             self._stop = how, why
             self._is_stopped.set()
@@ -271,20 +289,6 @@ class Leg:
     def _refuse(self, what: str, why: str) -> None:
         self._session.refused[what] += 1
         log.warning("%s: %s", self.call, why)
-
-
-def next_standing(event: RetryScheduled | Parked, failure: FailureClassified, retries: int) -> Standing:
-    """Where a call stands whose next attempt begins on the same worker after *event*, which used *retries*."""
-    return Standing(
-        attempt=event.attempt + 1,
-        retries=retries,
-        elapsed=failure.elapsed,
-        delay=event.after,
-        has_failed=True,
-        done=failure.done,
-        progress_resets=failure.progress_resets,
-        failure=written(failure),
-    )
 
 
 def failed(ending: Failed) -> Ends:

@@ -211,7 +211,8 @@ def _end(record: CallRecord) -> str:
             return HOPELESS
         case "gave up":
             return f"it gave up{on}: {record.reason}"
-    return f"nothing: it was {record.state}{f': {record.reason}' if record.reason else ''}"
+    said = record.reason.startswith(record.state)  # "cancelled by hand: ..."
+    return f"nothing: it was {record.reason if said else ': '.join(filter(None, (record.state, record.reason)))}"
 
 
 class Listing:

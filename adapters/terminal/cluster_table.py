@@ -13,7 +13,7 @@ from adapters.nats.record import CallRecord
 from adapters.nats.status import ClusterStatus, is_alive, next_in_cluster
 from adapters.terminal.status_table import call_lines, calls_table, in_order, step_line
 from recovery.explain import counted
-from recovery.installation import extra
+from recovery.installation import DISTRIBUTION, extra
 from recovery.redact import brief
 
 with extra("launcher"):
@@ -96,7 +96,7 @@ def node_words(node: Node, now: float) -> tuple[str, str, str]:
     else:
         stands = f"{'seen' if is_alive(node, now) else 'last seen'} {when(node.seen, now)}"
     runs = f"{node.running} of {node.concurrency}" if node.concurrency else counted(node.running, "call")
-    about = ", ".join(node.operations) + (f" ({node.version})" if node.version else "")
+    about = ", ".join(node.operations) + (f"; {DISTRIBUTION} {node.version}" if node.version else "")
     return stands, f"runs {runs}" if is_alive(node, now) else "", brief(about)
 
 

@@ -64,6 +64,9 @@ def test_a_node_lives_until_three_signs_are_missed() -> None:
         ({"state": "gave up", "reason": "permanent"}, "it fails in the same way until its cause is gone"),
         ({"state": "gave up", "reason": "late", "node": "gpu-b"}, "it gave up on gpu-b: late"),
         ({"state": "succeeded", "node": "gpu-b"}, "nothing: it is done on gpu-b"),
+        ({"state": "cancelled", "reason": "cancelled by hand: no"}, "nothing: it was cancelled by hand: no"),
+        ({"state": "cancelled", "reason": "wrong scene"}, "nothing: it was cancelled: wrong scene"),
+        ({"state": "cancelled"}, "nothing: it was cancelled"),
         ({"state": "cancelled", "reason": "by hand"}, "nothing: it was cancelled: by hand"),
     ],
 )
