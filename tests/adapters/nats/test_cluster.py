@@ -6,12 +6,10 @@ import asyncio
 import signal
 import subprocess
 import sys
-from contextlib import AsyncExitStack
 from typing import Any
 
 import anyio
 import pytest
-from nats import errors
 from nats.aio.client import Client
 
 from adapters.memory import MemoryStore
@@ -25,7 +23,6 @@ from adapters.nats import (
 )
 from adapters.nats.knowledge.shared import SharedKnowledge
 from adapters.nats.link import Link
-from adapters.nats.opening import _share
 from adapters.nats.record import KEPT, MAX_PAYLOAD
 from adapters.nats.submission import Wish, new_call
 from events.errors import CallRejectedError
@@ -317,15 +314,11 @@ async def test_a_signal_drains_all_workers_that_listen_to_it(machines: Machines)
         await asyncio.wait_for(asyncio.gather(*working), 10.0)
 
 
-async def test_servers_that_elect_a_leader_as_a_node_opens_are_unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def fails(_: SharedKnowledge) -> None:
-        raise errors.TimeoutError
-
-    monkeypatch.setattr(SharedKnowledge, "start", fails)
-    link = Link(Client(), "p", "host:4222")
+async def test_servers_that_elect_a_leader_as_a_node_opens_are_unreachable() -> None:
+    shared = SharedKnowledge(Recovery(), Link(Client(), "p", "host:4222"), "a")
     with pytest.raises(UnreachableError, match="host:4222"):
-        async with AsyncExitStack() as stack:
-            await _share(link, stack, Recovery(), "a", "p")
+        await shared.start()
+    await shared.stop()
 
 
 async def test_low_calls_run_while_high_ones_wait(machines: Machines) -> None:
