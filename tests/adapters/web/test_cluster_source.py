@@ -31,9 +31,9 @@ def test_the_page_shows_nodes_and_calls(source: ClusterSource) -> None:
     state = source.read()
     assert (state.at, state.source, state.is_live) == (NOW, URL, True)
     assert state.nodes == {
-        "gpu-a": "last seen 11:55:00; render, upscale (0.1.0)",
-        "gpu-b": "seen 12:00:58; runs 1 of 2; render (0.1.0)",
-        "gpu-c": "stopped 11:59:30; render (0.1.0)",
+        "gpu-a": "last seen 11:55:00; render, upscale; launcher-recovery 0.1.0",
+        "gpu-b": "seen 12:00:58; runs 1 of 2; render; launcher-recovery 0.1.0",
+        "gpu-c": "stopped 11:59:30; render; launcher-recovery 0.1.0",
     }
     bound, running, asks = (state.calls[f"render/{name}"] for name in ("bound", "running", "asks"))
     assert bound.next == "waits for gpu-a, last seen 11:55:00"
