@@ -125,6 +125,7 @@ ERRORS: list[RecoveryError] = [
     NotSentError("no server"),
     ChangeRefusedError("it is over"),
     RemoteCallError("render/a", "gave up", "out of retries", ("ValueError", "no scene"), "gpu-a"),
+    ForbiddenError("no"),
     StaleError("stale"),
     TooLargeError("large"),
     UnknownCallError("gone"),

@@ -204,10 +204,10 @@ class _Run:
 
     def _count(self, event: CallEvent) -> None:
         from adapters.nats.heartbeat import LOST
-        from adapters.nats.node_reports import in_cluster
+        from adapters.nats.names import claim_of
         from adapters.nats.worker import STOPS
 
-        if not in_cluster(event.call)[0]:
+        if not claim_of(event.call)[0]:
             return
         if not isinstance(event, CallHandedBack):
             self._tally["ended"] += 1

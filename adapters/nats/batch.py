@@ -18,6 +18,7 @@ from adapters.nats.errors import ClusterError, NotSentError, StaleError, TooLarg
 from adapters.nats.link import Link
 from adapters.nats.names import Subjects
 from adapters.nats.record import KEPT, Change, check_sizes
+from adapters.nats.stream import Refusal
 
 AT_ONCE = 40
 """Batches under way of one connection; the servers take 50 of a stream."""
@@ -46,14 +47,6 @@ class Queued(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a queue message says: its number, ``CallRecord.leg``."""
 
     leg: int
-
-
-class Refusal(msgspec.Struct, frozen=True):
-    """Why the servers refuse a message."""
-
-    code: int = 0
-    err_code: int = 0
-    description: str = ""
 
 
 class Taken(msgspec.Struct, frozen=True):

@@ -9,6 +9,7 @@ from contextlib import suppress
 import msgspec
 
 from adapters.nats import transitions
+from adapters.nats.engine import AGAIN
 from adapters.nats.errors import ChangeRefusedError, ClusterError, LeaseLostError, TooLargeError
 from adapters.nats.holding import Holding
 from adapters.nats.outcomes import Ends
@@ -16,9 +17,6 @@ from adapters.nats.record import MAX_CHECKPOINT, CallRecord, Change, Standing, t
 
 PAUSE = 0.1
 """Seconds between two writes: what a body saves meanwhile takes the place of what it saved before."""
-
-AGAIN = 1.0
-"""Seconds between two attempts to write while no server answers."""
 
 
 class Come(msgspec.Struct, frozen=True):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from adapters.nats.errors import ClusterError, UnreachableError
+from adapters.nats.errors import ClusterError, UnreachableError, check_asyncio
 from adapters.nats.jetstream import JetStreamEngine
 from adapters.nats.jetstream_board import JetStreamBoard
 from adapters.nats.link import Link, text_of
@@ -19,13 +18,14 @@ from adapters.nats.names import Subjects
 from adapters.nats.permissions import inbox_of
 from adapters.nats.record import LEASE
 from adapters.nats.setup import OLDEST, set_up
+from events.own_log import own_log
 from recovery.installation import extra
 
 with extra("nats"):
     from nats import errors
     from nats.aio.client import Client
 
-logger = logging.getLogger(__name__)
+log = own_log("recovery.cluster")
 
 CONNECTED_WITHIN = 10.0
 """Seconds in which the first connection is made."""
@@ -96,7 +96,7 @@ async def connect(
         ForbiddenError: This user may not listen to answers.
         ClusterError: The servers refuse the user, are too old, or their streams do not fit; the message has the cure.
     """
-    _needs_asyncio()
+    check_asyncio()
     Subjects(prefix)  # raises before anything is made for it
     addresses, user, password, token = _who([url] if isinstance(url, str) else list(url), user, password, token)
     client = _Client()
@@ -124,15 +124,15 @@ async def _open(link: Link, client: _Client, addresses: list[str], options: dict
             link.refused(str(error))
         elif "authorization" in str(error).lower() and not refused.done():
             refused.set_result(None)
-        logger.debug("%s: %s", link.shown, text_of(error))
+        log.debug("%s: %s", link.shown, text_of(error))
 
     async def parted() -> None:
         client.drop_requests()
         if not client.is_closed:
-            logger.warning("the connection to %s is down; it is tried again until it comes back", link.shown)
+            log.warning("the connection to %s is down; it is tried again until it comes back", link.shown)
 
     async def returned() -> None:
-        logger.info("the connection to %s is back", link.shown)
+        log.info("the connection to %s is back", link.shown)
         link.returned()
 
     opening = asyncio.ensure_future(
@@ -203,12 +203,3 @@ def _addresses(urls: list[str]) -> tuple[list[str], str | None, str | None]:
     if not addresses:
         raise ClusterError("a cluster needs the address of a nats-server: nats://host:4222")
     return addresses, user, password
-
-
-def _needs_asyncio() -> None:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        raise ClusterError(
-            "a cluster needs asyncio, and this program runs on trio: run it with asyncio.run(main()) or anyio.run(main)"
-        ) from None

@@ -6,14 +6,21 @@ queue message and the schedule that belong to the change. The rest reads, waits 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias, TypeVar
 
 import msgspec
 
+from adapters.nats.errors import UnreachableError
 from adapters.nats.names import Lane
 from adapters.nats.record import Change, Stored
+
+R = TypeVar("R")
+
+AGAIN = 1.0
+"""Seconds between two attempts to ask servers that do not answer."""
 
 Payload: TypeAlias = Literal["args", "saved", "result"]
 """What is kept beside a record."""
@@ -106,3 +113,19 @@ class Engine(Protocol):
     def calls(self) -> AsyncIterator[Stored]:
         """The records of all calls, the longest unchanged first."""
         ...
+
+
+async def answered(ask: Callable[[], Awaitable[R]], timeout: float) -> R:
+    """The answer to *ask*, which is asked again for *timeout* seconds while no server answers.
+
+    Raises UnreachableError after that.
+    """
+    loop = asyncio.get_running_loop()
+    until = loop.time() + timeout
+    while True:
+        try:
+            return await ask()
+        except UnreachableError:
+            if loop.time() + AGAIN > until:
+                raise
+            await asyncio.sleep(AGAIN)

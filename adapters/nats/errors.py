@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from events.errors import RecoveryError
 
 
@@ -66,3 +68,13 @@ class ChangeRefusedError(ClusterError):
 
 class UnknownCallError(ClusterError, LookupError):
     """The cluster knows no such call: it ended more than seven days ago, or was never submitted."""
+
+
+def check_asyncio() -> None:
+    """Raise ClusterError where no asyncio loop runs."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        raise ClusterError(
+            "a cluster needs asyncio, and this program runs on trio: run it with asyncio.run(main()) or anyio.run(main)"
+        ) from None

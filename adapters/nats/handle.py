@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import msgspec
 
 from adapters.nats.board import Board
-from adapters.nats.engine import Engine
-from adapters.nats.errors import ChangeRefusedError, ClusterError, RemoteCallError, UnknownCallError, UnreachableError
-from adapters.nats.names import parse
-from adapters.nats.record import KEPT, CallRecord
+from adapters.nats.engine import AGAIN, Engine, answered
+from adapters.nats.errors import ChangeRefusedError, ClusterError, RemoteCallError, UnreachableError
+from adapters.nats.record import CallRecord
 from adapters.nats.status import next_in_cluster, state_of
-from adapters.nats.steering import steer
+from adapters.nats.steering import gone, steer
 from adapters.nats.transitions import asked_to_cancel
 from recovery.redact import brief, redact
 
@@ -22,9 +22,6 @@ R = TypeVar("R")
 
 READ_EVERY = 5.0
 """Seconds after which a handle reads again: a change may have been missed."""
-
-AGAIN = 1.0
-"""Seconds between two attempts to ask servers that do not answer."""
 
 
 class HandleStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,7 +97,7 @@ class Handle:
         try:
             async with asyncio.timeout(timeout):
                 ended = await self._ended(record)
-                data = await self._until_answered(lambda: self._engine.payload(self._call, "result"))
+                data = await self._answered(lambda: self._engine.payload(self._call, "result"), math.inf)
         except TimeoutError:
             stands = f"it is {state_of(record[-1])}" if record else "no server has answered"
             raise TimeoutError(f"{self._call} has not ended within {timeout:g} s: {stands}") from None
@@ -119,9 +116,9 @@ class Handle:
             UnknownCallError: Its record is gone.
             UnreachableError: No server answers.
         """
-        record = await self._within(self._read)
-        now = await self._within(self._engine.now)
-        nodes = {one.node: one for one in await self._within(self._board.nodes)}
+        record = await self._answered(self._read)
+        now = await self._answered(self._engine.now)
+        nodes = {one.node: one for one in await self._answered(self._board.nodes)}
         return HandleStatus(
             call=self._call,
             state=state_of(record),
@@ -143,15 +140,13 @@ class Handle:
             UnreachableError: No server answers.
         """
         try:
-            await self._within(
+            await self._answered(
                 lambda: steer(
                     self._engine, self._call, lambda stored, now: asked_to_cancel(stored.record, redact(reason), now)
                 )
             )
         except ChangeRefusedError:
             return False
-        except LookupError:
-            raise gone(self._call) from None
         return True
 
     async def _ended(self, seen: list[CallRecord]) -> CallRecord:
@@ -177,43 +172,9 @@ class Handle:
             raise gone(self._call)
         return stored.record
 
-    async def _until_answered(self, ask: Callable[[], Awaitable[bytes | None]]) -> bytes | None:
-        while True:
+    async def _answered(self, ask: Callable[[], Awaitable[R]], timeout: float | None = None) -> R:
+        async def asked() -> R:
             self._check_open()
-            try:
-                return await ask()
-            except UnreachableError:
-                await asyncio.sleep(AGAIN)
-
-    async def _within(self, ask: Callable[[], Awaitable[R]]) -> R:
-        self._check_open()
-        return await answered(ask, self._timeout)
-
-
-async def answered(ask: Callable[[], Awaitable[R]], timeout: float) -> R:
-    """The answer to *ask*, which is asked again for *timeout* seconds while no server answers.
-
-    Raises UnreachableError after that.
-    """
-    loop = asyncio.get_running_loop()
-    until = loop.time() + timeout
-    while True:
-        try:
             return await ask()
-        except UnreachableError:
-            if loop.time() + AGAIN > until:
-                raise
-            await asyncio.sleep(AGAIN)
 
-
-def gone(call: str) -> UnknownCallError:
-    """The error about *call*, which the servers do not know."""
-    days = KEPT / 86_400
-    return UnknownCallError(
-        f"the cluster has no call {brief(call)}: it was never submitted there, or it ended more than {days:g} days ago"
-    )
-
-
-def operation_of(call: str) -> str:
-    """The name of the operation of *call*. Raises ValueError for what is no id of a call."""
-    return parse(call).operation
+        return await answered(asked, self._timeout if timeout is None else timeout)

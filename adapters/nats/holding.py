@@ -75,6 +75,8 @@ class Holding:
                 seq = await self._engine.write(change, self.stored.seq)
             except StaleError:
                 latest = await self._latest()
+                if latest.seq == self.stored.seq:
+                    raise UnreachableError(f"{self.record.call}: a server answers that lags behind") from None
                 if latest.record.state == "running":  # nothing that was tried can be written any more
                     self.stored = latest
                     self._tried.clear()

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import aclosing
+from collections.abc import Sequence
 
 import msgspec
 
 from adapters.nats.board import MOST_EVENTS, NODES_KEPT, ClusterEvent, Node
 from adapters.nats.link import Link
-from adapters.nats.names import ANY, encode
-
-PAGE = 1000
-"""Messages that are read at once."""
+from adapters.nats.names import ANY, checked, encode
+from adapters.nats.stream import Stream
 
 
 class JetStreamBoard:
@@ -33,22 +30,19 @@ class JetStreamBoard:
 
     async def nodes(self) -> list[Node]:
         """As ``Board.nodes``. A node of a newer release, which this one cannot read, is left out."""
-        found: dict[str, Node] = {}
-        async for data in self._read(f"KV_{self._bucket}", f"$KV.{self._bucket}.>"):
+        nodes: dict[str, Node] = {}
+        async for found in Stream(self._link, f"KV_{self._bucket}").after(0, f"$KV.{self._bucket}.>"):
             try:
-                node = msgspec.json.decode(data, type=Node)
+                node = msgspec.json.decode(found.data, type=Node)
             except msgspec.MsgspecError:
                 continue
-            found[node.node] = node
-        return sorted(found.values(), key=lambda one: one.node)
+            nodes[node.node] = node
+        return sorted(nodes.values(), key=lambda one: one.node)
 
     async def publish(self, events: Sequence[ClusterEvent]) -> None:
         """As ``Board.publish``; the last one is waited for, so that a server has the others."""
         for number, one in enumerate(events, 1):
-            call = (
-                one.call.replace("/", ".") if one.call else f"{encode(one.operation) if one.operation else ANY}.{ANY}"
-            )
-            subject = f"{self._stream}.{encode(one.node)}.{one.kind}.{call}"
+            subject = f"{self._stream}.{encode(one.node)}.{one.kind}.{about(one)}"
             if number < len(events):
                 await self._link.tell(subject, msgspec.json.encode(one))
             else:
@@ -56,27 +50,23 @@ class JetStreamBoard:
 
     async def events(self, call: str) -> list[ClusterEvent]:
         """As ``Board.events``. Those of a newer release, which this one cannot read, are left out."""
-        found: list[ClusterEvent] = []
-        async for data in self._read(self._stream, f"{self._stream}.*.*.{call.replace('/', '.')}"):
+        events: list[ClusterEvent] = []
+        async for found in Stream(self._link, self._stream).after(0, f"{self._stream}.*.*.{call.replace('/', '.')}"):
             try:
-                found.append(msgspec.json.decode(data, type=ClusterEvent))
+                events.append(msgspec.json.decode(found.data, type=ClusterEvent))
             except msgspec.MsgspecError:
                 continue
-        return sorted(found[-MOST_EVENTS:], key=lambda one: one.at)
+        return sorted(events[-MOST_EVENTS:], key=lambda one: one.at)
 
-    async def _read(self, stream: str, subject: str) -> AsyncIterator[bytes]:
-        """The messages of *stream* on *subject*, in its order. Raises UnreachableError."""
-        at = 1
-        while True:
-            wanted = msgspec.json.encode({"seq": at, "next_by_subj": subject, "batch": PAGE})
-            came = 0
-            async with aclosing(self._link.ask_many(f"$JS.API.DIRECT.GET.{stream}", wanted)) as answers:
-                async for answer in answers:
-                    headers = answer.headers or {}
-                    if "Nats-Sequence" not in headers:  # 204: the end of the page; 404: there is none
-                        break
-                    came, at = came + 1, int(headers["Nats-Sequence"]) + 1
-                    if headers.get("KV-Operation") is None and answer.data:
-                        yield answer.data
-            if came < PAGE:
-                return
+
+def about(event: ClusterEvent) -> str:
+    """The end of the subject of *event*: its call, or its operation.
+
+    Operations of a node alone have any name, and the servers close a connection for a subject that is too long.
+    """
+    if event.call:
+        return event.call.replace("/", ".")
+    try:
+        return f"{checked('an operation', event.operation)}.{ANY}"
+    except ValueError:
+        return f"{ANY}.{ANY}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import re
 from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
@@ -13,6 +12,7 @@ from adapters.nats.board import Board
 from adapters.nats.engine import Engine
 from adapters.nats.errors import ClusterError, ForbiddenError, NotSentError, TooLargeError, UnreachableError
 from adapters.nats.permissions import roles_of
+from events.own_log import own_log
 from recovery.installation import extra
 from recovery.redact import brief
 
@@ -21,7 +21,7 @@ with extra("nats"):
     from nats.aio.client import Client
     from nats.aio.msg import Msg
 
-logger = logging.getLogger(__name__)
+log = own_log("recovery.cluster")
 
 ANSWERED_WITHIN = 5.0
 """Seconds in which a server answers a request; an election takes longer now and then."""
@@ -196,7 +196,7 @@ class Link:
             one.reschedule(asyncio.get_running_loop().time())
         if not over and not self._has_said:
             self._has_said = True
-            logger.warning("%s", self._forbidden(subject, "listen" if verb == "subscription" else "publish"))
+            log.warning("%s", self._forbidden(subject, "listen" if verb == "subscription" else "publish"))
 
     @property
     def _inbox(self) -> str:

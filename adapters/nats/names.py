@@ -153,6 +153,23 @@ def parse(call: str) -> Name:
         ) from None
 
 
+def local_id(call: str, fence: int) -> str:
+    """The id that *call* has on a node which holds it under *fence*."""
+    return f"{call}@{fence}"
+
+
+def claim_of(local: str) -> tuple[str, int]:
+    """The id in the cluster, and the fence, of the call that is *local* on its node; "" and 0 for one of no cluster."""
+    name, _, fence = local.removesuffix(" outcome").rpartition("@")
+    if "/" not in name or len(name) > MAX_NAME + 1 + MAX_KEY or not fence.isdecimal():
+        return "", 0
+    try:
+        parse(name)
+        return name, int(fence)
+    except ValueError:  # the id of a call of this node alone, which has any form
+        return "", 0
+
+
 def checked(what: str, name: str, limit: int = MAX_NAME) -> str:
     """The token of *name*, if it has at most *limit* bytes.
 

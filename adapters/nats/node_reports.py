@@ -14,6 +14,7 @@ import msgspec
 from adapters.nats.board import Board, ClusterEvent, Node
 from adapters.nats.engine import Engine
 from adapters.nats.errors import ClusterError
+from adapters.nats.names import claim_of
 from events.bus import Bus
 from events.codec import encode
 from events.errors import CodecError
@@ -173,7 +174,7 @@ class NodeReporter:
         if not body or len(body) > MOST_BYTES:
             self._drop(1)
             return None
-        call, fence = in_cluster(event.call) if isinstance(event, CallEvent) else ("", 0)
+        call, fence = claim_of(event.call) if isinstance(event, CallEvent) else ("", 0)
         return ClusterEvent(
             at=event.at + self._ahead,
             node=self._node,
@@ -195,12 +196,6 @@ def bare(event: Event) -> Event:
         if isinstance(value := getattr(event, name, None), msgspec.Raw | bytes) and bytes(value)
     }
     return msgspec.structs.replace(event, **changes) if changes else event
-
-
-def in_cluster(call: str) -> tuple[str, int]:
-    """The id in the cluster, and the fence, of the call that is *call* on its node; "" and 0 for one of no cluster."""
-    name, _, fence = call.removesuffix(" outcome").rpartition("@")
-    return (name, int(fence)) if "/" in name and fence.isdecimal() else ("", 0)
 
 
 def _version() -> str:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import math
 import time
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import TypeAlias
@@ -19,16 +18,23 @@ from adapters.nats.names import Lane, Subjects
 from recovery.installation import extra
 
 with extra("nats"):
+    from nats import errors
     from nats.aio.msg import Msg
 
 PULLED_FOR = 5.0
 """Seconds for which one request waits at the servers; then another one takes its place."""
+
+LOOKED_FOR = 0.5
+"""Seconds in which the servers say what waits in one queue; what comes later is taken all the same, or goes back."""
 
 TRIED_AGAIN_AFTER = 0.25
 """Seconds before a consumer without a leader is asked again."""
 
 UNUSED_FOR = 24 * 3600
 """Seconds after which the servers forget a consumer that no worker asks; its messages stay."""
+
+SETTLES = 0.05
+"""Seconds in which a loop gives what has come to those that take it."""
 
 NO_WAIT = b'{"batch":1,"no_wait":true}'
 PUT_BACK = b"-NAK"
@@ -63,6 +69,9 @@ class _Waiter:
 class Pulls:
     """Requests for queue messages. At most one waits at the servers for each lane; an unwanted message goes back.
 
+    What comes to a process that stood still, or whose loop a body blocked, may be another worker's by now: it is let
+    alone, for a word about it would be a word about that worker's lease. It comes again if nobody holds it.
+
     Args:
         link: The connection.
         subjects: The subjects of the cluster.
@@ -81,7 +90,9 @@ class Pulls:
         self._standing: dict[Lane, tuple[str, float]] = {}
         self._lanes: dict[str, Lane] = {}
         self._waiters: list[_Waiter] = []
-        self._since: defaultdict[Lane, deque[float]] = defaultdict(deque)  # when what is not answered was asked
+        self._ran = time.monotonic()
+        self._is_current = asyncio.Event()  # cleared while what came to a loop that stood still is let alone
+        self._is_current.set()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -89,7 +100,11 @@ class Pulls:
         self._inbox = self._link.connection.new_inbox()
         with self._link.on_return(self._forget):
             async with self._link.subscribed(f"{self._inbox}.*", self._got):
-                yield
+                watching = asyncio.create_task(self._stay_current())
+                try:
+                    yield
+                finally:
+                    watching.cancel()
 
     async def take(self, lanes: Sequence[Lane], timeout: float) -> Msg | None:
         """The next message of *lanes*, the first ones first; None if none comes within *timeout* seconds.
@@ -97,11 +112,19 @@ class Pulls:
         Raises:
             UnreachableError: No server answers.
         """
+        silent: list[UnreachableError] = []
+        self._look_at_clock()
+        await self._is_current.wait()
         for lane in lanes:
             if not self._stands(lane):  # otherwise all that waited there has come
-                await self._make(lane)
-                if (found := await self._now(lane)) is not None:
-                    return found
+                try:
+                    await self._make(lane)
+                    if (found := await self._now(lane)) is not None:
+                        return found
+                except UnreachableError as error:  # the server that leads this one: others may answer for theirs
+                    silent.append(error)
+        if silent and len(silent) == len(lanes):
+            raise silent[-1]
         if timeout <= 0.0:
             return None
         waiter = _Waiter(lanes)
@@ -109,7 +132,7 @@ class Pulls:
         try:
             await self._wait(waiter, lanes, time.monotonic() + timeout)
             found, waiter.message = waiter.message, None
-            return found
+            return found if self._look_at_clock() else None
         finally:
             self._waiters.remove(waiter)
             if waiter.message is not None:
@@ -155,14 +178,14 @@ class Pulls:
             is_taken = False
             try:
                 await self._ask(lane, token, NO_WAIT)
-                async with asyncio.timeout(ANSWERED_WITHIN):
+                async with asyncio.timeout(LOOKED_FOR):
                     found: Msg = await answer
                 is_taken = True
             except TimeoutError as error:
                 raise UnreachableError(f"no server answers for the queue {lane.tokens}") from error
             finally:
                 del self._asked[lane]
-                if not is_taken and answer.done() and not answer.cancelled():
+                if not is_taken and answer.done() and not answer.cancelled() and answer.exception() is None:
                     await self._refuse(answer.result())
         if found.reply:
             return found
@@ -171,16 +194,7 @@ class Pulls:
 
     async def _ask(self, lane: Lane, token: str, wanted: bytes) -> None:
         subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._subjects.prefix}.{lane.consumer}"
-        since, now = self._since[lane], time.monotonic()
-        while since and since[0] + PULLED_FOR + ANSWERED_WITHIN < now:  # its answer was lost
-            since.popleft()
-        since.append(now)
         await self._link.tell(subject, wanted, reply=f"{self._inbox}.{token}")
-
-    def _answered(self, lane: Lane) -> float:
-        """Note that a request for a message of *lane* is answered; when it was sent at the earliest."""
-        since = self._since[lane]
-        return since.popleft() if since else math.inf
 
     async def _make(self, lane: Lane) -> None:
         """Make the consumer of *lane*, unless it is there."""
@@ -201,22 +215,20 @@ class Pulls:
             await self._deliver(message, Lane.of(message.subject))
             return
         token = message.subject.rpartition(".")[2]
-        for of, (asked, answer) in self._asked.items():
+        for asked, answer in self._asked.values():
             if asked == token and not answer.done():
-                self._answered(of)
                 answer.set_result(message)
         if (lane := self._lanes.pop(token, None)) is not None:
             del self._standing[lane]
-            self._answered(lane)
             self._trouble(lane, message)
             self._wake(lane)
 
     async def _deliver(self, message: Msg, lane: Lane) -> None:
-        if (
-            time.monotonic() > self._answered(lane) + self._lease
-        ):  # this process stood still: another worker may have it
-            return
         _, answer = self._asked.get(lane, ("", None))
+        if not self._look_at_clock():
+            if answer is not None and not answer.done():
+                answer.set_exception(TimeoutError())
+            return
         if answer is not None and not answer.done():
             answer.set_result(message)
             return
@@ -244,10 +256,28 @@ class Pulls:
 
     async def _refuse(self, message: Msg) -> None:
         """Let another worker have *message*."""
-        if not message.reply:
+        if not message.reply or not self._look_at_clock():
             return
         with suppress(UnreachableError):  # then it comes again when its lease ends
             await self._link.tell(message.reply, PUT_BACK)
+
+    def _look_at_clock(self) -> bool:
+        """Whether what has come is of now: this loop has not stood still for half a lease since it was asked for."""
+        now = time.monotonic()
+        if now > self._ran + self._lease / 2:
+            self._is_current.clear()
+        self._ran = now
+        return self._is_current.is_set()
+
+    async def _stay_current(self) -> None:
+        while True:
+            if not self._look_at_clock():
+                with suppress(errors.Error, OSError, TimeoutError):
+                    await self._link.connection.flush(int(ANSWERED_WITHIN))  # what was on its way has come now
+                    await asyncio.sleep(SETTLES)
+                self._forget()
+                self._is_current.set()
+            await asyncio.sleep(self._lease / 10)
 
     def _forget(self) -> None:
         """The servers have forgotten what they were asked."""

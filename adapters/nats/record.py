@@ -44,9 +44,6 @@ CallState: TypeAlias = Literal["queued", "running", "waiting", "quarantined", "s
 ENDS: frozenset[CallState] = frozenset({"succeeded", "gave up", "cancelled"})
 """The states that no call leaves."""
 
-NO_FAILURE = msgspec.Raw()
-"""The failure of a call that has none. Another empty one would be written, and be no JSON."""
-
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """How far a call has come, over all its attempts and nodes.
@@ -232,12 +229,10 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
 def check_sizes(change: Change) -> None:
     """Raise TooLargeError if the arguments, the checkpoint or the result of *change* are more than a cluster keeps."""
     for what, data, most in (
-        ("arguments", change.args, MAX_PAYLOAD),
-        ("checkpoint", change.saved, MAX_CHECKPOINT),
-        ("result", change.result, MAX_PAYLOAD),
+        ("the arguments", change.args, MAX_PAYLOAD),
+        ("a checkpoint", change.saved, MAX_CHECKPOINT),
+        ("the result", change.result, MAX_PAYLOAD),
     ):
         if data is not None and len(data) > most:
-            raise TooLargeError(
-                f"{change.record.call}: the {what}, {len(data)} bytes, are more than the {most} that a cluster keeps: "
-                "store the data elsewhere, and pass where it is"
-            )
+            said = too_large(what, len(data), most, "store the data elsewhere, and pass where it is")
+            raise TooLargeError(f"{change.record.call}: {said}")

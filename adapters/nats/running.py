@@ -12,21 +12,24 @@ from typing import Literal, TypeAlias, TypeVar
 import msgspec
 
 from adapters.nats import transitions
-from adapters.nats.checkpoints import AGAIN, Checkpoints
-from adapters.nats.engine import Engine, Payload
+from adapters.nats.board import Board
+from adapters.nats.checkpoints import Checkpoints
+from adapters.nats.engine import AGAIN, Engine, Payload
 from adapters.nats.errors import ChangeRefusedError, TooLargeError, UnreachableError, UnreadableError
 from adapters.nats.heartbeat import LOST
 from adapters.nats.holding import Holding
 from adapters.nats.leases import Leases
+from adapters.nats.names import local_id
 from adapters.nats.outcomes import Ends, Outcomes
-from adapters.nats.record import MAX_PAYLOAD, NO_FAILURE, CallRecord, Change, Standing, too_large
-from adapters.nats.standing import leased_call, next_standing, standing_of
+from adapters.nats.record import MAX_PAYLOAD, CallRecord, Change, Standing, too_large
+from adapters.nats.standing import leased_call, next_standing, standing_of, written
 from adapters.nats.transitions import SOON
 from events.event import CallEvent
 from events.operation_events import CheckpointSaved, Parked, ProgressMade, RetryScheduled
 from events.own_log import own_log
 from recovery import leased
 from recovery.leased import Cancelled, Ending, Failed, LeasedOperation, Postponed, Succeeded
+from recovery.redact import redact
 from recovery.service import Recovery
 
 R = TypeVar("R")
@@ -50,22 +53,24 @@ Stop: TypeAlias = Literal["cancel", "hand back", "lost"]
 _ORDER: tuple[Stop, ...] = ("cancel", "hand back", "lost")
 
 
-class Node(msgspec.Struct, frozen=True):
-    """What the legs of a node share.
+class Session(msgspec.Struct, frozen=True):
+    """What a node has while its cluster is open there. Made by ``opening.opened``.
 
     Args:
-        name: The name of the node.
+        node: The name of the node.
         service: Its service.
         engine: The servers.
+        board: What the nodes tell of themselves.
         leases: What keeps the leases.
         outcomes: What keeps outcomes while no server answers.
         legs: The legs that run, by the ids of their local calls.
         refused: How often something was refused, by what it was.
     """
 
-    name: str
+    node: str
     service: Recovery
     engine: Engine
+    board: Board
     leases: Leases
     outcomes: Outcomes
     legs: dict[str, Leg]
@@ -76,22 +81,22 @@ class Leg:
     """A call that this node holds, from its claim until what became of it is written, or kept.
 
     Args:
-        node: The node.
+        session: What this node has while its cluster is open.
         operation: The operation of the call.
         holding: The call, claimed.
     """
 
-    def __init__(self, node: Node, operation: LeasedOperation, holding: Holding) -> None:
-        self._node, self._operation, self._holding = node, operation, holding
+    def __init__(self, session: Session, operation: LeasedOperation, holding: Holding) -> None:
+        self._session, self._operation, self._holding = session, operation, holding
         self._loop = asyncio.get_running_loop()
         self._stop: tuple[Stop, str] | None = None
         self._is_stopped = asyncio.Event()
         self._is_ended = False
         self.call = holding.record.call
-        self.local_id = f"{self.call}@{holding.fence}"
+        self.local_id = local_id(self.call, holding.fence)
         self._checkpoints = Checkpoints(
             holding,
-            node.engine.now,
+            session.engine.now,
             lambda why: self.stop("lost", why),
             lambda why: self._refuse("a checkpoint", why),
             self._let_go,
@@ -161,7 +166,7 @@ class Leg:
         return asyncio.create_task(self._operation.run(call, keep=SOON), name=f"recovery {self.local_id}")
 
     async def _payload(self, kind: Payload) -> bytes | None:
-        return await self._asked(lambda: self._node.engine.payload(self.call, kind))
+        return await self._asked(lambda: self._session.engine.payload(self.call, kind))
 
     async def _asked(self, ask: Callable[[], Awaitable[R]]) -> R | None:
         """The answer of the servers, when they answer; None if the call is to stop before."""
@@ -174,7 +179,7 @@ class Leg:
 
     async def _wait_until_due(self) -> None:
         if (due := self._holding.due) is not None:
-            now = await self._asked(self._node.engine.now)
+            now = await self._asked(self._session.engine.now)
             if now is not None and due > now:
                 await self._pause(due - now)
 
@@ -223,7 +228,7 @@ class Leg:
 
     async def _stop_body(self, body: asyncio.Task[Ending]) -> None:
         await self._is_stopped.wait()
-        told, service = None, self._node.service
+        told, service = None, self._session.service
         while not body.done() and self._stop is not None:
             how, why = self._stop
             if how != told:
@@ -242,7 +247,7 @@ class Leg:
     def _ends(self, ending: Ending) -> Ends:
         match ending:
             case Succeeded(result=result) if len(result) > MAX_PAYLOAD:
-                self._node.refused["a result that is too large"] += 1
+                self._session.refused["a result that is too large"] += 1
                 cure = "return where the data is, not the data"
                 return self._too_large(too_large("the result", len(result), MAX_PAYLOAD, cure), ending.attempt)
             case Succeeded(result=result, attempt=attempt):
@@ -264,7 +269,7 @@ class Leg:
         ends = await self._checkpoints.end(ends)
         if self._is_lost and not has_result:  # a result is offered: where it is refused, the journal says so
             return
-        outcomes, holding = self._node.outcomes, self._holding
+        outcomes, holding = self._session.outcomes, self._holding
         try:
             written = await outcomes.finish(holding, ends)
         except TooLargeError as error:
@@ -282,14 +287,14 @@ class Leg:
         return self._stop is not None and self._stop[0] == "lost"
 
     def _refuse(self, what: str, why: str) -> None:
-        self._node.refused[what] += 1
+        self._session.refused[what] += 1
         log.warning("%s: %s", self.call, why)
 
 
 def failed(ending: Failed) -> Ends:
     """What is written of a call that failed for good."""
     category = "" if ending.category is None else ending.category.value
-    failure = NO_FAILURE if ending.failure is None else msgspec.Raw(msgspec.json.encode(ending.failure))
+    failure = written(ending.failure)
 
     def ends(record: CallRecord, now: float) -> Change:
         standing = msgspec.structs.replace(at_attempt(record, ending.attempt), failure=failure, has_failed=True)
@@ -300,7 +305,7 @@ def failed(ending: Failed) -> Ends:
 
 def postponed(ending: Postponed) -> Ends:
     """What is written of a call that waits."""
-    after, why, state = min(ending.after, LONGEST), ending.why, ending.state
+    after, why, state = min(ending.after, LONGEST), redact(ending.why), ending.state
 
     def ends(record: CallRecord, now: float) -> Change | str:
         standing = standing_of(state, now)

@@ -8,6 +8,7 @@ from adapters.nats.names import parse
 from adapters.nats.record import NO_FAILURE, CallRecord, Standing
 from events.operation_events import FailureClassified, Parked, RetryScheduled
 from recovery.leased import LeasedCall
+from recovery.redact import redacted
 
 _SHARED = [name for name in Standing.__struct_fields__ if name in LeasedCall.__struct_fields__ and name != "failure"]
 
@@ -38,8 +39,12 @@ def leased_call(record: CallRecord, arguments: bytes = b"", saved: bytes | None 
 
 def standing_of(call: LeasedCall, now: float) -> Standing:
     """What a record says of *call*, as it is at the time *now*."""
-    failure = NO_FAILURE if call.failure is None else msgspec.Raw(msgspec.json.encode(call.failure))
-    return Standing(failure=failure, as_of=now, **{name: getattr(call, name) for name in _SHARED})
+    return Standing(failure=written(call.failure), as_of=now, **{name: getattr(call, name) for name in _SHARED})
+
+
+def written(failure: FailureClassified | None) -> msgspec.Raw:
+    """*failure* as a record has it: without passwords and tokens, for all who may look at the cluster read it."""
+    return NO_FAILURE if failure is None else msgspec.Raw(msgspec.json.encode(redacted(failure)))
 
 
 def next_standing(event: RetryScheduled | Parked, failure: FailureClassified, retries: int) -> Standing:
@@ -52,5 +57,5 @@ def next_standing(event: RetryScheduled | Parked, failure: FailureClassified, re
         has_failed=True,
         done=failure.done,
         progress_resets=failure.progress_resets,
-        failure=msgspec.Raw(msgspec.json.encode(failure)),
+        failure=written(failure),
     )

@@ -9,8 +9,8 @@ import msgspec
 
 from adapters.nats import transitions
 from adapters.nats.engine import Engine
-from adapters.nats.errors import ChangeRefusedError, StaleError
-from adapters.nats.record import CallRecord, Change, Stored
+from adapters.nats.errors import ChangeRefusedError, StaleError, UnknownCallError
+from adapters.nats.record import KEPT, CallRecord, Change, Stored
 from recovery.explain import counted
 from recovery.redact import brief
 
@@ -96,14 +96,14 @@ async def steer(engine: Engine, call: str, steering: Steering) -> CallRecord:
         The record as it was written.
 
     Raises:
-        LookupError: The servers have no such call.
+        UnknownCallError: The servers have no such call.
         ChangeRefusedError: *steering* says why nothing is to be written.
         UnreachableError: No server answers.
     """
     while True:
         stored = await engine.read(call)
         if stored is None:
-            raise LookupError(f"no call of the cluster has the id {call!r}, or it was removed after its end")
+            raise gone(call)
         change = steering(stored, await engine.now())
         if isinstance(change, str):
             raise ChangeRefusedError(change)
@@ -112,6 +112,14 @@ async def steer(engine: Engine, call: str, steering: Steering) -> CallRecord:
         except StaleError:
             continue
         return change.record
+
+
+def gone(call: str) -> UnknownCallError:
+    """The error about *call*, which the servers do not know."""
+    days = KEPT / 86_400
+    return UnknownCallError(
+        f"the cluster has no call {brief(call)}: it was never submitted there, or it ended more than {days:g} days ago"
+    )
 
 
 async def find(engine: Engine, text: str) -> CallRecord:

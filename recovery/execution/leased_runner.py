@@ -20,7 +20,7 @@ from recovery.waiting.wait import Wait
 from recovery.waiting.waiters import Waiter
 
 if TYPE_CHECKING:
-    from recovery.execution.invocation import Args, Kwargs
+    from recovery.execution.invocation import Args, Invoke, Kwargs
     from recovery.joining.shared_call import Outcome, Rest
     from recovery.settings import OperationConfig
     from recovery.waiting.polling import Conditions
@@ -30,6 +30,8 @@ FIRST_LOOK = 5.0
 
 MAX_LOOK = 30.0
 """Seconds: the most between two looks, and the most that the first answer of a condition may take."""
+
+EXITED = "its body called sys.exit({!r}), and a worker does not end for one call"
 
 STOPPED = "the worker stopped waiting for it"
 
@@ -151,6 +153,7 @@ class LeasedRunner(Runner):
     def __init__(self, leg: Leg, *args: Any) -> None:
         super().__init__(*args)
         self.leg = leg
+        self._invoke = staying(self._invoke, awaits=self._awaits)
 
     def varied(self, config: OperationConfig) -> Runner:
         """As ``Runner.varied``: of the same leg."""
@@ -232,11 +235,30 @@ class LeasedHeldRunner(LeasedRunner, HeldRunner):
     def __init__(self, leg: Leg, *args: Any) -> None:
         HeldRunner.__init__(self, *args)
         self.leg = leg
+        self._invoke = staying(self._invoke, awaits=self._awaits)
 
     def varied(self, config: OperationConfig) -> Runner:
         """As ``Runner.varied``: of the same leg."""
         given = self._holds, self.original, self.definition, self.waiting, self._journal, config
         return LeasedHeldRunner(self.leg, *given)
+
+
+def staying(invoke: Invoke, *, awaits: bool) -> Invoke:
+    """*invoke*, where a body that calls ``sys.exit`` fails: it must not end worker after worker."""
+
+    async def invoke_async(attempt: Attempt, args: Args, kwargs: Kwargs) -> Any:
+        try:
+            return await invoke(attempt, args, kwargs)
+        except SystemExit as error:
+            raise RuntimeError(EXITED.format(error.code)) from error
+
+    def invoke_plain(attempt: Attempt, args: Args, kwargs: Kwargs) -> Any:
+        try:
+            return invoke(attempt, args, kwargs)
+        except SystemExit as error:
+            raise RuntimeError(EXITED.format(error.code)) from error
+
+    return invoke_async if awaits else invoke_plain
 
 
 def _conditions(verdict: Park) -> list[Condition]:

@@ -26,6 +26,8 @@ ASKED_FOR = 5.0
 """Seconds for which a worker that is stopped may still be given a call: its requests wait at the servers so long."""
 EARLY = 0.3
 """Seconds before its due time at which a call is given to a worker."""
+AFTERMATH = 5.0
+"""Seconds after the servers are back in which a worker may still wait for an answer that one of them has lost."""
 SLOW = 0.02
 """Seconds that a thread wakes late on a machine that is too busy to tell who is late."""
 LISTED = 5
@@ -135,9 +137,9 @@ class Evidence(msgspec.Struct, frozen=True, dict=True):
         """Whether the worker was undisturbed all the time."""
         return not any(one.began <= until and self.up_after(one) >= since for one in self.of(node))
 
-    def elected(self, since: float, until: float) -> float | None:
+    def elected(self, since: float, until: float, aftermath: float = 0.0) -> float | None:
         """When the servers must have elected leaders after the last disturbance of it; None without one."""
-        began = (one.began for one in self.servers if one.began <= until and one.settled >= since)
+        began = (one.began for one in self.servers if one.began <= until and one.settled + aftermath >= since)
         last = max(began, default=None)
         return None if last is None else max(last, since) + ELECTION
 
@@ -164,11 +166,11 @@ class Evidence(msgspec.Struct, frozen=True, dict=True):
         return times, counts
 
     def has_free_worker(self, at: float, until: float, affinity: str = "") -> bool:
-        """Whether a worker that may run the call was undisturbed and had a free slot."""
+        """Whether a worker that may run the call was undisturbed and had a free slot, all the time."""
         times, counts = self._holders
-        count = counts[index - 1] if (index := bisect_right(times, at)) else Counter[str]()
+        during = counts[max(bisect_right(times, at) - 1, 0) : bisect_right(times, until)]
         nodes = [affinity] if affinity else sorted({note.node for note in self.notes if note.what == UP})
-        return any(count[node] < CONCURRENCY and self.is_up(node, at, until) for node in nodes)
+        return any(all(count[node] < CONCURRENCY for count in during) and self.is_up(node, at, until) for node in nodes)
 
 
 def figures_of(evidence: Evidence) -> tuple[list[Figure], list[str]]:
@@ -414,7 +416,8 @@ def begun_after(evidence: Evidence, waits: Seen) -> Begun | None:
         return None
     note, late = body.note, body.note.at - due
     kind, most = FREE, PUNCTUAL
-    if (elected := evidence.elected(due - EARLY - 0.2, note.at)) is not None:
+    aftermath = AFTERMATH if late > PUNCTUAL else 0.0
+    if (elected := evidence.elected(due - EARLY - 0.2, note.at, aftermath)) is not None:
         kind, most = ELECTED, elected - due
     stopped = [
         d

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
@@ -18,6 +19,7 @@ from adapters.nats.cluster import Cluster
 from adapters.nats.connection import connect
 from adapters.nats.errors import ClusterError, ForbiddenError, NotSentError, UnreachableError, UnreadableError
 from adapters.nats.holding import claim
+from adapters.nats.jetstream import MAX_RECORD
 from adapters.nats.link import Link
 from adapters.nats.names import Lane, name_of
 from adapters.nats.permissions import Role, accounts, inbox, password_variable
@@ -298,7 +300,7 @@ async def test_what_a_newer_release_wrote_is_counted_and_left_to_others(server: 
         record = new("format").record
         newer = {**msgspec.json.decode(msgspec.json.encode(record)), "format": 99}
         await link.ask(f"{prefix}.call.render.format", msgspec.json.encode(newer))
-        await link.ask(f"{prefix}.call.render.huge", b'{"call":"%s"}' % (b"x" * 70_000))
+        await link.ask(f"{prefix}.call.render.huge", b'{"call":"%s"}' % (b"x" * MAX_RECORD))
         await link.ask(f"{prefix}.queue.{LANE.tokens}.format", b'{"leg":1}')
         delivery = await engine.take([LANE], 1.0)
         assert delivery is not None
@@ -341,6 +343,32 @@ async def test_a_cut_connection_comes_back_and_those_that_watch_read_again(serve
                 assert delivery is not None
                 assert delivery.call == "render/urgent"
                 assert await link.engine.read(call) is not None
+
+
+async def test_a_blocked_loop_gives_back_no_message_that_another_worker_has(server: NatsServer, prefix: str):
+    lease = 2.0
+
+    async def other() -> None:
+        async with connect(server.url, prefix=prefix, lease=lease) as link:
+            engine = link.engine
+            await engine.write(submitted(name_of("render", "one"), b"[[],{}]", await engine.now()), 0)
+            delivery = await engine.take([LANE], 2 * lease)
+            assert delivery is not None
+            while not is_over.is_set():
+                await engine.extend(delivery.lease)
+                await asyncio.sleep(lease / 4)
+
+    is_over = threading.Event()
+    async with connect(server.url, prefix=prefix, lease=lease) as link:
+        assert await link.engine.take([LANE], 0.5) is None  # and asks on, for a while
+        running = asyncio.create_task(asyncio.to_thread(asyncio.run, other()))
+        await asyncio.sleep(0.0)
+        time.sleep(2 * lease)  # as a body that blocks its loop does
+        taken = await link.engine.take([LANE], 2 * lease)
+        is_over.set()
+        await running
+        assert taken is None
+        assert await link.engine.take([LANE], 3 * lease) is not None  # the other one has died
 
 
 async def test_a_silent_server_is_an_error_within_seconds_and_nothing_is_written_twice(server: NatsServer, prefix: str):

@@ -48,9 +48,9 @@ class TestThreeServers(EngineSuite):
     """The suite, on three servers, which keep each message three times."""
 
     @pytest.fixture
-    async def cluster(self, three_servers: NatsCluster, prefix: str) -> AsyncIterator[RealServers]:
-        async with linked(three_servers.urls, prefix) as cluster:
-            yield cluster
+    async def servers(self, three_servers: NatsCluster, prefix: str) -> AsyncIterator[RealServers]:
+        async with linked(three_servers.urls, prefix) as servers:
+            yield servers
 
 
 @pytest.mark.anyio

@@ -8,14 +8,13 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-import nats
 import pytest
-from nats.aio.client import Client
 
 from adapters.nats.connection import connect
 from adapters.nats.knowledge.bucket import SharedBucket
 from adapters.nats.knowledge.entries import Opened, Probing, key_of, to_bytes
 from adapters.nats.knowledge.shared import SharedKnowledge
+from adapters.nats.link import Link
 from events.circuit_events import CircuitClosed, CircuitHalfOpened, CircuitOpened
 from events.errors import CallRejectedError
 from events.operation import Operation
@@ -45,10 +44,10 @@ class Host:
 class Node:
     """One node: its service, its connection, what it shares, and a function that asks the host."""
 
-    def __init__(self, name: str, host: Host, connection: Client, prefix: str, **settings: Any) -> None:
-        self.name, self.connection = name, connection
+    def __init__(self, name: str, host: Host, link: Link, **settings: Any) -> None:
+        self.name, self.link = name, link
         self.service = Recovery(enable_logging=False)
-        self.shared = SharedKnowledge(self.service, connection, prefix, name, replicas=settings.pop("replicas", 1))
+        self.shared = SharedKnowledge(self.service, link, name)
         settings = {"breaker": BREAKER, "when_open": "wait", "max_retries": 5, "initial_delay": 0.01, **settings}
 
         @self.service.recoverable("download", key=lambda host: host, **settings)
@@ -73,19 +72,10 @@ async def node(
     name: str, host: Host, server: NatsServer | NatsCluster, prefix: str, **settings: Any
 ) -> AsyncIterator[Node]:
     servers = [server.url] if isinstance(server, NatsServer) else server.urls
-    connection = await nats.connect(
-        servers, reconnect_time_wait=0.1, max_reconnect_attempts=-1, error_cb=_quiet, allow_reconnect=True
-    )
-    try:
-        made = Node(name, host, connection, prefix, **settings)
+    async with connect(servers, prefix=prefix, replicas=settings.pop("replicas", None)) as link:
+        made = Node(name, host, link, **settings)
         async with made.shared:
             yield made
-    finally:
-        await connection.close()
-
-
-async def _quiet(_: Exception) -> None:
-    """A server that is killed is no error of a test."""
 
 
 async def until(is_so: Callable[[], object], within: float = 8.0) -> float:
@@ -120,10 +110,8 @@ async def test_a_circuit_that_one_node_opens_rejects_calls_of_another(server: Na
         assert len(opened) == 1  # nothing came back
 
 
-async def test_a_cluster_whose_streams_are_set_up_learns_at_once(server: NatsServer, prefix: str) -> None:
+async def test_what_one_node_learns_is_told_at_once(server: NatsServer, prefix: str) -> None:
     host = Host(down)
-    async with connect(server.url, prefix=prefix):
-        pass
     async with node("gpu-a", host, server, prefix) as a, node("gpu-b", host, server, prefix) as b:
         await asyncio.sleep(0.5)  # a sweep has just been: the next one is seconds away
         a.open_circuit()
@@ -202,7 +190,7 @@ async def test_knowledge_outlives_a_kill_of_the_server(server: NatsServer, prefi
     breaker = BreakerPolicy(failure_threshold=2, counts="attempts", break_duration=60.0)
     async with node("gpu-a", host, server, prefix, breaker=breaker) as a:
         a.open_circuit()
-        bucket = SharedBucket(a.connection, prefix)
+        bucket = SharedBucket(a.link)
         for _ in range(200):
             if await bucket.since(0):
                 break
@@ -236,7 +224,7 @@ async def test_a_node_that_was_away_reads_what_it_missed(server: NatsServer, pre
 async def test_a_probe_of_a_dead_node_is_released(server: NatsServer, prefix: str) -> None:
     host = Host(lambda: None)
     async with node("gpu-a", host, server, prefix) as a:
-        bucket = SharedBucket(a.connection, prefix)
+        bucket = SharedBucket(a.link)
         now = (await bucket.state()).time
         probe = Probing(operation="download", key="host", node="gpu-x", run="gone", until=now + 1.5)
         assert await bucket.write(key_of(probe), to_bytes(probe), expected=0, lifetime=60)
@@ -250,7 +238,7 @@ async def test_a_probe_of_a_dead_node_is_released(server: NatsServer, prefix: st
 async def test_a_right_to_probe_that_no_call_uses_is_given_back(server: NatsServer, prefix: str) -> None:
     host = Host(lambda: None)
     async with node("gpu-a", host, server, prefix) as a:
-        bucket = SharedBucket(a.connection, prefix)
+        bucket = SharedBucket(a.link)
         a.open_circuit()
         await asyncio.sleep(1.2)
         assert a.shared._ask("download", "host") > 0.0
@@ -262,7 +250,7 @@ async def test_a_right_to_probe_that_no_call_uses_is_given_back(server: NatsServ
 
 async def test_entries_of_another_form_are_refused_and_counted(server: NatsServer, prefix: str) -> None:
     async with node("gpu-a", Host(down), server, prefix) as a:
-        bucket = SharedBucket(a.connection, prefix)
+        bucket = SharedBucket(a.link)
         await bucket.write("circuit.download.host", b'{"type":"opened","until":1e999}', expected=0, lifetime=60)
         await until(lambda: a.shared._replica.refused == 1)
         assert a.circuit is None

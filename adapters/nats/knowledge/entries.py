@@ -115,6 +115,7 @@ def key_of(entry: Entry) -> str:
 def _token(text: str) -> str:
     if not text:
         return ANY
+    text = text.encode(errors="replace").decode()  # one with a lone surrogate has a key, and cannot be told
     token = encode(text) if len(text) <= MAX_KEY else text
     return token if len(token) <= MAX_KEY else f"=={hashlib.sha256(text.encode()).hexdigest()[:32]}"
 

@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Callable
+from contextlib import AsyncExitStack, suppress
 from typing import Any, Self
 
 import msgspec
-from nats.aio.client import Client
-from nats.errors import Error as ConnectionFailedError
-from nats.js.errors import APIError
 
+from adapters.nats.errors import ClusterError, UnreachableError
 from adapters.nats.knowledge.bucket import SharedBucket
 from adapters.nats.knowledge.entries import (
-    MAX_CAUSE,
     Entry,
     Opened,
     Paused,
@@ -34,12 +31,12 @@ from adapters.nats.knowledge.entries import (
 )
 from adapters.nats.knowledge.probes import LEASE, Probes
 from adapters.nats.knowledge.replica import Replica
+from adapters.nats.link import Link
 from events.circuit_events import CircuitClosed, CircuitOpened
 from events.operation_events import FailureClassified
 from events.own_log import own_log
 from recovery.knowledge import Knowledge
 from recovery.policies.retry import LIMITED
-from recovery.redact import brief
 from recovery.service import Recovery
 
 TICK = 0.5
@@ -54,35 +51,31 @@ REPAIRS = 100
 MAX_NEWS = 10_000
 """News that wait for the servers; the oldest beyond are dropped."""
 
-log = own_log("recovery")
+log = own_log("recovery.cluster")
 
 
 class SharedKnowledge:
     """What the nodes of a cluster know together, for one service: circuits, rate limits and retry budgets.
 
-        async with SharedKnowledge(service, connection, "recovery", "gpu-a"):
+        async with SharedKnowledge(service, link, "gpu-a"):
             ...
 
     Args:
         service: The service that tells and learns.
-        connection: To the servers; its owner closes it.
-        prefix: The first token of the cluster's subjects.
+        link: The connection; its owner closes it.
         node: The name of this node.
-        replicas: How many servers keep the bucket, if this node makes it.
     """
 
-    def __init__(
-        self, service: Recovery, connection: Client, prefix: str = "recovery", node: str = "", *, replicas: int = 1
-    ) -> None:
+    def __init__(self, service: Recovery, link: Link, node: str) -> None:
         self.node = node
         self.refused = 0
         """Writes that the servers refused."""
         self.dropped = 0
         """News that were not told: there were too many, or they were too long."""
         self._run = secrets.token_hex(8)
-        self._bus, self._connection = service.bus, connection
+        self._bus, self._link = service.bus, link
         self._knowledge = Knowledge(service)
-        self._bucket = SharedBucket(connection, prefix, replicas=replicas)
+        self._bucket = SharedBucket(link)
         self._replica = Replica(self._bucket, self._now, self._receive)
         self._news: dict[str, tuple[Entry, int]] = {}  # with the revision that was known when it happened
         self._probes = Probes(service.bus.clock, self._claim)
@@ -94,18 +87,17 @@ class SharedKnowledge:
         self._wake = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ends: list[Callable[[], object]] = []
-        self._end_hearing: Callable[[], Awaitable[None]] | None = None
+        self._hearing = AsyncExitStack()
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Read what the cluster knows, and begin to tell and to learn. Raises nats-py's errors if no server answers."""
+        """Read what the cluster knows, and begin to tell and to learn. Raises UnreachableError and ClusterError."""
         self._loop = asyncio.get_running_loop()
-        await self._bucket.make()
         await self._catch_up()  # first: it reads the servers' clock
         circuits = self._bus.subscribe((CircuitOpened, CircuitClosed), self._on_circuit)
         limits = self._bus.subscribe(FailureClassified, self._on_failure)
         self._ends = [circuits.close, limits.close, lambda: self._knowledge.ask_before_probes(None)]
-        self._end_hearing = await self._bucket.follow(self._replica.receive)
+        await self._hearing.enter_async_context(self._bucket.followed(self._replica.receive))
         await self._catch_up()
         self._knowledge.ask_before_probes(self._ask)
         self._task = asyncio.create_task(self._work(), name=f"shared knowledge of {self.node}")
@@ -116,18 +108,14 @@ class SharedKnowledge:
             end()
         self._ends = []
         task, self._task = self._task, None
-        if task is None:
-            return
-        task.cancel()
-        await asyncio.wait([task])
-        if self._connection.is_connected:
-            try:
-                self._give_back()
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+        if task is not None and self._link.is_connected:
+            self._give_back()
+            with suppress(ClusterError):  # its lease ends by itself
                 await self._write_news()
-                if self._end_hearing is not None:
-                    await self._end_hearing()
-            except (ConnectionFailedError, APIError, TimeoutError, OSError):
-                return  # its lease ends by itself
+        await self._hearing.aclose()
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -168,7 +156,7 @@ class SharedKnowledge:
         self._wake.set()
 
     def _ask(self, operation: str, key: str) -> float:
-        is_alone = self._is_cut_off or not self._connection.is_connected
+        is_alone = self._is_cut_off or not self._link.is_connected
         return 0.0 if is_alone else self._probes.ask(operation, key)
 
     def _claim(self, operation: str, key: str) -> None:
@@ -215,7 +203,7 @@ class SharedKnowledge:
                 async with asyncio.timeout(TICK):
                     await self._wake.wait()
             self._wake.clear()
-            if not self._connection.is_connected:  # what is sent now would arrive late
+            if not self._link.is_connected:  # what is sent now would arrive late
                 self._is_cut_off = True
                 continue
             try:
@@ -224,9 +212,8 @@ class SharedKnowledge:
                     self._repair()
                 self._tell_budgets()
                 await self._write_news()
-            except (ConnectionFailedError, APIError, TimeoutError, OSError) as error:
-                if not self._is_cut_off:
-                    log.info("%s is cut off from the cluster: %s", self.node, brief(repr(error), MAX_CAUSE))
+            except ClusterError as error:
+                log.debug("%s is cut off from the cluster: %s", self.node, error)
                 self._is_cut_off = True
                 await asyncio.sleep(TICK)
 
@@ -235,12 +222,12 @@ class SharedKnowledge:
 
     def _is_due(self) -> bool:
         """Whether there may be news that were not heard."""
-        has_reconnected = self._connection.stats["reconnects"] != self._reconnects
+        has_reconnected = self._link.connection.stats["reconnects"] != self._reconnects
         return self._is_cut_off or has_reconnected or self._bus.clock() >= self._swept + SWEEP
 
     async def _catch_up(self) -> None:
         """Read what has changed since the last time, and how late it is for the servers."""
-        reconnects, began = self._connection.stats["reconnects"], self._bus.clock()
+        reconnects, began = self._link.connection.stats["reconnects"], self._bus.clock()
         state = await self._bucket.state()
         ended = self._bus.clock()
         self._offset = state.time - (began + ended) / 2.0
@@ -299,9 +286,11 @@ class SharedKnowledge:
             except ValueError:
                 self.dropped += 1
                 is_written = False
-            except APIError as error:
+            except UnreachableError:
+                raise
+            except ClusterError as error:
                 self.refused += 1
-                log.warning("the servers of the cluster refuse what %s knows: %s", self.node, error.description)
+                log.warning("what %s knows is not told to the cluster: %s", self.node, error)
                 is_written = False
             if self._news.get(key, (None, 0))[0] is news:
                 del self._news[key]

@@ -186,18 +186,11 @@ LOADED = """
 import sys
 from click.testing import CliRunner
 from adapters.cli.command import cli
-assert CliRunner().invoke(cli, {words!r}).exit_code in {codes!r}
-print(*[name for name in sys.modules if name == "nats" or name.startswith(("nats.", "adapters.nats"))])
+for line, code in (("--help", 0), ("status none.db", 2), ("retry none.db x", 2), ("worker --help", 0)):
+    assert CliRunner().invoke(cli, line.split()).exit_code == code
+    assert not [name for name in sys.modules if name == "nats" or name.startswith(("nats.", "adapters.nats"))], line
 """
 
 
-@pytest.mark.parametrize(
-    ("words", "codes"),
-    [(["--help"], [0]), (["status", "none.db"], [2]), (["retry", "none.db", "x"], [2]), (["worker", "--help"], [0])],
-)
-def test_one_machine_imports_nothing_of_a_cluster(words: list[str], codes: list[int], tmp_path: Path) -> None:
-    program = LOADED.format(words=words, codes=codes)
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60, cwd=tmp_path
-    )
-    assert done.stdout.split() == []
+def test_one_machine_imports_nothing_of_a_cluster(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-c", LOADED], check=True, timeout=60, cwd=tmp_path)

@@ -26,6 +26,7 @@ R = TypeVar("R")
 OPERATION = "render"
 NODES = ("a", "b", "c")
 MOST_DEATHS = 3
+BY_HAND = "enough"
 
 CONNECTIONS = 2 + len(NODES)
 """Connections that ``Steps`` makes."""
@@ -162,7 +163,7 @@ HELD: dict[str, Callable[[CallRecord, float, float], Change | str]] = {
 PERSONS: dict[str, Callable[[Stored, float], Change | str]] = {
     "cancel": lambda stored, now: to.asked_to_cancel(stored.record, "wrong file", now),
     "retry": lambda stored, now: to.retried_now(stored.record, now),
-    "give up": lambda stored, now: to.gave_up_by_hand(stored.record, "enough", now),
+    "give up": lambda stored, now: to.gave_up_by_hand(stored.record, BY_HAND, now),
     "pause": lambda stored, now: to.paused(stored.record, now),
     "unpause": lambda stored, now: to.unpaused(stored.record, now),
     "move to a": lambda stored, now: to.moved(stored, "a", now),
@@ -284,7 +285,8 @@ class Steps:
         except LeaseLostError:
             assert not was_current or between is not None, f"a holder was refused: {what}"
             return
-        is_obeyed = bool(held.tried) and record.state == "cancelled"  # whatever it was to be, a person was first
+        is_by_hand = record.state == "cancelled" or record.reason == BY_HAND
+        is_obeyed = bool(held.tried) and is_by_hand  # whatever it was to be, a person was first
         assert was_current or kind in held.tried or is_obeyed, f"a stale holder wrote: {what}"
         if record.is_over:
             self._lives[record.call].accepted.add(held.holding.fence)

@@ -10,6 +10,7 @@ from typing import Any
 
 import anyio
 import pytest
+from nats.aio.client import Client
 
 from adapters.memory import MemoryStore
 from adapters.nats import (
@@ -20,6 +21,8 @@ from adapters.nats import (
     UnknownCallError,
     UnreachableError,
 )
+from adapters.nats.knowledge.shared import SharedKnowledge
+from adapters.nats.link import Link
 from adapters.nats.record import KEPT, MAX_PAYLOAD
 from adapters.nats.submission import Wish, new_call
 from events.errors import CallRejectedError
@@ -299,6 +302,23 @@ async def test_a_signal_drains_a_worker(machines: Machines) -> None:
         await asyncio.sleep(1.0)
         signal.raise_signal(signal.SIGUSR1)
         await asyncio.wait_for(working, 10.0)
+
+
+async def test_a_signal_drains_all_workers_that_listen_to_it(machines: Machines) -> None:
+    async with machines.machine("a", define) as a:
+        working = [
+            asyncio.create_task(a.cluster.work([name], drain_on=[signal.SIGUSR1])) for name in ("render", "sort")
+        ]
+        await asyncio.sleep(1.0)
+        signal.raise_signal(signal.SIGUSR1)
+        await asyncio.wait_for(asyncio.gather(*working), 10.0)
+
+
+async def test_servers_that_elect_a_leader_as_a_node_opens_are_unreachable() -> None:
+    shared = SharedKnowledge(Recovery(), Link(Client(), "p", "host:4222"), "a")
+    with pytest.raises(UnreachableError, match="host:4222"):
+        await shared.start()
+    await shared.stop()
 
 
 async def test_low_calls_run_while_high_ones_wait(machines: Machines) -> None:

@@ -20,16 +20,6 @@ from tests.adapters.nats.held import CALL, LANE, LEASE, held, servers, submit
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def clock() -> VirtualClock:
-    return VirtualClock(1000.0)
-
-
-@pytest.fixture
-def anyio_backend(clock: VirtualClock) -> Any:
-    return clock.backend()
-
-
 class Worker:
     """A heartbeat with a connection of its own, and what it tells."""
 

@@ -312,12 +312,14 @@ def test_a_quarantine_in_place_of_a_claim_lets_the_message_go():
 
 
 class OldAnswers(FaultyEngine):
-    """An engine whose every reading gets the record of *old*."""
+    """An engine of which *many* readings get the record of *old*."""
 
     old: Stored | None = None
+    many = 1_000
 
     async def read(self, call: str) -> Stored | None:
-        return self.old
+        self.many -= 1
+        return self.old if self.many >= 0 else await super().read(call)
 
 
 def test_a_holder_does_not_believe_a_server_that_lags_behind():
@@ -334,6 +336,22 @@ def test_a_holder_does_not_believe_a_server_that_lags_behind():
         run(lagging.check())
     engine.old = world.stored
     assert run(lagging.apply(succeeds)).state == "succeeded"
+
+
+def test_a_second_end_is_not_taken_for_the_first_after_an_old_answer():
+    world = World()
+    engine = OldAnswers(world.servers.connect())
+    holding = world.claim()
+    holder = Holding(engine, holding.delivery, holding.stored)
+    engine.cut = ("after", 0)
+    with pytest.raises(UnreachableError):
+        run(holder.apply(waits))
+    engine.heal()
+    engine.old, engine.many = holding.stored, 1
+    with pytest.raises(UnreachableError, match="lags behind"):
+        run(holder.apply(came_further))
+    with pytest.raises(LeaseLostError):
+        run(holder.apply(fails))
 
 
 @pytest.mark.parametrize("knows_call", [True, False])

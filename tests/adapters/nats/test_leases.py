@@ -20,7 +20,7 @@ from tests.adapters.nats.held import CALL, LANE, held, submit
 from tests.forked import forked
 from tests.until import wait_until
 
-LEASE = 0.3
+LEASE = 0.15
 
 
 class Link:

@@ -7,9 +7,12 @@ import msgspec
 import pytest
 
 from adapters.nats import node_reports
-from adapters.nats.board import MemoryBoard
+from adapters.nats.board import ClusterEvent, MemoryBoard
+from adapters.nats.errors import UnreachableError
+from adapters.nats.jetstream_board import about
 from adapters.nats.memory import MemoryServers
-from adapters.nats.node_reports import NodeReporter, in_cluster
+from adapters.nats.names import ANY, claim_of
+from adapters.nats.node_reports import NodeReporter
 from events.bus import Bus
 from events.codec import decode
 from events.evidence import Category, Evidence
@@ -128,7 +131,7 @@ async def test_events_wait_in_order_while_no_server_answers(told: Told) -> None:
         told.board.is_reachable = False
         told.bus.publish(failed("1"))
         told.bus.publish(failed("2"))
-        with pytest.raises(node_reports.ClusterError):
+        with pytest.raises(UnreachableError):
             await told.teller.flush()
         told.bus.publish(failed("3"))
         told.board.is_reachable = True
@@ -159,7 +162,18 @@ async def test_a_teller_that_is_cancelled_tells_what_is_left_and_that_it_has_sto
         (f"{CALL} outcome", ("render/order-17", 42)),
         ("1a2b3c4d-3", ("", 0)),
         ("", ("", 0)),
+        ("a b/\r\nPUB x@3", ("", 0)),
+        (f"{'a' * 5000}/b@3", ("", 0)),
+        (f"a/b@{'9' * 5000}", ("", 0)),
     ],
 )
 def test_a_call_of_the_cluster_is_known_by_the_id_that_it_has_on_a_node(call: str, found: tuple[str, int]) -> None:
-    assert in_cluster(call) == found
+    assert claim_of(call) == found
+
+
+@pytest.mark.parametrize("operation", ["a" * 6000, "ü" * 100, "\ud800", ""])
+def test_an_event_of_an_operation_with_any_name_has_a_subject(operation: str) -> None:
+    event = ClusterEvent(at=1.0, node="gpu-a", kind="ProgressMade", operation=operation)
+    assert about(event) == f"{ANY}.{ANY}"
+    assert about(msgspec.structs.replace(event, operation="a b")) == f"a=20b.{ANY}"
+    assert about(msgspec.structs.replace(event, call="render/one")) == "render.one"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any
 
 import pytest
 
@@ -22,16 +21,6 @@ from tests.adapters.nats.held import CALL, LANE, LEASE, held, servers, submit
 from tests.recorded_events import events_of, names
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def clock() -> VirtualClock:
-    return VirtualClock(1000.0)
-
-
-@pytest.fixture
-def anyio_backend(clock: VirtualClock) -> Any:
-    return clock.backend()
 
 
 @pytest.fixture

@@ -7,11 +7,13 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from adapters.nats import RemoteCallError
 from adapters.nats.engine import Payload
 from adapters.nats.errors import UnreadableError
+from adapters.nats.jetstream import MAX_RECORD
 from adapters.nats.memory import MemoryEngine
 from adapters.nats.record import MAX_CHECKPOINT, MAX_PAYLOAD, Change, Stored
 from adapters.nats.steering import steer
@@ -552,3 +554,34 @@ async def test_arguments_that_cannot_be_read_end_the_call(clock: VirtualClock, m
             with pytest.raises(RemoteCallError, match="too large for this release"):
                 await handle.result(20.0)
             assert b.cluster.refused["what cannot be read"] == 1
+
+
+async def test_a_record_with_long_texts_is_read(clock: VirtualClock, machines: Machines) -> None:
+    async def body(scene: Any) -> None:
+        error = ConnectionError('"\\' * 4000)
+        for _ in range(50):
+            cause, error = error, ConnectionError('"\\' * 4000)
+            error.__cause__ = cause
+        raise error
+
+    async with machines.machine("a", Renders(clock, body, initial_delay=60.0), "render") as a:
+        handle = await a.cluster.submit("render")
+        await until(lambda: machines.record(handle.call).state == "waiting")
+        await handle.cancel("\x01" * 100_000)
+        assert 65_536 < len(msgspec.json.encode(machines.record(handle.call))) < MAX_RECORD
+
+
+@pytest.mark.parametrize(("retries", "delay"), [(0, 1.0), (1, 1.0), (1, 60.0)], ids=["at its end", "here", "later"])
+async def test_a_record_has_no_password(clock: VirtualClock, machines: Machines, retries: int, delay: float) -> None:
+    async def body(scene: Any) -> None:
+        error = ConnectionError("no answer of nats://me:hunter2@host")
+        error.__cause__ = OSError("https://me:hunter2@host")
+        raise error
+
+    renders = Renders(clock, body, max_retries=retries, initial_delay=delay)
+    async with machines.machine("a", renders, "render") as a:
+        handle = await a.cluster.submit("render")
+        for _ in range(100):
+            assert b"hunter2" not in msgspec.json.encode(machines.record(handle.call))
+            await asyncio.sleep(0.05)
+        assert machines.record(handle.call).standing.failure

@@ -214,3 +214,10 @@ def test_a_rate_limit_without_a_time_is_no_news(retry_after: float | None) -> No
     )
     news = news_of_limit(failure, ABOUT, 100.0)
     assert (news and news.until) == (165.0 if retry_after else None)
+
+
+def test_a_key_without_utf_8_has_an_entry_that_is_not_told() -> None:
+    entry = Paused(**{**ABOUT, "key": "\ud800"}, until=NOW)
+    assert key_of(entry)
+    with pytest.raises(ValueError):
+        to_bytes(entry)
