@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 from adapters.nats.engine import answered
 from adapters.nats.errors import ClusterError, StaleError, check_asyncio
@@ -95,6 +95,11 @@ class Cluster:
     def __repr__(self) -> str:
         state = "open" if self._open is not None else "closed"
         return f"<Cluster {self._prefix!r}, node {self.node!r}, {state}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a Cluster has a connection and perhaps a password, and is not pickled: open one in each process"
+        )
 
     async def __aenter__(self) -> Self:
         check_asyncio()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import msgspec
 
@@ -74,6 +74,9 @@ class Handle:
 
     def __repr__(self) -> str:
         return f"<Handle {self._call}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Handle has a connection, and is not pickled: pass handle.call, and use cluster.handle(call)")
 
     @property
     def call(self) -> str:

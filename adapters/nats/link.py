@@ -7,6 +7,7 @@ import re
 from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import NoReturn
 
 from adapters.nats.board import Board
 from adapters.nats.engine import Engine
@@ -63,6 +64,9 @@ class Link:
 
     def __repr__(self) -> str:
         return f"<link to {self.shown}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a link has a connection and perhaps a password, and is not pickled: connect in each process")
 
     @property
     def is_connected(self) -> bool:

@@ -256,6 +256,25 @@ async def test_entries_of_another_form_are_refused_and_counted(server: NatsServe
         assert a.circuit is None
 
 
+async def test_an_error_that_is_not_foreseen_is_logged_once_and_the_others_are_told(
+    server: NatsServer, prefix: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("unforeseen")
+
+    async with node("gpu-a", Host(down), server, prefix) as a, node("gpu-b", Host(down), server, prefix) as b:
+        with monkeypatch.context() as broken:
+            broken.setattr(a.shared._replica, "offer", fail)
+            broken.setattr(a.shared._replica, "forget", fail)
+            a.open_circuit()
+            await until(lambda: a.shared.refused)
+            await asyncio.sleep(4.0)  # a sweep is due
+        for _ in range(2):
+            Operation("download", a.service.bus, key="other").start().fail(ConnectionRefusedError("down"))
+        await until(lambda: ("download", "other") in b.service.circuits.states())
+        assert caplog.text.count("unforeseen") == 1
+
+
 async def test_a_node_that_is_cut_off_probes_by_itself_and_tells_later(server: NatsServer, prefix: str) -> None:
     host = Host(lambda: None)
     async with node("gpu-a", host, server, prefix) as a, node("gpu-b", host, server, prefix) as b:

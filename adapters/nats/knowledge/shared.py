@@ -37,6 +37,7 @@ from events.operation_events import FailureClassified
 from events.own_log import own_log
 from recovery.knowledge import Knowledge
 from recovery.policies.retry import LIMITED
+from recovery.redact import brief
 from recovery.service import Recovery
 
 TICK = 0.5
@@ -84,6 +85,7 @@ class SharedKnowledge:
         self._created, self._read, self._reconnects, self._is_first = "", 0, 0, False
         self._swept = self._ticked = 0.0
         self._is_cut_off = True
+        self._said: set[str] = set()
         self._wake = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ends: list[Callable[[], object]] = []
@@ -216,6 +218,15 @@ class SharedKnowledge:
                 log.debug("%s is cut off from the cluster: %s", self.node, error)
                 self._is_cut_off = True
                 await asyncio.sleep(TICK)
+            except Exception as error:  # one that is not foreseen does not end the sharing
+                self._log_once(error)
+                await asyncio.sleep(TICK)
+
+    def _log_once(self, error: Exception) -> None:
+        if (kind := type(error).__name__) not in self._said:
+            self._said.add(kind)
+            about = error if isinstance(error, ClusterError) else f"{kind}: {error}"
+            log.warning("something that %s knows is not told to the cluster: %s", self.node, brief(str(about)))
 
     def _now(self) -> float:
         return self._bus.clock() + self._offset
@@ -288,9 +299,9 @@ class SharedKnowledge:
                 is_written = False
             except UnreachableError:
                 raise
-            except ClusterError as error:
+            except Exception as error:  # refused, or not foreseen: the others are told
                 self.refused += 1
-                log.warning("what %s knows is not told to the cluster: %s", self.node, error)
+                self._log_once(error)
                 is_written = False
             if self._news.get(key, (None, 0))[0] is news:
                 del self._news[key]

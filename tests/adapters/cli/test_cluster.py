@@ -184,10 +184,13 @@ def test_without_the_extra_a_verb_says_how_to_install_it(monkeypatch: pytest.Mon
 
 LOADED = """
 import sys
+import adapters.memory, adapters.sqlite.store, events, recovery, recovery.leased
 from click.testing import CliRunner
 from adapters.cli.command import cli
-for line, code in (("--help", 0), ("status none.db", 2), ("retry none.db x", 2), ("worker --help", 0)):
-    assert CliRunner().invoke(cli, line.split()).exit_code == code
+journals = [f"{verb} none.db x" for verb in ("status", "why", "retry", "pause", "cancel", "give-up", "again", "answer")]
+helps = [f"{verb} --help" for verb in cli.commands]
+for line, code in (("--help", 0), *((line, 2) for line in journals), *((line, 0) for line in helps)):
+    assert CliRunner().invoke(cli, line.split()).exit_code == code, line
     assert not [name for name in sys.modules if name == "nats" or name.startswith(("nats.", "adapters.nats"))], line
 """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 import signal
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from adapters.nats.knowledge.shared import SharedKnowledge
 from adapters.nats.link import Link
 from adapters.nats.record import KEPT, MAX_PAYLOAD
 from adapters.nats.submission import Wish, new_call
+from adapters.nats.view import ClusterAddress
 from events.errors import CallRejectedError
 from recovery import Recovery, leased
 from recovery.testing import VirtualClock
@@ -32,6 +34,7 @@ from tests.adapters.nats.machines import Deaf, Machines, until
 
 pytestmark = pytest.mark.anyio
 
+ADDRESSES = ["nats://me:hunter2@host", "nats://hunter2@host:1", "me:hunter2@host", "hunter2@host:1"]
 ran: list[Any] = []
 
 
@@ -286,9 +289,24 @@ def test_a_prefix_that_could_name_what_others_have_is_refused_at_once(prefix: st
         Cluster(Recovery(), "nats://host", node="a", prefix=prefix)
 
 
-async def test_an_open_cluster_shows_no_password(machines: Machines) -> None:
-    cluster = Cluster(Recovery(), "nats://me:hunter2@host", node="a", password="hunter3")
-    assert "hunter" not in repr(cluster)
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_a_cluster_shows_no_password_and_pickles_none(address: str) -> None:
+    for url in (address, [address, address]):
+        cluster = Cluster(Recovery(), url, node="a", password="hunter3", token="hunter4")
+        with pytest.raises(TypeError, match="open one in each process") as caught:
+            pickle.dumps(cluster)
+        assert "hunter" not in repr(cluster) + str(caught.value)
+    shown = ClusterAddress(f"{address},{address}")
+    assert "hunter" not in repr(shown) + str(shown) + shown.shown + shown.source
+
+
+async def test_a_handle_and_a_link_are_not_pickled(machines: Machines) -> None:
+    async with machines.machine("a", define) as a:
+        handle = await a.cluster.submit("render", 1)
+        with pytest.raises(TypeError, match=r"pass handle\.call"):
+            pickle.dumps(handle)
+    with pytest.raises(TypeError, match="connect in each process"):
+        pickle.dumps(Link(Client(), "recovery", "host:4222"))
 
 
 def test_nothing_of_nats_is_imported_before_a_cluster_is_opened() -> None:
