@@ -175,6 +175,8 @@ async def _claim(
     while (stored := await engine.read(delivery.call)) is not None:
         if stored.record.token == token:  # written, though the servers' answer was another one, or none
             break
+        if delivery.sent < stored.record.submitted - LAG:  # of a call of an earlier life with the same key
+            break
         if stored.record.leg < delivery.leg:  # a server that lags behind the one which sent the message
             await engine.put_back(delivery, SEEN_AFTER)
             return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from adapters.nats.engine import Delivery
@@ -9,7 +10,7 @@ from adapters.nats.errors import UnreadableError
 from adapters.nats.holding import READ_AGAIN_AFTER, SEEN_AFTER, claim
 from adapters.nats.memory import MemoryEngine, MemoryServers
 from adapters.nats.names import Lane, name_of
-from adapters.nats.record import CallRecord, Standing, Stored
+from adapters.nats.record import KEPT, CallRecord, Standing, Stored
 from adapters.nats.transitions import handed_back, submitted
 
 pytestmark = pytest.mark.anyio
@@ -73,3 +74,12 @@ async def test_a_call_of_a_newer_release_is_left_to_another_worker():
     assert await contest.taken() is None
     contest.time += READ_AGAIN_AFTER
     assert await contest.is_claimed(await contest.taken())
+
+
+async def test_a_message_of_an_earlier_life_of_a_key_is_let_go():
+    contest = Contest()
+    delivery = await contest.taken()
+    assert delivery is not None
+    earlier = msgspec.structs.replace(delivery, leg=5, sent=contest.time - KEPT)
+    assert not await contest.is_claimed(earlier)
+    assert contest.servers.queued() == [], "it goes round for ever"
