@@ -19,7 +19,7 @@ class CircuitOpened(Event, frozen=True, kw_only=True, omit_defaults=True):
             most as long as this process lives.
         category: The category of the latest failure that counted; None if no failure opened it.
         cause: What that failure means, in a few words.
-        node: The node of the fleet that saw it, where another one did; "" for this process.
+        node: The node of the cluster that saw it, where another one did; "" for this process.
     """
 
     after: float
@@ -37,7 +37,7 @@ class CircuitHalfOpened(Event, frozen=True, kw_only=True, omit_defaults=True):
     """A probe may begin: the break is over, or ``service.circuits.force`` has ended it.
 
     Args:
-        node: The node of the fleet that probes, where another one does; "" for this process.
+        node: The node of the cluster that probes, where another one does; "" for this process.
     """
 
     node: str = ""
@@ -49,7 +49,7 @@ class CircuitClosed(Event, frozen=True, kw_only=True, omit_defaults=True):
     Args:
         why: "recovered" (enough probes succeeded), "forced" (a person did it, or what a person did is over) or
             "forgotten" (no call has asked for it for long, or there are too many circuits).
-        node: The node of the fleet whose probe succeeded, where another one's did; "" for this process.
+        node: The node of the cluster whose probe succeeded, where another one's did; "" for this process.
     """
 
     why: str = "recovered"

@@ -84,6 +84,14 @@ class HeldOutcomes:
         return True
 
 
+SUFFIX = " outcome"
+
+
 def id_of(leg: str) -> str:
     """What events call the outcome of the *leg* with that id."""
-    return f"{leg} outcome"
+    return f"{leg}{SUFFIX}"
+
+
+def leg_of(call: str) -> str:
+    """The leg whose outcome has the id *call*; "" for the id of a call."""
+    return call.removesuffix(SUFFIX) if "@" in call and call.endswith(SUFFIX) else ""

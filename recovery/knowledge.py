@@ -1,4 +1,4 @@
-"""``Knowledge``: what the nodes of a fleet learn from each other about hosts, applied to one service.
+"""``Knowledge``: what the nodes of a cluster learn from each other about hosts, applied to one service.
 
 What leaves a service is seen on its bus: ``CircuitOpened``, ``CircuitHalfOpened``, ``CircuitClosed`` and
 ``FailureClassified`` with a rate limit; ``usage`` has what it used of its retry budgets. What comes in is applied by
@@ -121,16 +121,16 @@ class Knowledge:
         return self._subscribers.budgets.usage()
 
     def ask_before_probes(self, ask: Callable[[str, str], float] | None) -> None:
-        """Ask the fleet before a call probes; ``None``: each service probes by itself.
+        """Ask the cluster before a call probes; ``None``: each service probes by itself.
 
         Args:
             ask: Gets an operation and a key, from any thread and under a lock: it must not block, nor call back. It
                 returns 0.0 if the call may probe, else the seconds for which the call waits before it asks again.
         """
-        self._subscribers.circuit_breaker.fleet = ask
+        self._subscribers.circuit_breaker.cluster = ask
 
     def may_probe(self, operation: str, key: str = "") -> None:
-        """Let the next call that waits for a circuit ask at once: the fleet has answered."""
+        """Let the next call that waits for a circuit ask at once: the cluster has answered."""
         self._waiting.may_probe(operation, key)
 
     def is_probing(self, operation: str, key: str = "") -> bool:
@@ -138,6 +138,6 @@ class Knowledge:
         return self._subscribers.circuit_breaker.is_probing(operation, key)
 
     def opened_here(self) -> list[CircuitOpened]:
-        """How each circuit opened last that calls of this service have opened: the news for a fleet that it joins."""
+        """How each circuit opened last that calls of this service have opened: the news for a cluster that it joins."""
         latest = [incident.latest for incident in self._subscribers.incidents.all()]
         return [opened for opened in latest if not opened.forced and not opened.node]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import msgspec
 
-from adapters.cli.cluster import FILE_OR_CALL, in_fleet, of_journal_or_fleet
+from adapters.cli.cluster import FILE_OR_CALL, in_cluster, of_journal_or_cluster
 from adapters.cli.output import JSON, TIMEOUT, journal_at, print_error, print_json, usage_error
 from adapters.journals.answering import Question, answer_question, named, read_questions
 from events.errors import RecoveryError
@@ -22,7 +22,7 @@ with extra("launcher"):
     import click
 
 if TYPE_CHECKING:
-    from adapters.nats.fleet import FleetAddress
+    from adapters.nats.view import ClusterAddress
 
 MOST_NAMED = 5
 """Questions that an error names."""
@@ -58,7 +58,7 @@ class Answered(msgspec.Struct, frozen=True):
 @click.option("--remember", is_flag=True, help="Keep a secret in a file beside the journal that only you can read.")
 @TIMEOUT
 @JSON
-@of_journal_or_fleet("journal", "question", "value")
+@of_journal_or_cluster("journal", "question", "value")
 def answer(
     journal: Path,
     question: str | None,
@@ -67,7 +67,7 @@ def answer(
     remember: bool,
     timeout: float,
     as_json: bool,
-    fleet: FleetAddress | None = None,
+    cluster: ClusterAddress | None = None,
 ) -> None:
     """Answer QUESTION, for which calls wait; without it, list the open questions.
 
@@ -77,8 +77,8 @@ def answer(
     again. Exit codes: 0 done, 1 refused, 2 wrong usage, or no server.
     """
     try:
-        if fleet is not None:
-            _of_fleet(fleet, question, value, as_json=as_json)
+        if cluster is not None:
+            _of_cluster(cluster, question, value, as_json=as_json)
             return
         path = journal_at(journal)
         questions = read_questions(path)
@@ -99,18 +99,18 @@ def answer(
     _tell(Answered(asked.name, asked.kind, done.is_done, done.said), as_json=as_json)
 
 
-def _of_fleet(fleet: FleetAddress, question: str | None, value: str | None, *, as_json: bool) -> None:
+def _of_cluster(cluster: ClusterAddress, question: str | None, value: str | None, *, as_json: bool) -> None:
     """As for a journal. Raises LookupError, ValueError."""
-    questions = in_fleet(fleet, lambda found: found.questions())
+    questions = in_cluster(cluster, lambda found: found.questions())
     if question is None:
-        _list(questions, fleet.source, as_json=as_json)
+        _list(questions, cluster.source, as_json=as_json)
         return
     asked = [one for one in questions if question in one.name]
     if len(asked) != 1:
         several = ", ".join(one.name for one in asked[:MOST_NAMED])
         raise LookupError(f"{question!r} names {several}: give one" if asked else f"no call {question!r} asks anything")
     given = _given(asked[0], value, None, remember=False)
-    done = in_fleet(fleet, lambda found: found.answer(asked[0].name, given))
+    done = in_cluster(cluster, lambda found: found.answer(asked[0].name, given))
     _tell(Answered(asked[0].name, "confirm", done.is_done, done.said), as_json=as_json)
 
 

@@ -1,8 +1,9 @@
-"""``--cluster``: the verbs that show and steer a journal do so with a fleet of machines, too."""
+"""``--cluster``: the verbs that show and steer a journal do so with a cluster of machines, too."""
 
 from __future__ import annotations
 
 import functools
+import logging
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -18,11 +19,11 @@ with extra("launcher"):
     import click
 
 if TYPE_CHECKING:
-    from adapters.nats.fleet import Fleet, FleetAddress
+    from adapters.nats.view import ClusterAddress, ClusterView
 
 T = TypeVar("T")
 VARIABLE = "RECOVERY_CLUSTER"
-"""The environment variable with the address of a fleet."""
+"""The environment variable with the address of a cluster."""
 FILES = (".toml", ".db")
 """How the names of plans and journals end."""
 
@@ -30,27 +31,36 @@ _OPTIONS = (
     click.option(
         "--cluster",
         metavar="URL",
-        is_eager=True,  # before the arguments, which a fleet changes
-        help=f"Instead of a journal, the fleet at this address of NATS [{VARIABLE}, where no file is named].",
+        is_eager=True,  # before the arguments, which a cluster changes
+        help=f"Instead of a journal, the cluster at this address of NATS [{VARIABLE}, where no file is named].",
     ),
     click.option("--creds", metavar="FILE", type=click.Path(dir_okay=False), help="The file with its credentials."),
     click.option("--prefix", metavar="NAME", help="The first token of its subjects [recovery]."),
-    click.option("--inbox", metavar="NAME", help="How the subjects of answers to this user must begin [_INBOX]."),
+    click.option(
+        "--inbox", metavar="NAME", help="How the subjects of answers begin [_INBOX_USER, _INBOX without a user]."
+    ),
+    click.option(
+        "--tls",
+        metavar="FOLDER",
+        type=click.Path(exists=True, file_okay=False),
+        help="The folder with ca.pem, client.pem and client.key, for servers that want certificates.",
+    ),
 )
 
 
 class _Options(NamedTuple):
-    """What else finds a fleet, as it was given."""
+    """What else finds a cluster, as it was given."""
 
     creds: str | None
     prefix: str | None
     inbox: str | None
+    tls: str | None
 
 
-def of_journal_or_fleet(*positional: str, is_wanted: bool = True) -> Callable[[Callable[..., T]], Callable[..., T]]:
-    """Give a verb the options that name a fleet, and its function the argument ``fleet``.
+def of_journal_or_cluster(*positional: str, is_wanted: bool = True) -> Callable[[Callable[..., T]], Callable[..., T]]:
+    """Give a verb the options that name a cluster, and its function the argument ``cluster``.
 
-    With a fleet the arguments *positional* move up: the first of them is a journal's file otherwise. A verb of which
+    With a cluster the arguments *positional* move up: the first of them is a journal's file otherwise. A verb of which
     *is_wanted* is false stays as it is.
     """
 
@@ -65,12 +75,12 @@ def of_journal_or_fleet(*positional: str, is_wanted: bool = True) -> Callable[[C
             address = None if cluster is None and _is_file(first) else _address(cluster, options)
             if address is None:
                 _refuse(first, options, positional[0])
-                return function(**given, fleet=None)
+                return function(**given, cluster=None)
             values = [None if given[name] is None else os.fspath(given[name]) for name in positional]
             if values[-1] is not None:
                 raise click.UsageError(f"with --cluster no journal is named: {values[-1]!r} is one argument too many")
             given.update(zip(positional, [None, *values[:-1]], strict=True))
-            return function(**given, fleet=address)
+            return function(**given, cluster=address)
 
         for option in reversed(_OPTIONS):
             option(run)
@@ -79,16 +89,16 @@ def of_journal_or_fleet(*positional: str, is_wanted: bool = True) -> Callable[[C
     return decorate
 
 
-def of_fleet(function: Callable[..., T]) -> Callable[..., T]:
-    """Give a verb that needs a fleet the options that name it, and its function the argument ``fleet``."""
+def of_cluster(function: Callable[..., T]) -> Callable[..., T]:
+    """Give a verb that needs a cluster the options that name it, and its function the argument ``cluster``."""
 
     @functools.wraps(function)
     def run(*, cluster: str | None, **given: Any) -> T:
         options = _Options(*(given.pop(name) for name in _Options._fields))
         address = _address(cluster, options)
         if address is None:
-            raise click.UsageError(f"say which fleet: --cluster URL, or {VARIABLE} in the environment")
-        return function(**given, fleet=address)
+            raise click.UsageError(f"say which cluster: --cluster URL, or {VARIABLE} in the environment")
+        return function(**given, cluster=address)
 
     for option in reversed(_OPTIONS):
         option(run)
@@ -96,10 +106,10 @@ def of_fleet(function: Callable[..., T]) -> Callable[..., T]:
 
 
 class FileOrCall(FilePath):
-    """A file; with a fleet, the call whose id, or a part of it, stands there instead."""
+    """A file; with a cluster, the call whose id, or a part of it, stands there instead."""
 
     def convert(self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        """The path that *value* names; fails for a folder where no fleet is named."""
+        """The path that *value* names; fails for a folder where no cluster is named."""
         named = ctx is not None and isinstance(ctx.params.get("cluster"), str)
         is_call = named or (VARIABLE in os.environ and not _is_file(Path(value)))
         return Path(value) if is_call else super().convert(value, param, ctx)
@@ -108,18 +118,19 @@ class FileOrCall(FilePath):
 FILE_OR_CALL = FileOrCall()
 
 
-def in_fleet(address: FleetAddress, what: Callable[[Fleet], Awaitable[T]]) -> T:
-    """What *what* returns for the fleet at *address*.
+def in_cluster(address: ClusterAddress, what: Callable[[ClusterView], Awaitable[T]]) -> T:
+    """What *what* returns for the cluster at *address*.
 
     Ends the command with exit code 2 if no server answers, or if the extra "nats" is not installed.
     """
 
     async def connected() -> T:
-        from adapters.nats import fleet  # here: it may need an extra, and one machine does not need it
+        from adapters.nats import view  # here: it may need an extra, and one machine does not need it
 
-        async with fleet.open_fleet(address) as found:
+        async with view.open_view(address) as found:
             return await what(found)
 
+    without_log()
     try:
         return anyio.run(connected)
     except ModuleNotFoundError as error:
@@ -128,17 +139,24 @@ def in_fleet(address: FleetAddress, what: Callable[[Fleet], Awaitable[T]]) -> T:
         usage_error(error)
 
 
-def _address(cluster: str | None, options: _Options) -> FleetAddress | None:
-    """Where the fleet is that the options, or the environment, name; None for none. Raises UsageError."""
+def without_log() -> None:
+    """Keep from the standard error what the connection logs: the error of the command says it."""
+    for name in ("adapters.nats", "recovery", "nats"):
+        logging.getLogger(name).addHandler(logging.NullHandler())
+
+
+def _address(cluster: str | None, options: _Options) -> ClusterAddress | None:
+    """Where the cluster is that the options, or the environment, name; None for none. Raises UsageError."""
     url = os.environ.get(VARIABLE, "") if cluster is None else cluster
     if not url:
         if cluster is not None:
             raise click.UsageError("--cluster needs an address, such as nats://gpu-queue:4222")
         return None
-    from adapters.nats.fleet import FleetAddress  # here: one machine does not need it
+    from adapters.nats.view import ClusterAddress  # here: one machine does not need it
 
-    return FleetAddress(
-        url, options.creds or "", options.prefix or "recovery", options.inbox or "_INBOX", is_default=cluster is None
+    prefix = options.prefix or "recovery"
+    return ClusterAddress(
+        url, options.creds or "", prefix, options.inbox, options.tls or "", is_default=cluster is None
     )
 
 
@@ -148,8 +166,8 @@ def _is_file(first: Path | None) -> bool:
 
 
 def _refuse(first: Path | None, options: _Options, name: str) -> None:
-    """Raise UsageError for a verb without a journal and a fleet, or with the options of a fleet alone."""
+    """Raise UsageError for a verb without a journal and a cluster, or with the options of a cluster alone."""
     if any(one is not None for one in options):
-        raise click.UsageError("--creds, --prefix and --inbox go with --cluster")
+        raise click.UsageError("--creds, --prefix, --inbox and --tls go with --cluster")
     if first is None:
         raise click.UsageError(f"Missing argument '{name.upper()}', or --cluster URL.")

@@ -1,11 +1,11 @@
-"""``recovery move``: let another node of a fleet run a call."""
+"""``recovery move``: let another node of a cluster run a call."""
 
 from __future__ import annotations
 
 import sys
 from typing import TYPE_CHECKING
 
-from adapters.cli.cluster import in_fleet, of_fleet
+from adapters.cli.cluster import in_cluster, of_cluster
 from adapters.cli.output import JSON
 from adapters.cli.steer import Outcome, tell
 from recovery.installation import extra
@@ -14,7 +14,7 @@ with extra("launcher"):
     import click
 
 if TYPE_CHECKING:
-    from adapters.nats.fleet import FleetAddress
+    from adapters.nats.view import ClusterAddress
 
 ANY = "any"
 
@@ -24,17 +24,17 @@ ANY = "any"
 @click.option("--to", required=True, metavar="NODE", help=f"The node that is to run it; `{ANY}` for any.")
 @click.option("--reason", default="", help="Why; it is written to the record of the call.")
 @JSON
-@of_fleet
-def move(call: str, to: str, reason: str, as_json: bool, fleet: FleetAddress) -> None:
-    """Let the node NODE of a fleet run CALL, or any node.
+@of_cluster
+def move(call: str, to: str, reason: str, as_json: bool, cluster: ClusterAddress) -> None:
+    """Let the node NODE of a cluster run CALL, or any node.
 
     For a call that is bound to a node which is gone. Its checkpoint is dropped, as it may speak of files of that node;
     the call itself, its arguments and its retries are kept. A worker that runs it has lost it. CALL is an id of
     `recovery status --cluster URL`, or a part of one. Exit codes: 0 done, 1 refused, 2 wrong usage, or no server.
     """
-    from adapters.nats.steering import FleetCommand  # here: one machine does not need it
+    from adapters.nats.steering import ClusterCommand  # here: one machine does not need it
 
-    command = FleetCommand(name="move", reason=reason, to="" if to == ANY else to)
-    done = in_fleet(fleet, lambda found: found.steer(call, command))
-    tell(Outcome("move", [done]), fleet.source, call, as_json=as_json)
+    command = ClusterCommand(name="move", reason=reason, to="" if to == ANY else to)
+    done = in_cluster(cluster, lambda found: found.steer(call, command))
+    tell(Outcome("move", [done]), cluster.source, call, as_json=as_json)
     sys.exit(0 if done.is_done else 1)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from adapters.cli.cluster import FILE_OR_CALL, of_journal_or_fleet
+from adapters.cli.cluster import FILE_OR_CALL, of_journal_or_cluster
 from adapters.cli.output import JSON, journal_at, print_json, usage_error
 from adapters.journals.status import JournalStatus, read_status
 from adapters.journals.watch import changed, only_failed, watched
@@ -28,7 +28,7 @@ with extra("launcher"):
     from rich.live import Live
 
 if TYPE_CHECKING:
-    from adapters.nats.fleet import FleetAddress
+    from adapters.nats.view import ClusterAddress
 
 
 @click.command()
@@ -37,22 +37,21 @@ if TYPE_CHECKING:
 @click.option("--failed", is_flag=True, help="Show calls that gave up, were rejected or are quarantined, no others.")
 @click.option("--watch", is_flag=True, help="Show it again whenever it changes, until Ctrl-C.")
 @JSON
-@of_journal_or_fleet("path")
+@of_journal_or_cluster("path")
 def status(
-    path: Path, show_all: bool, failed: bool, watch: bool, as_json: bool, fleet: FleetAddress | None = None
+    path: Path, show_all: bool, failed: bool, watch: bool, as_json: bool, cluster: ClusterAddress | None = None
 ) -> None:
-    """Show the journal at PATH, which is a journal's file or a launch plan; with --cluster, a fleet: its nodes, and its
-    calls.
+    """Show the journal at PATH, which is a journal's file or a launch plan; with --cluster, its nodes and its calls.
 
     Calls that wait, were left or failed come first, each with what failed, why, what happens next, and its id. With
     --watch the table is drawn again; where the output is no terminal, a line tells of each call that stands otherwise
     than before, and with --json a line of JSON has the whole status. Exit codes: 0 shown, 1 with --failed if there are
     such calls, 2 wrong usage, no journal or no server, 130 Ctrl-C.
     """
-    if fleet is not None:
-        from adapters.cli.fleet_status import show_fleet  # here: one machine does not need it
+    if cluster is not None:
+        from adapters.cli.cluster_status import show_cluster  # here: one machine does not need it
 
-        sys.exit(show_fleet(fleet, show_all=show_all, failed=failed, watch=watch, as_json=as_json))
+        sys.exit(show_cluster(cluster, show_all=show_all, failed=failed, watch=watch, as_json=as_json))
     select = only_failed if failed else lambda one: one
     try:
         journal = journal_at(path)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import msgspec
 
-from adapters.cli.cluster import FILE_OR_CALL, in_fleet, of_journal_or_fleet
+from adapters.cli.cluster import FILE_OR_CALL, in_cluster, of_journal_or_cluster
 from adapters.cli.output import FILE, JSON, TIMEOUT, journal_at, print_error, print_json, usage_error
 from adapters.journals.find import title
 from adapters.journals.next_step import Source
@@ -30,7 +30,7 @@ with extra("launcher"):
     import click
 
 if TYPE_CHECKING:
-    from adapters.nats.fleet import FleetAddress
+    from adapters.nats.view import ClusterAddress
 
 STEERING: dict[CommandName, str] = {
     "retry": "End the wait of CALL: its next attempt starts now, unless a server has asked for that wait. "
@@ -57,9 +57,9 @@ OF_CALLS = (
     "plan, or an operation. Without CALL, the options say which calls. Where no process runs, an order waits for the "
     "next one, and `recovery status` shows it."
 )
-OF_FLEETS = ("retry", "pause", "unpause", "give up", "cancel")
-"""The commands that act on the calls of a fleet, too."""
-IN_FLEETS = "With --cluster there is no JOURNAL, CALL may be any part of an id, and the servers carry it out at once."
+OF_CLUSTERS = ("retry", "pause", "unpause", "give up", "cancel")
+"""The commands that act on the calls of a cluster, too."""
+IN_CLUSTERS = "With --cluster there is no JOURNAL, CALL may be any part of an id, and the servers carry it out at once."
 EXIT_CODES = "Exit codes: 0 done, 1 refused or waiting for the next process, 2 wrong usage."
 MOST_NAMED = 5
 """Calls that the question before many names."""
@@ -82,11 +82,11 @@ def print_steered(done: Outcome) -> None:
 def _verb(command: CommandName, description: str) -> click.Command:
     states = click.Choice(ACTS_ON[command])
 
-    is_of_fleets = command in OF_FLEETS
-    about = f"{OF_CALLS} {IN_FLEETS}" if is_of_fleets else OF_CALLS
+    is_of_clusters = command in OF_CLUSTERS
+    about = f"{OF_CALLS} {IN_CLUSTERS}" if is_of_clusters else OF_CALLS
 
     @click.command(command.replace(" ", "-"), help=f"{description}\n\n{about} {EXIT_CODES}")
-    @click.argument("journal", type=FILE_OR_CALL if is_of_fleets else FILE, required=not is_of_fleets)
+    @click.argument("journal", type=FILE_OR_CALL if is_of_clusters else FILE, required=not is_of_clusters)
     @click.argument("call", required=False)
     @click.option("--all", "is_all", is_flag=True, help="Every call with which that can be done.")
     @click.option("--failed", is_flag=True, help="Calls that have failed at least once.")
@@ -99,7 +99,7 @@ def _verb(command: CommandName, description: str) -> click.Command:
     @click.option("--reason", default="", help="Why; it is written to the journal.")
     @TIMEOUT
     @JSON
-    @of_journal_or_fleet("journal", "call", is_wanted=is_of_fleets)
+    @of_journal_or_cluster("journal", "call", is_wanted=is_of_clusters)
     def verb(
         journal: Path,
         call: str | None,
@@ -115,7 +115,7 @@ def _verb(command: CommandName, description: str) -> click.Command:
         timeout: float,
         as_json: bool,
         settings: dict[str, Any] | None = None,
-        fleet: FleetAddress | None = None,
+        cluster: ClusterAddress | None = None,
     ) -> None:
         is_filter = is_all or failed or states or any(one is not None for one in (operation, key, category))
         if (not call) is not bool(is_filter):
@@ -126,15 +126,15 @@ def _verb(command: CommandName, description: str) -> click.Command:
             states=states, has_failed=failed, operation=operation, key=key, category=why, limit=limit
         )  # fmt: skip
         try:
-            if fleet is not None:
-                done = _in_fleet(fleet, asked, wanted, is_sure=yes)
+            if cluster is not None:
+                done = _in_cluster(cluster, asked, wanted, is_sure=yes)
             elif call:
                 done = Outcome(command, [steer(journal_at(journal), asked, timeout=timeout)])
             else:
                 done = _steer_many(journal_at(journal), asked, wanted, timeout, is_sure=yes)
         except (RecoveryError, OSError) as error:
             usage_error(error)
-        tell(done, journal if fleet is None else fleet.source, call, as_json=as_json)
+        tell(done, journal if cluster is None else cluster.source, call, as_json=as_json)
         sys.exit(0 if all(one.is_done for one in done.calls) else 1)
 
     return SET(verb) if command == "edit" else verb
@@ -147,18 +147,18 @@ def _steer_many(journal: Path, command: Command, wanted: Filter, timeout: float,
     return Outcome(command.name, steer_all(journal, status, selected.calls, command, timeout=timeout), selected.more)
 
 
-def _in_fleet(address: FleetAddress, command: Command, wanted: Filter, *, is_sure: bool) -> Outcome:
-    from adapters.nats.fleet_status import as_journal  # here: one machine does not need it
-    from adapters.nats.steering import FleetCommand, name_of
+def _in_cluster(address: ClusterAddress, command: Command, wanted: Filter, *, is_sure: bool) -> Outcome:
+    from adapters.nats.status import as_journal  # here: one machine does not need it
+    from adapters.nats.steering import ClusterCommand, name_of
 
-    asked = FleetCommand(name=name_of(command.name), reason=command.reason)
+    asked = ClusterCommand(name=name_of(command.name), reason=command.reason)
     if command.call:
-        return Outcome(command.name, [in_fleet(address, lambda fleet: fleet.steer(command.call, asked))])
-    status, _ = in_fleet(address, lambda fleet: fleet.status(show_all=True))
+        return Outcome(command.name, [in_cluster(address, lambda cluster: cluster.steer(command.call, asked))])
+    status, _ = in_cluster(address, lambda cluster: cluster.status(show_all=True))
     selected = select(as_journal(status), command.name, wanted)
     _ask(command.name, selected.calls, is_sure=is_sure)
     calls = [call.call for call in selected.calls]
-    return Outcome(command.name, in_fleet(address, lambda fleet: fleet.steer_all(calls, asked)), selected.more)
+    return Outcome(command.name, in_cluster(address, lambda cluster: cluster.steer_all(calls, asked)), selected.more)
 
 
 def _ask(command: CommandName, calls: Sequence[CallStatus], *, is_sure: bool) -> None:

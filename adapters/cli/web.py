@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adapters.cli.cluster import FILE_OR_CALL, of_journal_or_fleet
+from adapters.cli.cluster import FILE_OR_CALL, of_journal_or_cluster, without_log
 from adapters.cli.output import JSON, journal_at, print_json, usage_error
 from events.errors import RecoveryError
 from recovery.installation import extra
@@ -15,7 +15,7 @@ with extra("launcher"):
     import click
 
 if TYPE_CHECKING:
-    from adapters.nats.fleet import FleetAddress
+    from adapters.nats.view import ClusterAddress
     from adapters.web.cluster_source import ClusterSource
 
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @click.option("--allowed-host", multiple=True, metavar="NAME", help="A further name by which browsers reach the page.")
 @click.option("--read-only", is_flag=True, help="Only show: the page has no buttons.")
 @JSON
-@of_journal_or_fleet("path")
+@of_journal_or_cluster("path")
 def web(
     path: Path,
     host: str,
@@ -34,10 +34,10 @@ def web(
     allowed_host: tuple[str, ...],
     read_only: bool,
     as_json: bool,
-    fleet: FleetAddress | None = None,
+    cluster: ClusterAddress | None = None,
 ) -> None:
     """Show the journal at PATH, which is a journal's file or a launch plan, as a page in the browser; with --cluster,
-    a fleet.
+    a cluster.
 
     Prints a link with a token of this start, which admits to the page; Ctrl-C ends it. Calls are steered, and questions
     answered, through the process that runs, if one does. Scripts send the token as `Authorization: Bearer TOKEN`.
@@ -47,7 +47,7 @@ def web(
         from adapters.web.serve import serve  # here: it needs an extra, and takes long to import
 
         with ExitStack() as entered:
-            source, name = _source(path, fleet, entered)
+            source, name = _source(path, cluster, entered)
             serve(
                 source,
                 name=name,
@@ -61,10 +61,11 @@ def web(
         usage_error(error)
 
 
-def _source(path: Path, fleet: FleetAddress | None, entered: ExitStack) -> tuple[Path | ClusterSource, str]:
+def _source(path: Path, cluster: ClusterAddress | None, entered: ExitStack) -> tuple[Path | ClusterSource, str]:
     """What is shown, and what the page calls it."""
-    if fleet is None:
+    if cluster is None:
         return journal_at(path), path.name
     from adapters.web.cluster_source import ClusterSource  # here: one machine does not need it
 
-    return entered.enter_context(ClusterSource(fleet)), fleet.shown
+    without_log()
+    return entered.enter_context(ClusterSource(cluster)), cluster.shown

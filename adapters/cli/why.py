@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adapters.cli.cluster import FILE_OR_CALL, in_fleet, of_journal_or_fleet
+from adapters.cli.cluster import FILE_OR_CALL, in_cluster, of_journal_or_cluster
 from adapters.cli.output import JSON, print_error, print_json, usage_error
 from adapters.journals.next_step import Source
 from adapters.journals.reading_why import MOST_CALLS, read_why, read_whys
@@ -23,25 +23,25 @@ with extra("launcher"):
     import click
 
 if TYPE_CHECKING:
-    from adapters.nats.fleet import FleetAddress
+    from adapters.nats.view import ClusterAddress
 
 
 @click.command()
 @click.argument("journal", type=FILE_OR_CALL, required=False)
 @click.argument("call", required=False)
 @JSON
-@of_journal_or_fleet("journal", "call")
-def why(journal: Path, call: str | None, as_json: bool, fleet: FleetAddress | None = None) -> None:
+@of_journal_or_cluster("journal", "call")
+def why(journal: Path, call: str | None, as_json: bool, cluster: ClusterAddress | None = None) -> None:
     """Say why CALL failed, waits or was left, what happens next and when, and what you can do.
 
     Without CALL, say it in short of each call that is not done. JOURNAL is a journal's file or a launch plan. CALL is
-    an id of `recovery status` or the beginning of one, a name in the plan, or an operation; in a fleet, an id or a part
-    of one. Exit codes: 0 explained, 1 no such call, or several, 2 wrong usage, or no server.
+    an id of `recovery status` or the beginning of one, a name in the plan, or an operation; in a cluster, an id or a
+    part of one. Exit codes: 0 explained, 1 no such call, or several, 2 wrong usage, or no server.
     """
     now = time.time()
     try:
-        if fleet is not None:
-            _of_fleet(fleet, call, as_json=as_json)
+        if cluster is not None:
+            _of_cluster(cluster, call, as_json=as_json)
             return
         if call is None:
             _several(journal, now, as_json=as_json)
@@ -62,13 +62,13 @@ def _print(found: Why, now: float, *, as_json: bool) -> None:
         print_why(found, make_console(), now)
 
 
-def _of_fleet(fleet: FleetAddress, call: str | None, *, as_json: bool) -> None:
+def _of_cluster(cluster: ClusterAddress, call: str | None, *, as_json: bool) -> None:
     """As for a journal. Raises LookupError."""
     if call is None:
-        whys, more, now = in_fleet(fleet, lambda found: found.whys(MOST_CALLS))
-        _print_all(whys, more, now, fleet.source, as_json=as_json)
+        whys, more, now = in_cluster(cluster, lambda found: found.whys(MOST_CALLS))
+        _print_all(whys, more, now, cluster.source, as_json=as_json)
         return
-    found, now = in_fleet(fleet, lambda fleet: fleet.why(call))
+    found, now = in_cluster(cluster, lambda cluster: cluster.why(call))
     _print(found, now, as_json=as_json)
 
 

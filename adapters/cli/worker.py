@@ -1,4 +1,4 @@
-"""``recovery worker``: run calls of a fleet with the operations of a program, until a signal ends it."""
+"""``recovery worker``: run calls of a cluster with the operations of a program, until a signal ends it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from adapters.cli.cluster import of_fleet
+from adapters.cli.cluster import of_cluster
 from adapters.cli.output import JSON, print_json, usage_error
 from adapters.named_service import TargetError, import_service
 from events.errors import RecoveryError
@@ -30,7 +30,7 @@ with extra("launcher"):
 
 if TYPE_CHECKING:
     from adapters.nats.cluster import Cluster
-    from adapters.nats.fleet import FleetAddress
+    from adapters.nats.view import ClusterAddress
 
 ENDS = (OperationSucceeded, OperationRecovered, GaveUp, OperationCancelled)
 """The events of a call that a worker has brought to its end."""
@@ -41,7 +41,7 @@ class WorkerStarted(msgspec.Struct, frozen=True, kw_only=True):
 
     Args:
         node: The name of its node.
-        cluster: The address of the fleet, without a password.
+        cluster: The address of the cluster, without a password.
         operations: The operations whose calls it runs.
         concurrency: How many calls it runs at a time.
     """
@@ -59,12 +59,14 @@ class WorkerEnded(msgspec.Struct, frozen=True, kw_only=True):
         node: The name of its node.
         ended: Calls that ended on it, well or badly.
         later: Calls that it left to a later attempt.
+        lost: Calls whose lease it lost: the cluster goes on with them, or a person has moved them.
         handed_back: Calls that it stopped, since its time was over: another worker makes their attempt again.
     """
 
     node: str
     ended: int
     later: int
+    lost: int
     handed_back: int
 
 
@@ -74,7 +76,7 @@ class WorkerEnded(msgspec.Struct, frozen=True, kw_only=True):
 @click.option(
     "--concurrency", default=1, show_default=True, type=click.IntRange(1), help="How many calls run at a time."
 )
-@click.option("--node", metavar="NAME", help="The name of this machine in the fleet [the name of the host].")
+@click.option("--node", metavar="NAME", help="The name of this machine in the cluster [the name of the host].")
 @click.option(
     "--drain",
     metavar="SECONDS",
@@ -82,7 +84,7 @@ class WorkerEnded(msgspec.Struct, frozen=True, kw_only=True):
     help="How long running calls may go on after the first signal [the time of a lease, 30].",
 )
 @JSON
-@of_fleet
+@of_cluster
 def worker(
     target: str,
     only: tuple[str, ...],
@@ -90,9 +92,9 @@ def worker(
     node: str | None,
     drain: float | None,
     as_json: bool,
-    fleet: FleetAddress,
+    cluster: ClusterAddress,
 ) -> None:
-    """Run calls of a fleet with the operations of SERVICE, a Recovery of the module MODULE, which is imported.
+    """Run calls of a cluster with the operations of SERVICE, a Recovery of the module MODULE, which is imported.
 
     It takes calls of the operations that it lists, and no others. SIGTERM and Ctrl-C drain it: it takes no more calls,
     and ends when those that run have ended. After --drain seconds, or at a second signal, they are handed back, and
@@ -103,9 +105,9 @@ def worker(
         service = import_service(target)
         names = list(only) or leased.names(service)
         if not names:
-            raise TargetError(f"{target} defines no operation that a fleet can run")
+            raise TargetError(f"{target} defines no operation that a cluster can run")
         with service:
-            run = _Run(service, fleet, names, concurrency, node or "", drain, as_json=as_json)
+            run = _Run(service, cluster, names, concurrency, node or "", drain, as_json=as_json)
             asyncio.run(run.until_signal())
     except (LookupError, ValueError, ModuleNotFoundError) as error:
         usage_error(ValueError(str(error.args[0]).removeprefix("recovery ")))
@@ -122,7 +124,7 @@ class _Run:
     def __init__(
         self,
         service: Recovery,
-        fleet: FleetAddress,
+        cluster: ClusterAddress,
         names: Sequence[str],
         concurrency: int,
         node: str,
@@ -130,7 +132,7 @@ class _Run:
         *,
         as_json: bool,
     ) -> None:
-        self._service, self._fleet, self._names = service, fleet, list(names)
+        self._service, self._address, self._names = service, cluster, list(names)
         self._concurrency, self._node, self._drain, self._as_json = concurrency, node, drain, as_json
         self._draining: set[asyncio.Task[None]] = set()
         self._tally = Counter[str]()
@@ -140,7 +142,8 @@ class _Run:
     def ended(self) -> WorkerEnded:
         """What it has done."""
         told = self._tally
-        return WorkerEnded(node=self._node, ended=told["ended"], later=told["later"], handed_back=told["handed back"])
+        ended, later, lost = told["ended"], told["later"], told["lost"]
+        return WorkerEnded(node=self._node, ended=ended, later=later, lost=lost, handed_back=told["handed back"])
 
     async def until_signal(self) -> None:
         """Work until a signal, or an error. Raises LookupError, UnreachableError and ClusterError."""
@@ -157,7 +160,7 @@ class _Run:
     def _cluster(self) -> Cluster:
         from adapters.nats.cluster import Cluster  # here: one machine does not need it
 
-        at = self._fleet
+        at = self._address
         urls = [one.strip() for one in at.url.split(",")]
         return Cluster(
             self._service,
@@ -167,6 +170,7 @@ class _Run:
             drain_timeout=self._drain,
             credentials=at.creds or None,
             inbox=at.inbox,
+            tls=at.trusted(),
         )
 
     @contextmanager
@@ -189,7 +193,7 @@ class _Run:
 
     @contextmanager
     def _counted(self) -> Iterator[None]:
-        """Count how the calls of the fleet end here."""
+        """Count how the calls of the cluster end here."""
         bus = self._service.bus
         subscriptions = [bus.subscribe((*ENDS, CallHandedBack), self._count, operation=name) for name in self._names]
         try:
@@ -199,18 +203,20 @@ class _Run:
                 one.close()
 
     def _count(self, event: CallEvent) -> None:
-        from adapters.nats.telling import in_fleet
+        from adapters.nats.heartbeat import LOST
+        from adapters.nats.names import claim_of
         from adapters.nats.worker import STOPS
 
-        if not in_fleet(event.call)[0]:
+        if not claim_of(event.call)[0]:
             return
         if not isinstance(event, CallHandedBack):
             self._tally["ended"] += 1
         else:
-            self._tally["handed back" if event.reason == STOPS else "later"] += 1
+            is_lost = event.reason.startswith(LOST)
+            self._tally["lost" if is_lost else "handed back" if event.reason == STOPS else "later"] += 1
 
     def _say_start(self) -> None:
-        at, names = self._fleet.shown, self._names
+        at, names = self._address.shown, self._names
         if self._as_json:
             started = WorkerStarted(node=self._node, cluster=at, operations=names, concurrency=self._concurrency)
             print_json("worker", started)
@@ -225,5 +231,6 @@ class _Run:
             return
         parts = [f"{counted(done.ended, 'call')} ended here"]
         parts += [f"{counted(done.later, 'call')} left to a later attempt"] if done.later else []
+        parts += [f"{counted(done.lost, 'call')} lost to the cluster"] if done.lost else []
         parts += [f"{counted(done.handed_back, 'call')} handed back"] if done.handed_back else []
         click.echo(brief(f"{done.node} has stopped: {', '.join(parts)}"))

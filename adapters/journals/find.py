@@ -7,6 +7,7 @@ import difflib
 from adapters.journals.status import CallStatus, JournalStatus
 from events.names import display_name
 from recovery.explain import counted
+from recovery.held_outcomes import leg_of
 from recovery.policies.hosts import without_port
 from recovery.redact import brief
 
@@ -29,7 +30,7 @@ def find_calls(status: JournalStatus, text: str) -> list[CallStatus]:
     """The calls that *text* names: those that are not over, or else the one that ended last.
 
     An id comes first, then a name in the plan, an operation with or without its key or its module, and at last the
-    beginning of an id, which names one call.
+    beginning of an id, which names one call. An outcome that is kept for a cluster is named by its call.
 
     Args:
         status: A journal; of calls that ended it may know the latest alone.
@@ -40,10 +41,12 @@ def find_calls(status: JournalStatus, text: str) -> list[CallStatus]:
     """
     if exact := [call for call in status.calls if call.call == text]:
         return exact
+    known = {call.call for call in status.calls}
+    calls = [call for call in status.calls if leg_of(call.call) not in known]
     for names_of in (lambda call: (call.name,), _operations_of):
-        if named := [call for call in status.calls if text in names_of(call)]:
+        if named := [call for call in calls if text in names_of(call)]:
             return [call for call in named if not call.is_over] or [max(named, key=lambda call: call.seen)]
-    begun = [call for call in status.calls if len(text) >= SHORTEST and call.call.startswith(text)]
+    begun = [call for call in calls if len(text) >= SHORTEST and call.call.startswith(text)]
     if len(begun) > 1:
         raise LookupError(brief(f"{len(begun)} ids of {status.path} begin with {text!r}: {_listed(begun)}"))
     return begun or _missing(status, text)

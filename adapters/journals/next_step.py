@@ -14,6 +14,7 @@ from adapters.journals.incidents import IncidentLine
 from adapters.journals.status import CallStatus, JournalStatus
 from events.question_events import QuestionKind
 from recovery.explain import moment
+from recovery.journal.history import DELIVERY
 from recovery.policies.incidents import has_ended, is_held
 from recovery.policies.pacing import RATE_LIMIT
 from recovery.policies.retry import PERSON
@@ -26,11 +27,19 @@ Action: TypeAlias = Literal["retry", "pause", "unpause", "cancel", "give up", "a
 Verb: TypeAlias = Action | Literal["run", "answer", "move"]
 
 Source: TypeAlias = Path | str
-"""What a command is told to act on: a journal's file or its plan, or the option that names a fleet; "" for nothing."""
+"""What a command is told to act on: a journal's file, its plan, or the option that names a cluster; "" for nothing."""
 
 ENDS_IT, CANCELS_IT = "ends it with its last error", "cancels it"
 HOPELESS = "it fails in the same way until its cause is gone"
 GONE = "ended before it was done: it was stopped, it crashed, or the power went"
+KEPT = "its outcome is kept until a server of the cluster answers"
+OF_A_CLUSTER = {
+    "handed back": "nothing here: the cluster goes on with it",
+    "delivered": "nothing: the cluster has its outcome",
+    "superseded": "nothing: another outcome counts",
+}
+"""What happens next with what a cluster owns, and what is over in this journal."""
+
 RESUMED_LATER = "when the program that runs now has ended, start it again: it resumes this"
 KEEPS = "begins a new launch: what is there is kept, and commands without `creates` run again"
 
@@ -102,6 +111,8 @@ def next_step(call: CallStatus, status: JournalStatus, now: float) -> NextStep:
 
 
 def _waiting(call: CallStatus, status: JournalStatus, now: float) -> NextStep:
+    if call.waits_for == DELIVERY:
+        return NextStep(text=KEPT, since=call.seen)
     offers: tuple[Offer, ...] = Offer("retry", "retries it now"), Offer("pause", "stops its clock"), *_ends()
     if is_held(call.waits_for):
         text, incident = f"waits for incident {_incident(call)}", _of(call, status.incidents)
@@ -151,6 +162,8 @@ def _left(call: CallStatus, status: JournalStatus) -> NextStep:
 
 def _ended(call: CallStatus) -> NextStep:
     """What happens with a call that gave up, was rejected or was cancelled."""
+    if call.state in OF_A_CLUSTER:
+        return NextStep(text=OF_A_CLUSTER[call.state])
     if call.by:
         return NextStep(text=f"nothing: call {call.by} runs it again")
     if call.ordered:

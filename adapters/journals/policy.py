@@ -35,7 +35,7 @@ def policy_lines(
         call: The call.
         events: Its events, in time order.
         in_force: What the plan *source* sets; None if that is unknown.
-        source: The plan, the journal, or the option that names a fleet.
+        source: The plan, the journal, or the option that names a cluster.
     """
     is_plan = isinstance(source, Path) and source.suffix == ".toml"
     if in_force is not None:
@@ -49,7 +49,7 @@ def policy_lines(
     elif is_plan and call.name is not None:
         yield f"{brief(Path(source).name)} has no operation of that name now, so its settings are not known here"
     elif not is_plan:
-        holder = "the journal does not hold them" if isinstance(source, Path) else "the fleet does not hold them"
+        holder = "the journal does not hold them" if isinstance(source, Path) else "the cluster does not hold them"
         yield f"its settings are in its program: {holder}"
     if call.failures and call.retries and call.state == "waiting" and call.due is not None and not call.waits_for:
         most = "" if in_force is None or in_force.retries is None else f" of {in_force.retries}"

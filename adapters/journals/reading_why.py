@@ -16,7 +16,7 @@ from adapters.journals.status import CallStatus, JournalStatus, read_status
 from adapters.journals.why import Why, why
 from adapters.launcher.plan import load_plan
 from recovery.explain import shown
-from recovery.held_outcomes import id_of
+from recovery.held_outcomes import id_of, leg_of
 
 DONE = ("succeeded", "cancelled", "handed back", "delivered")
 """The states of calls that need no look."""
@@ -38,7 +38,7 @@ def read_why(source: Path, text: str, *, now: float | None = None) -> Why:
         FileNotFoundError, JournalError, PlanError: There is no journal, or it cannot be read.
     """
     journal = _journal_of(source)
-    status = anyio.run(partial(read_status, journal, also=[text]))
+    status = anyio.run(partial(read_status, journal, also=[text, id_of(text)]))
     try:
         call = find_call(status, text)
     except LookupError as error:
@@ -53,7 +53,10 @@ def read_whys(source: Path, *, now: float | None = None) -> tuple[list[Why], int
     """
     journal = _journal_of(source)
     status = anyio.run(partial(read_status, journal))
-    calls = [call for call in status.calls if call.state not in DONE and not call.by]
+    known = {call.call: call for call in status.calls}
+    undone = (call for call in status.calls if call.state not in DONE and not call.by)
+    found = (one if one.is_over else known.get(leg_of(one.call), one) for one in undone)  # an outcome, with its call
+    calls = list({call.call: call for call in found}.values())
     calls.sort(key=lambda call: (call.is_over, call.operation == "launch", -call.seen))
     return [_explain(source, journal, status, call, now) for call in calls[:MOST_CALLS]], len(calls[MOST_CALLS:])
 
@@ -64,7 +67,9 @@ def _journal_of(source: Path) -> Path:
 
 def _explain(source: Path, journal: Path, status: JournalStatus, call: CallStatus, now: float | None) -> Why:
     events = anyio.run(read_events, journal, call.call)
-    if "@" in call.call and call.operation:  # of a cluster: what became of its outcome is journalled under another id
+    if (
+        "@" in call.call and call.operation and not leg_of(call.call)
+    ):  # of a cluster: what became of its outcome is journalled under another id
         events = [*events, *anyio.run(read_events, journal, id_of(call.call))]
     return why(
         call,

@@ -25,6 +25,8 @@ def sentence_of(call: CallStatus, about: Explanation, events: Sequence[PastEvent
         case "rejected" if is_held(call.reason):
             whose = shown(call.key or call.operation)
             return f"calls of {whose} failed too often: no new one may begin for now ({shown(call.reason)})"
+        case "handed back" if not call.reason:
+            return f"its program (process {call.pid}) {GONE}"
         case "rejected" | "handed back" | "superseded":
             return shown(call.reason)
         case "delivered":

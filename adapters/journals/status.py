@@ -25,7 +25,7 @@ from events.evidence import Category
 from events.names import display_name
 from recovery.explain import Explanation, shown
 from recovery.journal.errors import JournalError
-from recovery.journal.history import CallRecord, Run, replay
+from recovery.journal.history import DELIVERY, CallRecord, Run, replay
 from recovery.journal.store import Row
 from recovery.policies.retry import PERSON
 
@@ -57,7 +57,7 @@ class CallStatus(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             "cancelled". "left": no living process has begun or resumed it. "unreadable": it is not over, and a row of
             it is damaged. "handed back": a cluster goes on with it. An outcome that was kept for a cluster is
             "delivered", or "superseded". "failed": a launch that is over, and an operation of it is not done. "queued":
-            it waits for a worker of a fleet.
+            it waits for a worker of a cluster.
         attempt: The attempt that runs, ran last, or comes next, from 1.
         retries: The retries that are used.
         restarts: How often a process resumed it.
@@ -81,7 +81,7 @@ class CallStatus(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         outcomes: How the operations of a launch ended, by their names.
         transfer: How far a download is.
         note: How a server, or a run of steps, was, in words.
-        node: The node of a fleet that runs it, or ran it last; "" in a journal.
+        node: The node of a cluster that runs it, or ran it last; "" in a journal.
     """
 
     call: str
@@ -250,7 +250,7 @@ def _status(record: CallRecord, run: Run | None, living: set[str], *, is_readabl
 
     outcomes, explained, kind = (
         _outcomes(record),
-        record.explain(is_alive=record.run in living),
+        record.explain(is_alive=record.is_leased or record.run in living),
         record.operation.partition(" ")[0],
     )
     return CallStatus(
@@ -274,7 +274,8 @@ def _status(record: CallRecord, run: Run | None, living: set[str], *, is_readabl
         waits_for=record.waits_for or (PERSON if record.asks_person else ""),
         deadline=wall(record.deadline),
         pid=0 if run is None else run.pid,
-        is_resumable=record.arguments is not None or (bool(record.idempotency_key) and not record.is_over),
+        is_resumable=not record.is_leased
+        and (record.arguments is not None or (bool(record.idempotency_key) and not record.is_over)),
         by=record.by,
         ordered=record.ordered,
         category=None if record.failure is None else record.failure.category,
@@ -298,6 +299,8 @@ def _state(record: CallRecord, outcomes: dict[str, Outcome], *, is_alive: bool, 
         return "unreadable"
     if record.state == "quarantined":
         return record.state
+    if not is_alive and record.is_leased:  # an outcome is kept for the cluster, which goes on with all others
+        return "waiting" if record.waits_for == DELIVERY else "handed back"
     if not is_alive:
         return "left"
     return "paused" if record.paused_at is not None else record.state

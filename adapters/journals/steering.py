@@ -11,6 +11,7 @@ import anyio
 import msgspec
 
 from adapters.journals.find import find_call
+from adapters.journals.next_step import KEPT, OF_A_CLUSTER
 from adapters.journals.status import CallStatus, JournalStatus, read_status
 from adapters.journals.turns import turn
 from adapters.sqlite.command_inbox import send_command, send_commands
@@ -18,7 +19,7 @@ from adapters.sqlite.orders import drop_orders, keep_order, read_orders
 from adapters.sqlite.store import SQLiteStore
 from events.bus import Bus
 from recovery.journal.errors import NotDurable
-from recovery.journal.history import CallRecord
+from recovery.journal.history import DELIVERY, CallRecord
 from recovery.journal.orders import Order
 from recovery.journal.store import Answer, Command, CommandName
 from recovery.redact import redact
@@ -56,7 +57,7 @@ ADOPTED_WITHIN = 60.0
 
 
 SteeredBy: TypeAlias = CommandName | Literal["move"]
-"""The name of a command to a call of a journal or of a fleet."""
+"""The name of a command to a call of a journal or of a cluster."""
 
 
 class Steered(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,8 +68,8 @@ class Steered(msgspec.Struct, frozen=True, kw_only=True):
         call: The id of the call; "" if it is unknown.
         name: What a reader knows the call by; None for its id.
         is_done: Whether it is carried out.
-        taken: Whether a process, or a fleet, took it, or it is written to the journal for good. False for an order that
-            waits.
+        taken: Whether a process, or a cluster, took it, or it is written to the journal for good. False for an order
+            that waits.
         waits: Whether it is an order, which the next process carries out.
         said: What happens now, or why it is not done.
     """
@@ -175,6 +176,8 @@ def _refusal(status: JournalStatus, call: CallStatus, command: CommandName) -> s
     """Why *command* need not be tried, as the journal shows; None if it may succeed."""
     if command == "again":
         return _why_not_again(call)
+    if call.waits_for == DELIVERY:
+        return KEPT
     if call.is_over:
         cure = "; `recovery again` runs it again" if call.is_resumable and not call.by else ""
         return f"it is over: {call.state}{cure if call.state != 'succeeded' else ''}"
@@ -196,6 +199,8 @@ def _refusal(status: JournalStatus, call: CallStatus, command: CommandName) -> s
 def _why_not_again(call: CallStatus) -> str | None:
     if repeated := call.by:
         return f"call {repeated} runs it again already"
+    if call.state in OF_A_CLUSTER:
+        return f"it is a cluster's: with --cluster, commands reach it ({OF_A_CLUSTER[call.state]})"
     if call.state in ("succeeded", "failed"):
         return (
             "it has succeeded" if call.state == "succeeded" else "it is over, and so is its launch: run the plan again"

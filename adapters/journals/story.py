@@ -107,7 +107,7 @@ class _Teller:
                 if after > 0.0:
                     self._begin("wait", at, number, "for the rest of its delay", due=at + after)
             case CallHandedBack(reason=reason):
-                self._end_leg(at, f"went back to the fleet: {reason}" if reason else "went back to the fleet")
+                self._end_leg(at, f"went back to the cluster: {reason}" if reason else "went back to the cluster")
             case OutcomeHeld():
                 self._tell("restart", at, number, f"{past.run} keeps its outcome: no server answered")
             case OutcomeDelivered():
@@ -159,7 +159,7 @@ class _Teller:
         self._close(at, how)
 
     def _end_leg(self, at: float, how: str) -> None:
-        """Note *how* a leg of a fleet's call ended: an attempt that has not ended goes on elsewhere."""
+        """Note *how* a leg of a cluster's call ended: an attempt that has not ended goes on elsewhere."""
         if self._open is not None and self._now.kind == "attempt":
             self._close(at, shown(how))
 

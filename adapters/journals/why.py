@@ -30,6 +30,7 @@ from adapters.launcher.progress import progress_words
 from events.event import FOREVER
 from events.operation_events import CallRejected, FailureClassified
 from recovery.explain import Explanation, explain, shown
+from recovery.held_outcomes import id_of
 from recovery.journal.history import replay
 from recovery.policies.incidents import has_ended, is_held
 from recovery.questions import cause_of
@@ -52,8 +53,8 @@ PHRASES = {
 """What is said of a call in that state; of any other, the state itself."""
 
 
-ABANDONED = ("left", "quarantined", "unreadable")
-"""The states of calls that are not over, and that no process runs."""
+ABANDONED = ("left", "quarantined", "unreadable", "handed back")
+"""The states of calls whose end is not known here, and that no process runs."""
 
 
 class Command(msgspec.Struct, frozen=True):
@@ -104,7 +105,7 @@ class Why(msgspec.Struct, frozen=True, kw_only=True):
         remedy: What a person can do about the cause, in words.
         commands: What a person can do with the call.
         seen: When its latest event happened.
-        where: The fleet that has it, and the node that runs it or ran it last; "" in a journal.
+        where: The cluster that has it, and the node that runs it or ran it last; "" in a journal.
     """
 
     call: str
@@ -177,7 +178,7 @@ def why(
         now: The Unix time.
         questions: The open questions of the journal.
         in_force: What the plan sets for the call.
-        known: What a fleet says of the call; None in a journal, whose events say it.
+        known: What a cluster says of the call; None in a journal, whose events say it.
     """
     known = known or _known(call, status, events, now)
     failure, about = known.failure, known.about
@@ -228,7 +229,8 @@ def _known(call: CallStatus, status: JournalStatus, events: Sequence[PastEvent],
     """What the events of *call* say."""
     failure = next((past.event for past in reversed(events) if isinstance(past.event, FailureClassified)), None)
     about = Explanation() if failure is None else _explained(call, events, failure)
-    return Known(failure=failure, about=about, step=next_step(call, status, now), where="")
+    outcome = next((one for one in status.calls if one.call == id_of(call.call) and not one.is_over), call)
+    return Known(failure=failure, about=about, step=next_step(outcome, status, now), where="")
 
 
 def _explained(call: CallStatus, events: Sequence[PastEvent], failure: FailureClassified) -> Explanation:
@@ -237,7 +239,7 @@ def _explained(call: CallStatus, events: Sequence[PastEvent], failure: FailureCl
     record = records.get(call.call)
     if record is None or record.failure is None:  # it has succeeded since
         return explain(failure, stands="ended")
-    return record.explain(is_alive=call.state not in ABANDONED)
+    return record.explain(is_alive=record.is_leased or call.state not in ABANDONED)
 
 
 def _as_told(step: NextStep, call: CallStatus, events: Sequence[PastEvent], now: float) -> NextStep:

@@ -1,4 +1,8 @@
-"""What a change of a call writes, and how the servers take it: all at once, or not at all."""
+"""What a change of a call writes, and how the servers take it: all at once, or not at all.
+
+What an empty message has dropped comes back if that message is deleted, and then the server is killed (nats-server
+2.15). So the empty ones in place of arguments and checkpoints stay as long as the record does.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,7 @@ from adapters.nats.errors import ClusterError, NotSentError, StaleError, TooLarg
 from adapters.nats.link import Link
 from adapters.nats.names import Subjects
 from adapters.nats.record import KEPT, Change, check_sizes
+from adapters.nats.stream import Refusal
 
 AT_ONCE = 40
 """Batches under way of one connection; the servers take 50 of a stream."""
@@ -22,7 +27,7 @@ TRIED_FOR = 5.0
 """Seconds for which a refused batch, of which nothing was written, is tried again."""
 
 DROPPED_AFTER = "1s"
-"""How long the servers keep an empty message that drops another one."""
+"""How long the servers keep an empty queue message that drops another one: older ones mean nothing anyway."""
 
 STALE = frozenset({10071, 10164})
 TOO_LARGE = frozenset({10054, 10097, 10199})
@@ -44,14 +49,6 @@ class Queued(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     leg: int
 
 
-class Refusal(msgspec.Struct, frozen=True):
-    """Why the servers refuse a message."""
-
-    code: int = 0
-    err_code: int = 0
-    description: str = ""
-
-
 class Taken(msgspec.Struct, frozen=True):
     """What the servers answer to a message."""
 
@@ -67,8 +64,7 @@ def messages(subjects: Subjects, change: Change, expected: int) -> list[Message]
     """
     record = change.record
     check_sizes(change)
-    kept = {"Nats-TTL": f"{KEPT:.0f}s"} if record.is_over else {}
-    dropped = {"Nats-TTL": DROPPED_AFTER}
+    kept = {"Nats-TTL": f"{KEPT:.0f}s"} if record.is_over else {}  # of empty messages too: see the head of this module
     headers = {"Nats-Expected-Last-Subject-Sequence": f"{expected}", **kept}
     due, queue = subjects.of("due", record.call), subjects.queue(record.lane, record.call)
     if change.unschedules and change.queue_at is None:
@@ -77,11 +73,11 @@ def messages(subjects: Subjects, change: Change, expected: int) -> list[Message]
     if change.args is not None:
         found.append(Message(subjects.of("args", record.call), change.args))
     elif record.is_over:
-        found.append(Message(subjects.of("args", record.call), headers=dropped))
+        found.append(Message(subjects.of("args", record.call), headers=kept))
     if change.saved is not None and not record.is_over:
-        found.append(Message(subjects.of("saved", record.call), change.saved, {} if change.saved else dropped))
+        found.append(Message(subjects.of("saved", record.call), change.saved))
     elif record.is_over:
-        found.append(Message(subjects.of("saved", record.call), headers=dropped))
+        found.append(Message(subjects.of("saved", record.call), headers=kept))
     if change.result is not None:
         found.append(Message(subjects.of("result", record.call), change.result, kept))
     leg = msgspec.json.encode(Queued(record.leg))
@@ -89,7 +85,7 @@ def messages(subjects: Subjects, change: Change, expected: int) -> list[Message]
         at = datetime.fromtimestamp(change.queue_at, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         found.append(Message(due, leg, {"Nats-Schedule": f"@at {at}", "Nats-Schedule-Target": queue}))
     if change.unqueues is not None:  # an empty message in its place: it is gone in a second, or acked as meaningless
-        found.append(Message(subjects.queue(change.unqueues, record.call), headers=dropped))
+        found.append(Message(subjects.queue(change.unqueues, record.call), headers={"Nats-TTL": DROPPED_AFTER}))
     if change.is_queued:
         found.append(Message(queue, leg))
     return found

@@ -1,4 +1,4 @@
-"""What the nodes of a fleet tell of themselves: who works, and what happens there. One port, and one kept in memory."""
+"""What the nodes of a cluster tell of themselves: who works, and what happens there. A port, and one in memory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MOST_EVENTS = 10_000
 
 
 class Node(msgspec.Struct, frozen=True, kw_only=True):
-    """A machine that works for a fleet. Times are seconds since the epoch by the servers' clock.
+    """A machine that works for a cluster. Times are seconds since the epoch by the servers' clock.
 
     Args:
         node: Its name.
@@ -40,7 +40,7 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     is_stopped: bool = False
 
 
-class FleetEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class ClusterEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """An event of a node, redacted, without the arguments and checkpoints of calls.
 
     Args:
@@ -48,7 +48,7 @@ class FleetEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         node: The node.
         kind: The name of its class.
         operation: Its operation; "" for none.
-        call: The id of the call in the fleet; "" for an event of no such call.
+        call: The id of the call in the cluster; "" for an event of no such call.
         fence: The number of the claim under which the call ran; 0 for none.
         event: The event as JSON, as ``events.encode`` writes it.
     """
@@ -73,11 +73,11 @@ class Board(Protocol):
         """What each node has told last, by name."""
         ...
 
-    async def publish(self, events: Sequence[FleetEvent]) -> None:
+    async def publish(self, events: Sequence[ClusterEvent]) -> None:
         """Add *events*. It does not wait until they are kept: when a server dies, some are lost."""
         ...
 
-    async def events(self, call: str) -> list[FleetEvent]:
+    async def events(self, call: str) -> list[ClusterEvent]:
         """The events of *call* that are kept, by time; the latest ``MOST_EVENTS``."""
         ...
 
@@ -100,19 +100,19 @@ class MemoryBoard:
         self._reach()
         return sorted((msgspec.json.decode(one, type=Node) for one in self._nodes.values()), key=lambda one: one.node)
 
-    async def publish(self, events: Sequence[FleetEvent]) -> None:
+    async def publish(self, events: Sequence[ClusterEvent]) -> None:
         """As ``Board.publish``."""
         self._reach()
         self._events += [msgspec.json.encode(one) for one in events]
 
-    async def events(self, call: str) -> list[FleetEvent]:
+    async def events(self, call: str) -> list[ClusterEvent]:
         """As ``Board.events``."""
         return [one for one in self.all_events() if one.call == call][-MOST_EVENTS:]
 
-    def all_events(self) -> list[FleetEvent]:
+    def all_events(self) -> list[ClusterEvent]:
         """Every event, by time."""
         self._reach()
-        found = (msgspec.json.decode(one, type=FleetEvent) for one in self._events)
+        found = (msgspec.json.decode(one, type=ClusterEvent) for one in self._events)
         return sorted(found, key=lambda one: one.at)
 
     def _reach(self) -> None:

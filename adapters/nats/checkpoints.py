@@ -9,6 +9,7 @@ from contextlib import suppress
 import msgspec
 
 from adapters.nats import transitions
+from adapters.nats.engine import AGAIN
 from adapters.nats.errors import ChangeRefusedError, ClusterError, LeaseLostError, TooLargeError
 from adapters.nats.holding import Holding
 from adapters.nats.outcomes import Ends
@@ -16,9 +17,6 @@ from adapters.nats.record import MAX_CHECKPOINT, CallRecord, Change, Standing, t
 
 PAUSE = 0.1
 """Seconds between two writes: what a body saves meanwhile takes the place of what it saved before."""
-
-AGAIN = 1.0
-"""Seconds between two attempts to write while no server answers."""
 
 
 class Come(msgspec.Struct, frozen=True):
@@ -54,6 +52,7 @@ class Checkpoints:
         now: Seconds since the epoch, by the servers' clock.
         on_lost: Told that the call is not held here any more, and why.
         on_refused: Told that a checkpoint is not written, and why.
+        on_written: Told of the record after each write.
     """
 
     def __init__(
@@ -62,9 +61,10 @@ class Checkpoints:
         now: Callable[[], Awaitable[float]],
         on_lost: Callable[[str], None],
         on_refused: Callable[[str], None],
+        on_written: Callable[[CallRecord], None] = lambda record: None,
     ) -> None:
         self._holding, self._now = holding, now
-        self._on_lost, self._on_refused = on_lost, on_refused
+        self._on_lost, self._on_refused, self._on_written = on_lost, on_refused, on_written
         self._come = Come()
         self._has_come, self._is_over = asyncio.Event(), asyncio.Event()
         self._task = asyncio.create_task(self._write_all())
@@ -127,7 +127,7 @@ class Checkpoints:
         while True:
             try:
                 now = await self._now()
-                await self._holding.apply(written)
+                self._on_written(await self._holding.apply(written))
                 return True
             except LeaseLostError as error:
                 self._on_lost(str(error))

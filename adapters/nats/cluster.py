@@ -9,16 +9,17 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
-from adapters.nats.errors import ClusterError, StaleError
-from adapters.nats.handle import Handle, answered, operation_of
+from adapters.nats.engine import answered
+from adapters.nats.errors import ClusterError, StaleError, check_asyncio
+from adapters.nats.handle import Handle
 from adapters.nats.leases import Connect, Leases
-from adapters.nats.names import Priority, Subjects, checked
-from adapters.nats.opening import OpenCluster, opened
-from adapters.nats.running import log
+from adapters.nats.names import Priority, Subjects, checked, parse
+from adapters.nats.node_reports import NodeReporter
+from adapters.nats.opening import opened
+from adapters.nats.running import Session, log
 from adapters.nats.submission import NewCall, Wish, check_clash, new_call
-from adapters.nats.telling import Teller
 from adapters.nats.worker import Worker
 from recovery import leased, validation
 from recovery.service import Recovery
@@ -49,7 +50,7 @@ class Cluster:
         connect: For tests, what connects, in place of *url*: ``MemoryServers.link``.
         leases: For tests, what keeps leases.
         options: As of ``adapters.nats.connection.connect``: ``credentials``, ``user`` and ``password``, ``token``,
-            ``nkey``, ``tls``, ``replicas``.
+            ``nkey``, ``tls``, ``inbox``, ``replicas``.
 
     Raises:
         TypeError: Neither *url* nor *connect*, or both.
@@ -82,32 +83,30 @@ class Cluster:
         self._timeout, self._drain_timeout = timeout, drain_timeout
         self._connect, self._make_leases = connect or self._link, leases
         self._stack = AsyncExitStack()
-        self._open: OpenCluster | None = None
+        self._open: Session | None = None
         self._workers: list[Worker] = []
         self._signalled: dict[signal.Signals, list[tuple[Worker, float]]] = {}
 
     @property
     def is_cut_off(self) -> bool:
         """Whether the servers do not answer: no calls are taken, those that run go on, and outcomes are kept."""
-        return self._opened_now().node.leases.is_cut_off
+        return self._opened_now().leases.is_cut_off
 
     def __repr__(self) -> str:
         state = "open" if self._open is not None else "closed"
         return f"<Cluster {self._prefix!r}, node {self.node!r}, {state}>"
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a Cluster has a connection and perhaps a password, and is not pickled: open one in each process"
+        )
+
     async def __aenter__(self) -> Self:
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
-            raise ClusterError(
-                "a cluster needs asyncio, and this program runs on trio: run it with asyncio.run(main())"
-            ) from None
+        check_asyncio()
         if self._open is not None:
             raise ClusterError("this cluster is open already")
         async with AsyncExitStack() as stack:
-            self._open = await opened(
-                stack, self._connect, self._make_leases, self._service, self.node, self._prefix, self.refused
-            )
+            self._open = await opened(stack, self._connect, self._make_leases, self._service, self.node, self.refused)
             self._stack = stack.pop_all()
         return self
 
@@ -180,7 +179,7 @@ class Cluster:
             LookupError: The service does not define its operation.
             ValueError: *call* is no id of a call.
         """
-        return self._handle(call, leased.operation(self._service, operation_of(call)))
+        return self._handle(call, leased.operation(self._service, parse(call).operation))
 
     # work
 
@@ -209,10 +208,10 @@ class Cluster:
         validation.whole("concurrency", concurrency, least=1)
         at = self._opened_now()
         timeout = self._drain_time(None)
-        worker = Worker(at.node, names, concurrency)
-        teller = Teller(
+        worker = Worker(at, names, concurrency)
+        teller = NodeReporter(
             self._service.bus,
-            at.node.engine,
+            at.engine,
             at.board,
             node=self.node,
             operations=worker.names,
@@ -271,24 +270,24 @@ class Cluster:
 
     def _drain_time(self, timeout: float | None) -> float:
         given = self._drain_timeout if timeout is None else timeout
-        return self._opened_now().node.engine.lease if given is None else given
+        return self._opened_now().engine.lease if given is None else given
 
     def _link(self) -> Any:
         from adapters.nats.connection import connect  # here: it needs the extra
 
         return connect(self._url, prefix=self._prefix, name=self.node, **self._options)
 
-    def _opened_now(self) -> OpenCluster:
+    def _opened_now(self) -> Session:
         if self._open is None:
             raise ClusterError("the cluster is not open: use it as `async with Cluster(...) as cluster:`")
         return self._open
 
     def _handle(self, call: str, operation: leased.LeasedOperation) -> Handle:
         at = self._opened_now()
-        return Handle(call, at.node.engine, at.board, operation.decode_result, self._timeout, lambda: self._open is at)
+        return Handle(call, at.engine, at.board, operation.decode_result, self._timeout, lambda: self._open is at)
 
     async def _submit(self, new: NewCall) -> Handle:
-        engine = self._opened_now().node.engine
+        engine = self._opened_now().engine
         now = await answered(engine.now, self._timeout)
         change = new.change(now, self.node)
 

@@ -1,9 +1,8 @@
-"""A connection to the servers of a fleet: it comes back by itself, and its errors say what to do."""
+"""A connection to the servers of a cluster: it comes back by itself, and its errors say what to do."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from adapters.nats.errors import ClusterError, UnreachableError
+from adapters.nats.errors import ClusterError, UnreachableError, check_asyncio
 from adapters.nats.jetstream import JetStreamEngine
 from adapters.nats.jetstream_board import JetStreamBoard
 from adapters.nats.link import Link, text_of
@@ -19,13 +18,14 @@ from adapters.nats.names import Subjects
 from adapters.nats.permissions import inbox_of
 from adapters.nats.record import LEASE
 from adapters.nats.setup import OLDEST, set_up
+from events.own_log import own_log
 from recovery.installation import extra
 
 with extra("nats"):
     from nats import errors
     from nats.aio.client import Client
 
-logger = logging.getLogger(__name__)
+log = own_log("recovery.cluster")
 
 CONNECTED_WITHIN = 10.0
 """Seconds in which the first connection is made."""
@@ -41,6 +41,13 @@ class _Client(Client):
         if self.is_connected and "permissions violation" not in err_msg.lower():
             return await self._process_op_err(errors.Error(f"nats: {err_msg}"))
         return await super()._process_err(err_msg)
+
+    async def _process_connect_init(self) -> None:
+        """Make the connection; asyncio tells a protocol that is there before TLS nothing of it, as nats-py uses it."""
+        await super()._process_connect_init()
+        writer: asyncio.StreamWriter | None = getattr(self._transport, "_io_writer", None)
+        if writer is not None and writer.get_extra_info("sslcontext") is not None:  # or it warns when it is closed
+            writer.transport.get_protocol().connection_made(writer.transport)
 
     def drop_requests(self) -> None:
         """The answers to what was asked over a connection that is gone do not come."""
@@ -66,48 +73,41 @@ async def connect(
     lease: float = LEASE,
     within: float = CONNECTED_WITHIN,
 ) -> AsyncIterator[Link]:
-    """Connect to the servers of a fleet, and make its streams where they are missing.
+    """Connect to the servers of a cluster, and make its streams where they are missing.
 
     Args:
         url: Where they are: ``nats://gpu-0:4222``, or several. It may hold a user and a password, or a token.
-        prefix: The first token of the fleet's subjects: fleets with others do not see each other.
+        prefix: The first token of the cluster's subjects: clusters with others do not see each other.
         name: What the servers show this connection as.
-        replicas: How many servers keep each message; None for 3 of a cluster, or 1. Existing streams keep theirs.
+        replicas: How many servers keep each message; None: 3 where several run, or 1. Streams that exist keep theirs.
         credentials: A file with the user's credentials.
         user: The name of the user.
         password: The user's password.
         token: A token in place of a user.
         nkey: A file with the seed of the user's nkey.
         tls: How to trust the servers; for addresses that begin with tls:// or servers that demand it.
-        inbox: How the subjects of answers begin; None for what ``permissions.accounts`` allows the user, and for
-            ``_INBOX`` without one.
+        inbox: How the subjects of answers begin; None for ``permissions.inbox`` of the user, or ``_INBOX``.
         lease: Seconds after its last sign of life for which a worker still holds its call.
         within: Seconds in which the first connection must be made.
 
     Raises:
         UnreachableError: No server has answered *within* so many seconds.
         ValueError: *prefix* is none.
+        ForbiddenError: This user may not listen to answers.
         ClusterError: The servers refuse the user, are too old, or their streams do not fit; the message has the cure.
     """
-    _needs_asyncio()
+    check_asyncio()
     Subjects(prefix)  # raises before anything is made for it
     addresses, user, password, token = _who([url] if isinstance(url, str) else list(url), user, password, token)
-    inbox = (inbox_of(user) if user else None) if inbox is None else inbox
     client = _Client()
     link = Link(client, prefix, ", ".join(address.partition("://")[2] for address in addresses))
-    seed, file = str(nkey) if nkey else None, str(credentials) if credentials else None
-    options = {
-        "user": user,
-        "password": password,
-        "token": token,
-        "user_credentials": file,
-        "nkeys_seed": seed,
-        "tls": tls,
-    }
-    await _open(link, client, addresses, {**options, "inbox_prefix": inbox, "name": name or None}, within)
+    who = {"user": user, "password": password, "token": token, "tls": tls}
+    files = {"user_credentials": str(credentials) if credentials else None, "nkeys_seed": str(nkey) if nkey else None}
+    options = {**who, **files, "inbox_prefix": inbox or inbox_of(user), "name": name or None}
+    await _open(link, client, addresses, {key: value for key, value in options.items() if value is not None}, within)
     try:
-        may_ask = await set_up(link, prefix, replicas)
-        link.engine = engine = JetStreamEngine(link, prefix, lease, is_viewer=not may_ask)
+        link.is_viewer = not await set_up(link, prefix, replicas)
+        link.engine = engine = JetStreamEngine(link, prefix, lease, is_viewer=link.is_viewer)
         link.board = JetStreamBoard(link)
         async with engine.running():
             yield link
@@ -121,19 +121,18 @@ async def _open(link: Link, client: _Client, addresses: list[str], options: dict
     async def failed(error: Exception) -> None:
         last[:] = [error]  # type: ignore[list-item]
         if "permissions violation" in str(error).lower():
-            link.refusals.append(str(error).removeprefix("nats: "))
-            logger.warning("%s refuses: %s", link, link.refusals[-1])
+            link.refused(str(error))
         elif "authorization" in str(error).lower() and not refused.done():
             refused.set_result(None)
-        logger.debug("%s: %s", link, text_of(error))
+        log.debug("%s: %s", link.shown, text_of(error))
 
     async def parted() -> None:
         client.drop_requests()
         if not client.is_closed:
-            logger.warning("%s is down; it is tried again until it comes back", link)
+            log.warning("the connection to %s is down; it is tried again until it comes back", link.shown)
 
     async def returned() -> None:
-        logger.info("%s is back", link)
+        log.info("the connection to %s is back", link.shown)
         link.returned()
 
     opening = asyncio.ensure_future(
@@ -145,7 +144,7 @@ async def _open(link: Link, client: _Client, addresses: list[str], options: dict
             max_reconnect_attempts=-1,
             reconnect_time_wait=TRIED_EVERY,
             ping_interval=5,
-            **{key: value for key, value in options.items() if value is not None},
+            **options,
         )
     )
     try:
@@ -165,6 +164,11 @@ async def _open(link: Link, client: _Client, addresses: list[str], options: dict
     if refused.done():
         raise ClusterError(
             f"{link.shown} refuses the user: pass the right user and password, token, nkey or credentials file"
+        ) from None
+    if isinstance(last[0], ssl.SSLError):
+        raise UnreachableError(
+            f"TLS fails with {link.shown} ({text_of(last[0])}): pass tls, a context that trusts the authority of the "
+            "servers and has the certificate of this client, if they want one (a command: --tls FOLDER)"
         ) from None
     raise UnreachableError(
         f"no server answers at {link.shown} ({text_of(last[0])}): check the address, and that nats-server "
@@ -191,20 +195,11 @@ def _addresses(urls: list[str]) -> tuple[list[str], str | None, str | None]:
         except ValueError:
             host, port = None, None
         if not host or parts.scheme not in ("nats", "tls", "ws", "wss"):
-            raise ClusterError("the address of a fleet is no address of a nats-server: write nats://host:4222")
+            raise ClusterError("the address of a cluster is no address of a nats-server: write nats://host:4222")
         user = user or (unquote(parts.username) if parts.username else None)
         password = password or (unquote(parts.password) if parts.password else None)
         host = f"[{host}]" if ":" in host else host
         addresses.append(f"{parts.scheme}://{host}:{port or 4222}{parts.path if parts.scheme.startswith('ws') else ''}")
     if not addresses:
-        raise ClusterError("a fleet needs the address of a nats-server: nats://host:4222")
+        raise ClusterError("a cluster needs the address of a nats-server: nats://host:4222")
     return addresses, user, password
-
-
-def _needs_asyncio() -> None:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        raise ClusterError(
-            "a fleet needs asyncio, and this program runs on trio: run it with asyncio.run(main()) or anyio.run(main)"
-        ) from None

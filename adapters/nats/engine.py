@@ -1,4 +1,4 @@
-"""What the state machine of a fleet needs of its servers: one port, for NATS JetStream and for a server in memory.
+"""What the state machine of a cluster needs of its servers: one port, for NATS JetStream and for a server in memory.
 
 Everything that a call is stands in its record, which ``Engine.write`` changes by compare-and-set, together with the
 queue message and the schedule that belong to the change. The rest reads, waits and keeps leases.
@@ -6,14 +6,21 @@ queue message and the schedule that belong to the change. The rest reads, waits 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias, TypeVar
 
 import msgspec
 
+from adapters.nats.errors import UnreachableError
 from adapters.nats.names import Lane
 from adapters.nats.record import Change, Stored
+
+R = TypeVar("R")
+
+AGAIN = 1.0
+"""Seconds between two attempts to ask servers that do not answer."""
 
 Payload: TypeAlias = Literal["args", "saved", "result"]
 """What is kept beside a record."""
@@ -28,6 +35,7 @@ class Delivery(msgspec.Struct, frozen=True):
         lane: Where it waited.
         lease: What extends the lease, from any connection.
         sent: When it was put into the queue, in seconds since the epoch by the servers' clock.
+        number: How often it was delivered so far, this time included: after a worker's death it is a higher one.
     """
 
     call: str
@@ -35,6 +43,7 @@ class Delivery(msgspec.Struct, frozen=True):
     lane: Lane
     lease: str
     sent: float
+    number: int
 
 
 class Changes(Protocol):
@@ -46,7 +55,7 @@ class Changes(Protocol):
 
 
 class Engine(Protocol):
-    """The servers of a fleet, as seen by one connection.
+    """The servers of a cluster, as seen by one connection.
 
     Every method raises ``UnreachableError`` if no server answers in time; what it was to do may have happened all the
     same. ``lease`` is how many seconds after its last extension a lease ends. ``ack``, ``put_back`` and ``extend`` of a
@@ -104,3 +113,19 @@ class Engine(Protocol):
     def calls(self) -> AsyncIterator[Stored]:
         """The records of all calls, the longest unchanged first."""
         ...
+
+
+async def answered(ask: Callable[[], Awaitable[R]], timeout: float) -> R:
+    """The answer to *ask*, which is asked again for *timeout* seconds while no server answers.
+
+    Raises UnreachableError after that.
+    """
+    loop = asyncio.get_running_loop()
+    until = loop.time() + timeout
+    while True:
+        try:
+            return await ask()
+        except UnreachableError:
+            if loop.time() + AGAIN > until:
+                raise
+            await asyncio.sleep(AGAIN)

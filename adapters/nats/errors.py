@@ -1,16 +1,18 @@
-"""The errors of a fleet."""
+"""The errors of a cluster."""
 
 from __future__ import annotations
+
+import asyncio
 
 from events.errors import RecoveryError
 
 
 class ClusterError(RecoveryError):
-    """Something about a fleet of machines went wrong."""
+    """Something about a cluster of machines went wrong."""
 
 
 class UnreachableError(ClusterError):
-    """No server of the fleet answers, or none that may decide: the servers elect a leader, say."""
+    """No server of the cluster answers, or none that may decide: the servers elect a leader, say."""
 
 
 class NotSentError(UnreachableError):
@@ -19,6 +21,10 @@ class NotSentError(UnreachableError):
 
 class StaleError(ClusterError):
     """The record of a call has changed since it was read: nothing was written."""
+
+
+class ForbiddenError(ClusterError):
+    """The servers do not permit something to this user: another role may do it, or its inbox has another name."""
 
 
 class TooLargeError(ClusterError):
@@ -34,7 +40,7 @@ class LeaseLostError(ClusterError):
 
 
 class RemoteCallError(ClusterError):
-    """A call of the fleet has ended badly, on some machine.
+    """A call of the cluster has ended badly, on some machine.
 
     Args:
         call: Its id.
@@ -53,7 +59,7 @@ class RemoteCallError(ClusterError):
 
 
 class ClusterLimitError(ClusterError):
-    """The call, its key or its arguments do not fit into a fleet; the message says which limit, and the cure."""
+    """The call, its key or its arguments do not fit into a cluster; the message says which limit, and the cure."""
 
 
 class ChangeRefusedError(ClusterError):
@@ -61,4 +67,14 @@ class ChangeRefusedError(ClusterError):
 
 
 class UnknownCallError(ClusterError, LookupError):
-    """The fleet knows no such call: it ended more than seven days ago, or was never submitted."""
+    """The cluster knows no such call: it ended more than seven days ago, or was never submitted."""
+
+
+def check_asyncio() -> None:
+    """Raise ClusterError where no asyncio loop runs."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        raise ClusterError(
+            "a cluster needs asyncio, and this program runs on trio: run it with asyncio.run(main()) or anyio.run(main)"
+        ) from None

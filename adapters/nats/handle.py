@@ -1,20 +1,20 @@
-"""A call of a fleet, as the program sees it that submitted it, or that knows its id."""
+"""A call of a cluster, as the program sees it that submitted it, or that knows its id."""
 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import msgspec
 
 from adapters.nats.board import Board
-from adapters.nats.engine import Engine
-from adapters.nats.errors import ChangeRefusedError, ClusterError, RemoteCallError, UnknownCallError, UnreachableError
-from adapters.nats.fleet_status import next_in_fleet, state_of
-from adapters.nats.names import parse
-from adapters.nats.record import KEPT, CallRecord
-from adapters.nats.steering import steer
+from adapters.nats.engine import AGAIN, Engine, answered
+from adapters.nats.errors import ChangeRefusedError, ClusterError, RemoteCallError, UnreachableError
+from adapters.nats.record import CallRecord
+from adapters.nats.status import next_in_cluster, state_of
+from adapters.nats.steering import gone, steer
 from adapters.nats.transitions import asked_to_cancel
 from recovery.redact import brief, redact
 
@@ -23,12 +23,9 @@ R = TypeVar("R")
 READ_EVERY = 5.0
 """Seconds after which a handle reads again: a change may have been missed."""
 
-AGAIN = 1.0
-"""Seconds between two attempts to ask servers that do not answer."""
-
 
 class HandleStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a call of a fleet stands. Times are seconds since the epoch by the servers' clock.
+    """Where a call of a cluster stands. Times are seconds since the epoch by the servers' clock.
 
     Args:
         call: Its id.
@@ -52,7 +49,7 @@ class HandleStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Handle:
-    """A call of a fleet. It may run on any machine, and outlives this process. Made by ``Cluster``.
+    """A call of a cluster. It may run on any machine, and outlives this process. Made by ``Cluster``.
 
     Args:
         call: Its id.
@@ -78,6 +75,9 @@ class Handle:
     def __repr__(self) -> str:
         return f"<Handle {self._call}>"
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Handle has a connection, and is not pickled: pass handle.call, and use cluster.handle(call)")
+
     @property
     def call(self) -> str:
         """The id of the call, for ``Cluster.handle`` and for ``recovery why``."""
@@ -100,7 +100,7 @@ class Handle:
         try:
             async with asyncio.timeout(timeout):
                 ended = await self._ended(record)
-                data = await self._until_answered(lambda: self._engine.payload(self._call, "result"))
+                data = await self._answered(lambda: self._engine.payload(self._call, "result"), math.inf)
         except TimeoutError:
             stands = f"it is {state_of(record[-1])}" if record else "no server has answered"
             raise TimeoutError(f"{self._call} has not ended within {timeout:g} s: {stands}") from None
@@ -119,9 +119,9 @@ class Handle:
             UnknownCallError: Its record is gone.
             UnreachableError: No server answers.
         """
-        record = await self._within(self._read)
-        now = await self._within(self._engine.now)
-        nodes = {one.node: one for one in await self._within(self._board.nodes)}
+        record = await self._answered(self._read)
+        now = await self._answered(self._engine.now)
+        nodes = {one.node: one for one in await self._answered(self._board.nodes)}
         return HandleStatus(
             call=self._call,
             state=state_of(record),
@@ -129,7 +129,7 @@ class Handle:
             attempt=record.standing.attempt,
             retries=record.standing.retries,
             due=record.due,
-            why=next_in_fleet(record, nodes, now).text,
+            why=next_in_cluster(record, nodes, now).text,
             is_over=record.is_over,
         )
 
@@ -143,15 +143,13 @@ class Handle:
             UnreachableError: No server answers.
         """
         try:
-            await self._within(
+            await self._answered(
                 lambda: steer(
                     self._engine, self._call, lambda stored, now: asked_to_cancel(stored.record, redact(reason), now)
                 )
             )
         except ChangeRefusedError:
             return False
-        except LookupError:
-            raise gone(self._call) from None
         return True
 
     async def _ended(self, seen: list[CallRecord]) -> CallRecord:
@@ -177,43 +175,9 @@ class Handle:
             raise gone(self._call)
         return stored.record
 
-    async def _until_answered(self, ask: Callable[[], Awaitable[bytes | None]]) -> bytes | None:
-        while True:
+    async def _answered(self, ask: Callable[[], Awaitable[R]], timeout: float | None = None) -> R:
+        async def asked() -> R:
             self._check_open()
-            try:
-                return await ask()
-            except UnreachableError:
-                await asyncio.sleep(AGAIN)
-
-    async def _within(self, ask: Callable[[], Awaitable[R]]) -> R:
-        self._check_open()
-        return await answered(ask, self._timeout)
-
-
-async def answered(ask: Callable[[], Awaitable[R]], timeout: float) -> R:
-    """The answer to *ask*, which is asked again for *timeout* seconds while no server answers.
-
-    Raises UnreachableError after that.
-    """
-    loop = asyncio.get_running_loop()
-    until = loop.time() + timeout
-    while True:
-        try:
             return await ask()
-        except UnreachableError:
-            if loop.time() + AGAIN > until:
-                raise
-            await asyncio.sleep(AGAIN)
 
-
-def gone(call: str) -> UnknownCallError:
-    """The error about *call*, which the servers do not know."""
-    days = KEPT / 86_400
-    return UnknownCallError(
-        f"the cluster has no call {brief(call)}: it was never submitted there, or it ended more than {days:g} days ago"
-    )
-
-
-def operation_of(call: str) -> str:
-    """The name of the operation of *call*. Raises ValueError for what is no id of a call."""
-    return parse(call).operation
+        return await answered(asked, self._timeout if timeout is None else timeout)

@@ -28,6 +28,9 @@ RETRIES = 30
 PROBE = "-/~0000000000000000"
 """A call that never is: to read it shows whether the servers answer."""
 
+LOST = "its lease was lost"
+"""How the reason of a leg begins that has lost its call."""
+
 CUT_OFF = "cut off: its lease ended"
 """Why a call has to end that must not go on without the servers."""
 
@@ -176,8 +179,7 @@ class Heartbeat:
             return False
         record = stored.record
         if (record.fence, record.token) != (kept.fence, kept.token):
-            now = f"it runs on {record.node}" if record.state == "running" else f"it is {record.state}"
-            self._lost(kept, f"its lease was lost: {now}")
+            self._lost(kept, f"{LOST}: {record.stands}")
             return False
         if record.cancel is not None and not kept.is_cancelled:
             kept.is_cancelled = True

@@ -12,7 +12,7 @@ import msgspec
 from adapters.nats.engine import Delivery, Engine
 from adapters.nats.errors import ChangeRefusedError, LeaseLostError, StaleError, UnreachableError, UnreadableError
 from adapters.nats.record import CallRecord, CallState, Change, Standing, Stored
-from adapters.nats.transitions import Transition, claimed
+from adapters.nats.transitions import SOON, Transition, claimed
 
 SEEN_AFTER = 0.5
 """Seconds after which a message is delivered again whose record is not seen yet."""
@@ -63,7 +63,7 @@ class Holding:
             ChangeRefusedError: *transition* says why nothing is to be written.
         """
         if self.record.state != "running":
-            raise LeaseLostError(f"{self.record.call} was let go by this worker: it is {self.record.state}")
+            raise LeaseLostError(f"{self.record.call} was let go by this worker: {self.record.stands}")
         while True:
             change = transition(self.record)
             if isinstance(change, str):
@@ -75,6 +75,8 @@ class Holding:
                 seq = await self._engine.write(change, self.stored.seq)
             except StaleError:
                 latest = await self._latest()
+                if latest.seq == self.stored.seq:
+                    raise UnreachableError(f"{self.record.call}: a server answers that lags behind") from None
                 if latest.record.state == "running":  # nothing that was tried can be written any more
                     self.stored = latest
                     self._tried.clear()
@@ -119,8 +121,7 @@ class Holding:
 
 
 def _lost(latest: CallRecord) -> LeaseLostError:
-    by = f" on {latest.node}" if latest.node and latest.state == "running" else ""
-    return LeaseLostError(f"{latest.call} is not held by this worker any more: it is {latest.state}{by}")
+    return LeaseLostError(f"{latest.call} is not held by this worker any more: {latest.stands}")
 
 
 Revived: TypeAlias = Callable[[CallRecord, float], Standing | Change]
@@ -182,14 +183,20 @@ async def _claim(
         if stored.record.lane != delivery.lane:  # of a call of an earlier life with the same key, or before a move
             break
         if not stored.record.is_over and stored.record.leg == delivery.leg:
+            if stored.record.state == "running" and delivery.number <= stored.record.delivery:
+                return None  # this worker stood still with the message, and another one has got it since
             if seen and stored.record.fence != seen[0].record.fence:
                 return None  # another worker got the message meanwhile, and has the call: the lease of this one is over
             look(stored.record)
         seen.append(stored)
-        change = _change(stored, delivery.leg, node, await engine.now(), revived)
+        now = await engine.now()
+        if stored.record.waits_in_queue and delivery.leg < stored.record.leg and now < stored.record.updated + SOON:
+            await engine.put_back(delivery, SOON)  # unless a newer message has taken its place
+            return None
+        change = _change(stored, delivery.leg, node, now, revived)
         if isinstance(change, str):
             break
-        record = msgspec.structs.replace(change.record, token=token)
+        record = msgspec.structs.replace(change.record, token=token, delivery=delivery.number)
         try:
             seq = await engine.write(msgspec.structs.replace(change, record=record), stored.seq)
         except StaleError:

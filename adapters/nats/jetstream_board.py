@@ -1,22 +1,19 @@
-"""What the nodes of a fleet tell of themselves, on the servers: a bucket of nodes, and a bounded stream of events."""
+"""What the nodes of a cluster tell of themselves, on the servers: a bucket of nodes, and a bounded stream of events."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import aclosing
+from collections.abc import Sequence
 
 import msgspec
 
-from adapters.nats.board import MOST_EVENTS, NODES_KEPT, FleetEvent, Node
+from adapters.nats.board import MOST_EVENTS, NODES_KEPT, ClusterEvent, Node
 from adapters.nats.link import Link
 from adapters.nats.names import ANY, checked, encode
-
-PAGE = 1000
-"""Messages that are read at once."""
+from adapters.nats.stream import Stream
 
 
 class JetStreamBoard:
-    """The board of the fleet behind *link*.
+    """The board of the cluster behind *link*.
 
     Args:
         link: The connection.
@@ -33,16 +30,16 @@ class JetStreamBoard:
 
     async def nodes(self) -> list[Node]:
         """As ``Board.nodes``. A node of a newer release, which this one cannot read, is left out."""
-        found: dict[str, Node] = {}
-        async for data in self._read(f"KV_{self._bucket}", f"$KV.{self._bucket}.>"):
+        nodes: dict[str, Node] = {}
+        async for found in Stream(self._link, f"KV_{self._bucket}").after(0, f"$KV.{self._bucket}.>"):
             try:
-                node = msgspec.json.decode(data, type=Node)
+                node = msgspec.json.decode(found.data, type=Node)
             except msgspec.MsgspecError:
                 continue
-            found[node.node] = node
-        return sorted(found.values(), key=lambda one: one.node)
+            nodes[node.node] = node
+        return sorted(nodes.values(), key=lambda one: one.node)
 
-    async def publish(self, events: Sequence[FleetEvent]) -> None:
+    async def publish(self, events: Sequence[ClusterEvent]) -> None:
         """As ``Board.publish``; the last one is waited for, so that a server has the others."""
         for number, one in enumerate(events, 1):
             subject = f"{self._stream}.{encode(one.node)}.{one.kind}.{about(one)}"
@@ -51,35 +48,18 @@ class JetStreamBoard:
             else:
                 await self._link.ask(subject, msgspec.json.encode(one))
 
-    async def events(self, call: str) -> list[FleetEvent]:
+    async def events(self, call: str) -> list[ClusterEvent]:
         """As ``Board.events``. Those of a newer release, which this one cannot read, are left out."""
-        found: list[FleetEvent] = []
-        async for data in self._read(self._stream, f"{self._stream}.*.*.{call.replace('/', '.')}"):
+        events: list[ClusterEvent] = []
+        async for found in Stream(self._link, self._stream).after(0, f"{self._stream}.*.*.{call.replace('/', '.')}"):
             try:
-                found.append(msgspec.json.decode(data, type=FleetEvent))
+                events.append(msgspec.json.decode(found.data, type=ClusterEvent))
             except msgspec.MsgspecError:
                 continue
-        return sorted(found[-MOST_EVENTS:], key=lambda one: one.at)
-
-    async def _read(self, stream: str, subject: str) -> AsyncIterator[bytes]:
-        """The messages of *stream* on *subject*, in its order. Raises UnreachableError."""
-        at = 1
-        while True:
-            wanted = msgspec.json.encode({"seq": at, "next_by_subj": subject, "batch": PAGE})
-            came = 0
-            async with aclosing(self._link.ask_many(f"$JS.API.DIRECT.GET.{stream}", wanted)) as answers:
-                async for answer in answers:
-                    headers = answer.headers or {}
-                    if "Nats-Sequence" not in headers:  # 204: the end of the page; 404: there is none
-                        break
-                    came, at = came + 1, int(headers["Nats-Sequence"]) + 1
-                    if headers.get("KV-Operation") is None and answer.data:
-                        yield answer.data
-            if came < PAGE:
-                return
+        return sorted(events[-MOST_EVENTS:], key=lambda one: one.at)
 
 
-def about(event: FleetEvent) -> str:
+def about(event: ClusterEvent) -> str:
     """The end of the subject of *event*: its call, or its operation.
 
     Operations of a node alone have any name, and the servers close a connection for a subject that is too long.

@@ -1,4 +1,4 @@
-"""The servers of a fleet in memory, with a clock of the test's: for tests of what runs on them."""
+"""The servers of a cluster in memory, with a clock of the test's: for tests of what runs on them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TICK = 0.25
 
 
 class _Queued(msgspec.Struct):
-    """A message in a queue: its place in the stream, when it was *sent*, and when it may be delivered, again perhaps."""
+    """A message in a queue: its place in the stream, when it was *sent*, and when it may be delivered again."""
 
     call: str
     leg: int
@@ -30,6 +30,7 @@ class _Queued(msgspec.Struct):
     seq: int
     sent: float
     visible: float = -math.inf
+    number: int = 0
 
 
 class MemoryServers:
@@ -137,8 +138,8 @@ class MemoryServers:
             waiting = [one for one in self._queues.values() if one.lane == lane and one.visible <= now]
             if waiting:
                 found = min(waiting, key=lambda one: one.seq)
-                found.visible = now + self.lease
-                return Delivery(found.call, found.leg, found.lane, f"{found.seq}", found.sent)
+                found.visible, found.number = now + self.lease, found.number + 1
+                return Delivery(found.call, found.leg, found.lane, f"{found.seq}", found.sent, found.number)
         return None
 
     def held(self, lease: str) -> tuple[str, _Queued] | None:

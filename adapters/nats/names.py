@@ -29,11 +29,11 @@ MAX_KEY = 240
 _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")
 
 _OWN = ("-seen", "-events", "-shared", "-nodes")
-"""What follows the prefix in the names of the other things of a fleet."""
+"""What follows the prefix in the names of the other things of a cluster."""
 
 
 class Name(msgspec.Struct, frozen=True):
-    """What a call is called in a fleet.
+    """What a call is called in a cluster.
 
     Args:
         operation: The name of its operation.
@@ -138,7 +138,7 @@ def parse(call: str) -> Name:
     """The name of the call with the id *call*.
 
     Raises:
-        ValueError: It is no id of a call of a fleet.
+        ValueError: It is no id of a call of a cluster.
     """
     operation, _, rest = call.partition("/")
     try:
@@ -149,8 +149,25 @@ def parse(call: str) -> Name:
         return Name(decode(operation), decode(rest))
     except ValueError:
         raise ValueError(
-            f"{call!r} is no id of a call of a fleet: those look like render/order-17, as `recovery status` shows them"
+            f"{call!r} is no id of a cluster's call: those look like render/order-17, as `recovery status` shows them"
         ) from None
+
+
+def local_id(call: str, fence: int) -> str:
+    """The id that *call* has on a node which holds it under *fence*."""
+    return f"{call}@{fence}"
+
+
+def claim_of(local: str) -> tuple[str, int]:
+    """The id in the cluster, and the fence, of the call that is *local* on its node; "" and 0 for one of no cluster."""
+    name, _, fence = local.removesuffix(" outcome").rpartition("@")
+    if "/" not in name or len(name) > MAX_NAME + 1 + MAX_KEY or not fence.isdecimal():
+        return "", 0
+    try:
+        parse(name)
+        return name, int(fence)
+    except ValueError:  # the id of a call of this node alone, which has any form
+        return "", 0
 
 
 def checked(what: str, name: str, limit: int = MAX_NAME) -> str:
@@ -171,13 +188,13 @@ def checked(what: str, name: str, limit: int = MAX_NAME) -> str:
 
 
 class Subjects(msgspec.Struct, frozen=True):
-    """The subjects of a fleet.
+    """The subjects of a cluster.
 
     Args:
         prefix: Their first token, and the name of the stream: letters, digits, "-" and "_".
 
     Raises:
-        ValueError: The prefix has something else, or is too long, or what another fleet has could be named the same.
+        ValueError: The prefix has something else, or is too long, or what another cluster has could be named the same.
     """
 
     prefix: str = "recovery"
@@ -187,10 +204,10 @@ class Subjects(msgspec.Struct, frozen=True):
         prefix = self.prefix
         if not set(prefix.encode(errors="replace")) <= _PLAIN or prefix.startswith(("-", "_")) or prefix.endswith(_OWN):
             raise ValueError(
-                f"{prefix[:40]!r} is no prefix of a fleet: it has letters, digits, - and _, begins with a letter or a "
-                f"digit, and does not end with {', '.join(_OWN)}"
+                f"{prefix[:40]!r} is no prefix of a cluster: it has letters, digits, - and _, begins with a letter or "
+                f"a digit, and does not end with {', '.join(_OWN)}"
             )
-        checked("the prefix of a fleet", prefix)
+        checked("the prefix of a cluster", prefix)
 
     def of(self, kind: Literal["call", "args", "saved", "result", "due"], call: str) -> str:
         """Where the *kind* of message of the call with the id *call* is kept."""

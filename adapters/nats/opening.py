@@ -7,26 +7,13 @@ from collections import Counter
 from contextlib import AsyncExitStack
 from typing import Any
 
-import msgspec
-
-from adapters.nats.board import Board
 from adapters.nats.engine import Engine
+from adapters.nats.errors import ForbiddenError
 from adapters.nats.leases import Connect, Leases
+from adapters.nats.names import local_id
 from adapters.nats.outcomes import Outcomes
-from adapters.nats.running import Leg, Node
+from adapters.nats.running import Leg, Session
 from recovery.service import Recovery
-
-
-class OpenCluster(msgspec.Struct, frozen=True):
-    """What an open cluster has.
-
-    Args:
-        node: What its legs share.
-        board: What its nodes tell of themselves.
-    """
-
-    node: Node
-    board: Board
 
 
 async def opened(
@@ -35,17 +22,21 @@ async def opened(
     make_leases: type[Leases],
     service: Recovery,
     node: str,
-    prefix: str,
     refused: Counter[str],
-) -> OpenCluster:
+) -> Session:
     """Connect, and start what runs until *stack* is closed. Raises UnreachableError and ClusterError, as *connect*."""
     link: Any = await stack.enter_async_context(connect())
+    if getattr(link, "is_viewer", False):
+        raise ForbiddenError(
+            "this user may look at the cluster, and do nothing else (the role viewer): connect as a user of the role "
+            "submitter or worker. To look, use the command `recovery status --cluster`"
+        )
     engine: Engine = link.engine
     outcomes = Outcomes(service, engine)
     legs: dict[str, Leg] = {}
 
     def lost(call: str, fence: int, why: str) -> None:
-        if (leg := legs.get(f"{call}@{fence}")) is not None:
+        if (leg := legs.get(local_id(call, fence))) is not None:
             leg.stop("lost", why)
 
     def cancelled(call: str, why: str) -> None:
@@ -58,24 +49,13 @@ async def opened(
     stack.callback(leases.close)
     delivering = asyncio.create_task(outcomes.run(), name="recovery: deliver outcomes")
     stack.push_async_callback(_end, delivering)
-    await _share(link, stack, service, node, prefix)
-    return OpenCluster(Node(node, service, engine, leases, outcomes, legs, refused), link.board)
+    if getattr(link, "connection", None) is not None:  # real servers
+        from adapters.nats.knowledge.shared import SharedKnowledge  # here: it needs the extra
 
-
-async def _share(link: Any, stack: AsyncExitStack, service: Recovery, node: str, prefix: str) -> None:
-    """With real servers, share what nodes know together from now on."""
-    connection = getattr(link, "connection", None)
-    if connection is not None:
-        from nats import errors  # here: they need the extra
-
-        from adapters.nats.shared import SharedKnowledge
-
-        shared = SharedKnowledge(service, connection, prefix, node)
+        shared = SharedKnowledge(service, link, node)
         stack.push_async_callback(shared.stop)
-        try:
-            await shared.start()
-        except (errors.Error, TimeoutError, OSError) as error:  # the servers elect a leader, say
-            raise link.translated(error) from error
+        await shared.start()
+    return Session(node, service, engine, link.board, leases, outcomes, legs, refused)
 
 
 async def _end(task: asyncio.Task[None]) -> None:

@@ -137,7 +137,9 @@ class Outcomes:
         if record.state != "running":  # only the holder of its fence ends it: it was written before
             return None
         now = await self._engine.now()
-        holding = Holding(self._engine, Delivery(call, record.leg, record.lane, "", record.updated), stored)
+        holding = Holding(
+            self._engine, Delivery(call, record.leg, record.lane, "", record.updated, record.delivery), stored
+        )
         try:
             await holding.apply(lambda latest: later(latest, kept.change, now))
         except LeaseLostError:
@@ -154,15 +156,8 @@ class Outcomes:
 
 def why_superseded(record: CallRecord, fence: int) -> str:
     """Why an outcome under *fence* is not taken of the call of *record*, which has another claim."""
-    where = f" on {record.node}" if record.node else ""
-    match record.state:
-        case "running":
-            stands = f"it runs{where}"
-        case "succeeded":
-            stands = f"it succeeded{where}"
-        case state:
-            stands = f"it is {state}" if state != "gave up" else f"it was given up{where}"
-    return f"its lease was lost while this node was cut off, and {stands} (fence {record.fence}, this one had {fence})"
+    fences = f"fence {record.fence}, this one had {fence}"
+    return f"its lease was lost while this node was cut off, and {record.stands} ({fences})"
 
 
 def later(latest: CallRecord, change: Change, now: float) -> Change | str:

@@ -1,4 +1,4 @@
-"""Who may do what on the servers of a fleet: roles, the subjects of each, and the accounts of a nats-server.
+"""Who may do what on the servers of a cluster: roles, the subjects of each, and the accounts of a nats-server.
 
 A role that reads alone gets an account of its own, without JetStream: a server sends the answer to a request to any
 subject that the request names, so in the account of the streams each reader could write, too. The other roles guard
@@ -10,13 +10,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import msgspec
 
 Role: TypeAlias = Literal["submitter", "worker", "viewer", "steerer", "setup"]
 """What a user of the servers does: submit calls and wait for them; run them; look; steer calls and circuits; make or
-change the streams, which a new fleet needs once."""
+change the streams, which a new cluster needs once."""
 
 _USER = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -40,13 +40,13 @@ def inbox(user: str) -> str:
         ValueError: *user* has other characters than letters, digits, ``-`` and ``_``.
     """
     if not _USER.fullmatch(user):
-        raise ValueError(f"{user!r} is no user of a fleet: use letters, digits, - and _ alone")
+        raise ValueError(f"{user!r} is no user of a cluster: use letters, digits, - and _ alone")
     return f"_INBOX_{user}"
 
 
-def inbox_of(user: str) -> str | None:
-    """The same; None for a user whose name ``accounts`` refuses."""
-    return inbox(user) if _USER.fullmatch(user) else None
+def inbox_of(user: str | None) -> str | None:
+    """The same; None for no user, and for one whose name ``accounts`` refuses."""
+    return inbox(user) if user and _USER.fullmatch(user) else None
 
 
 def password_variable(user: str) -> str:
@@ -55,11 +55,11 @@ def password_variable(user: str) -> str:
 
 
 def permissions(role: Role, prefix: str = "recovery") -> Permissions:
-    """What a user of *role* needs in the fleet with *prefix*, and no more.
+    """What a user of *role* needs in the cluster with *prefix*, and no more.
 
     Args:
         role: What the user does.
-        prefix: The first token of the fleet's subjects.
+        prefix: The first token of the cluster's subjects.
     """
     seen = (f"{prefix}-seen.call.>", f"{prefix}-seen.shared.>")
     told = (*seen, f"{prefix}-events.>", f"$KV.{prefix}-shared.>", f"$KV.{prefix}-nodes.>")
@@ -67,7 +67,7 @@ def permissions(role: Role, prefix: str = "recovery") -> Permissions:
 
 
 _READ = "$JS.API.DIRECT.GET.>"
-"""How every role reads messages. The account of a fleet has no other streams than its own."""
+"""How every role reads messages. The account of a cluster has no other streams than its own."""
 
 _ASK = ("$JS.API.STREAM.INFO.*", "$JS.API.STREAM.MSG.GET.*", "$JS.API.CONSUMER.INFO.>")
 """What every role but a viewer asks: the account of the viewers has no such questions, as JetStream is off there."""
@@ -93,27 +93,49 @@ def _written(role: Role, prefix: str) -> tuple[str, ...]:
             return (f"{prefix}.>", events, shared, nodes, "$JS.API.>", f"$JS.ACK.{prefix}.>")
 
 
+def roles_of(subject: str, verb: str, prefix: str = "recovery") -> list[str]:
+    """The roles that may use *subject*, whose letters may be small ones.
+
+    Args:
+        subject: The subject.
+        verb: "publish" or "listen".
+        prefix: The first token of the cluster's subjects.
+    """
+
+    def may(role: Role) -> bool:
+        allowed = permissions(role, prefix)
+        return any(_covers(one, subject) for one in (allowed.publish if verb == "publish" else allowed.subscribe))
+
+    return [role for role in get_args(Role) if may(role)]
+
+
+def _covers(allowed: str, subject: str) -> bool:
+    """Whether the subject *allowed*, with wildcards, is *subject* or has it."""
+    pattern = re.escape(allowed).replace(r"\*", "[^.]+").removesuffix(">") + (".+" if allowed.endswith(">") else "")
+    return re.fullmatch(pattern, subject, re.IGNORECASE) is not None
+
+
 def accounts(users: Mapping[str, Role], prefix: str = "recovery") -> str:
-    """The block ``accounts`` of a nats-server's configuration: one account for the fleet, one for its viewers.
+    """The block ``accounts`` of a nats-server's configuration: one account for the cluster, one for its viewers.
 
     It holds no password: the servers read each from an environment variable (``password_variable``).
 
     Args:
         users: The role of each user.
-        prefix: The first token of the fleet's subjects.
+        prefix: The first token of the cluster's subjects.
 
     Raises:
         ValueError: A user has other characters than letters, digits, ``-`` and ``_``.
     """
     viewers = [user for user, role in users.items() if role == "viewer"]
-    fleet, view = json.dumps(prefix.upper()), json.dumps(f"{prefix.upper()}-VIEW")
+    cluster, view = json.dumps(prefix.upper()), json.dumps(f"{prefix.upper()}-VIEW")
     seen = permissions("viewer", prefix)
     exported = [f'{{service: "{one}", response_type: "Stream", accounts: [{view}]}}' for one in seen.publish]
     exported += [f'{{stream: "{one}", accounts: [{view}]}}' for one in seen.subscribe]
-    imported = [f'{{service: {{account: {fleet}, subject: "{one}"}}}}' for one in seen.publish]
-    imported += [f'{{stream: {{account: {fleet}, subject: "{one}"}}}}' for one in seen.subscribe]
+    imported = [f'{{service: {{account: {cluster}, subject: "{one}"}}}}' for one in seen.publish]
+    imported += [f'{{stream: {{account: {cluster}, subject: "{one}"}}}}' for one in seen.subscribe]
     lines = [
-        f"  {fleet}: {{",
+        f"  {cluster}: {{",
         "    jetstream: enabled",
         *_list("users", [_user(user, role, prefix) for user, role in users.items() if role != "viewer"]),
         *_list("exports", exported),

@@ -24,6 +24,9 @@ with extra("nats"):
 PULLED_FOR = 5.0
 """Seconds for which one request waits at the servers; then another one takes its place."""
 
+LOOKED_FOR = 0.5
+"""Seconds in which the servers say what waits in one queue; what comes later is taken all the same, or goes back."""
+
 TRIED_AGAIN_AFTER = 0.25
 """Seconds before a consumer without a leader is asked again."""
 
@@ -71,7 +74,7 @@ class Pulls:
 
     Args:
         link: The connection.
-        subjects: The subjects of the fleet.
+        subjects: The subjects of the cluster.
         lease: Seconds for which a message is the worker's, unless it says that it lives.
     """
 
@@ -109,13 +112,19 @@ class Pulls:
         Raises:
             UnreachableError: No server answers.
         """
+        silent: list[UnreachableError] = []
         self._look_at_clock()
         await self._is_current.wait()
         for lane in lanes:
             if not self._stands(lane):  # otherwise all that waited there has come
-                await self._make(lane)
-                if (found := await self._now(lane)) is not None:
-                    return found
+                try:
+                    await self._make(lane)
+                    if (found := await self._now(lane)) is not None:
+                        return found
+                except UnreachableError as error:  # the server that leads this one: others may answer for theirs
+                    silent.append(error)
+        if silent and len(silent) == len(lanes):
+            raise silent[-1]
         if timeout <= 0.0:
             return None
         waiter = _Waiter(lanes)
@@ -169,7 +178,7 @@ class Pulls:
             is_taken = False
             try:
                 await self._ask(lane, token, NO_WAIT)
-                async with asyncio.timeout(ANSWERED_WITHIN):
+                async with asyncio.timeout(LOOKED_FOR):
                     found: Msg = await answer
                 is_taken = True
             except TimeoutError as error:

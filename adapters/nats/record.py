@@ -44,9 +44,6 @@ CallState: TypeAlias = Literal["queued", "running", "waiting", "quarantined", "s
 ENDS: frozenset[CallState] = frozenset({"succeeded", "gave up", "cancelled"})
 """The states that no call leaves."""
 
-NO_FAILURE = msgspec.Raw()
-"""The failure of a call that has none. Another empty one would be written, and be no JSON."""
-
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """How far a call has come, over all its attempts and nodes.
@@ -102,7 +99,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, fo
 
 
 class CallRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """Where a call of the fleet stands: its one place of truth, changed by compare-and-set alone.
+    """Where a call of the cluster stands: its one place of truth, changed by compare-and-set alone.
 
     Times are seconds since the epoch by the servers' clock.
 
@@ -121,6 +118,7 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
         fence: The token of the worker that holds or held it: the stream sequence of the record that it claimed.
         node: The node that runs it, or ran it last.
         token: Random digits of the claim: a worker knows by them what it has written itself.
+        delivery: The ``Delivery.number`` of the message with which it was claimed.
         standing: How far it has come.
         due: When its next attempt may begin.
         why: What it waits for, in words.
@@ -148,6 +146,7 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     fence: int = 0
     node: str = ""
     token: str = ""
+    delivery: int = 0
     standing: Standing = Standing()
     due: float | None = None
     why: str = ""
@@ -164,6 +163,26 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     def is_over(self) -> bool:
         """Whether it has ended."""
         return self.state in ENDS
+
+    @property
+    def waits_in_queue(self) -> bool:
+        """Whether a message of it is to be in its queue now."""
+        return self.state == "queued" and not self.is_paused
+
+    @property
+    def stands(self) -> str:
+        """Where it stands, in words: "it runs on gpu-b"."""
+        where = f" on {self.node}" if self.node else ""
+        match self.state:
+            case "running":
+                return f"it runs{where}"
+            case "succeeded":
+                return f"it succeeded{where}"
+            case "gave up":
+                return f"it was given up{where}"
+            case "cancelled":
+                return "it was cancelled"
+        return f"it is {self.state}"
 
     @property
     def lane(self) -> Lane:
@@ -208,14 +227,12 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def check_sizes(change: Change) -> None:
-    """Raise TooLargeError if the arguments, the checkpoint or the result of *change* are more than a fleet keeps."""
+    """Raise TooLargeError if the arguments, the checkpoint or the result of *change* are more than a cluster keeps."""
     for what, data, most in (
-        ("arguments", change.args, MAX_PAYLOAD),
-        ("checkpoint", change.saved, MAX_CHECKPOINT),
-        ("result", change.result, MAX_PAYLOAD),
+        ("the arguments", change.args, MAX_PAYLOAD),
+        ("a checkpoint", change.saved, MAX_CHECKPOINT),
+        ("the result", change.result, MAX_PAYLOAD),
     ):
         if data is not None and len(data) > most:
-            raise TooLargeError(
-                f"{change.record.call}: the {what}, {len(data)} bytes, are more than the {most} that a fleet keeps: "
-                "store the data elsewhere, and pass where it is"
-            )
+            said = too_large(what, len(data), most, "store the data elsewhere, and pass where it is")
+            raise TooLargeError(f"{change.record.call}: {said}")

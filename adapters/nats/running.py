@@ -12,17 +12,20 @@ from typing import Literal, TypeAlias, TypeVar
 import msgspec
 
 from adapters.nats import transitions
-from adapters.nats.checkpoints import AGAIN, Checkpoints
-from adapters.nats.engine import Engine, Payload
+from adapters.nats.board import Board
+from adapters.nats.checkpoints import Checkpoints
+from adapters.nats.engine import AGAIN, Engine, Payload
 from adapters.nats.errors import ChangeRefusedError, TooLargeError, UnreachableError, UnreadableError
+from adapters.nats.heartbeat import LOST
 from adapters.nats.holding import Holding
 from adapters.nats.leases import Leases
+from adapters.nats.names import local_id
 from adapters.nats.outcomes import Ends, Outcomes
 from adapters.nats.record import MAX_PAYLOAD, CallRecord, Change, Standing, too_large
-from adapters.nats.standing import leased_call, standing_of, written
+from adapters.nats.standing import leased_call, next_standing, standing_of, written
 from adapters.nats.transitions import SOON
 from events.event import CallEvent
-from events.operation_events import CheckpointSaved, FailureClassified, Parked, ProgressMade, RetryScheduled
+from events.operation_events import CheckpointSaved, Parked, ProgressMade, RetryScheduled
 from events.own_log import own_log
 from recovery import leased
 from recovery.leased import Cancelled, Ending, Failed, LeasedOperation, Postponed, Succeeded
@@ -42,28 +45,32 @@ INSIST = 0.05
 LONGEST = 3600.0
 """Seconds after which a call is looked at again whose wait has no end."""
 
+PAUSED = "it is paused"
+
 Stop: TypeAlias = Literal["cancel", "hand back", "lost"]
 """Why a leg is to stop: the call is cancelled; the worker stops; another one may hold it. The last of them counts."""
 
 _ORDER: tuple[Stop, ...] = ("cancel", "hand back", "lost")
 
 
-class Node(msgspec.Struct, frozen=True):
-    """What the legs of a node share.
+class Session(msgspec.Struct, frozen=True):
+    """What a node has while its cluster is open there. Made by ``opening.opened``.
 
     Args:
-        name: The name of the node.
+        node: The name of the node.
         service: Its service.
         engine: The servers.
+        board: What the nodes tell of themselves.
         leases: What keeps the leases.
         outcomes: What keeps outcomes while no server answers.
         legs: The legs that run, by the ids of their local calls.
         refused: How often something was refused, by what it was.
     """
 
-    name: str
+    node: str
     service: Recovery
     engine: Engine
+    board: Board
     leases: Leases
     outcomes: Outcomes
     legs: dict[str, Leg]
@@ -74,22 +81,27 @@ class Leg:
     """A call that this node holds, from its claim until what became of it is written, or kept.
 
     Args:
-        node: The node.
+        session: What this node has while its cluster is open.
         operation: The operation of the call.
         holding: The call, claimed.
     """
 
-    def __init__(self, node: Node, operation: LeasedOperation, holding: Holding) -> None:
-        self._node, self._operation, self._holding = node, operation, holding
+    def __init__(self, session: Session, operation: LeasedOperation, holding: Holding) -> None:
+        self._session, self._operation, self._holding = session, operation, holding
         self._loop = asyncio.get_running_loop()
         self._stop: tuple[Stop, str] | None = None
         self._is_stopped = asyncio.Event()
         self._is_ended = False
         self.call = holding.record.call
-        self.local_id = f"{self.call}@{holding.fence}"
+        self.local_id = local_id(self.call, holding.fence)
         self._checkpoints = Checkpoints(
-            holding, node.engine.now, lambda why: self.stop("lost", why), lambda why: self._refuse("a checkpoint", why)
+            holding,
+            session.engine.now,
+            lambda why: self.stop("lost", why),
+            lambda why: self._refuse("a checkpoint", why),
+            self._let_go,
         )
+        self._begins_again = 0.0  # when its next attempt does, by the loop's clock
 
     @property
     def is_required(self) -> bool:
@@ -154,7 +166,7 @@ class Leg:
         return asyncio.create_task(self._operation.run(call, keep=SOON), name=f"recovery {self.local_id}")
 
     async def _payload(self, kind: Payload) -> bytes | None:
-        return await self._asked(lambda: self._node.engine.payload(self.call, kind))
+        return await self._asked(lambda: self._session.engine.payload(self.call, kind))
 
     async def _asked(self, ask: Callable[[], Awaitable[R]]) -> R | None:
         """The answer of the servers, when they answer; None if the call is to stop before."""
@@ -167,7 +179,7 @@ class Leg:
 
     async def _wait_until_due(self) -> None:
         if (due := self._holding.due) is not None:
-            now = await self._asked(self._node.engine.now)
+            now = await self._asked(self._session.engine.now)
             if now is not None and due > now:
                 await self._pause(due - now)
 
@@ -190,11 +202,24 @@ class Leg:
             case ProgressMade():
                 self._checkpoints.progressed(event.done)
             case RetryScheduled(failure=failure) if failure is not None and event.after <= SOON:
-                self._checkpoints.retried(next_standing(event, failure, event.retry))
+                self._retried(event, next_standing(event, failure, event.retry))
             case Parked(failure=failure) if failure is not None and event.after <= SOON and not event.asks_person:
-                self._checkpoints.retried(next_standing(event, failure, failure.retries + event.counts_as_retry))
+                self._retried(event, next_standing(event, failure, failure.retries + event.counts_as_retry))
+
+    def _retried(self, event: RetryScheduled | Parked, standing: Standing) -> None:
+        """Another attempt is to begin here after *event*."""
+        self._begins_again = self._loop.time() + event.after
+        self._checkpoints.retried(standing)
+        self._let_go(self._holding.record)
+
+    def _let_go(self, record: CallRecord) -> None:
+        """Hand the call back where a person has paused it, unless its next attempt has begun."""
+        if record.is_paused and self._loop.time() < self._begins_again:
+            self._stop_here("hand back", PAUSED)
 
     def _stop_here(self, how: Stop, why: str) -> None:
+        if how == "lost" and not why.startswith(LOST):
+            why = f"{LOST}: {why}"
         if self._stop is None or _ORDER.index(how) > _ORDER.index(self._stop[0]):
             self._stop = how, why
             self._is_stopped.set()
@@ -203,7 +228,7 @@ class Leg:
 
     async def _stop_body(self, body: asyncio.Task[Ending]) -> None:
         await self._is_stopped.wait()
-        told, service = None, self._node.service
+        told, service = None, self._session.service
         while not body.done() and self._stop is not None:
             how, why = self._stop
             if how != told:
@@ -222,7 +247,7 @@ class Leg:
     def _ends(self, ending: Ending) -> Ends:
         match ending:
             case Succeeded(result=result) if len(result) > MAX_PAYLOAD:
-                self._node.refused["a result that is too large"] += 1
+                self._session.refused["a result that is too large"] += 1
                 cure = "return where the data is, not the data"
                 return self._too_large(too_large("the result", len(result), MAX_PAYLOAD, cure), ending.attempt)
             case Succeeded(result=result, attempt=attempt):
@@ -244,7 +269,7 @@ class Leg:
         ends = await self._checkpoints.end(ends)
         if self._is_lost and not has_result:  # a result is offered: where it is refused, the journal says so
             return
-        outcomes, holding = self._node.outcomes, self._holding
+        outcomes, holding = self._session.outcomes, self._holding
         try:
             written = await outcomes.finish(holding, ends)
         except TooLargeError as error:
@@ -262,22 +287,8 @@ class Leg:
         return self._stop is not None and self._stop[0] == "lost"
 
     def _refuse(self, what: str, why: str) -> None:
-        self._node.refused[what] += 1
+        self._session.refused[what] += 1
         log.warning("%s: %s", self.call, why)
-
-
-def next_standing(event: RetryScheduled | Parked, failure: FailureClassified, retries: int) -> Standing:
-    """Where a call stands whose next attempt begins on the same worker after *event*, which used *retries*."""
-    return Standing(
-        attempt=event.attempt + 1,
-        retries=retries,
-        elapsed=failure.elapsed,
-        delay=event.after,
-        has_failed=True,
-        done=failure.done,
-        progress_resets=failure.progress_resets,
-        failure=written(failure),
-    )
 
 
 def failed(ending: Failed) -> Ends:

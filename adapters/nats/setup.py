@@ -1,4 +1,4 @@
-"""The streams of a fleet: made where they are missing, and checked where they are not."""
+"""The streams of a cluster: made where they are missing, and checked where they are not."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from adapters.nats.errors import ClusterError, NotSentError, UnreachableError
+from adapters.nats.errors import ClusterError, ForbiddenError, NotSentError, UnreachableError
 from adapters.nats.link import Link
 
 OLDEST = "2.12"
-"""The oldest version of the servers that can do what a fleet needs."""
+"""The oldest version of the servers that can do what a cluster needs."""
 
 EVENTS_KEPT = 1_000_000
 """Events that the servers keep."""
@@ -26,12 +26,13 @@ Config: TypeAlias = dict[str, Any]
 """The settings of a stream, as the servers write them."""
 
 FORBIDDEN: Config = {"description": "this user may not do that"}
+"""The refusal of what this user may not ask."""
 
 NOT_FOUND, NO_PEERS = 10059, (10005, 10074)
 
 
 def streams(prefix: str) -> list[Config]:
-    """The streams of the fleet with *prefix*: its calls, its events, and its two buckets of keys and values."""
+    """The streams of the cluster with *prefix*: its calls, its events, and its two buckets of keys and values."""
     calls = {
         "name": prefix,
         "subjects": [f"{prefix}.>"],
@@ -85,7 +86,7 @@ def check_version(version: str) -> None:
     numbers = [int(part) if part.isdecimal() else 0 for part in version.partition("-")[0].split(".")]
     if numbers[:2] < [int(part) for part in OLDEST.split(".")]:
         raise ClusterError(
-            f"nats-server {version or 'of an unknown version'} is too old for a fleet, which needs {OLDEST} or newer: "
+            f"nats-server {version or 'of an unknown version'} is too old for a cluster; it needs {OLDEST} or newer: "
             "update the servers"
         )
 
@@ -96,14 +97,15 @@ def differences(found: Config, wanted: Config) -> Config:
 
 
 async def set_up(link: Link, prefix: str, replicas: int | None = None) -> bool:
-    """Make the streams of the fleet, or check those that are there. Returns False for a user who may not even ask.
+    """Make the streams of the cluster, or check those that are there. Returns False for a user who may not even ask.
 
     Args:
         link: The connection.
-        prefix: The first token of the fleet's subjects.
+        prefix: The first token of the cluster's subjects.
         replicas: How many servers keep each message; None: as it is, or as the servers allow.
 
     Raises:
+        ForbiddenError: This user may not listen to answers.
         ClusterError: The servers are too old, or the streams do not fit and this user may not change them.
         UnreachableError: No server answers.
     """
@@ -137,17 +139,15 @@ async def _set_up(link: Link, wanted: Config, replicas: int | None, made: int) -
 
 async def _asked(link: Link, verb: str, name: str, config: Config | None = None) -> tuple[Config | None, Config]:
     """What the servers tell of a stream; or why they refuse."""
-    subject, before = f"$JS.API.STREAM.{verb}.{name}", len(link.refusals)
-    asking = asyncio.ensure_future(link.ask(subject, msgspec.json.encode(config) if config else b""))
+    asked = msgspec.json.encode(config) if config else b""
     try:
-        while not (await asyncio.wait({asking}, timeout=0.05))[0]:
-            if any(subject.lower() in one.lower() for one in link.refusals[before:]):
-                return None, FORBIDDEN
-        answer: Config = msgspec.json.decode((await asking).data)
+        answer: Config = msgspec.json.decode((await link.ask(f"$JS.API.STREAM.{verb}.{name}", asked)).data)
+    except ForbiddenError:
+        if link.is_deaf:
+            raise
+        return None, FORBIDDEN
     except NotSentError as error:
         raise UnreachableError(f"{error}: start the servers with JetStream (nats-server -js)") from error
-    finally:
-        asking.cancel()
     return (None, answer["error"]) if "error" in answer else (answer, {})
 
 

@@ -6,7 +6,7 @@ import msgspec
 
 from adapters.nats.names import parse
 from adapters.nats.record import NO_FAILURE, CallRecord, Standing
-from events.operation_events import FailureClassified
+from events.operation_events import FailureClassified, Parked, RetryScheduled
 from recovery.leased import LeasedCall
 from recovery.redact import redacted
 
@@ -43,5 +43,19 @@ def standing_of(call: LeasedCall, now: float) -> Standing:
 
 
 def written(failure: FailureClassified | None) -> msgspec.Raw:
-    """*failure* as a record has it: without passwords and tokens, for all who may look at the fleet read it."""
+    """*failure* as a record has it: without passwords and tokens, for all who may look at the cluster read it."""
     return NO_FAILURE if failure is None else msgspec.Raw(msgspec.json.encode(redacted(failure)))
+
+
+def next_standing(event: RetryScheduled | Parked, failure: FailureClassified, retries: int) -> Standing:
+    """Where a call stands whose next attempt begins on the same worker after *event*, which used *retries*."""
+    return Standing(
+        attempt=event.attempt + 1,
+        retries=retries,
+        elapsed=failure.elapsed,
+        delay=event.after,
+        has_failed=True,
+        done=failure.done,
+        progress_resets=failure.progress_resets,
+        failure=written(failure),
+    )

@@ -1,4 +1,4 @@
-"""Steer the calls of a fleet: find one by its id or a part of it, and change its record by compare-and-set."""
+"""Steer the calls of a cluster: find one by its id or a part of it, and change its record by compare-and-set."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import msgspec
 
 from adapters.nats import transitions
 from adapters.nats.engine import Engine
-from adapters.nats.errors import ChangeRefusedError, StaleError
-from adapters.nats.record import CallRecord, Change, Stored
+from adapters.nats.errors import ChangeRefusedError, StaleError, UnknownCallError
+from adapters.nats.record import KEPT, CallRecord, Change, Stored
 from recovery.explain import counted
 from recovery.redact import brief
 
 SteeringName: TypeAlias = Literal["retry", "pause", "unpause", "give up", "cancel", "move"]
-"""What a person can do with a call of a fleet."""
+"""What a person can do with a call of a cluster."""
 
 Steering: TypeAlias = Callable[[Stored, float], Change | str]
 """What is written for a record at that time of the servers, or why nothing is."""
@@ -27,14 +27,14 @@ MOST_LISTED = 8
 
 
 def name_of(command: str) -> SteeringName:
-    """*command* as a fleet takes it. Raises ValueError for one that only a journal takes."""
+    """*command* as a cluster takes it. Raises ValueError for one that only a journal takes."""
     for name in get_args(SteeringName):
         if name == command:
             return cast(SteeringName, name)
     raise ValueError(f"{command} is for the calls of a journal")
 
 
-class FleetCommand(msgspec.Struct, frozen=True, kw_only=True):
+class ClusterCommand(msgspec.Struct, frozen=True, kw_only=True):
     """What a person wants of a call.
 
     Args:
@@ -96,14 +96,14 @@ async def steer(engine: Engine, call: str, steering: Steering) -> CallRecord:
         The record as it was written.
 
     Raises:
-        LookupError: The servers have no such call.
+        UnknownCallError: The servers have no such call.
         ChangeRefusedError: *steering* says why nothing is to be written.
         UnreachableError: No server answers.
     """
     while True:
         stored = await engine.read(call)
         if stored is None:
-            raise LookupError(f"no call of the fleet has the id {call!r}, or it was removed after its end")
+            raise gone(call)
         change = steering(stored, await engine.now())
         if isinstance(change, str):
             raise ChangeRefusedError(change)
@@ -112,6 +112,14 @@ async def steer(engine: Engine, call: str, steering: Steering) -> CallRecord:
         except StaleError:
             continue
         return change.record
+
+
+def gone(call: str) -> UnknownCallError:
+    """The error about *call*, which the servers do not know."""
+    days = KEPT / 86_400
+    return UnknownCallError(
+        f"the cluster has no call {brief(call)}: it was never submitted there, or it ended more than {days:g} days ago"
+    )
 
 
 async def find(engine: Engine, text: str) -> CallRecord:
@@ -126,7 +134,7 @@ async def find(engine: Engine, text: str) -> CallRecord:
     found = [one.record async for one in engine.calls() if text and text in one.record.call]
     found = [one for one in found if not one.is_over] or found[-1:]
     if not found:
-        raise LookupError(brief(f"no call of the fleet has {text!r} in its id; `recovery status` lists them"))
+        raise LookupError(brief(f"no call of the cluster has {text!r} in its id; `recovery status` lists them"))
     if len(found) > 1:
         listed = ", ".join(f"{one.call} ({one.state})" for one in found[-MOST_LISTED:])
         more = f" and {len(found) - MOST_LISTED} more" if len(found) > MOST_LISTED else ""

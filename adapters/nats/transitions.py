@@ -13,6 +13,7 @@ import msgspec
 
 from adapters.nats.names import Lane, Name, Priority
 from adapters.nats.record import ENDS, MAX_TEXT, CallRecord, Change, Standing, Stored
+from events.operation_events import FailureClassified
 
 EARLY = 0.3
 """Seconds before its time at which a call is put into its queue again: the servers look four times a second."""
@@ -66,6 +67,8 @@ def claimed(stored: Stored, node: str, leg: int, now: float, standing: Standing 
     record = stored.record
     if record.is_over:
         return f"it is over: {record.state}"
+    if record.leg > leg and record.waits_in_queue:  # a schedule that came at the same moment has displaced its message
+        return Change(record=_replace(record, leg=record.leg + 1, updated=now), is_queued=True)
     if record.leg != leg:
         return "a newer message of it is, or will be, in a queue"
     if record.state == "quarantined" or record.asks_person:
@@ -202,8 +205,19 @@ def gave_up_by_hand(record: CallRecord, reason: str, now: float) -> Change | str
         return f"it is over: {record.state}"
     if record.state == "running":
         return f"it runs, on {record.node}: cancel it instead"
-    new = _over(_replace(record, state="gave up", reason=_text(reason)), now)
+    kind, text = _error_of(record.standing)
+    new = _replace(record, state="gave up", reason=_text(reason), error=(_text(kind), _text(text)))
+    new = _over(new, now)
     return Change(record=new, unschedules=record.due is not None, unqueues=_waits_in(record))
+
+
+def _error_of(standing: Standing) -> tuple[str, str]:
+    """The type and the text of the latest failure; both "" for none, and for one of another release."""
+    try:
+        evidence = msgspec.json.decode(standing.failure, type=FailureClassified).evidence
+    except msgspec.DecodeError:  # none, too
+        return "", ""
+    return evidence.type.rpartition(".")[2], evidence.message
 
 
 def paused(record: CallRecord, now: float) -> Change | str:

@@ -12,22 +12,19 @@ from functools import partial
 import msgspec
 
 from adapters.nats import transitions
-from adapters.nats.engine import Delivery
+from adapters.nats.engine import AGAIN, Delivery
 from adapters.nats.errors import UnreachableError
 from adapters.nats.holding import Holding, claim
+from adapters.nats.lane_order import LaneOrder
 from adapters.nats.record import CallRecord, Change, Standing
-from adapters.nats.running import NOTED, Leg, Node, log
+from adapters.nats.running import NOTED, Leg, Session, log
 from adapters.nats.standing import leased_call, standing_of
-from adapters.nats.turns import Turns
 from events.event import CallEvent
 from recovery import leased
 from recovery.leased import LeasedOperation
 
 LOOK = 2.0
 """Seconds that one look into the lanes takes at most: so long a drain may wait for it."""
-
-AGAIN = 1.0
-"""Seconds until the next look while no server answers."""
 
 ASIDE = 10.0
 """Seconds after which, at most, a call that this worker cannot run is offered again, to it or to another one."""
@@ -50,7 +47,7 @@ class Worker:
     """Runs calls of *names* on a node. Made by ``Cluster.work``.
 
     Args:
-        node: The node.
+        session: What this node has while its cluster is open.
         names: The operations whose calls it runs, and no others.
         concurrency: How many calls it runs at a time.
 
@@ -58,10 +55,10 @@ class Worker:
         LookupError: The service does not define one of *names*.
     """
 
-    def __init__(self, node: Node, names: Sequence[str], concurrency: int) -> None:
-        self._node = node
-        self._operations = {name: leased.operation(node.service, name) for name in names}
-        self._turns = Turns(list(self._operations), node.name)
+    def __init__(self, session: Session, names: Sequence[str], concurrency: int) -> None:
+        self._session = session
+        self._operations = {name: leased.operation(session.service, name) for name in names}
+        self._turns = LaneOrder(list(self._operations), session.node)
         self._concurrency = concurrency
         self._running: dict[asyncio.Task[None], Leg | None] = {}
         self._loop, self._until = asyncio.get_running_loop(), math.inf
@@ -97,7 +94,7 @@ class Worker:
 
     @contextmanager
     def _subscribed(self) -> Iterator[None]:
-        bus = self._node.service.bus
+        bus = self._session.service.bus
         subscriptions = [bus.subscribe(NOTED, self._note, operation=name, essential=True) for name in self._operations]
         try:
             yield
@@ -106,7 +103,7 @@ class Worker:
                 subscription.close()
 
     def _note(self, event: CallEvent) -> None:
-        leg = self._node.legs.get(event.call)
+        leg = self._session.legs.get(event.call)
         if leg is not None:
             leg.note(event)
 
@@ -119,22 +116,22 @@ class Worker:
                 self._has_changed.clear()
             elif (delivery := await self._take()) is not None:
                 task = asyncio.create_task(
-                    self._run(delivery, self._node.leases.clock()), name=f"recovery {delivery.call}"
+                    self._run(delivery, self._session.leases.clock()), name=f"recovery {delivery.call}"
                 )
                 self._running[task] = None
                 task.add_done_callback(self._ended)
 
     async def _take(self) -> Delivery | None:
         try:
-            if self._node.leases.is_cut_off:
+            if self._session.leases.is_cut_off:
                 self._is_behind = True
                 raise UnreachableError("the leases of this node are not kept")
             if self._is_behind:
-                await self._node.outcomes.deliver()
+                await self._session.outcomes.deliver()
                 self._is_behind = False
-            delivery = await self._node.engine.take(self._turns.next(), LOOK)
+            delivery = await self._session.engine.take(self._turns.next(), LOOK)
             if delivery is not None and self._is_draining.is_set():
-                await self._node.engine.put_back(delivery)
+                await self._session.engine.put_back(delivery)
                 return None
             return delivery
         except UnreachableError:
@@ -151,7 +148,7 @@ class Worker:
     # run
 
     async def _run(self, delivery: Delivery, since: float) -> None:
-        node, operation = self._node, self._operations[delivery.lane.operation]
+        session, operation = self._session, self._operations[delivery.lane.operation]
         try:
             holding = await self._claimed(delivery, operation, since)
         except LateError as error:  # its message is another worker's: whatever were said of it would be said of that
@@ -162,45 +159,45 @@ class Worker:
             log.warning("%s is not claimed: %s", delivery.call, error)
         else:
             if holding is not None:
-                await self._run_leg(Leg(node, operation, holding), holding, since)
+                await self._run_leg(Leg(session, operation, holding), holding, since)
 
     async def _claimed(self, delivery: Delivery, operation: LeasedOperation, since: float) -> Holding | None:
         """Claim the call of *delivery*, which came at *since*: the answer of the servers may be lost."""
-        node, half = self._node, self._node.engine.lease / 2
+        session, half = self._session, self._session.engine.lease / 2
 
         def seen(record: CallRecord) -> None:
-            if node.leases.clock() > since + half:  # this process stood still
+            if session.leases.clock() > since + half:  # this process stood still
                 raise LateError("its message has waited here for too long, and may be with another worker")
             look(operation, record)
 
         tries, found = max(int(half / AGAIN), 1), partial(revived, operation)
-        return await claim(node.engine, delivery, node.name, found, seen, tries=tries, pause=AGAIN)
+        return await claim(session.engine, delivery, session.node, found, seen, tries=tries, pause=AGAIN)
 
     async def _run_leg(self, leg: Leg, holding: Holding, since: float) -> None:
-        node, task, call, fence = self._node, asyncio.current_task(), leg.call, holding.fence
+        session, task, call, fence = self._session, asyncio.current_task(), leg.call, holding.fence
         assert task is not None
-        self._running[task] = node.legs[leg.local_id] = leg
+        self._running[task] = session.legs[leg.local_id] = leg
         if self._hands_back:
             leg.stop("hand back", STOPS)
         try:
             lease, token = holding.delivery.lease, holding.record.token
-            node.leases.keep(lease, call, fence, token, is_required=leg.is_required, since=since)
+            session.leases.keep(lease, call, fence, token, is_required=leg.is_required, since=since)
             await leg.run()
         finally:
             leg.close()
-            node.leases.drop(call, fence)
-            del node.legs[leg.local_id]
+            session.leases.drop(call, fence)
+            del session.legs[leg.local_id]
 
     async def _put_aside(self, delivery: Delivery, error: Exception) -> None:
         name = delivery.lane.operation
         what = "another version" if isinstance(error, NotForThisError) else "a record of another release"
-        self._node.refused[what] += 1
+        self._session.refused[what] += 1
         if (said := f"{name}: {error}") not in self._said and len(self._said) < 100:
             self._said.add(said)
             log.warning("%s: it is offered again within %d s", said, ASIDE)
         with suppress(UnreachableError):
             pause = random.uniform(ASIDE / 2, ASIDE)  # so that it is not always this worker's turn
-            await self._node.engine.put_back(delivery, pause)
+            await self._session.engine.put_back(delivery, pause)
 
     # end
 

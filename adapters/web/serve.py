@@ -107,7 +107,7 @@ def serve(
         shown = names[0] if names else "localhost"
         address = f"http://{shown}:{listener.getsockname()[1]}/"
         link = f"{address}?token={token.value}"
-        place = journal if isinstance(journal, Path) else Path(".recovery", "fleet.db")
+        place = journal if isinstance(journal, Path) else Path(".recovery", "cluster.db")
         with _link_file(place, listener.getsockname()[1], link) as file:
             warning = "" if _is_loopback(host) else PLAIN
             say(Opened(link=link, address=address, token=token.value, file=str(file), warning=warning))

@@ -127,7 +127,7 @@ class PageState(msgspec.Struct, frozen=True, kw_only=True):
         more: How many calls there are besides, by state.
         incidents, questions, alerts, charts: Those that are open or on.
         circuits: The circuits that are not closed, by name, and their state.
-        nodes: The nodes of a fleet, by name, and how each is, in words.
+        nodes: The nodes of a cluster, by name, and how each is, in words.
     """
 
     at: float

@@ -70,7 +70,8 @@ def in_markdown(figures: Figures, drawn: Set[str]) -> str:
         "in [performance.json](performance.json).",
         "The *predecessor* is the decorator of a launcher that this library replaced. A *peer* is another library: "
         "[Comparisons](comparisons.md) says what each does. `0.95x` is a ratio of two times: below 1x, the first is "
-        "the shorter one. The brackets have the quartiles of the rounds.",
+        "the shorter one. The brackets have the quartiles of the rounds. What the servers of a cluster take is "
+        "[measured apart](../how-to/run-a-cluster.md#sizes).",
     ]
     for title, text, charts in sections:
         parts.append(f"## {title}")

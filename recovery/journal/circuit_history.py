@@ -65,7 +65,7 @@ def replay_circuits(
         match event:
             case CircuitOpened(forced=True) | CircuitClosed():  # a forced circuit is one process's own
                 circuits.pop(key, None)
-            case CircuitOpened(node=node) if node:  # the fleet knows by then whether it is still open
+            case CircuitOpened(node=node) if node:  # the cluster knows by then whether it is still open
                 circuits.pop(key, None)
             case CircuitOpened(after=after, failures=failures, times=times, metrics_only=False):
                 before = circuits.pop(key, None)

@@ -12,6 +12,9 @@ OnDegraded: TypeAlias = Literal["run", "refuse"]
 
 NEED_A_STORE = ("resumable", "idempotency_key", "enable_persistence", "durability")
 
+OR_SUBMIT = ". For calls of a cluster alone, leave it out, and name the call: cluster.submit(..., idempotency_key=...)"
+"""What a program does that has no store, and only submits."""
+
 
 def durability_of(given: Mapping[str, Any], *, has_store: bool) -> Durability | None:
     """The durability that the settings *given* ask for, ``None`` if they leave it to the service.
@@ -40,7 +43,8 @@ def durability_of(given: Mapping[str, Any], *, has_store: bool) -> Durability | 
             durability = "strict" if durability == "strict" else "journal"
     if durability in ("lazy", "journal", "strict") and not has_store:
         name = next(name for name in NEED_A_STORE if given.get(name))
-        raise ValueError(f"{name}={given[name]!r} needs a service with a store: Recovery(store=...)")
+        cure = OR_SUBMIT if name == "idempotency_key" else ""
+        raise ValueError(f"{name}={given[name]!r} needs a service with a store: Recovery(store=...){cure}")
     return durability
 
 

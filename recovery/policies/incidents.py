@@ -21,7 +21,7 @@ def open_circuit(operation: str, key: str) -> str:
 
 
 def seen_by(node: str) -> str:
-    """What follows a cause that *node* of the fleet has seen; nothing where this process has, and *node* is ""."""
+    """What follows a cause that *node* of the cluster has seen; nothing where this process has, and *node* is ""."""
     return f", seen by {node}" if node else ""
 
 

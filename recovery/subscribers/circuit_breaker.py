@@ -136,7 +136,7 @@ class Break(LearntCircuits):
                 return [*answers, Park(max(left, 0.0), self._causes(policy, event))]
             after, wait = admit(policy, before, event.call, event.at)
             if wait is None and mode != "metrics_only" and isinstance(after, HalfOpen):
-                asked = self.ask_fleet(*operation_key)
+                asked = self.ask_cluster(*operation_key)
                 if asked > 0.0:
                     return [*answers, Park(asked, (_why(event),))]
             answers += self._move(operation_key, policy, before, after, event.at)

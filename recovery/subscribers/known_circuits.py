@@ -62,7 +62,7 @@ class KnownCircuits:
         self.operations: dict[OperationKey, Operation | None] = {}
         """The operations whose success counters the circuits read."""
         self.nodes: dict[OperationKey, str] = {}
-        """The nodes of the fleet from which the circuits were learnt that no failure of this process has opened."""
+        """The nodes of the cluster from which the circuits were learnt that no failure of this process has opened."""
         self.keys: set[OperationKey] = set()
         """The keys that are forced, or have a circuit here; always the same set."""
         self._bus, self._config_of, self._max_keys = bus, config_of, max_keys

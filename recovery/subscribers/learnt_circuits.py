@@ -1,6 +1,6 @@
-"""``LearntCircuits``: circuits that another node of a fleet has opened, probes and closes, as if calls here had.
+"""``LearntCircuits``: circuits that another node of a cluster has opened, probes and closes, as if calls here had.
 
-What is learnt is published with the name of the *node*, so that it is not told to the fleet as news.
+What is learnt is published with the name of the *node*, so that it is not told to the cluster as news.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ SAME = 0.05
 class LearntCircuits(CircuitControl):
     """Applies to circuits what other nodes know. A circuit that is forced by hand learns nothing meanwhile."""
 
-    fleet: Callable[[str, str], float] | None = None
-    """Asks the fleet whether a call of an operation and key may probe: seconds to wait for its answer, 0.0 for yes."""
+    cluster: Callable[[str, str], float] | None = None
+    """Asks the cluster whether a call of an operation and key may probe: seconds to wait for the answer, 0.0: yes."""
 
-    def ask_fleet(self, operation: str, key: str) -> float:
-        """Seconds to wait for the fleet's leave to probe; 0.0 if there is none to wait for."""
-        return 0.0 if self.fleet is None else self.fleet(operation, key)
+    def ask_cluster(self, operation: str, key: str) -> float:
+        """Seconds to wait for the cluster's leave to probe; 0.0 if there is none to wait for."""
+        return 0.0 if self.cluster is None else self.cluster(operation, key)
 
     def seen_by(self, operation_key: OperationKey) -> str:
         """What a reason says of the node from which the circuit was learnt; "" if calls here opened it."""

@@ -22,6 +22,8 @@ from pathlib import Path
 import msgspec
 
 from adapters.nats import Cluster, UnreachableError
+from adapters.nats.connection import connect
+from recovery import Recovery
 from tests.cluster.chaos_figures import Evidence, Submitted, figures_of, listed, machine
 from tests.cluster.chaos_watch import Watch
 from tests.cluster.chaos_worker import OPERATIONS, Lag, service_of
@@ -46,7 +48,7 @@ class Machine:
 
     def __init__(self) -> None:
         self.loads: list[float] = []
-        self.lags: list[float] = []
+        self.lags: list[tuple[float, float]] = []
         self._is_over = threading.Event()
 
     @contextmanager
@@ -64,7 +66,7 @@ class Machine:
         while not self._is_over.is_set():
             began = time.monotonic()
             time.sleep(0.1)
-            self.lags.append(time.monotonic() - began - 0.1)
+            self.lags.append((time.time(), time.monotonic() - began - 0.1))
             self.loads.append(os.getloadavg()[0])
 
 
@@ -102,7 +104,7 @@ class Chaos:
             finally:
                 for worker in workers:
                     worker.kill()
-        evidence = Evidence(self.submitted, watch.changes, self.sink.notes, disturbances.done, LEASE)
+        evidence = Evidence(self.submitted, watch.changes, self.sink.notes, disturbances.done, LEASE, self.machine.lags)
         Path(self.folder, "evidence.json").write_bytes(msgspec.json.encode(evidence))
         figures, wrong = figures_of(evidence)
         messages = watch.strays + left
@@ -130,7 +132,18 @@ class Chaos:
         self, servers: NatsCluster, workers: Sequence[WorkerProcess], disturbances: Disturbances
     ) -> tuple[Watch, list[str]]:
         """Submit the calls while all is disturbed, and wait for their ends; what was seen, and the messages left."""
+        await set_up(servers.urls)
         service, _functions = service_of("submitter", self.folder / "submitter", Lag())
+        with service:
+            return await self._disturbed(service, servers, workers, disturbances)
+
+    async def _disturbed(
+        self,
+        service: Recovery,
+        servers: NatsCluster,
+        workers: Sequence[WorkerProcess],
+        disturbances: Disturbances,
+    ) -> tuple[Watch, list[str]]:
         async with Cluster(service, servers.urls, node="submitter", prefix=PREFIX, lease=LEASE) as cluster:
             watch = Watch(servers.urls, PREFIX)
             async with watch.running():
@@ -180,6 +193,17 @@ class Chaos:
                 one.results.append(f"{type(error).__name__}: {error}")
 
         return [asyncio.create_task(submit(rng.uniform(0, 0.9 * self.seconds))) for _ in range(times)]
+
+
+async def set_up(urls: Sequence[str]) -> None:
+    """Make the streams. Servers that have only just met may lose an answer: then they are asked again."""
+    for tries_left in reversed(range(5)):
+        try:
+            async with connect(urls, prefix=PREFIX, lease=LEASE):
+                return
+        except UnreachableError:
+            if not tries_left:
+                raise
 
 
 def shown_kinds(disturbances: Disturbances) -> str:

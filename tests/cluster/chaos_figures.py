@@ -26,6 +26,10 @@ ASKED_FOR = 5.0
 """Seconds for which a worker that is stopped may still be given a call: its requests wait at the servers so long."""
 EARLY = 0.3
 """Seconds before its due time at which a call is given to a worker."""
+AFTERMATH = 5.0
+"""Seconds after the servers are back in which a worker may still wait for an answer that one of them has lost."""
+SLOW = 0.02
+"""Seconds that a thread wakes late on a machine that is too busy to tell who is late."""
 LISTED = 5
 """Wrong things of one kind that are printed."""
 
@@ -67,6 +71,7 @@ class Evidence(msgspec.Struct, frozen=True, dict=True):
         notes: What the sink heard, in its order.
         done: The disturbances.
         lease: Seconds.
+        lags: How late a thread woke that slept for a moment: when, and how many seconds.
     """
 
     submitted: list[Submitted]
@@ -74,6 +79,7 @@ class Evidence(msgspec.Struct, frozen=True, dict=True):
     notes: list[Note]
     done: list[Disturbance]
     lease: float
+    lags: list[tuple[float, float]] = []
 
     @cached_property
     def numbers(self) -> dict[str, int]:
@@ -131,9 +137,15 @@ class Evidence(msgspec.Struct, frozen=True, dict=True):
         """Whether the worker was undisturbed all the time."""
         return not any(one.began <= until and self.up_after(one) >= since for one in self.of(node))
 
-    def servers_disturbed(self, since: float, until: float) -> bool:
-        """Whether a server was down, or its return not complete, at some time of it."""
-        return any(one.began <= until and one.settled >= since for one in self.servers)
+    def elected(self, since: float, until: float, aftermath: float = 0.0) -> float | None:
+        """When the servers must have elected leaders after the last disturbance of it; None without one."""
+        began = (one.began for one in self.servers if one.began <= until and one.settled + aftermath >= since)
+        last = max(began, default=None)
+        return None if last is None else max(last, since) + ELECTION
+
+    def was_slow(self, since: float, until: float) -> bool:
+        """Whether the machine itself had no processor for a thread at some time of it."""
+        return any(lag > SLOW for at, lag in self.lags if since <= at <= until + 0.2)
 
     @cached_property
     def _holders(self) -> tuple[list[float], list[Counter[str]]]:
@@ -154,11 +166,11 @@ class Evidence(msgspec.Struct, frozen=True, dict=True):
         return times, counts
 
     def has_free_worker(self, at: float, until: float, affinity: str = "") -> bool:
-        """Whether a worker that may run the call was undisturbed and had a free slot."""
+        """Whether a worker that may run the call was undisturbed and had a free slot, all the time."""
         times, counts = self._holders
-        count = counts[index - 1] if (index := bisect_right(times, at)) else Counter[str]()
+        during = counts[max(bisect_right(times, at) - 1, 0) : bisect_right(times, until)]
         nodes = [affinity] if affinity else sorted({note.node for note in self.notes if note.what == UP})
-        return any(count[node] < CONCURRENCY and self.is_up(node, at, until) for node in nodes)
+        return any(all(count[node] < CONCURRENCY for count in during) and self.is_up(node, at, until) for node in nodes)
 
 
 def figures_of(evidence: Evidence) -> tuple[list[Figure], list[str]]:
@@ -322,8 +334,8 @@ def _succeeded(
     bound, kind = evidence.lease + MOMENT, ""
     if record.affinity:
         kind, bound = ", bound to that worker", max(bound, evidence.up_after(one) - began + MOMENT)
-    if evidence.servers_disturbed(began - 1.0, began + waited):
-        kind, bound = kind or ", where a server died too", bound + ELECTION
+    if (elected := evidence.elected(began, began + waited)) is not None:
+        kind, bound = kind or ", where a server died too", bound + elected - began
     if waited > bound and any(
         d.name != one.name and d.began < began + bound and evidence.up_after(d) > began for d in evidence.workers
     ):
@@ -344,11 +356,12 @@ def begin_of(evidence: Evidence, call: str, fence: int) -> float | None:
 
 # due times
 
-FREE, ELECTED, STOPPED, BUSY = (
+FREE, ELECTED, STOPPED, BUSY, LOADED = (
     "while servers live and a worker is free",
     "across a server's death",
-    "given to a worker that was stopped",
+    "its worker was stopped",
     "no worker was free",
+    "no processor was free",
 )
 
 
@@ -380,9 +393,10 @@ def punctuality(evidence: Evidence) -> tuple[list[Figure], list[str]]:
     lease = evidence.lease + MOMENT
     targets = {
         FREE: f"{PUNCTUAL} s",
-        ELECTED: f"{ELECTION:.0f} s",
-        STOPPED: f"{lease:.0f} s; {lease + ELECTION:.0f} s with a server",
+        ELECTED: f"{ELECTION:.0f} s after the last",
+        STOPPED: f"{lease:.0f} s, {lease + ELECTION:.0f} s where a server died too",
         BUSY: "-",
+        LOADED: "1 s",
     }
     figures = []
     for kind, target in targets.items():
@@ -402,18 +416,23 @@ def begun_after(evidence: Evidence, waits: Seen) -> Begun | None:
         return None
     note, late = body.note, body.note.at - due
     kind, most = FREE, PUNCTUAL
-    if evidence.servers_disturbed(due - EARLY - 0.2, note.at):
-        kind, most = ELECTED, ELECTION
+    aftermath = AFTERMATH if late > PUNCTUAL else 0.0
+    if (elected := evidence.elected(due - EARLY - 0.2, note.at, aftermath)) is not None:
+        kind, most = ELECTED, elected - due
     stopped = [
         d
         for d in evidence.workers
         if d.began <= note.at and min(evidence.up_after(d), d.began + ASKED_FOR) >= due - EARLY
     ]
     least = evidence.lease - EARLY - 0.2  # so late is a call at least that is offered again
-    if late > most and stopped and (late > least or any(d.name == note.node for d in stopped)):
-        kind, most = STOPPED, evidence.lease + MOMENT + (ELECTION if kind == ELECTED else 0.0)
+    gave_back = any(d.name == note.node or due - EARLY <= d.ended <= note.at for d in stopped)  # or ran it itself
+    if late > most and stopped and (late > least or gave_back):
+        least = max((evidence.up_after(d) - due for d in stopped if d.name == record.affinity), default=0.0)
+        kind, most = STOPPED, max(evidence.lease, least) + MOMENT + (most if kind == ELECTED else 0.0)
     elif late > most and not evidence.has_free_worker(due - EARLY, min(note.at, due + most), record.affinity):
         kind, most = BUSY, float("inf")
+    elif late > most and evidence.was_slow(due - EARLY, note.at):
+        kind, most = LOADED, most + MOMENT
     text = f"{record.call} was due at {due:.2f} and began {late:.3f} s later on {note.node}, {kind}"
     text += f"; allowed {most:.1f} s; its loop was {note.lag:.3f} s late"
     return Begun(late, most, kind, text)
@@ -425,11 +444,11 @@ def spread(seconds: list[float], digits: int) -> str:
     return "p50 {:.{d}f} s, p99 {:.{d}f} s, worst {:.{d}f} s".format(*shown, d=digits)
 
 
-def machine(notes: Iterable[Note], loads: Sequence[float], lags: Sequence[float]) -> Figure:
+def machine(notes: Iterable[Note], loads: Sequence[float], lags: Sequence[tuple[float, float]]) -> Figure:
     """How busy the machine was: what late attempts are judged by."""
     own = sorted(note.lag for note in notes if note.what == BEGIN)
     figure = f"workers' loops: p50 {percentile(own, 0.5):.3f} s, p99 {percentile(own, 0.99):.3f} s late"
-    more = f"a thread that sleeps: p99 {percentile(list(lags), 0.99):.3f} s late"
+    more = f"a thread that sleeps: p99 {percentile([lag for _, lag in lags], 0.99):.3f} s late"
     return Figure(
         "the machine", f"load {percentile(list(loads), 0.5):.1f} at the median", f"{figure}; {more}", "-", True
     )

@@ -44,7 +44,7 @@ class Watch:
 
     Args:
         urls: The servers.
-        prefix: The first token of the fleet's subjects.
+        prefix: The first token of the cluster's subjects.
     """
 
     def __init__(self, urls: Sequence[str], prefix: str) -> None:
@@ -124,7 +124,7 @@ class Watch:
         self._suspects = suspects
 
     async def left(self, within: float) -> list[str]:
-        """What is left in the stream besides records and results, *within* so many seconds at the latest."""
+        """The messages that are left in queues, *within* so many seconds at the latest."""
         end = time.monotonic() + within
         while True:
             subjects = await self.subjects()
@@ -153,5 +153,5 @@ def lost(subjects: dict[str, int], prefix: str) -> list[str]:
 
 
 def leftovers(subjects: dict[str, int], prefix: str) -> list[str]:
-    """What is not a record of a call, nor its result."""
-    return [subject for subject in subjects if kind_and_call(subject, prefix)[0] not in ("call", "result")]
+    """The messages in queues, and those that come later."""
+    return [subject for subject in subjects if kind_and_call(subject, prefix)[0] in ("queue", "due")]

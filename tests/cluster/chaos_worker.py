@@ -15,7 +15,7 @@ from recovery import Recovery, RetryPolicy, context
 from tests.cluster.sink import BEGIN, END, RESULT, UP, Body, Note, tell
 
 CONCURRENCY = 2
-OPERATIONS = ("awaited", "plain")
+OPERATIONS = ("async_job", "plain_job")
 SHORT, SHORTEST, LONGEST = 0.5, 3.0, 20.0
 """Seconds before a retry: one that the worker waits for, and those that are left to the servers."""
 TICK = 0.02
@@ -77,8 +77,8 @@ def service_of(node: str, sink: Path, lag: Lag) -> tuple[Recovery, tuple[object,
         body.say(RESULT)
         return [number, context.fence()]
 
-    @service.recoverable("awaited", policy=policy, breaker=None)
-    async def awaited(number: int, seconds: float, steps: int, failures: int, saves: bool) -> list[int]:
+    @service.recoverable("async_job", policy=policy, breaker=None)
+    async def async_job(number: int, seconds: float, steps: int, failures: int, saves: bool) -> list[int]:
         body, first = begun(number, saves)
         try:
             for step in range(first, steps):
@@ -88,8 +88,8 @@ def service_of(node: str, sink: Path, lag: Lag) -> tuple[Recovery, tuple[object,
         finally:
             body.say(END)
 
-    @service.recoverable("plain", policy=policy, breaker=None)
-    def plain(number: int, seconds: float, steps: int, failures: int, saves: bool) -> list[int]:
+    @service.recoverable("plain_job", policy=policy, breaker=None)
+    def plain_job(number: int, seconds: float, steps: int, failures: int, saves: bool) -> list[int]:
         body, first = begun(number, saves)
         try:
             for step in range(first, steps):
@@ -99,7 +99,7 @@ def service_of(node: str, sink: Path, lag: Lag) -> tuple[Recovery, tuple[object,
         finally:
             body.say(END)
 
-    return service, (awaited, plain)
+    return service, (async_job, plain_job)
 
 
 async def work(urls: str, prefix: str, lease: str, node: str, path: str) -> None:
@@ -107,7 +107,7 @@ async def work(urls: str, prefix: str, lease: str, node: str, path: str) -> None
     sink, lag = Path(path), Lag()
     measuring = asyncio.create_task(lag.run())
     service, _functions = service_of(node, sink, lag)
-    while True:  # a worker of a real fleet is started again by its supervisor
+    while True:  # a worker of a real cluster is started again by its supervisor
         try:
             async with Cluster(service, urls.split(","), node=node, prefix=prefix, lease=float(lease)) as cluster:
                 tell(sink, Note(UP, node, os.getpid(), at=time.time()))

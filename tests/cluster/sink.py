@@ -1,4 +1,4 @@
-"""What bodies of a fleet do to the world outside: a sink that refuses lower fence numbers, and notes all that it hears.
+"""What bodies of a cluster do to the world outside: a sink that refuses lower fence numbers, and notes what it hears.
 
 It is a server in a thread of the tests, and no shared file: a worker that is stopped must not hold a lock.
 """
@@ -67,21 +67,24 @@ class Sink:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        asyncio.run_coroutine_threadsafe(asyncio.start_unix_server(self._serve, self.path), self._loop).result(10)
+        starting = asyncio.start_unix_server(self._serve, self.path)
+        self._server = asyncio.run_coroutine_threadsafe(starting, self._loop).result(10)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._loop.call_soon_threadsafe(self._server.close)
+        self._loop.call_soon_threadsafe(self._loop.call_later, 0.05, self._loop.stop)  # transports end in between
         self._thread.join()
+        self._loop.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             if line := await reader.readline():
-                writer.write(b"+" if self.hear(msgspec.json.decode(line, type=Note)) else b"-")
+                writer.write(b"+" if self.take(msgspec.json.decode(line, type=Note)) else b"-")
         finally:
             writer.close()
 
-    def hear(self, note: Note) -> bool:
+    def take(self, note: Note) -> bool:
         """Note what a worker said; whether it is taken. The end of a body is none of the things that are refused."""
         if note.what not in (UP, END):
             highest = self._highest.get(note.number, 0)

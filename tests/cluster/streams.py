@@ -1,4 +1,4 @@
-"""The streams of a fleet as raw calls of nats-py make them, for tests of the servers themselves."""
+"""The streams of a cluster as raw calls of nats-py make them, for tests of the servers themselves."""
 
 from __future__ import annotations
 

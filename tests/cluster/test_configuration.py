@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 import pytest
 from nats.aio.client import Client
 from nats.errors import Error
 
+from adapters.nats.errors import ClusterError
 from adapters.nats.permissions import Role, accounts, inbox, password_variable
+from adapters.nats.view import ClusterAddress, open_view
 from tests.cluster.certificates import make_certificates, trusting
 from tests.cluster.servers import NatsServer, free_ports
 from tests.cluster.streams import commit, new_call, set_up
@@ -81,17 +83,30 @@ async def connect(client: Client, server: NatsServer, user: str, context: ssl.SS
     )
 
 
-async def test_a_fleet_of_the_documentation_takes_a_call(documented: list[NatsServer], certificates: Path):
+async def test_a_cluster_of_the_documentation_takes_a_call(documented: list[NatsServer], certificates: Path):
     context = trusting(certificates, as_client=True)
     admin, shop = Client(), Client()
-    try:
+    async with (
+        AsyncExitStack() as stack
+    ):  # of what is connected: the end of what is not would take the place of its error
         await connect(admin, documented[0], "admin", context)
+        stack.push_async_callback(admin.close)
         await set_up(admin, "recovery", replicas=3)
         await connect(shop, documented[2], "shop", context)
+        stack.push_async_callback(shop.close)
         assert (await commit(shop, *new_call("recovery", "k")))["count"] == 3
-    finally:
-        await admin.close()
-        await shop.close()
+
+
+async def test_a_command_shows_the_certificate_of_a_folder(documented: list[NatsServer], certificates: Path):
+    url = documented[0].url.replace("tls://", "tls://admin:pw-admin@")
+    async with open_view(ClusterAddress(url, tls=str(certificates))) as view:
+        status, _ = await view.status()
+    assert status.nodes == ()
+
+
+def test_a_folder_without_certificates_is_named(tmp_path: Path):
+    with pytest.raises(ClusterError, match=r"put ca\.pem, client\.pem and client\.key there"):
+        ClusterAddress("tls://nats-a:4222", tls=str(tmp_path)).trusted()
 
 
 async def test_a_client_without_a_certificate_is_refused(documented: list[NatsServer], certificates: Path):

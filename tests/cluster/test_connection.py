@@ -15,8 +15,9 @@ import anyio
 import msgspec
 import pytest
 
+from adapters.nats.cluster import Cluster
 from adapters.nats.connection import connect
-from adapters.nats.errors import ClusterError, NotSentError, UnreachableError, UnreadableError
+from adapters.nats.errors import ClusterError, ForbiddenError, NotSentError, UnreachableError, UnreadableError
 from adapters.nats.holding import claim
 from adapters.nats.jetstream import MAX_RECORD
 from adapters.nats.link import Link
@@ -25,13 +26,14 @@ from adapters.nats.permissions import Role, accounts, inbox, password_variable
 from adapters.nats.record import CallRecord, Change, Standing
 from adapters.nats.setup import streams
 from adapters.nats.transitions import asked_to_cancel, submitted
+from recovery import Recovery
 from tests.cluster.certificates import make_certificates, trusting
 from tests.cluster.proxy import Proxy
 from tests.cluster.servers import NatsCluster, NatsServer, free_ports
 
 pytestmark = pytest.mark.anyio
 
-P = "fleet"
+P = "cluster"
 USERS: dict[str, Role] = {
     "admin": "setup",
     "gpu-a": "worker",
@@ -141,15 +143,17 @@ async def test_a_token_admits(tmp_path: Path):
             assert link.is_connected
 
 
-async def test_tls_is_trusted_as_its_authority_says(tmp_path: Path):
+async def test_tls_is_trusted_as_its_authority_says(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     made = make_certificates(tmp_path / "made")
     files = (Path(__file__).parent / "files" / "tls.conf").read_text(encoding="utf-8").replace("/etc/nats", str(made))
     with NatsServer(tmp_path / "server", more=f"tls {{\n{files}}}", scheme="tls") as server:
         async with connect(server.url, tls=trusting(made, as_client=True)) as link:
             await submit(link, "k")
-        with pytest.raises(UnreachableError, match="certificate"):
+        assert caplog.records == []  # asyncio has nothing to say of how it was closed
+        with pytest.raises(UnreachableError, match=r"certificate.*pass tls, a context.*--tls FOLDER") as caught:
             async with connect(server.url, within=3.0):
                 pass
+        assert "nats-server -js" not in str(caught.value)
 
 
 async def test_the_streams_that_are_missing_are_made_by_a_user_who_may(closed_server: NatsServer):
@@ -189,12 +193,49 @@ async def test_each_role_connects_to_streams_that_are_there_and_does_its_work(cl
         await shop.engine.write(cancelled, stored.seq)
 
 
+async def test_what_a_role_may_not_do_is_one_error_that_names_the_roles_that_may(
+    closed_server: NatsServer, caplog: pytest.LogCaptureFixture
+):
+    async with as_user(closed_server, "admin") as admin, as_user(closed_server, "screen") as screen:
+        call = await submit(admin, "seen")
+        began = time.monotonic()
+        stored = await screen.engine.read(call)
+        assert stored is not None
+        assert caplog.records == []
+        change = asked_to_cancel(stored.record, "", 0.0)
+        assert isinstance(change, Change)
+        with pytest.raises(ForbiddenError, match=r"do not let this user publish to .*: it needs the role submitter or"):
+            await screen.engine.write(change, stored.seq)
+        assert time.monotonic() - began < 4.0
+        assert len(caplog.records) <= 1
+        assert "<" not in caplog.text
+    async with as_user(closed_server, "shop") as shop:
+        with pytest.raises(ForbiddenError, match="it needs the role worker or setup"):
+            await shop.engine.take([LANE], 1.0)
+
+
+async def test_a_cluster_that_a_viewer_opens_is_one_error_with_the_cure(closed_server: NatsServer):
+    async with as_user(closed_server, "admin"):
+        pass
+    options = {"prefix": P, "user": "screen", "password": "pw-screen"}
+    with pytest.raises(ForbiddenError, match=r"the role viewer.*submitter or worker.*recovery status --cluster"):
+        async with Cluster(Recovery(), closed_server.url, node="screen", **options):
+            pass
+
+
+@pytest.mark.parametrize("wrong", ["_INBOX", "_INBOX_admin"])
+async def test_an_inbox_that_is_not_permitted_is_an_error_with_the_cure(closed_server: NatsServer, wrong: str):
+    with pytest.raises(ForbiddenError, match=rf"answers that begin with {wrong}: .*inbox=.*--inbox NAME"):
+        async with connect(closed_server.url, prefix=P, user="shop", password="pw-shop", inbox=wrong):
+            pass
+
+
 # streams that are there
 
 
 async def test_a_prefix_that_is_none_makes_no_stream(server: NatsServer, prefix: str):
     before = set(server.streams())
-    with pytest.raises(ValueError, match="is no prefix of a fleet"):
+    with pytest.raises(ValueError, match="is no prefix of a cluster"):
         async with connect(server.url, prefix=f"{prefix}-events"):
             pass
     assert set(server.streams()) == before

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.anyio
 LEASE = 2.0
 
 
-class Fleet:
+class Holders:
     """Workers on one server, and the calls that this process submits."""
 
     def __init__(self, server: NatsServer, prefix: str, folder: Path, lease: float = LEASE) -> None:
@@ -99,9 +99,9 @@ class Fleet:
 
 
 @asynccontextmanager
-async def fleet(server: NatsServer, prefix: str, folder: Path, lease: float = LEASE) -> AsyncIterator[Fleet]:
-    """A fleet whose workers are killed in the end."""
-    made = Fleet(server, prefix, folder, lease)
+async def holders(server: NatsServer, prefix: str, folder: Path, lease: float = LEASE) -> AsyncIterator[Holders]:
+    """A holders whose workers are killed in the end."""
+    made = Holders(server, prefix, folder, lease)
     service = Recovery()
     bodies = Bodies(folder, "test")
     bodies.define(service)
@@ -127,7 +127,7 @@ def proxy(server: NatsServer) -> Iterator[Proxy]:
 async def test_a_worker_that_was_stopped_beyond_its_lease_has_lost_its_call(
     server: NatsServer, prefix: str, tmp_path: Path, operation: str
 ) -> None:
-    async with fleet(server, prefix, tmp_path) as made:
+    async with holders(server, prefix, tmp_path) as made:
         first = await made.start("a")
         handle = await made.cluster.submit(operation, "one")
         began = await made.until_said("begins", "a")
@@ -156,7 +156,7 @@ async def test_a_worker_that_was_stopped_beyond_its_lease_has_lost_its_call(
 async def test_a_node_that_is_cut_off_ends_its_call_and_delivers_the_outcome_when_it_is_back(
     server: NatsServer, proxy: Proxy, prefix: str, tmp_path: Path, how: Any
 ) -> None:
-    async with fleet(server, prefix, tmp_path) as made:
+    async with holders(server, prefix, tmp_path) as made:
         await made.start("a", proxy.url)
         handle = await made.cluster.submit("hold", "one")
         await made.until_said("begins", "a")
@@ -172,7 +172,7 @@ async def test_a_node_that_is_cut_off_ends_its_call_and_delivers_the_outcome_whe
 async def test_an_outcome_that_comes_back_after_another_node_took_the_call_is_superseded(
     server: NatsServer, proxy: Proxy, prefix: str, tmp_path: Path
 ) -> None:
-    async with fleet(server, prefix, tmp_path) as made:
+    async with holders(server, prefix, tmp_path) as made:
         await made.start("a", proxy.url)
         handle = await made.cluster.submit("hold", "one")
         began = await made.until_said("begins", "a")
@@ -197,7 +197,7 @@ async def test_an_outcome_that_comes_back_after_another_node_took_the_call_is_su
 async def test_a_call_that_needs_its_cluster_is_cancelled_when_its_lease_ends(
     server: NatsServer, proxy: Proxy, prefix: str, tmp_path: Path
 ) -> None:
-    async with fleet(server, prefix, tmp_path) as made:
+    async with holders(server, prefix, tmp_path) as made:
         await made.start("a", proxy.url)
         handle = await made.cluster.submit("hold_connected", "one")
         await made.until_said("begins", "a")
@@ -214,7 +214,7 @@ async def test_a_call_that_needs_its_cluster_is_cancelled_when_its_lease_ends(
 async def test_a_process_that_is_killed_while_cut_off_delivers_its_outcome_after_a_restart(
     server: NatsServer, proxy: Proxy, prefix: str, tmp_path: Path
 ) -> None:
-    async with fleet(server, prefix, tmp_path, lease=20.0) as made:
+    async with holders(server, prefix, tmp_path, lease=20.0) as made:
         worker = await made.start("a", proxy.url)
         handle = await made.cluster.submit("hold", "one")
         await made.until_said("begins", "a")

@@ -19,7 +19,7 @@ from tests.cluster.streams import Part, commit, new_call, scheduled, set_up, tak
 
 pytestmark = pytest.mark.anyio
 
-P = "fleet"
+P = "cluster"
 USERS: dict[str, Role] = {
     "admin": "setup",
     "gpu-a": "worker",

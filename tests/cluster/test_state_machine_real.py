@@ -1,4 +1,4 @@
-"""The state machine of a fleet on a real server: the steps of the one in memory, with leases and waits of a second."""
+"""The state machine of a cluster on a real server: the steps of the one in memory, with waits of a second."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, Phase, given, note, settings
 from hypothesis import strategies as st
 
 from adapters.nats.connection import connect
-from tests.adapters.nats.fleet_steps import CONNECTIONS, OFTEN, STEPS, Fleet
+from tests.adapters.nats.steps import CONNECTIONS, OFTEN, STEPS, Steps
 from tests.cluster.servers import NatsServer
 
 LEASE = 1.0
@@ -47,10 +47,10 @@ async def _run(server: NatsServer, steps: list[Step]) -> None:
             await stack.enter_async_context(connect(server.url, prefix=prefix, lease=LEASE)) for _ in range(CONNECTIONS)
         ]
         engines = iter([link.engine for link in links])
-        fleet = Fleet(engines.__next__, asyncio.sleep, WAITS, PASSES)
+        steps = Steps(engines.__next__, asyncio.sleep, WAITS, PASSES)
         for name, arguments in steps:
             note(f"{name} {arguments}")
-            await getattr(fleet, name)(**arguments)
-            await fleet.check()
-        await fleet.finish()
-        assert fleet.ended >= 1
+            await getattr(steps, name)(**arguments)
+            await steps.check()
+        await steps.finish()
+        assert steps.ended >= 1

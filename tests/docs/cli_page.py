@@ -33,11 +33,11 @@ from adapters.journals.steering import Steered, SteeredBy
 from adapters.journals.verify import Verified
 from adapters.journals.why import Why
 from adapters.launcher.launch import Outcome
-from adapters.nats.fleet_status import FleetStatus
+from adapters.nats.status import ClusterStatus
 from adapters.web.serve import Opened
 from tests.adapters.cli.picture import draw
 from tests.adapters.cli.snapshots import COMMANDS, journal_of_a_launch, printed, write_all, written
-from tests.adapters.nats.practice_fleet import URL
+from tests.adapters.nats.practice_cluster import URL
 from tests.docs.plans_page import meanings
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "reference" / "cli.md"
@@ -159,7 +159,7 @@ SHAPES: dict[str, type[msgspec.Struct]] = {
     "check": Inspection,
     "demo": DemoReport,
     "web": Opened,
-    "fleet": FleetStatus,
+    "cluster": ClusterStatus,
     "worker": WorkerStarted,
     "worker-ended": WorkerEnded,
 }

@@ -36,6 +36,7 @@ NAMESPACES = {
     "recovery.testing.hostile": {"Raising", "Agreeing", "Text", "texts", "values"},
     "recovery.testing.invariants": set[str](),
     "adapters.memory": set[str](),
+    "adapters.nats.permissions": {"inbox_of"},
     "adapters.metrics.prometheus": {"Series"},
     "adapters.metrics.tracing": set[str](),
 }

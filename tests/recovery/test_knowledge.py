@@ -25,10 +25,10 @@ from recovery.testing import Script, VirtualClock
 from tests.recorded_events import events_of
 
 TURN = 0.005
-"""Seconds that this fleet takes to say which node may probe."""
+"""Seconds that this nodes takes to say which node may probe."""
 
 
-class Fleet:
+class Nodes:
     """Nodes in one process that tell each other what they learn, and a host that answers from the time *back* on."""
 
     def __init__(self, *nodes: str, back: float = 1e9, **settings: Any) -> None:
@@ -105,7 +105,7 @@ class Fleet:
             error = raised
         self.ends.append((node, self.clock(), error))
 
-    def run(self, calls: int) -> Fleet:
+    def run(self, calls: int) -> Nodes:
         """Open the circuit on the first node, then make that many calls on each."""
 
         async def main() -> None:
@@ -127,53 +127,53 @@ def alone() -> tuple[Recovery, Knowledge, VirtualClock]:
 
 
 def test_a_call_is_rejected_by_a_circuit_that_another_node_opened() -> None:
-    fleet = Fleet("gpu-a", "gpu-b", when_open="reject")
-    fleet.open_on("gpu-a")
+    nodes = Nodes("gpu-a", "gpu-b", when_open="reject")
+    nodes.open_on("gpu-a")
 
     async def main() -> None:
         with pytest.raises(CallRejectedError, match=r"circuit open: download\[host\], seen by gpu-a"):
-            await fleet.downloads["gpu-b"]("host")
+            await nodes.downloads["gpu-b"]("host")
 
-    fleet.clock.run(main)
-    (incident,) = fleet.services["gpu-b"].incidents.open()
+    nodes.clock.run(main)
+    (incident,) = nodes.services["gpu-b"].incidents.open()
     assert incident.cause == "unreachable: ConnectionRefusedError: host, seen by gpu-a"
-    assert fleet.attempts["gpu-b"] == 0
+    assert nodes.attempts["gpu-b"] == 0
 
 
 def test_an_own_failure_is_not_said_to_be_seen_by_another_node() -> None:
-    fleet = Fleet("gpu-a", when_open="reject")
-    fleet.open_on("gpu-a")
-    assert "seen by" not in str(fleet.services["gpu-a"].incidents.open()[0])
+    nodes = Nodes("gpu-a", when_open="reject")
+    nodes.open_on("gpu-a")
+    assert "seen by" not in str(nodes.services["gpu-a"].incidents.open()[0])
 
 
 def test_one_node_probes_and_its_success_closes_the_circuit_on_all() -> None:
-    fleet = Fleet("gpu-a", "gpu-b", "gpu-c", back=20.0)
-    closed = [events_of(service, CircuitClosed) for service in fleet.services.values()]
+    nodes = Nodes("gpu-a", "gpu-b", "gpu-c", back=20.0)
+    closed = [events_of(service, CircuitClosed) for service in nodes.services.values()]
     running: list[int] = []
 
     async def main() -> None:
-        fleet.open_on("gpu-a")
+        nodes.open_on("gpu-a")
         async with anyio.create_task_group() as group:
-            for node in fleet.services:
+            for node in nodes.services:
                 for _ in range(5):
-                    group.start_soon(fleet.call, node)
+                    group.start_soon(nodes.call, node)
             await anyio.sleep(30.0 + TURN + 0.005)
-            running.append(sum(fleet.attempts.values()))
+            running.append(sum(nodes.attempts.values()))
 
-    fleet.clock.run(main)
+    nodes.clock.run(main)
     assert running == [1]
-    assert sum(fleet.attempts.values()) == len(fleet.ends) == 15
-    assert all(error is None for _, _, error in fleet.ends)
+    assert sum(nodes.attempts.values()) == len(nodes.ends) == 15
+    assert all(error is None for _, _, error in nodes.ends)
     assert [len(events) for events in closed] == [1, 1, 1]
-    assert all(not service.circuits.states() for service in fleet.services.values())
+    assert all(not service.circuits.states() for service in nodes.services.values())
 
 
 def test_a_failed_probe_counts_for_the_calls_of_every_node() -> None:
-    fleet = Fleet("gpu-a", "gpu-b").run(10)
-    assert len(fleet.ends) == 20
-    assert max(at for _, at, _ in fleet.ends) <= 455.0  # as one call that probes after 30, 90, 210 and 450 seconds
-    assert fleet.most_running == 1
-    assert sum(fleet.attempts.values()) == 4
+    nodes = Nodes("gpu-a", "gpu-b").run(10)
+    assert len(nodes.ends) == 20
+    assert max(at for _, at, _ in nodes.ends) <= 455.0  # as one call that probes after 30, 90, 210 and 450 seconds
+    assert nodes.most_running == 1
+    assert sum(nodes.attempts.values()) == 4
 
 
 def test_a_failed_probe_of_another_node_lengthens_the_break() -> None:
@@ -237,10 +237,10 @@ def test_a_journal_does_not_restore_what_another_node_knew() -> None:
 
 
 def test_the_news_of_a_service_are_the_circuits_that_its_own_calls_opened() -> None:
-    fleet = Fleet("gpu-a", "gpu-b")
-    fleet.open_on("gpu-a")
-    assert [event.key for event in fleet.knowledge["gpu-a"].opened_here()] == ["host"]
-    assert not fleet.knowledge["gpu-b"].opened_here()
+    nodes = Nodes("gpu-a", "gpu-b")
+    nodes.open_on("gpu-a")
+    assert [event.key for event in nodes.knowledge["gpu-a"].opened_here()] == ["host"]
+    assert not nodes.knowledge["gpu-b"].opened_here()
 
 
 def test_a_pause_that_a_server_asked_another_node_for_is_kept() -> None:

@@ -296,8 +296,8 @@ def test_arguments_that_do_not_fit_and_results_that_are_no_data_fail_the_call() 
     assert "result" in unkept.reason
 
 
-@both
-def test_a_leg_is_cancelled_by_its_id(kind: str) -> None:
+def running_until_told(service: Recovery, kind: str) -> tuple[leased.LeasedOperation, threading.Event, object]:
+    """An operation whose body runs until it is told to end, what says that it has begun, and what keeps it alive."""
     begun = threading.Event()
 
     def body() -> None:
@@ -310,13 +310,16 @@ def test_a_leg_is_cancelled_by_its_id(kind: str) -> None:
         begun.set()
         await asyncio.sleep(60)
 
+    wrapper = service.recoverable("render")(abody if kind == "async" else body)
+    return leased.operation(service, "render"), begun, wrapper
+
+
+@both
+def test_a_leg_is_cancelled_by_its_id(kind: str) -> None:
     service = Recovery(enable_logging=False)
     events: list[Any] = []
     service.bus.subscribe(OperationCancelled, events.append)
-    service.recoverable("render")(abody if kind == "async" else body)
-    kept = abody if kind == "async" else body
-    wrapper = service.recoverable("render")(kept)
-    operation = leased.operation(service, "render")
+    operation, begun, wrapper = running_until_told(service, kind)
 
     async def main() -> leased.Ending:
         def cancel() -> None:
@@ -333,24 +336,11 @@ def test_a_leg_is_cancelled_by_its_id(kind: str) -> None:
 
 @both
 def test_a_leg_that_is_handed_back_ends_without_an_outcome(kind: str) -> None:
-    begun = threading.Event()
-
-    def body() -> None:
-        begun.set()
-        while not context.cancelled():
-            threading.Event().wait(0.001)
-        raise RuntimeError("stopped between two blocks")
-
-    async def abody() -> None:
-        begun.set()
-        await asyncio.sleep(60)
-
     service = Recovery(enable_logging=False)
     events: list[Any] = []
     for kind_of in (OperationCancelled, CallHandedBack, GaveUp):
         service.bus.subscribe(kind_of, events.append)
-    wrapper = service.recoverable("render")(abody if kind == "async" else body)
-    operation = leased.operation(service, "render")
+    operation, begun, wrapper = running_until_told(service, kind)
     assert not leased.hand_back(service, "render/job@7", "the worker drains")
 
     async def main() -> leased.Ending:

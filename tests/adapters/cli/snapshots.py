@@ -32,7 +32,7 @@ from events.operation_events import (
 from recovery.journal.history import Run
 from recovery.subscribers.classification import classify
 from recovery.subscribers.evidence_extraction import extract_evidence
-from tests.adapters.nats.practice_fleet import URL, practice_fleet
+from tests.adapters.nats.practice_cluster import URL, practice_cluster
 from tests.adapters.sqlite import journals
 
 FOLDER = Path(__file__).parent.parent.parent / "golden" / "cli"
@@ -52,9 +52,9 @@ COMMANDS = {
     "report": ("report", "launch.toml"),
     "verify": ("verify", "launch.toml"),
     "check": ("check", "launch.toml"),
-    "status-fleet": ("status", "--cluster", URL),
-    "why-fleet": ("why", "--cluster", URL, "render/waiting"),
-    "why-all-fleet": ("why", "--cluster", URL),
+    "status-cluster": ("status", "--cluster", URL),
+    "why-cluster": ("why", "--cluster", URL, "render/waiting"),
+    "why-all-cluster": ("why", "--cluster", URL),
 }
 """The commands by the names of their files."""
 PLAN = """
@@ -156,8 +156,8 @@ def _pip() -> Evidence:
 
 @contextmanager
 def journal_of_a_launch() -> Iterator[None]:
-    """Work in a folder with the plan ``launch.toml``, its journal, and the practice fleet; local times are UTC."""
-    with tempfile.TemporaryDirectory() as folder, chdir(folder), zone("UTC"), practice_fleet():
+    """Work in a folder with the plan ``launch.toml``, its journal, and the practice cluster; local times are UTC."""
+    with tempfile.TemporaryDirectory() as folder, chdir(folder), zone("UTC"), practice_cluster():
         Path("launch.toml").write_text(PLAN, encoding="utf-8")
         in_order = sorted(events(), key=lambda event: event.at)
         journals.write(Path(".recovery", "launch.db"), journals.rows_of(in_order, run=RUN.id), run=RUN)

@@ -18,6 +18,7 @@ from events.codec import encode
 from events.event import Event
 from events.evidence import Category
 from events.incident_events import IncidentClosed
+from events.lease_events import OutcomeHeld
 from events.operation_events import (
     CallRejected,
     CallSteered,
@@ -81,6 +82,8 @@ async def status_of(folder: Path, *events: Event | bytes, is_alive: bool = False
         ([started(), failed(), of_call(GaveUp, reason="permanent")], "gave up", "gave up"),
         ([of_call(CallRejected, reason="circuit open")], "rejected", "rejected"),
         ([started(), of_call(OperationCancelled)], "cancelled", "cancelled"),
+        ([started(leased=True, idempotency_key="k")], "running", "handed back"),
+        ([of_call(OutcomeHeld, of="download/k", fence=12, data=b"")], "waiting", "waiting"),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("is_alive", [True, False])

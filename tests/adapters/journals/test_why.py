@@ -10,13 +10,15 @@ import msgspec
 import pytest
 
 from adapters.journals.history import read_events
-from adapters.journals.reading_why import read_why
+from adapters.journals.next_step import GONE
+from adapters.journals.reading_why import read_why, read_whys
 from adapters.journals.status import JournalStatus
 from adapters.journals.why import Why, why
 from adapters.sqlite.store import SQLiteStore
 from events.circuit_events import CircuitOpened
 from events.event import Event
 from events.evidence import Category, Evidence, Remedy, Room
+from events.lease_events import OutcomeHeld
 from events.operation_events import (
     CallRejected,
     CallSteered,
@@ -259,3 +261,37 @@ async def test_the_history_of_a_call_in_two_files_is_in_time_order(tmp_path: Pat
     found = await read_events(path, "c1")
     assert [one.kind for one in found] == ["OperationStarted", "FailureClassified", "OperationSucceeded"]
     assert [one.pid for one in found] == [RUN.pid, RUN.pid, 7]
+
+
+LEG = {"call": "render/k@12", "operation": "render"}
+OUTCOME = {"call": "render/k@12 outcome", "operation": "render"}
+
+
+def test_the_cluster_goes_on_with_its_call_when_the_process_is_gone(tmp_path: Path) -> None:
+    found = why_of(tmp_path, started(**LEG, leased=True, idempotency_key="k"), is_alive=False, text="render")
+    assert found.sentence == f"its program (process {RUN.pid}) {GONE}"
+    assert found.next_line == "nothing here: the cluster goes on with it"
+    assert (found.commands, found.remedy) == ((), "")
+    assert [one.text for one in found.story] == ["its process ended in it"]
+
+
+@pytest.mark.parametrize("text", ["render/k@12", "render/k", "render"])
+@pytest.mark.parametrize("has_ended", [True, False])
+@pytest.mark.parametrize("is_alive", [True, False])
+def test_an_outcome_that_is_kept_is_told_with_its_call(
+    tmp_path: Path, text: str, has_ended: bool, is_alive: bool
+) -> None:
+    ends = [of_call(OperationSucceeded, **LEG)] if has_ended else []
+    held = of_call(OutcomeHeld, **OUTCOME, of="render/k", fence=12, data=b"{}")
+    found = why_of(tmp_path, started(**LEG, leased=True), *ends, held, is_alive=is_alive, text=text)
+    assert found.call == "render/k@12"
+    assert found.next == "its outcome is kept until a server of the cluster answers"
+    assert found.commands == ()
+    assert any("keeps its outcome: no server answered" in one.text for one in found.story)
+
+
+def test_calls_that_are_not_done_have_an_outcome_that_is_kept_once(tmp_path: Path) -> None:
+    held = of_call(OutcomeHeld, **OUTCOME, of="render/k", fence=12, data=b"{}")
+    with journal_of(tmp_path, started(**LEG, leased=True), of_call(OperationSucceeded, **LEG), held) as path:
+        whys, more = read_whys(path, now=NOW)
+    assert ([one.call for one in whys], more) == (["render/k@12"], 0)

@@ -12,8 +12,8 @@ import pytest
 from adapters.nats.batch import AT_ONCE, Batches, Message, messages
 from adapters.nats.errors import ClusterError, NotSentError, StaleError, TooLargeError, UnreachableError
 from adapters.nats.names import Subjects, name_of
-from adapters.nats.record import Change, Standing
-from adapters.nats.transitions import asked_to_cancel, postponed, submitted, succeeded
+from adapters.nats.record import Change, Standing, Stored
+from adapters.nats.transitions import asked_to_cancel, moved, postponed, submitted, succeeded
 
 NEW = submitted(name_of("render", "k"), b"[1]", 100.0)
 P = Subjects("p")
@@ -49,13 +49,15 @@ def test_a_later_attempt_is_scheduled_for_its_queue() -> None:
 
 def test_the_end_is_kept_for_seven_days_and_the_arguments_are_not() -> None:
     found = written(succeeded(NEW.record, b"done", Standing(), 100.0))
-    assert {subject: one.headers["Nats-TTL"] for subject, one in found.items()} == {
-        "p.call.render.k": "604800s",
-        "p.args.render.k": "1s",
-        "p.saved.render.k": "1s",
-        "p.result.render.k": "604800s",
-    }
-    assert found["p.args.render.k"].data == b""
+    subjects = ["p.call.render.k", "p.args.render.k", "p.saved.render.k", "p.result.render.k"]
+    assert {subject: one.headers["Nats-TTL"] for subject, one in found.items()} == dict.fromkeys(subjects, "604800s")
+    assert found["p.args.render.k"].data == found["p.saved.render.k"].data == b""
+
+
+def test_a_dropped_checkpoint_stays_dropped() -> None:
+    """An empty message that is deleted again brings back what it dropped, when a server is killed."""
+    found = written(moved(Stored(NEW.record, 1), "gpu-b", 100.0))
+    assert (found["p.saved.render.k"].data, found["p.saved.render.k"].headers) == (b"", {})
 
 
 def test_a_cancelled_wait_takes_its_schedule_and_its_queue_message_along() -> None:

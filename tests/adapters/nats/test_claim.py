@@ -30,7 +30,7 @@ class Engine(MemoryEngine):
         return self.shown or await super().read(call)
 
 
-class Fleet:
+class Contest:
     """Servers in memory with one call in its queue."""
 
     def __init__(self) -> None:
@@ -53,33 +53,33 @@ def revived(record: CallRecord, now: float) -> Standing:
 
 
 async def test_a_message_that_is_newer_than_the_record_comes_again():
-    fleet = Fleet()
-    old = Stored(fleet.change.record, fleet.seq)
-    again = handed_back(fleet.change.record, fleet.time)
+    contest = Contest()
+    old = Stored(contest.change.record, contest.seq)
+    again = handed_back(contest.change.record, contest.time)
     assert not isinstance(again, str)
-    fleet.servers.write(again, fleet.seq)
-    delivery, fleet.engine.shown = await fleet.taken(), old
-    assert not await fleet.is_claimed(delivery)
-    fleet.engine.shown = None
-    assert await fleet.taken() is None
-    fleet.time += SEEN_AFTER
-    assert await fleet.is_claimed(await fleet.taken())
+    contest.servers.write(again, contest.seq)
+    delivery, contest.engine.shown = await contest.taken(), old
+    assert not await contest.is_claimed(delivery)
+    contest.engine.shown = None
+    assert await contest.taken() is None
+    contest.time += SEEN_AFTER
+    assert await contest.is_claimed(await contest.taken())
 
 
 async def test_a_call_of_a_newer_release_is_left_to_another_worker():
-    fleet = Fleet()
-    fleet.engine.is_newer = True
-    assert not await fleet.is_claimed(await fleet.taken())
-    fleet.engine.is_newer = False
-    assert await fleet.taken() is None
-    fleet.time += READ_AGAIN_AFTER
-    assert await fleet.is_claimed(await fleet.taken())
+    contest = Contest()
+    contest.engine.is_newer = True
+    assert not await contest.is_claimed(await contest.taken())
+    contest.engine.is_newer = False
+    assert await contest.taken() is None
+    contest.time += READ_AGAIN_AFTER
+    assert await contest.is_claimed(await contest.taken())
 
 
 async def test_a_message_of_an_earlier_life_of_a_key_is_let_go():
-    fleet = Fleet()
-    delivery = await fleet.taken()
+    contest = Contest()
+    delivery = await contest.taken()
     assert delivery is not None
-    earlier = msgspec.structs.replace(delivery, leg=5, sent=fleet.time - KEPT)
-    assert not await fleet.is_claimed(earlier)
-    assert fleet.servers.queued() == [], "it goes round for ever"
+    earlier = msgspec.structs.replace(delivery, leg=5, sent=contest.time - KEPT)
+    assert not await contest.is_claimed(earlier)
+    assert contest.servers.queued() == [], "it goes round for ever"

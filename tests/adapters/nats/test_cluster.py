@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 import signal
 import subprocess
 import sys
-from contextlib import AsyncExitStack
 from typing import Any
 
 import anyio
 import pytest
-from nats import errors
 from nats.aio.client import Client
 
 from adapters.memory import MemoryStore
@@ -23,11 +22,11 @@ from adapters.nats import (
     UnknownCallError,
     UnreachableError,
 )
+from adapters.nats.knowledge.shared import SharedKnowledge
 from adapters.nats.link import Link
-from adapters.nats.opening import _share
 from adapters.nats.record import KEPT, MAX_PAYLOAD
-from adapters.nats.shared import SharedKnowledge
 from adapters.nats.submission import Wish, new_call
+from adapters.nats.view import ClusterAddress
 from events.errors import CallRejectedError
 from recovery import Recovery, leased
 from recovery.testing import VirtualClock
@@ -35,6 +34,7 @@ from tests.adapters.nats.machines import Deaf, Machines, until
 
 pytestmark = pytest.mark.anyio
 
+ADDRESSES = ["nats://me:hunter2@host", "nats://hunter2@host:1", "me:hunter2@host", "hunter2@host:1"]
 ran: list[Any] = []
 
 
@@ -197,7 +197,7 @@ async def test_an_unknown_operation_lists_those_that_there_are(machines: Machine
             await a.cluster.submit("rendr")
         with pytest.raises(LookupError, match="there are: render"):
             a.cluster.handle("rendr/x")
-        with pytest.raises(ValueError, match="'render' is no id of a call"):
+        with pytest.raises(ValueError, match="'render' is no id of a cluster's call"):
             a.cluster.handle("render")
 
 
@@ -289,9 +289,24 @@ def test_a_prefix_that_could_name_what_others_have_is_refused_at_once(prefix: st
         Cluster(Recovery(), "nats://host", node="a", prefix=prefix)
 
 
-async def test_an_open_cluster_shows_no_password(machines: Machines) -> None:
-    cluster = Cluster(Recovery(), "nats://me:hunter2@host", node="a", password="hunter3")
-    assert "hunter" not in repr(cluster)
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_a_cluster_shows_no_password_and_pickles_none(address: str) -> None:
+    for url in (address, [address, address]):
+        cluster = Cluster(Recovery(), url, node="a", password="hunter3", token="hunter4")
+        with pytest.raises(TypeError, match="open one in each process") as caught:
+            pickle.dumps(cluster)
+        assert "hunter" not in repr(cluster) + str(caught.value)
+    shown = ClusterAddress(f"{address},{address}")
+    assert "hunter" not in repr(shown) + str(shown) + shown.shown + shown.source
+
+
+async def test_a_handle_and_a_link_are_not_pickled(machines: Machines) -> None:
+    async with machines.machine("a", define) as a:
+        handle = await a.cluster.submit("render", 1)
+        with pytest.raises(TypeError, match=r"pass handle\.call"):
+            pickle.dumps(handle)
+    with pytest.raises(TypeError, match="connect in each process"):
+        pickle.dumps(Link(Client(), "recovery", "host:4222"))
 
 
 def test_nothing_of_nats_is_imported_before_a_cluster_is_opened() -> None:
@@ -317,15 +332,11 @@ async def test_a_signal_drains_all_workers_that_listen_to_it(machines: Machines)
         await asyncio.wait_for(asyncio.gather(*working), 10.0)
 
 
-async def test_servers_that_elect_a_leader_as_a_node_opens_are_unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def fails(_: SharedKnowledge) -> None:
-        raise errors.TimeoutError
-
-    monkeypatch.setattr(SharedKnowledge, "start", fails)
-    link = Link(Client(), "p", "host:4222")
+async def test_servers_that_elect_a_leader_as_a_node_opens_are_unreachable() -> None:
+    shared = SharedKnowledge(Recovery(), Link(Client(), "p", "host:4222"), "a")
     with pytest.raises(UnreachableError, match="host:4222"):
-        async with AsyncExitStack() as stack:
-            await _share(link, stack, Recovery(), "a", "p")
+        await shared.start()
+    await shared.stop()
 
 
 async def test_low_calls_run_while_high_ones_wait(machines: Machines) -> None:

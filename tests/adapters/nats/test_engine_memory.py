@@ -8,7 +8,7 @@ from adapters.nats.memory import MemoryServers
 from tests.adapters.nats.conformance import LEASE, EngineSuite
 
 
-class MemoryFleet:
+class InMemory:
     """Servers in memory, and their time."""
 
     def __init__(self) -> None:
@@ -29,5 +29,5 @@ class TestMemoryEngine(EngineSuite):
     """The suite, on servers in memory."""
 
     @pytest.fixture
-    def fleet(self) -> MemoryFleet:
-        return MemoryFleet()
+    def servers(self) -> InMemory:
+        return InMemory()

@@ -15,19 +15,9 @@ from adapters.nats.heartbeat import CUT_OFF, Callbacks, Heartbeat, Kept
 from adapters.nats.holding import Holding
 from adapters.nats.memory import MemoryEngine, MemoryServers
 from recovery.testing import VirtualClock
-from tests.adapters.nats.fleet import CALL, LANE, LEASE, held, servers, submit
+from tests.adapters.nats.held import CALL, LANE, LEASE, held, servers, submit
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def clock() -> VirtualClock:
-    return VirtualClock(1000.0)
-
-
-@pytest.fixture
-def anyio_backend(clock: VirtualClock) -> Any:
-    return clock.backend()
 
 
 class Worker:

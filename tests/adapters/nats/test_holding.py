@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import msgspec
 import pytest
 
 from adapters.nats import transitions as to
@@ -13,7 +14,7 @@ from adapters.nats.holding import Holding, claim
 from adapters.nats.memory import MemoryServers
 from adapters.nats.names import Lane, name_of
 from adapters.nats.record import KEPT, CallRecord, Change, Standing, Stored
-from tests.adapters.nats.fleet_steps import FaultyEngine, run
+from tests.adapters.nats.steps import FaultyEngine, run
 
 NAME = name_of("render", "order-17")
 LANE = Lane("render")
@@ -108,7 +109,7 @@ def test_a_holder_whose_call_was_claimed_again_is_refused(transition: to.Transit
     world = World()
     holding = world.claim()
     successor = world.taken_over()
-    with pytest.raises(LeaseLostError, match="not held by this worker any more: it is running on b"):
+    with pytest.raises(LeaseLostError, match="not held by this worker any more: it runs on b"):
         run(holding.apply(transition))
     with pytest.raises(LeaseLostError):
         run(holding.check())
@@ -311,12 +312,14 @@ def test_a_quarantine_in_place_of_a_claim_lets_the_message_go():
 
 
 class OldAnswers(FaultyEngine):
-    """An engine whose every reading gets the record of *old*."""
+    """An engine of which *many* readings get the record of *old*."""
 
     old: Stored | None = None
+    many = 1_000
 
     async def read(self, call: str) -> Stored | None:
-        return self.old
+        self.many -= 1
+        return self.old if self.many >= 0 else await super().read(call)
 
 
 def test_a_holder_does_not_believe_a_server_that_lags_behind():
@@ -333,6 +336,22 @@ def test_a_holder_does_not_believe_a_server_that_lags_behind():
         run(lagging.check())
     engine.old = world.stored
     assert run(lagging.apply(succeeds)).state == "succeeded"
+
+
+def test_a_second_end_is_not_taken_for_the_first_after_an_old_answer():
+    world = World()
+    engine = OldAnswers(world.servers.connect())
+    holding = world.claim()
+    holder = Holding(engine, holding.delivery, holding.stored)
+    engine.cut = ("after", 0)
+    with pytest.raises(UnreachableError):
+        run(holder.apply(waits))
+    engine.heal()
+    engine.old, engine.many = holding.stored, 1
+    with pytest.raises(UnreachableError, match="lags behind"):
+        run(holder.apply(came_further))
+    with pytest.raises(LeaseLostError):
+        run(holder.apply(fails))
 
 
 @pytest.mark.parametrize("knows_call", [True, False])
@@ -353,3 +372,26 @@ def test_a_message_of_a_call_that_was_forgotten_long_ago_comes_no_more():
     world.now += 3601.0
     assert run(claim(engine, world.take(), "b", died)) is None
     assert world.servers.queued() == []
+
+
+# messages that are not what they seem
+
+
+def test_a_worker_that_stood_still_with_a_message_does_not_take_the_call_from_the_next():
+    world = World()
+    late = world.take()
+    successor = world.taken_over()
+    assert run(claim(world.engine, late, "a", died)) is None
+    assert run(successor.apply(succeeds)).state == "succeeded"
+
+
+def test_a_schedule_that_displaces_the_message_of_a_person_loses_no_call():
+    world = World()
+    run(world.claim().apply(waits))
+    world.person(to.retried_now)
+    old = msgspec.structs.replace(world.take(), leg=2)  # what was to come at that moment, and came a little later
+    assert run(claim(world.engine, old, "a", died)) is None
+    world.now += to.SOON
+    again = msgspec.structs.replace(world.take(), leg=2)
+    assert run(claim(world.engine, again, "a", died)) is None
+    assert world.claim().record.leg == 4

@@ -16,11 +16,11 @@ from adapters.nats.errors import ClusterError, UnreachableError
 from adapters.nats.holding import Holding
 from adapters.nats.leases import Leases
 from adapters.nats.memory import MemoryEngine, MemoryServers
-from tests.adapters.nats.fleet import CALL, LANE, held, submit
+from tests.adapters.nats.held import CALL, LANE, held, submit
 from tests.forked import forked
 from tests.until import wait_until
 
-LEASE = 0.3
+LEASE = 0.15
 
 
 class Link:

@@ -1,4 +1,4 @@
-"""Laws of the names of a fleet: what is distinct stays distinct on the servers, and comes back as it was."""
+"""Laws of the names of a cluster: what is distinct stays distinct on the servers, and comes back as it was."""
 
 from __future__ import annotations
 
@@ -192,7 +192,7 @@ def test_what_just_fits_is_taken():
     ],
 )
 def test_what_is_no_id_of_a_call_is_refused(call: str):
-    with pytest.raises(ValueError, match="is no id of a call of a fleet: those look like render/order-17"):
+    with pytest.raises(ValueError, match="is no id of a cluster's call: those look like render/order-17"):
         parse(call)
 
 
@@ -200,7 +200,7 @@ def test_what_is_no_id_of_a_call_is_refused(call: str):
     "prefix", ["", "a.b", "a b", "*", ">", "é", "_INBOX", "-a", "$JS", "a-seen", "a-events", "a" * 121]
 )
 def test_a_prefix_that_would_reach_farther_is_refused(prefix: str):
-    with pytest.raises(ValueError, match="prefix of a fleet"):
+    with pytest.raises(ValueError, match="prefix of a cluster"):
         Subjects(prefix)
 
 

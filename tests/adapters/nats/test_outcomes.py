@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any
 
 import pytest
 
@@ -18,24 +17,14 @@ from events.lease_events import OutcomeDelivered, OutcomeHeld, OutcomeSuperseded
 from recovery import leased
 from recovery.service import Recovery
 from recovery.testing import VirtualClock
-from tests.adapters.nats.fleet import CALL, LANE, LEASE, held, servers, submit
+from tests.adapters.nats.held import CALL, LANE, LEASE, held, servers, submit
 from tests.recorded_events import events_of, names
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-def clock() -> VirtualClock:
-    return VirtualClock(1000.0)
-
-
-@pytest.fixture
-def anyio_backend(clock: VirtualClock) -> Any:
-    return clock.backend()
-
-
-@pytest.fixture
-def fleet(clock: VirtualClock) -> MemoryServers:
+def cluster(clock: VirtualClock) -> MemoryServers:
     return servers(clock)
 
 
@@ -57,9 +46,9 @@ async def stored(engine: MemoryEngine) -> Stored:
     return found
 
 
-async def kept_while_cut_off(fleet: MemoryServers, service: Recovery, ends: Ends = succeeds) -> Outcomes:
+async def kept_while_cut_off(cluster: MemoryServers, service: Recovery, ends: Ends = succeeds) -> Outcomes:
     """An outcome of a leg that ended while its node was cut off; the node is back."""
-    engine = fleet.connect()
+    engine = cluster.connect()
     outcomes = Outcomes(service, engine)
     await submit(engine)
     holding = await held(engine)
@@ -70,8 +59,8 @@ async def kept_while_cut_off(fleet: MemoryServers, service: Recovery, ends: Ends
     return outcomes
 
 
-async def test_an_outcome_is_written_at_once_while_the_servers_answer(fleet: MemoryServers) -> None:
-    service, engine = Recovery(), fleet.connect()
+async def test_an_outcome_is_written_at_once_while_the_servers_answer(cluster: MemoryServers) -> None:
+    service, engine = Recovery(), cluster.connect()
     await submit(engine)
     record = await Outcomes(service, engine).finish(await held(engine), succeeds)
     assert record is not None
@@ -79,12 +68,12 @@ async def test_an_outcome_is_written_at_once_while_the_servers_answer(fleet: Mem
     assert leased.held(service) == []
 
 
-async def test_an_outcome_of_a_node_that_was_cut_off_is_delivered_when_it_is_back(fleet: MemoryServers) -> None:
+async def test_an_outcome_of_a_node_that_was_cut_off_is_delivered_when_it_is_back(cluster: MemoryServers) -> None:
     service = Recovery()
     events = events_of(service, OutcomeHeld, OutcomeDelivered, OutcomeSuperseded)
-    outcomes = await kept_while_cut_off(fleet, service)
+    outcomes = await kept_while_cut_off(cluster, service)
     assert await outcomes.deliver() == 0
-    engine = fleet.connect()
+    engine = cluster.connect()
     assert (await stored(engine)).record.state == "succeeded"
     assert await engine.payload(CALL, "result") == b'"done"'
     assert names(events) == ["OutcomeHeld", "OutcomeDelivered"]
@@ -93,16 +82,16 @@ async def test_an_outcome_of_a_node_that_was_cut_off_is_delivered_when_it_is_bac
     assert (await stored(engine)).seq == seq, "it was written twice"
 
 
-async def test_an_outcome_that_was_written_though_no_answer_came_is_not_written_twice(fleet: MemoryServers) -> None:
+async def test_an_outcome_that_was_written_though_no_answer_came_is_not_written_twice(cluster: MemoryServers) -> None:
     class Deaf(MemoryEngine):
         async def write(self, change: Change, expected: int) -> int:
             await super().write(change, expected)
             raise UnreachableError("the answer was lost")
 
-    service, engine = Recovery(), fleet.connect()
+    service, engine = Recovery(), cluster.connect()
     await submit(engine)
     holding = await held(engine)
-    holding._engine = deaf = Deaf(fleet)
+    holding._engine = deaf = Deaf(cluster)
     outcomes = Outcomes(service, deaf)
     assert await outcomes.finish(holding, succeeds) is None
     seq = (await stored(engine)).seq
@@ -113,13 +102,13 @@ async def test_an_outcome_that_was_written_though_no_answer_came_is_not_written_
 
 @pytest.mark.parametrize("has_ended", [False, True])
 async def test_an_outcome_is_superseded_where_another_worker_has_the_call(
-    fleet: MemoryServers, clock: VirtualClock, has_ended: bool
+    cluster: MemoryServers, clock: VirtualClock, has_ended: bool
 ) -> None:
     service = Recovery()
     events = events_of(service, OutcomeSuperseded)
-    outcomes = await kept_while_cut_off(fleet, service)
+    outcomes = await kept_while_cut_off(cluster, service)
     clock.freeze(LEASE)
-    engine = fleet.connect()
+    engine = cluster.connect()
     other = await held(engine, "b")
     if has_ended:
         await other.apply(lambda record: transitions.gave_up(record, record.standing, "", "", ("", ""), clock()))
@@ -134,8 +123,10 @@ async def test_an_outcome_is_superseded_where_another_worker_has_the_call(
     )
 
 
-async def test_an_outcome_of_a_worker_that_stood_still_is_superseded(fleet: MemoryServers, clock: VirtualClock) -> None:
-    service, engine = Recovery(), fleet.connect()
+async def test_an_outcome_of_a_worker_that_stood_still_is_superseded(
+    cluster: MemoryServers, clock: VirtualClock
+) -> None:
+    service, engine = Recovery(), cluster.connect()
     events = events_of(service, OutcomeHeld, OutcomeSuperseded)
     await submit(engine)
     first = await held(engine)
@@ -148,27 +139,27 @@ async def test_an_outcome_of_a_worker_that_stood_still_is_superseded(fleet: Memo
     assert leased.held(service) == []
 
 
-async def test_an_outcome_of_a_record_that_is_gone_is_superseded(fleet: MemoryServers) -> None:
+async def test_an_outcome_of_a_record_that_is_gone_is_superseded(cluster: MemoryServers) -> None:
     service = Recovery()
     events = events_of(service, OutcomeSuperseded)
-    outcomes = await kept_while_cut_off(fleet, service)
-    fleet._records.clear()
+    outcomes = await kept_while_cut_off(cluster, service)
+    cluster._records.clear()
     assert await outcomes.deliver() == 0
     assert names(events) == ["OutcomeSuperseded"]
 
 
 @pytest.mark.parametrize("step", ["before the write", "after the write", "after it is settled"])
-async def test_a_process_may_be_killed_between_any_two_steps_of_a_delivery(fleet: MemoryServers, step: str) -> None:
+async def test_a_process_may_be_killed_between_any_two_steps_of_a_delivery(cluster: MemoryServers, step: str) -> None:
     store = MemoryStore()
     with Recovery(store=store) as dying:
-        outcomes = await kept_while_cut_off(fleet, dying)
+        outcomes = await kept_while_cut_off(cluster, dying)
         assert dying.journal is not None
         dying.journal.receipt().wait()
         if step != "after it is settled":
             dying.journal.seal()
         if step != "before the write":
             await outcomes.deliver()
-    engine = fleet.connect()
+    engine = cluster.connect()
     before = await stored(engine)
     with Recovery(store=store) as service:
         events = events_of(service, OutcomeDelivered, OutcomeSuperseded)
@@ -178,9 +169,9 @@ async def test_a_process_may_be_killed_between_any_two_steps_of_a_delivery(fleet
     assert ((await stored(engine)).seq == before.seq) == (step != "before the write")
 
 
-async def test_what_a_person_said_while_the_node_was_cut_off_holds(fleet: MemoryServers, clock: VirtualClock) -> None:
-    outcomes = await kept_while_cut_off(fleet, Recovery(), waits)
-    engine = fleet.connect()
+async def test_what_a_person_said_while_the_node_was_cut_off_holds(cluster: MemoryServers, clock: VirtualClock) -> None:
+    outcomes = await kept_while_cut_off(cluster, Recovery(), waits)
+    engine = cluster.connect()
     running = await stored(engine)
     change = transitions.paused(running.record, clock())
     assert isinstance(change, Change)
@@ -188,19 +179,19 @@ async def test_what_a_person_said_while_the_node_was_cut_off_holds(fleet: Memory
     assert await outcomes.deliver() == 0
     waiting = await stored(engine)
     assert (waiting.record.state, waiting.record.is_paused) == ("waiting", True)
-    assert fleet.scheduled() == []
+    assert cluster.scheduled() == []
     change = transitions.unpaused(waiting.record, clock())
     assert isinstance(change, Change)
     await engine.write(change, waiting.seq)
-    assert fleet.scheduled() == [(CALL, 3)]
+    assert cluster.scheduled() == [(CALL, 3)]
 
 
 @pytest.mark.parametrize(("ends", "state"), [(waits, "cancelled"), (hands_back, "cancelled"), (succeeds, "succeeded")])
 async def test_a_cancel_while_the_node_was_cut_off_ends_what_is_not_over(
-    fleet: MemoryServers, clock: VirtualClock, ends: Ends, state: str
+    cluster: MemoryServers, clock: VirtualClock, ends: Ends, state: str
 ) -> None:
-    outcomes = await kept_while_cut_off(fleet, Recovery(), ends)
-    engine = fleet.connect()
+    outcomes = await kept_while_cut_off(cluster, Recovery(), ends)
+    engine = cluster.connect()
     running = await stored(engine)
     change = transitions.asked_to_cancel(running.record, "no paper", clock())
     assert isinstance(change, Change)
@@ -211,9 +202,9 @@ async def test_a_cancel_while_the_node_was_cut_off_ends_what_is_not_over(
 
 @pytest.mark.parametrize("ends", [waits, hands_back])
 async def test_a_call_that_was_unpaused_while_the_node_was_cut_off_goes_on(
-    fleet: MemoryServers, clock: VirtualClock, ends: Ends
+    cluster: MemoryServers, clock: VirtualClock, ends: Ends
 ) -> None:
-    engine = fleet.connect()
+    engine = cluster.connect()
     outcomes = Outcomes(Recovery(), engine)
     await submit(engine)
     holding = await held(engine)
@@ -232,7 +223,7 @@ async def test_a_call_that_was_unpaused_while_the_node_was_cut_off_goes_on(
     assert delivery.leg == (await stored(engine)).record.leg
 
 
-async def test_an_outcome_that_the_servers_refuse_is_kept_until_they_take_it(fleet: MemoryServers) -> None:
+async def test_an_outcome_that_the_servers_refuse_is_kept_until_they_take_it(cluster: MemoryServers) -> None:
     class Full(MemoryEngine):
         is_full = False
 
@@ -241,7 +232,7 @@ async def test_an_outcome_that_the_servers_refuse_is_kept_until_they_take_it(fle
                 raise ClusterError("the servers refuse recovery.call.render.one: resource limits exceeded for account")
             return await super().write(change, expected)
 
-    service, engine = Recovery(), Full(fleet)
+    service, engine = Recovery(), Full(cluster)
     outcomes = Outcomes(service, engine)
     await submit(engine)
     holding = await held(engine)
@@ -253,26 +244,26 @@ async def test_an_outcome_that_the_servers_refuse_is_kept_until_they_take_it(fle
     assert (await stored(engine)).record.state == "succeeded"
 
 
-async def test_an_outcome_that_the_servers_find_too_large_is_superseded(fleet: MemoryServers) -> None:
+async def test_an_outcome_that_the_servers_find_too_large_is_superseded(cluster: MemoryServers) -> None:
     class Small(MemoryEngine):
         async def write(self, change: Change, expected: int) -> int:
             raise TooLargeError("the result of render/one has 9 bytes, and 8 are allowed")
 
     service = Recovery()
     events = events_of(service, OutcomeSuperseded)
-    await kept_while_cut_off(fleet, service)
-    assert await Outcomes(service, Small(fleet)).deliver() == 0
+    await kept_while_cut_off(cluster, service)
+    assert await Outcomes(service, Small(cluster)).deliver() == 0
     [event] = events
     assert isinstance(event, OutcomeSuperseded)
     assert event.reason == "the result of render/one has 9 bytes, and 8 are allowed"
 
 
 async def test_an_outcome_that_cannot_be_read_is_left_and_hinders_no_other(
-    fleet: MemoryServers, caplog: pytest.LogCaptureFixture
+    cluster: MemoryServers, caplog: pytest.LogCaptureFixture
 ) -> None:
     service = Recovery()
     leased.hold(service, "render/newer", 3, b'{"format":2}', operation="render")
-    outcomes = await kept_while_cut_off(fleet, service)
+    outcomes = await kept_while_cut_off(cluster, service)
     assert await outcomes.deliver() == 1
     assert await outcomes.deliver() == 1
     assert [one.call for one in leased.held(service)] == ["render/newer"]
@@ -280,8 +271,8 @@ async def test_an_outcome_that_cannot_be_read_is_left_and_hinders_no_other(
     assert said.startswith("the outcome of render/newer is not delivered: ValidationError: ")
 
 
-async def test_what_a_transition_refuses_is_not_kept(fleet: MemoryServers) -> None:
-    service, engine = Recovery(), fleet.connect()
+async def test_what_a_transition_refuses_is_not_kept(cluster: MemoryServers) -> None:
+    service, engine = Recovery(), cluster.connect()
     await submit(engine)
     holding = await held(engine)
     for is_cut in False, True:

@@ -6,7 +6,7 @@ from typing import get_args
 
 import pytest
 
-from adapters.nats.permissions import Role, accounts, inbox, password_variable, permissions
+from adapters.nats.permissions import Role, accounts, inbox, password_variable, permissions, roles_of
 
 ROLES: tuple[Role, ...] = get_args(Role)
 
@@ -60,15 +60,22 @@ def test_accounts_name_a_variable_in_place_of_each_password():
 
 
 def test_viewers_are_in_an_account_without_jetstream():
-    fleet, _, view = accounts({"gpu-a": "worker", "screen": "viewer"}, "p").partition('"P-VIEW": {')
-    assert '"gpu-a"' in fleet
+    cluster, _, view = accounts({"gpu-a": "worker", "screen": "viewer"}, "p").partition('"P-VIEW": {')
+    assert '"gpu-a"' in cluster
     assert '"screen"' in view
     assert "jetstream" not in view
 
 
 @pytest.mark.parametrize("user", ["", "a.b", "a b", "*", ">", 'a"'])
 def test_a_user_that_could_widen_its_inbox_is_refused(user: str):
-    with pytest.raises(ValueError, match="is no user of a fleet"):
+    with pytest.raises(ValueError, match="is no user of a cluster"):
         inbox(user)
-    with pytest.raises(ValueError, match="is no user of a fleet"):
+    with pytest.raises(ValueError, match="is no user of a cluster"):
         accounts({user: "worker"})
+
+
+def test_the_roles_that_may_use_a_subject_are_found_by_it_in_small_letters_too():
+    assert roles_of("$js.api.stream.create.recovery", "publish") == ["setup"]
+    assert roles_of("recovery.call.render.k", "publish") == ["submitter", "worker", "steerer", "setup"]
+    assert roles_of("recovery.call", "publish") == ["worker", "setup"], "recovery.call.> has no such subject"
+    assert roles_of("recovery-seen.call.render.k", "listen") == list(get_args(Role))

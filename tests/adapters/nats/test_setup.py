@@ -37,5 +37,5 @@ def test_what_nodes_know_together_is_told_where_they_listen() -> None:
     assert shared["republish"] == {"src": "$KV.p-shared.>", "dest": "p-seen.shared.>"}
 
 
-def test_a_fleet_with_another_prefix_has_other_streams() -> None:
+def test_a_cluster_with_another_prefix_has_other_streams() -> None:
     assert not {one["name"] for one in streams("p")} & {one["name"] for one in streams("q")}

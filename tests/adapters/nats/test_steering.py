@@ -1,4 +1,4 @@
-"""A person's commands to calls of a fleet: found by a part of an id, written by compare-and-set, told in words."""
+"""A person's commands to calls of a cluster: found by a part of an id, written by compare-and-set, told in words."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import pytest
 from adapters.nats import transitions
 from adapters.nats.errors import ChangeRefusedError, UnreachableError
 from adapters.nats.record import CallRecord, Change, Standing, Stored
-from adapters.nats.steering import FleetCommand, SteeringName, find, steer
-from tests.adapters.nats.practice_fleet import NOW, Practice, filled
+from adapters.nats.steering import ClusterCommand, SteeringName, find, steer
+from tests.adapters.nats.practice_cluster import NOW, Practice, filled
 
 pytestmark = pytest.mark.anyio
 
@@ -19,7 +19,7 @@ async def practice() -> Practice:
 
 
 async def given(practice: Practice, name: SteeringName, call: str, to: str = "", reason: str = "") -> CallRecord:
-    command = FleetCommand(name=name, to=to, reason=reason)
+    command = ClusterCommand(name=name, to=to, reason=reason)
     return await steer(practice.engine, call, command.change)
 
 
@@ -114,7 +114,7 @@ async def test_a_part_of_several_ids_names_them_and_no_call(practice: Practice) 
     said = r"'a' is a part of \d ids of calls that are not over: .*render/asks.*give one of these ids"
     with pytest.raises(LookupError, match=said):
         await find(practice.engine, "a")
-    with pytest.raises(LookupError, match="no call of the fleet has 'nothing' in its id"):
+    with pytest.raises(LookupError, match="no call of the cluster has 'nothing' in its id"):
         await find(practice.engine, "nothing")
 
 

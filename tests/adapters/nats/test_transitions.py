@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from adapters.nats import transitions as to
 from adapters.nats.names import Lane, name_of
 from adapters.nats.record import ENDS, CallRecord, Change, Standing, Stored
+from events.evidence import Category, Evidence
+from events.operation_events import FailureClassified
 
 NOW = 1_000_000.0
 NAME = name_of("render", "order-17")
@@ -290,6 +292,30 @@ def test_progress_never_goes_back():
 
 @pytest.mark.parametrize("leg", [1, 3])
 def test_an_old_message_means_nothing(leg: int):
-    life = _after("claim", "hand back")
+    life = _after("claim", "postpone")
     assert life.record.leg == 2
     assert isinstance(to.claimed(Stored(life.record, life.seq), "a", leg, NOW), str)
+
+
+def test_an_old_message_in_place_of_the_one_that_is_to_be_there_puts_the_call_back():
+    life = _after("claim", "hand back")
+    change = to.claimed(Stored(life.record, life.seq), "a", 1, NOW)
+    assert isinstance(change, Change)
+    assert (change.record.leg, change.record.state, change.is_queued) == (3, "queued", True)
+
+
+def test_a_call_that_a_person_gives_up_ends_with_its_latest_failure():
+    failure = FailureClassified(
+        at=1.0, operation="render", call="c", evidence=Evidence(type="builtins.OSError", message="disk full"),
+        category=Category.TRANSIENT, rule="errno",
+    )  # fmt: skip
+    standing = Standing(failure=msgspec.Raw(msgspec.json.encode(failure)))
+    waiting = CallRecord(call="render/a", operation="render", state="waiting", standing=standing, due=9.0)
+    for record, error in ((waiting, ("OSError", "disk full")), (change_of(waiting, Standing()), ("", ""))):
+        change = to.gave_up_by_hand(record, "given up by hand", 2.0)
+        assert isinstance(change, Change)
+        assert change.record.error == error
+
+
+def change_of(record: CallRecord, standing: Standing) -> CallRecord:
+    return msgspec.structs.replace(record, standing=standing)

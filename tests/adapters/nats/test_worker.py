@@ -16,6 +16,8 @@ from adapters.nats.errors import UnreadableError
 from adapters.nats.jetstream import MAX_RECORD
 from adapters.nats.memory import MemoryEngine
 from adapters.nats.record import MAX_CHECKPOINT, MAX_PAYLOAD, Change, Stored
+from adapters.nats.steering import steer
+from adapters.nats.transitions import paused, unpaused
 from events.errors import CallCancelledError
 from recovery import Recovery, context
 from recovery.testing import VirtualClock
@@ -393,6 +395,28 @@ async def test_a_call_that_runs_is_cancelled_there(clock: VirtualClock, machines
         assert "OperationCancelled" in a.kinds()
 
 
+async def test_a_call_that_is_paused_begins_no_short_retry(clock: VirtualClock, machines: Machines) -> None:
+    async def body(scene: Any) -> Any:
+        await asyncio.sleep(5.0)
+        if context.attempt() < 3:
+            raise ConnectionError("reset")
+        return context.attempt()
+
+    renders = Renders(clock, body)
+    async with machines.machine("a", renders, "render") as a:
+        handle = await a.cluster.submit("render")
+        await until(lambda: renders.attempts)
+        engine = machines.servers.connect()
+        await steer(engine, handle.call, lambda stored, now: paused(stored.record, now))
+        await asyncio.sleep(60.0)
+        record = machines.record(handle.call)
+        assert (record.state, record.due, record.standing.attempt, record.standing.retries) == ("queued", None, 2, 1)
+        assert (len(renders.attempts), machines.servers.queued()) == (1, [])
+        await steer(engine, handle.call, lambda stored, now: unpaused(stored.record, now))
+        assert await handle.result(60.0) == 3
+        assert [number for number, *_ in renders.attempts] == [1, 2, 3]
+
+
 async def test_a_result_that_is_too_large_ends_the_call(clock: VirtualClock, machines: Machines) -> None:
     async def body(scene: Any) -> Any:
         return "x" * MAX_PAYLOAD
@@ -532,7 +556,7 @@ async def test_arguments_that_cannot_be_read_end_the_call(clock: VirtualClock, m
             assert b.cluster.refused["what cannot be read"] == 1
 
 
-async def test_a_record_is_read_whatever_its_texts_take(clock: VirtualClock, machines: Machines) -> None:
+async def test_a_record_with_long_texts_is_read(clock: VirtualClock, machines: Machines) -> None:
     async def body(scene: Any) -> None:
         error = ConnectionError('"\\' * 4000)
         for _ in range(50):

@@ -1,4 +1,4 @@
-"""The page of a fleet: its nodes, its calls with what happens next, and their buttons."""
+"""The page of a cluster: its nodes, its calls with what happens next, and their buttons."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from adapters.nats.errors import UnreachableError
 from adapters.web import cluster_source
 from adapters.web.cluster_source import ClusterSource
 from tests.adapters.cli.snapshots import zone
-from tests.adapters.nats.practice_fleet import ADDRESS, NOW, URL, Practice, practice_fleet
+from tests.adapters.nats.practice_cluster import ADDRESS, NOW, URL, Practice, practice_cluster
 
 
 @pytest.fixture
 def practice() -> Iterator[Practice]:
-    with practice_fleet() as one, zone("UTC"):
+    with practice_cluster() as one, zone("UTC"):
         yield one
 
 
@@ -31,9 +31,9 @@ def test_the_page_shows_nodes_and_calls(source: ClusterSource) -> None:
     state = source.read()
     assert (state.at, state.source, state.is_live) == (NOW, URL, True)
     assert state.nodes == {
-        "gpu-a": "last seen 11:55:00; render, upscale (0.1.0)",
-        "gpu-b": "seen 12:00:58; runs 1 of 2; render (0.1.0)",
-        "gpu-c": "stopped 11:59:30; render (0.1.0)",
+        "gpu-a": "last seen 11:55:00; render, upscale; launcher-recovery 0.1.0",
+        "gpu-b": "seen 12:00:58; runs 1 of 2; render; launcher-recovery 0.1.0",
+        "gpu-c": "stopped 11:59:30; render; launcher-recovery 0.1.0",
     }
     bound, running, asks = (state.calls[f"render/{name}"] for name in ("bound", "running", "asks"))
     assert bound.next == "waits for gpu-a, last seen 11:55:00"

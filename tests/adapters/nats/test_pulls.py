@@ -1,0 +1,64 @@
+"""A worker asks for messages of several queues: one whose server is silent does not keep it from the others."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from adapters.nats import pulls
+from adapters.nats.errors import UnreachableError
+from adapters.nats.names import Lane, Subjects
+from adapters.nats.pulls import Pulls
+
+SILENT, FULL = Lane("render", "high"), Lane("render")
+
+
+class Link:
+    """Servers that answer for some queues at once, with a message."""
+
+    def __init__(self, answering: Sequence[Lane]) -> None:
+        self.connection = SimpleNamespace(new_inbox=lambda: "inbox")
+        self._answering = {lane.consumer: lane for lane in answering}
+        self._got: Callable[[Any], Awaitable[None]] = lambda message: asyncio.sleep(0)
+
+    @contextmanager
+    def on_return(self, tell: Callable[[], None]) -> Iterator[None]:
+        yield
+
+    @asynccontextmanager
+    async def subscribed(self, subject: str, got: Callable[[Any], Awaitable[None]]) -> AsyncIterator[None]:
+        self._got = got
+        yield
+
+    async def ask(self, subject: str, data: bytes) -> Any:
+        return SimpleNamespace(data=b"{}")
+
+    async def tell(self, subject: str, data: bytes, reply: str = "") -> None:
+        lane = self._answering.get(subject.rpartition(".")[2])
+        if lane is not None:
+            await self._got(SimpleNamespace(subject=Subjects("p").queue(lane, "render/k"), reply="ack", headers=None))
+
+
+def taken(answering: Sequence[Lane], monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setattr(pulls, "LOOKED_FOR", 0.01)
+
+    async def take() -> Any:
+        asking = Pulls(Link(answering), Subjects("p"), 30.0)  # type: ignore[arg-type]
+        async with asking.running():
+            return await asking.take([SILENT, FULL], 0.0)
+
+    return asyncio.run(take())
+
+
+def test_a_queue_whose_server_is_silent_does_not_keep_a_worker_from_the_others(monkeypatch: pytest.MonkeyPatch):
+    assert taken([FULL], monkeypatch).subject == Subjects("p").queue(FULL, "render/k")
+
+
+def test_servers_that_are_silent_for_all_queues_are_unreachable(monkeypatch: pytest.MonkeyPatch):
+    with pytest.raises(UnreachableError, match="no server answers for the queue"):
+        taken([], monkeypatch)
