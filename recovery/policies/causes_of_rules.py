@@ -166,7 +166,7 @@ BY_CLASS_NAME = {
     "JournalError": "journal", "DamagedJournalError": "journal", "ForeignJournalError": "journal",
     "JournalBusyError": "journal", "NewerJournalError": "journal", "NotDurable": "journal",
     "UnreachableError": "cluster", "NotSentError": "cluster", "ClusterError": "cluster",
-    "ForbiddenError": "cluster",
+    "ForbiddenError": "cluster-role",
     "ClusterLimitError": "cluster-limit", "TooLargeError": "cluster-limit", "RemoteCallError": "cluster-call",
     "StaleError": "cluster-changed", "LeaseLostError": "cluster-changed", "ChangeRefusedError": "cluster-changed",
     "UnknownCallError": "cluster-changed", "UnreadableError": "cluster-changed",

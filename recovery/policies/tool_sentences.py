@@ -97,6 +97,8 @@ TOOL_SENTENCES: dict[str, Sentence] = {
         ("journal", "the journal cannot be used", "Read what the message says of the journal's file."),
         ("cluster", "no server of the cluster answers",
          "Check that the servers run and can be reached from this machine.", ANSWERED),
+        ("cluster-role", "this user may not do that in the cluster",
+         "Connect as a user of the role, or with the inbox, that the message names."),
         ("cluster-limit", "the call is larger than a cluster keeps, or its name is longer",
          "Store the data elsewhere, and pass where it is; pass a short key, a hash say."),
         ("cluster-call", "the call ended badly on another machine",
