@@ -47,10 +47,10 @@ async def _run(server: NatsServer, steps: list[Step]) -> None:
             await stack.enter_async_context(connect(server.url, prefix=prefix, lease=LEASE)) for _ in range(CONNECTIONS)
         ]
         engines = iter([link.engine for link in links])
-        steps = Steps(engines.__next__, asyncio.sleep, WAITS, PASSES)
+        taken = Steps(engines.__next__, asyncio.sleep, WAITS, PASSES)
         for name, arguments in steps:
             note(f"{name} {arguments}")
-            await getattr(steps, name)(**arguments)
-            await steps.check()
-        await steps.finish()
-        assert steps.ended >= 1
+            await getattr(taken, name)(**arguments)
+            await taken.check()
+        await taken.finish()
+        assert taken.ended >= 1
