@@ -42,6 +42,13 @@ class _Client(Client):
             return await self._process_op_err(errors.Error(f"nats: {err_msg}"))
         return await super()._process_err(err_msg)
 
+    async def _process_connect_init(self) -> None:
+        await super()._process_connect_init()
+        writer = getattr(self._transport, "_io_writer", None)
+        if writer is not None and writer.get_extra_info("ssl_object") is not None:
+            # nats-py does not tell asyncio's protocol of TLS, and asyncio warns at the end of the connection
+            writer.transport.get_protocol()._over_ssl = True
+
     def drop_requests(self) -> None:
         """The answers to what was asked over a connection that is gone do not come."""
         for answer in list((self._resp_map or {}).values()):
@@ -157,6 +164,11 @@ async def _open(link: Link, client: _Client, addresses: list[str], options: dict
     if refused.done():
         raise ClusterError(
             f"{link.shown} refuses the user: pass the right user and password, token, nkey or credentials file"
+        ) from None
+    if isinstance(last[0], ssl.SSLError):
+        raise UnreachableError(
+            f"no server at {link.shown} is reached by TLS ({text_of(last[0])}): pass what to trust and to show, "
+            "as tls=, or to a command as --tls FOLDER"
         ) from None
     raise UnreachableError(
         f"no server answers at {link.shown} ({text_of(last[0])}): check the address, and that nats-server "
