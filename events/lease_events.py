@@ -27,7 +27,7 @@ class CallHandedBack(CallEvent, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class OutcomeHeld(CallEvent, frozen=True, kw_only=True, omit_defaults=True):
-    """The outcome of a cluster's call is kept in this journal, since the cluster cannot be reached.
+    """The outcome of a cluster's call is kept in this journal, since the servers have not taken it.
 
     Its *call* names the outcome: the id of the leg, and " outcome".
 
@@ -44,7 +44,7 @@ class OutcomeHeld(CallEvent, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def words(self) -> str:
         """What happened, for people."""
-        return "the cluster cannot be reached: its outcome is kept in this journal"
+        return "the servers have not taken its outcome: it is kept in this journal"
 
 
 class OutcomeDelivered(CallEvent, frozen=True, kw_only=True, omit_defaults=True):

@@ -84,6 +84,7 @@ class _Teller:
         self._open: int | None = None
         self._due: float | None = None  # when the attempt began of which only the failure is journalled
         self._latest = ""
+        self._recovered: int | None = None  # the attempt whose OperationRecovered was told last
 
     def take(self, past: PastEvent, event: CallEvent, at: float) -> None:
         number = event.attempt
@@ -100,6 +101,8 @@ class _Teller:
             case Parked(asks_person=True):
                 self._begin("wait", at, number + 1, f"for {PERSON}")
             case Parked(why=why, category=category):
+                if category is None:
+                    self._take_back(f"for: {why or 'a subscriber'}")
                 self._begin("wait", at, number + (category is not None), f"for: {why or 'a subscriber'}")
             case OperationResumed(after=after):
                 self._close(at, DIED)
@@ -109,7 +112,7 @@ class _Teller:
             case CallHandedBack(reason=reason):
                 self._end_leg(at, f"went back to the cluster: {reason}" if reason else "went back to the cluster")
             case OutcomeHeld():
-                self._tell("restart", at, number, f"{past.run} keeps its outcome: no server answered")
+                self._tell("restart", at, number, f"{past.run} keeps its outcome: the servers have not taken it")
             case OutcomeDelivered():
                 self._tell("restart", at, number, f"the outcome that {past.run} kept is recorded")
             case OutcomeSuperseded(reason=reason):
@@ -124,7 +127,10 @@ class _Teller:
                 self._tell("command", at, number, f"command {command}{about and ': '}{about}")
             case OperationRepeated(former=former, by=by):
                 self._tell("restart", at, number, f"runs call {former} again" if former else f"call {by} runs it again")
+            case OperationSucceeded(recovered=True) if self._recovered == number:
+                pass  # told already
             case OperationSucceeded() | OperationRecovered():
+                self._recovered = number if isinstance(event, OperationRecovered) else None
                 self._end_attempt(event, at, "succeeded")
             case GaveUp(reason=reason) if reason.startswith("permanent"):  # the rule is told besides
                 self._close(at, DIED)
@@ -145,6 +151,17 @@ class _Teller:
         self._due = due
         self._open = len(self.passages)
         self.passages.append(Passage(kind=kind, at=at, attempt=attempt, text=shown(text), is_now=True, due=due))
+
+    def _take_back(self, text: str) -> None:
+        """Forget the attempt that is open, as it waits before it begins; a wait before it with *text* goes on."""
+        if self._open is None or self._now.kind != "attempt" or self._open != len(self.passages) - 1:
+            return
+        self.passages.pop()
+        latest = len(self.passages) - 1
+        goes_on = latest >= 0 and (self.passages[latest].kind, self.passages[latest].text) == ("wait", shown(text))
+        self._open = latest if goes_on else None
+        if goes_on:
+            self._replace(is_now=True, lasted=None)
 
     def _end_attempt(self, event: CallEvent, at: float, how: str) -> None:
         if self._open is None or self._now.kind == "wait":  # the beginning of the attempt is not journalled

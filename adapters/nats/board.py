@@ -24,6 +24,7 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
         since: When it began to work.
         seen: When it told of itself last.
         operations: The operations that it runs.
+        versions: The versions of those that have one, by the names of the operations.
         running: Calls that it runs.
         concurrency: Calls that it runs at most.
         version: The version of this library.
@@ -34,10 +35,15 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     since: float
     seen: float
     operations: tuple[str, ...] = ()
+    versions: dict[str, str] = {}
     running: int = 0
     concurrency: int = 0
     version: str = ""
     is_stopped: bool = False
+
+    def runs(self, operation: str, version: str) -> bool:
+        """Whether it runs calls of *operation* that were submitted for *version*."""
+        return operation in self.operations and self.versions.get(operation, "") == version
 
 
 class ClusterEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -215,6 +215,7 @@ class Cluster:
             at.board,
             node=self.node,
             operations=worker.names,
+            versions=worker.versions,
             running=lambda: worker.running,
             concurrency=concurrency,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 
@@ -56,6 +56,7 @@ class NodeReporter:
         board: Where to tell.
         node: The name of this node.
         operations: The operations that it runs. Of others, the beginning and the success of a call are not told.
+        versions: The versions of those that have one, by their names.
         running: How many calls it runs now.
         concurrency: How many it runs at most.
     """
@@ -68,11 +69,13 @@ class NodeReporter:
         *,
         node: str,
         operations: Sequence[str],
+        versions: Mapping[str, str] | None = None,
         running: Callable[[], int] = lambda: 0,
         concurrency: int = 0,
     ) -> None:
         self._bus, self._engine, self._board = bus, engine, board
         self._node, self._operations = node, tuple(operations)
+        self._versions = dict(versions or {})
         self._running, self._concurrency = running, concurrency
         self._waiting: deque[Event] = deque()
         self._dropped = 0
@@ -107,6 +110,7 @@ class NodeReporter:
             since=self._since,
             seen=now,
             operations=self._operations,
+            versions=self._versions,
             running=0 if is_stopped else self._running(),
             concurrency=self._concurrency,
             version=_version(),

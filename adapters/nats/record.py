@@ -32,7 +32,7 @@ MAX_TEXT = 4000
 
 def too_large(what: str, size: int, most: int, cure: str) -> str:
     """What is said of *what* if its *size* in bytes is more than *most*; *cure* says what to do."""
-    return f"{what} takes {size:,} bytes, and a cluster keeps {most:,} at most: {cure}"
+    return f"{what}: {size:,} bytes, where a cluster keeps {most:,} at most: {cure}"
 
 
 NO_FAILURE = msgspec.Raw()

@@ -194,12 +194,21 @@ def _worker(record: CallRecord, nodes: Nodes, now: float) -> tuple[str, bool]:
         node = nodes.get(record.affinity)
         if node is None or not is_alive(node, now):
             return f"waits for {last_seen(record.affinity, nodes, now)}", True
-        if record.operation not in node.operations:
-            return brief(f"waits for {record.affinity}, which does not run {record.operation}"), True
+        if not node.runs(record.operation, record.version):
+            return brief(f"waits for {record.affinity}, which does not run {_what(record, [node])}"), True
         return brief(f"waits for a free worker on {record.affinity}"), False
-    if any(is_alive(one, now) and record.operation in one.operations for one in nodes.values()):
+    living = [one for one in nodes.values() if is_alive(one, now)]
+    if any(one.runs(record.operation, record.version) for one in living):
         return "waits for a free worker", False
-    return brief(f"waits for a node that runs {record.operation}: none is there"), True
+    return brief(f"waits for a node that runs {_what(record, living)}: none is there"), True
+
+
+def _what(record: CallRecord, living: Iterable[Node]) -> str:
+    """What a worker must run to take the call of *record*, which none of the *living* does, in words."""
+    if record.version:
+        return f"version {record.version} of {record.operation}"
+    has_others = any(record.operation in one.operations for one in living)
+    return f"{record.operation} without a version" if has_others else record.operation
 
 
 def _end(record: CallRecord) -> str:

@@ -125,6 +125,8 @@ def gone(call: str) -> UnknownCallError:
 async def find(engine: Engine, text: str) -> CallRecord:
     """The record of the call that *text* names: an id, a part of one, or an operation, of those not over if there are.
 
+    A whole key names its call, whatever the ids of others have in them.
+
     Raises:
         LookupError: No call has that name, or several have; the message says what to write.
         UnreachableError: No server answers.
@@ -132,6 +134,7 @@ async def find(engine: Engine, text: str) -> CallRecord:
     if "/" in text and (stored := await engine.read(text)) is not None:
         return stored.record
     found = [one.record async for one in engine.calls() if text and text in one.record.call]
+    found = [one for one in found if one.call.partition("/")[2] == text] or found
     found = [one for one in found if not one.is_over] or found[-1:]
     if not found:
         raise LookupError(brief(f"no call of the cluster has {text!r} in its id; `recovery status` lists them"))

@@ -84,8 +84,8 @@ class NewCall(msgspec.Struct, frozen=True):
         if record.digest == self.digest:
             return ""
         conflict = (
-            f"{record.call} was submitted with other arguments, and is {record.state}; its key belongs to it until "
-            "seven days after its end"
+            f"{record.call} was submitted with other arguments (it stands at: {record.state}); its key belongs to it "
+            "until seven days after its end"
         )
         if self.operation.on_conflict == "reject":
             raise CallRejectedError(self.operation.name, conflict)

@@ -187,6 +187,8 @@ def retried_now(record: CallRecord, now: float) -> Change | str:
             return "it waits for a free worker already"
         case "running":
             return f"it runs, on {record.node}"
+        case "gave up" | "cancelled":
+            return f"it is over: {record.state}; submit it again, under another key if it has one"
         case _:
             return f"it is over: {record.state}"
     standing = _replace(record.standing, looks=0, within=None, is_parked=False)

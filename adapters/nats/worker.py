@@ -73,6 +73,11 @@ class Worker:
         return list(self._operations)
 
     @property
+    def versions(self) -> dict[str, str]:
+        """The versions of those that have one, by their names."""
+        return {name: one.version for name, one in self._operations.items() if one.version}
+
+    @property
     def running(self) -> int:
         """How many calls it runs."""
         return len(self._running)

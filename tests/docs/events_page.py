@@ -117,7 +117,7 @@ WHEN: dict[str, tuple[str, str]] = {
         "its task is cancelled; or, of a leg that a dead process left, when the journal is read next",
         "`recovery.leased`, or the journal's thread",
     ),
-    "OutcomeHeld": ("when a call has ended here and the cluster cannot be reached", "`leased.hold(...)`"),
+    "OutcomeHeld": ("when a call has ended here and the servers have not taken its outcome", "`leased.hold(...)`"),
     "OutcomeDelivered": ("when the cluster has taken an outcome that was held", "`leased.settle(...)`"),
     "OutcomeSuperseded": (
         "when the cluster refuses an outcome that was held: another node has claimed the call since",

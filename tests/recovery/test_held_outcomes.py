@@ -132,7 +132,7 @@ def test_a_superseded_outcome_is_told_of_by_why(tmp_path: Path) -> None:
     service.close()
     told = read_why(path, f"{ID}@7")
     story = " ".join(passage.text for passage in told.story)
-    assert "keeps its outcome: no server answered" in story
+    assert "keeps its outcome: the servers have not taken it" in story
     assert "kept is superseded: node b has claimed it since" in story
     outcome = read_why(path, f"{ID}@7 outcome")
     assert (outcome.state, outcome.sentence) == ("superseded", "node b has claimed it since")

@@ -151,3 +151,27 @@ def test_nothing_of_a_dead_process_goes_on(kind: str) -> None:
 def test_what_a_person_changed_is_told_and_without_secrets() -> None:
     edit = of_call(CallSteered, at=2.0, command="edit", changes="max_retries=9", reason="token=hunter22hunter22")
     assert lines(started(at=1.0), edit)[-1] == "2 command edit: max_retries=9; token=***"
+
+
+def test_an_attempt_that_waits_before_it_begins_is_a_wait_however_often_it_is_looked_at() -> None:
+    looks = [
+        event
+        for at in (1.0, 9.0, 20.0)
+        for event in (started(at=at), of_call(Parked, at=at, after=0.05, why="an answer: yes"))
+    ]
+    assert lines(*looks) == ["1 waits for: an answer: yes"]
+    assert lines(*looks, started(at=30.0)) == [
+        "1 waited 29 s for: an answer: yes",
+        "30 attempt 1, for 1 min 10 s: runs",
+    ]
+
+
+def test_a_success_after_a_failure_is_told_once() -> None:
+    assert lines(
+        started(at=1.0),
+        failed(1.0),
+        of_call(RetryScheduled, at=1.0, after=2.0, retry=1),
+        started(at=3.0, attempt=2),
+        of_call(OperationRecovered, at=4.0, attempt=2),
+        of_call(OperationSucceeded, at=4.0, attempt=2, recovered=True),
+    )[2:] == ["3 attempt 2, 1 s: succeeded"]

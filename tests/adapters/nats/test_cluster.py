@@ -117,7 +117,9 @@ async def test_the_operation_makes_the_key(machines: Machines) -> None:
 async def test_a_key_with_other_arguments_is_rejected(machines: Machines) -> None:
     async with machines.machine("a", define_keyed, store=MemoryStore()) as a:
         await a.cluster.submit("keyed", "x")
-        with pytest.raises(CallRejectedError, match="keyed/x was submitted with other arguments, and is queued"):
+        with pytest.raises(
+            CallRejectedError, match=r"keyed/x was submitted with other arguments .it stands at: queued."
+        ):
             await a.cluster.submit("keyed", "x", size=2)
         assert len(machines.servers.records()) == 1
 
@@ -184,9 +186,7 @@ async def test_a_wrong_option_is_refused(
 
 async def test_arguments_that_are_too_large_are_refused_with_figures(machines: Machines) -> None:
     async with machines.machine("a", define) as a:
-        with pytest.raises(
-            ClusterLimitError, match=r"render: the arguments takes? 52\d,\d{3} bytes.*524,288 at most: pass"
-        ):
+        with pytest.raises(ClusterLimitError, match=r"render: the arguments: 52\d,\d{3} bytes.*524,288 at most: pass"):
             await a.cluster.submit("render", "x" * MAX_PAYLOAD)
         await a.cluster.submit("render", "x" * (MAX_PAYLOAD - 20))
 

@@ -84,6 +84,7 @@ async def test_a_moved_call_has_another_fence_so_that_its_worker_has_lost_it(pra
     ("name", "call", "why"),
     [
         ("retry", "render/done", "it is over: succeeded"),
+        ("retry", "render/gave-up", "it is over: gave up; submit it again, under another key if it has one"),
         ("retry", "render/running", "it runs, on gpu-b"),
         ("unpause", "render/waiting", "it is not paused"),
         ("give up", "render/running", "it runs, on gpu-b: cancel it instead"),
@@ -108,6 +109,12 @@ async def test_a_call_is_found_by_its_id_or_a_part_of_it(practice: Practice) -> 
     assert (await find(practice.engine, "render/done")).state == "succeeded"
     assert (await find(practice.engine, "wait")).call == "render/waiting"
     assert (await find(practice.engine, "don")).call == "render/done", "of those that are over, if no other has it"
+
+
+async def test_a_whole_key_finds_its_call_though_it_is_a_part_of_other_ids(practice: Practice) -> None:
+    for key in ("17", "order-17"):
+        await practice.submit("render", key)
+    assert (await find(practice.engine, "17")).call == "render/17"
 
 
 async def test_a_part_of_several_ids_names_them_and_no_call(practice: Practice) -> None:

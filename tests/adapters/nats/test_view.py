@@ -183,3 +183,16 @@ def test_an_address_is_shown_without_its_password(url: str, shown: str) -> None:
     assert address.source == f"--cluster={shown}"
     assert all(secret not in repr(address) for secret in ("pa55", "token@", "u:p"))
     assert ClusterAddress(url, is_default=True).source == ""
+
+
+def test_a_call_of_a_version_that_no_node_runs_says_so() -> None:
+    new = msgspec.structs.replace(NODES["gpu-b"], versions={"render": "2"})
+    for version, words in (
+        ("2", "waits for a free worker"),
+        ("1", "waits for a node that runs version 1 of render: none is there"),
+        ("", "waits for a node that runs render without a version: none is there"),
+    ):
+        step = next_in_cluster(record(version=version), {"gpu-b": new}, LATE)
+        assert step.text == words
+    bound = next_in_cluster(record(version="1", affinity="gpu-b"), {"gpu-b": new}, LATE)
+    assert bound.text == "waits for gpu-b, which does not run version 1 of render"

@@ -422,7 +422,7 @@ async def test_a_result_that_is_too_large_ends_the_call(clock: VirtualClock, mac
         return "x" * MAX_PAYLOAD
 
     async with machines.machine("a", Renders(clock, body), "render") as a:
-        with pytest.raises(RemoteCallError, match=r"the result takes 524,290 bytes.*524,288 at most: return where"):
+        with pytest.raises(RemoteCallError, match=r"the result: 524,290 bytes.*524,288 at most: return where"):
             await (await a.cluster.submit("render")).result(60.0)
 
 
