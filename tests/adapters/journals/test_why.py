@@ -287,7 +287,7 @@ def test_an_outcome_that_is_kept_is_told_with_its_call(
     assert found.call == "render/k@12"
     assert found.next == "its outcome is kept until a server of the cluster answers"
     assert found.commands == ()
-    assert any("keeps its outcome: no server answered" in one.text for one in found.story)
+    assert any("keeps its outcome: the servers have not taken it" in one.text for one in found.story)
 
 
 def test_calls_that_are_not_done_have_an_outcome_that_is_kept_once(tmp_path: Path) -> None:
