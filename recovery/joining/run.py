@@ -149,9 +149,11 @@ class PartOfCall(Protocol):
 
     def begin(self, attempt: Attempt, /) -> tuple[Wait | None, Verdict | None]:
         """The wait that *attempt* begins with, and the verdict that it goes on from."""
+        ...
 
     def cut_off(self, rest: Rest, outcome: Outcome, /) -> None:
         """As the function ``cut_off``."""
+        ...
 
 
 def cut_off(run: PartOfCall | None, rest: Rest, outcome: Outcome, *, is_told: bool) -> None:
