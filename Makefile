@@ -98,8 +98,8 @@ pictures: $(PAGE) ## write docs/pictures: the page at both widths, light and dar
 metrics: $(READY) ## run the alert rules and the dashboard's queries in a real Prometheus (ten seconds; Debian's prometheus)
 	$(BIN)/python -m pytest tests/prometheus
 
-cluster: $(CLUSTER) ## test several machines on real nats-servers, killed, stopped and cut off (a minute; Debian's openssl)
-	$(BIN)/python -m pytest tests/cluster
+cluster: $(CLUSTER) ## test several machines on real nats-servers, killed, stopped and cut off (two minutes and a half; Debian's openssl)
+	$(BIN)/python -m pytest -n logical --dist loadfile tests/cluster
 
 cluster-chaos: CALLS ?= 1000
 cluster-chaos: SECONDS = 600

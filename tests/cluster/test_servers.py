@@ -140,7 +140,7 @@ async def test_three_servers_go_on_with_one_dead(three_servers: NatsCluster, pre
         assert await keys(client, prefix) == {"follower-dead", "elected"}
         await asyncio.to_thread(leader.restart)
         await asyncio.to_thread(three_servers.wait_current)
-        assert leader.streams()[prefix]["state"]["messages"] == 6
+        await asyncio.to_thread(wait_until, lambda: leader.streams()[prefix]["state"]["messages"] == 6, within=20.0)
 
 
 async def test_three_servers_go_on_with_the_leader_stopped(three_servers: NatsCluster, prefix: str):
