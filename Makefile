@@ -27,7 +27,7 @@ $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "launcher-recovery needs Python 3.11 or newer; try: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install --quiet --editable ".[launcher,monitor,nats,opentelemetry,prometheus,testing,web]" --group test --group lint --group bench
+	$(BIN)/python -m pip install --quiet --editable ".[comfyui,launcher,monitor,nats,opentelemetry,prometheus,testing,web]" --group test --group lint --group bench
 	@touch $(READY)
 
 $(PEERS): $(READY)

@@ -1,0 +1,67 @@
+"""What can go wrong with a prompt, and what each failure means for its next attempt.
+
+- ``Permanent``: ``InvalidGraphError``, ``PromptRefusedError``, ``PromptFailedError``
+- ``NeedsPerson``, with a question: ``MissingModelError``, ``MissingNodeError``, ``PaidNodesError``,
+  ``OutcomeUnknownError``, ``PromptInterruptedError``, ``OutOfMemoryError``, ``PromptQuarantinedError``
+- ``Retryable``: ``PromptLostError``, ``MemoryFullError``, ``PoisonedContextError``, ``ServerBusyError``
+"""
+
+from __future__ import annotations
+
+from events.errors import NeedsPerson, Permanent, Retryable
+
+
+class InvalidGraphError(Permanent, ValueError):
+    """A graph that no server can run: it is not of the API format. The message is one line."""
+
+
+class PromptRefusedError(Permanent):
+    """The server refused a prompt, or a part of it. The message names the nodes and what is wrong with them."""
+
+
+class PromptFailedError(Permanent):
+    """A node failed, and would fail again with the same input. The message names it."""
+
+
+class MissingModelError(NeedsPerson):
+    """A prompt names a file that the server does not have. Its question is ``model:FILE``."""
+
+
+class MissingNodeError(NeedsPerson):
+    """A prompt has a node of a class that the server does not have. Its question is ``node:CLASS``."""
+
+
+class PaidNodesError(NeedsPerson):
+    """A prompt has nodes that cost money, and no consent. Its question is ``pay:NAME``."""
+
+
+class OutcomeUnknownError(NeedsPerson):
+    """A prompt is gone from a server, and no sign says that it did not run. Its question is ``resubmit:NAME``."""
+
+
+class PromptInterruptedError(NeedsPerson):
+    """A prompt was interrupted in the server, and not by this launcher. Its question is ``resubmit:NAME``."""
+
+
+class OutOfMemoryError(NeedsPerson):
+    """A prompt needs more memory than there is, also after a restart of the server. Its question is ``memory:NAME``."""
+
+
+class PromptQuarantinedError(NeedsPerson):
+    """A prompt was executing when the server died, twice. It is set aside. Its question is ``run-again:NAME``."""
+
+
+class PromptLostError(Retryable):
+    """The server has died, or was started again, before the prompt was done: it is sent again."""
+
+
+class MemoryFullError(Retryable):
+    """A node found the memory full: it is run again once room is made."""
+
+
+class PoisonedContextError(Retryable):
+    """A node broke the CUDA context of the server: it is run again once the server is started again."""
+
+
+class ServerBusyError(Retryable):
+    """The server does not answer for now: it may load a model. Nothing was sent, or the outcome is looked for."""
