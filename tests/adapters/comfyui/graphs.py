@@ -89,7 +89,7 @@ def paid(seed: int = 0, prefix: str = "paid") -> Graph:
 
 def checkpoint(name: str, seed: int = 0, prefix: str = "model", steps: int = 2) -> Graph:
     """A picture of a model, as ComfyUI's first workflow makes it."""
-    sampling = {"cfg": 8.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0}
+    sampling: dict[str, Any] = {"cfg": 8.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0}
     return {
         "4": node("CheckpointLoaderSimple", "Load Checkpoint", ckpt_name=name),
         "5": node("EmptyLatentImage", width=64, height=64, batch_size=1),

@@ -26,7 +26,7 @@ def queued_job(item: Item, status: str) -> dict[str, Any]:
 
 def finished_job(prompt_id: str, entry: dict[str, Any]) -> dict[str, Any]:
     messages = dict(entry["status"]["messages"])
-    ended = next((messages[one] for one in ENDS if one in messages), {})
+    ended: dict[str, Any] = next((messages[one] for one in ENDS if one in messages), {})
     status = "completed" if entry["status"]["completed"] else "failed"
     files = [one for ui in entry["outputs"].values() for one in ui.get("images", ())]
     job = {
