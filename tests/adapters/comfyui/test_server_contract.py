@@ -358,7 +358,7 @@ def test_a_stop_closes_no_websocket_properly(idle: Standin, number: int, code: i
 def test_a_port_that_is_taken_ends_a_start_with_code_1(idle: Standin) -> None:
     server = own(idle)
     first = server.process
-    server.start(is_awaited=False)
+    server.start(until_ready=False)
     assert server.process is not None
     assert server.process.wait(LONG) == 1
     server.process = first

@@ -72,7 +72,7 @@ def test_a_poisoned_context_fails_all_until_a_restart(standin: Start) -> None:
     assert [error(server, one) for one in (graphs.poisoned(), graphs.picture(5))] == ["execution_success"] * 2
 
 
-def test_a_paid_node_fails_without_a_charge_while_nobody_is_logged_in(standin: Start) -> None:
+def test_a_paid_node_costs_nothing_without_a_login(standin: Start) -> None:
     server = standin()
     server.set(login=1)
     kind, data = end(server, graphs.paid())

@@ -127,12 +127,12 @@ class Standin(Place):
     def log(self) -> str:
         return (self.folder / "standin.log").read_text()
 
-    def start(self, *, is_awaited: bool = True) -> None:
+    def start(self, *, until_ready: bool = True) -> None:
         """Start it, and wait until it answers."""
         with (self.folder / "standin.log").open("ab") as log:
             argv = self.argv(self.port, *self.flags)
             self.process = subprocess.Popen(argv, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=self.folder)
-        if is_awaited:
+        if until_ready:
             self.wait()
 
     def wait(self, within: float = 20.0) -> None:

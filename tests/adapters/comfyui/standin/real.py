@@ -41,9 +41,9 @@ class RealServer(Standin):
         (self.folder / "input").mkdir(exist_ok=True)
         return [self._python, str(self._home / "main.py"), "--port", str(port), *folders, *flags]
 
-    def start(self, *, is_awaited: bool = True) -> None:
+    def start(self, *, until_ready: bool = True) -> None:
         if self.is_ours:
-            super().start(is_awaited=is_awaited)
+            super().start(until_ready=until_ready)
 
     def wait(self, within: float = 300.0) -> None:
         super().wait(within)
