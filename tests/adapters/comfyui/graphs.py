@@ -87,12 +87,26 @@ def paid(seed: int = 0, prefix: str = "paid") -> Graph:
     }
 
 
-def checkpoint(name: str, seed: int = 0, prefix: str = "model") -> Graph:
-    """Needs a model."""
+def checkpoint(name: str, seed: int = 0, prefix: str = "model", steps: int = 2) -> Graph:
+    """A picture of a model, as ComfyUI's first workflow makes it."""
+    sampling: dict[str, Any] = {"cfg": 8.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0}
     return {
-        "1": node("CheckpointLoaderSimple", "Load Checkpoint", ckpt_name=name),
-        "2": node("Picture", samples=["1", 0], seed=seed, steps=2),
-        "3": node("SaveImage", images=["2", 0], filename_prefix=prefix),
+        "4": node("CheckpointLoaderSimple", "Load Checkpoint", ckpt_name=name),
+        "5": node("EmptyLatentImage", width=64, height=64, batch_size=1),
+        "6": node("CLIPTextEncode", "Prompt", text="a cat", clip=["4", 1]),
+        "7": node("CLIPTextEncode", "Negative prompt", text="", clip=["4", 1]),
+        "10": node(
+            "KSampler",
+            model=["4", 0],
+            seed=seed,
+            steps=steps,
+            positive=["6", 0],
+            negative=["7", 0],
+            latent_image=["5", 0],
+            **sampling,
+        ),
+        "8": node("VAEDecode", samples=["10", 0], vae=["4", 2]),
+        "3": node("SaveImage", "Save Image", images=["8", 0], filename_prefix=prefix),
     }
 
 

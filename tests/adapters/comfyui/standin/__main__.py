@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import errno
 import logging
 import os
@@ -55,7 +54,9 @@ def main(defaults: Sequence[str] = ()) -> None:
         defaults: Options that come before those of the command line.
     """
     chosen, others = parser().parse_known_args([*defaults, *sys.argv[1:]])
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.basicConfig(
+        level=logging.INFO, format={"old": "%(message)s", "new": "[%(levelname)s] %(message)s"}[chosen.dialect]
+    )
     folder: Path = chosen.folder
     folders = Folders(
         chosen.output_directory or folder / "output",
@@ -79,13 +80,14 @@ def main(defaults: Sequence[str] = ()) -> None:
     except OSError as error:
         if error.errno != errno.EADDRINUSE:
             raise
-        logging.error("Port %d is already in use on address %s.", chosen.port, chosen.listen)
+        if chosen.dialect == "old":
+            raise
+        words = "Port %d is already in use on address %s. Please close the other application or use a different port."
+        logging.error(words, chosen.port, chosen.listen)
         sys.exit(1)
     except KeyboardInterrupt:
         logging.info("\nStopped server")
         shutil.rmtree(folders.temp, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            sys.stderr.flush()
         os._exit(0)  # as ComfyUI does, without a close frame to those who listen
 
 

@@ -110,13 +110,13 @@ class Standin(Place):
         self, folder: Path, dialect: Dialect = "new", options: Sequence[str] = (), *, flags: Sequence[str] = ()
     ) -> None:
         super().__init__(folder, dialect, options)
-        self.port = free_port("127.0.0.1")
+        self.host, self.port = "127.0.0.1", free_port("127.0.0.1")
         self.flags = flags
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.host}:{self.port}"
 
     @property
     def pid(self) -> int:
@@ -127,15 +127,16 @@ class Standin(Place):
     def log(self) -> str:
         return (self.folder / "standin.log").read_text()
 
-    def start(self, *, is_awaited: bool = True) -> None:
+    def start(self, *, until_ready: bool = True) -> None:
         """Start it, and wait until it answers."""
         with (self.folder / "standin.log").open("ab") as log:
             argv = self.argv(self.port, *self.flags)
             self.process = subprocess.Popen(argv, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=self.folder)
-        if is_awaited:
+        if until_ready:
             self.wait()
 
     def wait(self, within: float = 20.0) -> None:
+        """Wait until it answers; fail if it ends."""
         end = time.monotonic() + within
         while time.monotonic() < end:
             assert self.process is not None
@@ -172,7 +173,7 @@ class Standin(Place):
         Raises:
             OSError: There is no answer.
         """
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=timeout)
         try:
             data = None if body is None else json.dumps(body)
             connection.request(method, path, data, {"Content-Type": "application/json"} if data else {})

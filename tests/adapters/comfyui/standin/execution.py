@@ -174,7 +174,7 @@ class One:
             self._say("execution_interrupted", self._where(node_id), to_all=True)
         except Exception as error:
             self._say("execution_error", self._where(node_id) | self._error(node_id, error))
-            logging.exception("!!! Exception during processing !!! %s", error)
+            logging.error("!!! Exception during processing !!! %s", error, exc_info=True)
         executor.node = None
         return {
             "outputs": self._outputs,

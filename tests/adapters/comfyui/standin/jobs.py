@@ -10,6 +10,10 @@ STATES = ("pending", "in_progress", "completed", "failed", "cancelled")
 ENDS = ("execution_success", "execution_error", "execution_interrupted")
 
 
+def known(job: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in job.items() if value is not None}
+
+
 def queued_job(item: Item, status: str) -> dict[str, Any]:
     return {
         "id": item.prompt_id,
@@ -22,7 +26,7 @@ def queued_job(item: Item, status: str) -> dict[str, Any]:
 
 def finished_job(prompt_id: str, entry: dict[str, Any]) -> dict[str, Any]:
     messages = dict(entry["status"]["messages"])
-    ended = next((messages[one] for one in ENDS if one in messages), {})
+    ended: dict[str, Any] = next((messages[one] for one in ENDS if one in messages), {})
     status = "completed" if entry["status"]["completed"] else "failed"
     files = [one for ui in entry["outputs"].values() for one in ui.get("images", ())]
     job = {
@@ -32,11 +36,10 @@ def finished_job(prompt_id: str, entry: dict[str, Any]) -> dict[str, Any]:
         "create_time": entry["prompt"][3].get("create_time"),
         "execution_start_time": messages["execution_start"]["timestamp"],
         "execution_end_time": ended.get("timestamp"),
+        "execution_error": messages.get("execution_error"),
         "outputs_count": len(files),
     }
-    if "execution_error" in messages:
-        job["execution_error"] = messages["execution_error"]
-    return job
+    return known(job)
 
 
 def one_job(queue: Queue, prompt_id: str) -> dict[str, Any] | None:

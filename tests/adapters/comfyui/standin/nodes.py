@@ -208,12 +208,43 @@ def ImageUpscaleWithModel(run: Run, upscale_model: str, image: list[int]) -> Any
     return (image,), {}
 
 
-@node(samples="MODEL", seed=("INT", ANY_SEED), steps=("INT", {"default": 20, "min": 1, "max": 10000}))
-def Picture(run: Run, samples: str, seed: int, steps: int) -> Any:  # noqa: N802
-    """A picture of a model; ComfyUI's own takes three nodes for it."""
+@node(("CONDITIONING",), text="STRING", clip="CLIP")
+def CLIPTextEncode(run: Run, text: str, clip: str) -> Any:  # noqa: N802
+    return (text,), {}
+
+
+@node(
+    ("LATENT",),
+    width=("INT", {"default": 512, "min": 16, "max": 16384, "step": 8}),
+    height=("INT", {"default": 512, "min": 16, "max": 16384, "step": 8}),
+    batch_size=("INT", {"default": 1, "min": 1, "max": 4096}),
+)
+def EmptyLatentImage(run: Run, width: int, height: int, batch_size: int) -> Any:  # noqa: N802
+    return ([0] * batch_size,), {}
+
+
+@node(
+    ("LATENT",),
+    model="MODEL",
+    seed=("INT", ANY_SEED),
+    steps=("INT", {"default": 20, "min": 1, "max": 10000}),
+    cfg=("FLOAT", {"default": 8.0, "min": 0.0, "max": 100.0}),
+    sampler_name=(["euler", "dpmpp_2m"], {}),
+    scheduler=(["normal", "karras"], {}),
+    positive="CONDITIONING",
+    negative="CONDITIONING",
+    latent_image="LATENT",
+    denoise=("FLOAT", {"default": 1.0, "min": 0.0, "max": 1.0}),
+)
+def KSampler(run: Run, seed: int, steps: int, latent_image: list[int], **_: Any) -> Any:  # noqa: N802
     use_gpu(run)
     run.wait(0.0, steps)
-    return ([seed],), {}
+    return ([seed] * len(latent_image),), {}
+
+
+@node(samples="LATENT", vae="VAE")
+def VAEDecode(run: Run, samples: list[int], vae: str) -> Any:  # noqa: N802
+    return (samples,), {}
 
 
 @node(image="IMAGE", seconds=("FLOAT", {"min": 0.0, "max": 3600.0}), steps=("INT", {"min": 1, "max": 10000}))
@@ -282,7 +313,7 @@ def Stuck(run: Run, image: list[int], seconds: float) -> Any:  # noqa: N802
 
 @node(image="IMAGE", words="STRING", kind="STRING")
 def Fail(run: Run, image: list[int], words: str, kind: str) -> Any:  # noqa: N802
-    """Fails with these words, as an exception of the class *kind*, like ``ValueError`` or ``torch.AcceleratorError``."""
+    """Fails with these words, as an exception of the class *kind*, as ``torch.AcceleratorError``."""
     module, _, name = kind.rpartition(".")
     raise type(name or "ValueError", (Exception,), {"__module__": module or "builtins"})(words)
 
@@ -291,7 +322,7 @@ def Fail(run: Run, image: list[int], words: str, kind: str) -> Any:  # noqa: N80
 def PaidPicture(run: Run, prompt: str, seed: int) -> Any:  # noqa: N802
     """Costs money: each run that is charged has a line "paid" in the log of runs."""
     if run.process.faults.spend("login"):
-        raise Exception("Unauthorized: Please login first to use this node.")  # noqa: TRY002
+        raise Exception("Unauthorized: Please login first to use this node.")
     run.note("paid")
     return ([seed],), {}
 

@@ -1,10 +1,11 @@
-"""The HTTP and websocket side of the stand-in: ComfyUI's routes, each also below ``/api``, and ``/standin`` for tests."""
+"""The HTTP and websocket side of the stand-in: ComfyUI's routes, each also below ``/api``, and ``/standin``."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import sys
 import threading
@@ -93,7 +94,8 @@ class StandinServer:
         await runner.setup()
         await web.TCPSite(runner, host, port).start()
         threading.Thread(target=self._executor.work, daemon=True).start()
-        print(f"Starting server\n\nTo see the GUI go to: http://{host}:{port}", file=sys.stderr, flush=True)
+        logging.info("Starting server\n")
+        logging.info("To see the GUI go to: http://%s:%d", host, port)
         while True:
             await self._deliver(*await self._messages.get())
 

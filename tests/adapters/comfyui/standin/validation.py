@@ -40,7 +40,8 @@ def missing_class(graph: Graph, node_id: str, is_new: bool) -> dict[str, Any] | 
     title = node.get("_meta", {}).get("title", name)
     words = f"Node '{title}' not found. The custom node may not be installed."
     if name is None:
-        words = f"Node '{title or f'ID #{node_id}'}' has no class_type. The workflow may be corrupted or a custom node is missing."
+        named = title or f"ID #{node_id}"
+        words = f"Node '{named}' has no class_type. The workflow may be corrupted or a custom node is missing."
     return problem("missing_node_type", words, details, node_id=node_id, class_type=name, node_title=title)
 
 
@@ -102,7 +103,7 @@ def check_input(graph: Graph, inputs: dict[str, Any], name: str, spec: Any) -> d
 
 
 def check_node(graph: Graph, node_id: str, folders: Folders, seen: dict[str, list[Any] | None]) -> bool:
-    """Whether a node and all before it are right. *seen* gets the errors of each; None for one before it that is wrong."""
+    """Whether a node and all before it are right. *seen* gets its errors; None if only one before it has some."""
     if node_id in seen:
         return seen[node_id] == []
     errors: list[Any] = []
