@@ -1,8 +1,8 @@
 """What the JSON of a ComfyUI server means. Pure.
 
 Missing and extra fields are taken. An answer of another kind, as the page of a gateway, raises UnreadableError: it must
-not pass for "the server does not know the prompt". ``current_inputs``, graphs and ``extra_data`` may hold keys, and never
-leave this module.
+not pass for "the server does not know the prompt". ``current_inputs``, graphs and ``extra_data`` may hold keys, and
+never leave this module.
 """
 
 from __future__ import annotations
