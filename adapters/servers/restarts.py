@@ -29,6 +29,9 @@ MISSING_MODULE = re.compile(r"(?:ModuleNotFoundError: |python\S*: )No module nam
 LINES_OF_AN_ERROR = 3
 """Lines from the end in which an error that ended a program stands."""
 
+SHOWN = 3
+"""Names of what a server goes on without that a line shows; the others are counted."""
+
 CODES = {
     0: "ended by itself, with exit code 0 (one that goes on in the background cannot be held)",
     0xC000_0005: "crashed: it used memory that is not its own (exit code 3221225477, an access violation)",
@@ -154,3 +157,9 @@ def words_of(ended: Ended) -> str:
             return f"failed with exit code {code}"
         return SIGNALS.get(name, f"was ended by {name}, which the launcher did not send")
     return f"failed with exit code {code}"
+
+
+def names_of(degraded: Sequence[str]) -> str:
+    """What a server goes on without, for a line: ``a, b, c and 2 more``."""
+    more = f" and {len(degraded) - SHOWN} more" if len(degraded) > SHOWN else ""
+    return f"{', '.join(degraded[:SHOWN])}{more}"
