@@ -31,7 +31,7 @@ INTERPRETERS = (Path("bin/python"), Path("Scripts/python.exe"))
 EVERYWHERE = ("", "0.0.0.0", "::")
 """Addresses to listen on that no client can ask."""
 
-FAILED = re.compile(r"^\s*[\d.]+ seconds \((?:IMPORT|PRESTARTUP) FAILED\): (.+?)\s*$")
+FAILED = re.compile(r"[\d.]+ seconds \((?:IMPORT|PRESTARTUP) FAILED\): (.+?)\s*$")
 
 log = logging.getLogger("recovery.launch")
 
@@ -112,7 +112,7 @@ def is_ours(stats_argv: Sequence[str], argv: Sequence[str]) -> bool:
 
 def import_failed(line: str) -> str:
     """The custom node that *line* of the output says could not be loaded; "" if it says nothing of the kind."""
-    found = FAILED.match(line)
+    found = FAILED.search(line)
     return _last_name(found[1]) if found else ""
 
 
