@@ -33,11 +33,16 @@ SHOWN = 3
 """Names of what a server goes on without that a line shows; the others are counted."""
 
 CODES = {
-    0: "ended by itself, with exit code 0 (one that goes on in the background cannot be held)",
+    0: "ended by itself, with exit code 0 (as after Ctrl-C; one that goes on in the background cannot be held)",
+    3: "ended itself at once, with exit code 3 (as a native library does that gives up)",
+    0xC000_013A: "was ended by Ctrl-C, which the launcher did not send (exit code 3221225786)",
+    0xC000_0409: "crashed: it found its memory damaged, and ended itself at once (exit code 3221226505)",
     0xC000_0005: "crashed: it used memory that is not its own (exit code 3221225477, an access violation)",
 }
 SIGNALS = {
     "SIGKILL": "was killed by SIGKILL: by the system for want of memory (the OOM killer), or by a person",
+    "SIGABRT": "crashed: it gave up in native code (SIGABRT)",
+    "SIGBUS": "crashed: a file or memory that it used was gone (SIGBUS)",
     "SIGSEGV": "crashed: it used memory that is not its own (SIGSEGV)",
 }
 
