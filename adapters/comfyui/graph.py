@@ -11,6 +11,7 @@ from typing import Any, Literal
 import msgspec
 
 from adapters.comfyui.errors import InvalidGraphError
+from adapters.comfyui.workflow import EXPORT
 from recovery.redact import brief
 
 MOST_BYTES = 16 * 2**20
@@ -24,8 +25,6 @@ LARGEST_WHOLE = 2**53
 
 MOST_OF_A_TITLE = 60
 """Characters of a title that are shown."""
-
-EXPORT = "export it from ComfyUI with the menu Workflow > Export (API)"
 
 
 class Graph(msgspec.Struct, frozen=True):

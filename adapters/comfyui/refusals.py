@@ -14,9 +14,9 @@ import msgspec
 
 from adapters.comfyui.answers import ExecutionError
 from adapters.comfyui.errors import (
-    AccountError,
-    LoginExpiredError,
     MemoryFullError,
+    PaidAccountError,
+    PaidLoginError,
     PoisonedContextError,
     PromptFailedError,
     PromptRefusedError,
@@ -138,12 +138,12 @@ def failed(error: ExecutionError, graph: Graph, name: str, runs: int = 0) -> Exc
     said = f"{error.exception_type}: {error.exception_message}".lower()
     if LOGIN in said:
         if runs < MOST_EXPIRED:
-            return LoginExpiredError(sentence, after=LOGIN_AFTER)
+            return PaidLoginError(sentence, after=LOGIN_AFTER)
         cure = "Log in to your ComfyUI account, or give its key in the extra data of the prompt, and answer yes"
-        return AccountError(sentence, remedy=Remedy(f"{cure}.", question=f"account:{name}"))
+        return PaidAccountError(sentence, remedy=Remedy(f"{cure}.", question=f"account:{name}"))
     if any(one in said for one in CREDITS):
         cure = "Add credits to your ComfyUI account, or see what is wrong with it. Then answer yes"
-        return AccountError(sentence, remedy=Remedy(f"{cure}.", question=f"account:{name}"))
+        return PaidAccountError(sentence, remedy=Remedy(f"{cure}.", question=f"account:{name}"))
     if error.exception_type.endswith("MemoryError") or any(one in said for one in FULL):
         return MemoryFullError(sentence)
     if any(one in said for one in UNFIT):

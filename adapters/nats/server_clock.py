@@ -77,7 +77,7 @@ class ServerClock:
             except UnreachableError:
                 if self._offset is None:
                     raise
-            if self._offset.error > EXACT:
+            if self._offset is not None and self._offset.error > EXACT:
                 self._next = self._monotonic() + ASKED_AGAIN
         assert self._offset is not None
         return self._monotonic() + self._offset.seconds

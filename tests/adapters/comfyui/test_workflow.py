@@ -88,7 +88,9 @@ def test_what_is_muted_or_bypassed_or_drawn_alone_is_not_needed() -> None:
 def test_the_nodes_of_subgraphs_count_also_of_nested_ones_and_of_ones_in_a_circle() -> None:
     outer = {"id": "outer", "nodes": [node("Inner"), node("deep", "promoted.gguf"), node("outer")]}
     deep = {"id": "deep", "nodes": [node("Deepest", "deep.gguf"), node("outer")]}
-    found = drawn(node("outer"), node("Last"), definitions={"subgraphs": [outer, deep, {"id": "unused", "nodes": [LOADER]}]})
+    found = drawn(
+        node("outer"), node("Last"), definitions={"subgraphs": [outer, deep, {"id": "unused", "nodes": [LOADER]}]}
+    )
     assert set(names(found)) == {"Last", "Inner", "Deepest"}
     assert {model.name for model in found.models} == {"promoted.gguf", "deep.gguf"}
 
