@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Any
 
 from tests.adapters.comfyui.standin.nodes import CLASSES, InterruptedRun, Process, Run, png
@@ -237,7 +238,8 @@ class One:
             key: [self._signature(one[0]), one[1]] if isinstance(one, list) and one[0] in self._graph else one
             for key, one in self._inputs(node_id).items()
         }
-        return json.dumps([self._graph[node_id]["class_type"], inputs], sort_keys=True)
+        whole = json.dumps([self._graph[node_id]["class_type"], inputs], sort_keys=True)
+        return sha256(whole.encode()).hexdigest()
 
     def _value(self, one: Any) -> Any:
         return self._given[one[0]][one[1]] if isinstance(one, list) else one
