@@ -8,18 +8,21 @@ from typing import TypeAlias
 import msgspec
 
 from adapters.launcher.saga import RunRecord
+from adapters.servers.restarts import names_of
 
 
-class ServerNote(msgspec.Struct, frozen=True):
+class ServerNote(msgspec.Struct, frozen=True, omit_defaults=True):
     """The checkpoint of a server that runs.
 
     Args:
         server: Its state: "starting", "ready", "busy", or "refused".
         url: Its address; "" before it is known.
+        degraded: Parts of it that do not work.
     """
 
     server: str
     url: str
+    degraded: tuple[str, ...] = ()
 
 
 Note: TypeAlias = ServerNote | RunRecord
@@ -40,8 +43,9 @@ def note_words(note: Note | None) -> str:
     match note:
         case ServerNote(server="starting"):
             return ""
-        case ServerNote(server=state, url=url):
-            return f"{'takes no connections' if state == 'refused' else state} at {url}"
+        case ServerNote(server=state, url=url, degraded=degraded):
+            lack = f", without {names_of(degraded)}" if degraded else ""
+            return f"{'takes no connections' if state == 'refused' else state} at {url}{lack}"
         case RunRecord(why=why, begun=(*_, last)) if why:
             return f"undoing {last.name}"
         case RunRecord(open=last, begun=begun, steps=steps) if last is not None:
