@@ -3,10 +3,16 @@
 - ``Permanent``: ``InvalidGraphError``, ``PromptRefusedError``, ``PromptFailedError``
 - ``NeedsPerson``, with a question: ``MissingModelError``, ``MissingNodeError``, ``PaidNodesError``,
   ``OutcomeUnknownError``, ``PromptInterruptedError``, ``OutOfMemoryError``, ``BrokenContextError``,
+<<<<<<< HEAD
   ``AccountError``, ``PromptQuarantinedError``
 - ``Retryable``: ``PromptLostError``, ``MemoryFullError``, ``PoisonedContextError``, ``LoginExpiredError``,
   ``ServerBusyError``, ``ServerDownError``, ``NoAnswerError``
 - none of these, between the client and the queue alone: ``Refused``
+=======
+  ``PaidAccountError``, ``PromptQuarantinedError``
+- ``Retryable``: ``PromptLostError``, ``MemoryFullError``, ``PoisonedContextError``, ``PaidLoginError``,
+  ``ServerBusyError``
+>>>>>>> w-f
 """
 
 from __future__ import annotations
@@ -56,7 +62,7 @@ class BrokenContextError(NeedsPerson):
     """A prompt breaks the CUDA context, also after a restart of the server. Its question is ``context:NAME``."""
 
 
-class AccountError(NeedsPerson):
+class PaidAccountError(NeedsPerson):
     """A node that costs money needs an account, or credits. Its question is ``account:NAME``."""
 
 
@@ -76,7 +82,7 @@ class PoisonedContextError(Retryable):
     """A node broke the CUDA context of the server: it is run again once the server is started again."""
 
 
-class LoginExpiredError(Retryable):
+class PaidLoginError(Retryable):
     """The login of a node that costs money has expired while it ran: it is run again, a few times at most."""
 
 
