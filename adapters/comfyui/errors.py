@@ -2,8 +2,10 @@
 
 - ``Permanent``: ``InvalidGraphError``, ``PromptRefusedError``, ``PromptFailedError``
 - ``NeedsPerson``, with a question: ``MissingModelError``, ``MissingNodeError``, ``PaidNodesError``,
-  ``OutcomeUnknownError``, ``PromptInterruptedError``, ``OutOfMemoryError``, ``PromptQuarantinedError``
-- ``Retryable``: ``PromptLostError``, ``MemoryFullError``, ``PoisonedContextError``, ``ServerBusyError``
+  ``OutcomeUnknownError``, ``PromptInterruptedError``, ``OutOfMemoryError``, ``BrokenContextError``,
+  ``AccountError``, ``PromptQuarantinedError``
+- ``Retryable``: ``PromptLostError``, ``MemoryFullError``, ``PoisonedContextError``, ``LoginExpiredError``,
+  ``ServerBusyError``
 """
 
 from __future__ import annotations
@@ -47,6 +49,14 @@ class OutOfMemoryError(NeedsPerson):
     """A prompt needs more memory than there is, also after a restart of the server. Its question is ``memory:NAME``."""
 
 
+class BrokenContextError(NeedsPerson):
+    """A prompt breaks the CUDA context, also after a restart of the server. Its question is ``context:NAME``."""
+
+
+class AccountError(NeedsPerson):
+    """A node that costs money needs an account, or credits. Its question is ``account:NAME``."""
+
+
 class PromptQuarantinedError(NeedsPerson):
     """A prompt was executing when the server died, twice. It is set aside. Its question is ``run-again:NAME``."""
 
@@ -61,6 +71,10 @@ class MemoryFullError(Retryable):
 
 class PoisonedContextError(Retryable):
     """A node broke the CUDA context of the server: it is run again once the server is started again."""
+
+
+class LoginExpiredError(Retryable):
+    """The login of a node that costs money has expired while it ran: it is run again, a few times at most."""
 
 
 class ServerBusyError(Retryable):
