@@ -3,16 +3,10 @@
 - ``Permanent``: ``InvalidGraphError``, ``PromptRefusedError``, ``PromptFailedError``
 - ``NeedsPerson``, with a question: ``MissingModelError``, ``MissingNodeError``, ``PaidNodesError``,
   ``OutcomeUnknownError``, ``PromptInterruptedError``, ``OutOfMemoryError``, ``BrokenContextError``,
-<<<<<<< HEAD
-  ``AccountError``, ``PromptQuarantinedError``
-- ``Retryable``: ``PromptLostError``, ``MemoryFullError``, ``PoisonedContextError``, ``LoginExpiredError``,
-  ``ServerBusyError``, ``ServerDownError``, ``NoAnswerError``
-- none of these, between the client and the queue alone: ``Refused``
-=======
   ``PaidAccountError``, ``PromptQuarantinedError``
 - ``Retryable``: ``PromptLostError``, ``MemoryFullError``, ``PoisonedContextError``, ``PaidLoginError``,
-  ``ServerBusyError``
->>>>>>> w-f
+  ``ServerBusyError``, ``ServerDownError``, ``NoAnswerError``
+- none of these, between the client and the queue alone: ``Refused``
 """
 
 from __future__ import annotations
