@@ -372,7 +372,7 @@ def test_credits_that_are_used_up_are_asked_for() -> None:
     assert type(failed(said, GRAPH, "cat")) is PaidAccountError
 
 
-def test_a_message_is_redacted_before_it_is_cut() -> None:
+def test_the_words_of_a_node_are_redacted_before_they_are_cut() -> None:
     said = ExecutionError("ValueError", "x" * 285 + " api_key=abcdefghijklmnop", "3", "KSampler")
     assert "abc" not in str(failed(said, GRAPH, "cat"))
     assert len(str(failed(said, GRAPH, "cat"))) < 400
