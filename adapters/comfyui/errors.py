@@ -5,10 +5,13 @@
   ``OutcomeUnknownError``, ``PromptInterruptedError``, ``OutOfMemoryError``, ``BrokenContextError``,
   ``PaidAccountError``, ``PromptQuarantinedError``
 - ``Retryable``: ``PromptLostError``, ``MemoryFullError``, ``PoisonedContextError``, ``PaidLoginError``,
-  ``ServerBusyError``
+  ``ServerBusyError``, ``ServerDownError``, ``NoAnswerError``
+- none of these, between the client and the queue alone: ``Refused``
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 from events.errors import NeedsPerson, Permanent, Retryable
 
@@ -79,3 +82,26 @@ class PaidLoginError(Retryable):
 
 class ServerBusyError(Retryable):
     """The server does not answer for now: it may load a model. Nothing was sent, or the outcome is looked for."""
+
+
+class ServerDownError(Retryable):
+    """The server refuses connections: no process listens. Nothing was sent."""
+
+
+class NoAnswerError(Retryable):
+    """A POST was sent, or a part of it, and no answer came: the outcome is looked for, and nothing sent again."""
+
+
+class Refused(Exception):  # noqa: N818 - an answer, which the queue turns into an error
+    """The server refused a request, and has taken nothing.
+
+    Args:
+        message: One line, without the body.
+        status: Of the answer.
+        body: Of the answer, if it is a JSON object; otherwise empty.
+    """
+
+    def __init__(self, message: str, status: int, body: dict[str, Any]) -> None:
+        super().__init__(message)  # the body may hold keys, and a traceback shows the arguments
+        self.status = status
+        self.body = body
