@@ -166,7 +166,7 @@ def _plain(value: object, depth: int = 0) -> object:
             return value
         case int():
             return int(value)
-        case float() if not math.isfinite(value):
+        case float() if math.isnan(value) or math.isinf(value):
             raise ValueError(f"it is {value}")
         case float():
             return int(value) if value.is_integer() and abs(value) <= LARGEST_WHOLE else float(value)

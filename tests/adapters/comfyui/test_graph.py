@@ -141,6 +141,10 @@ def test_another_input_is_another_prompt(other: dict[str, Any]) -> None:
     assert digest(check(other)) != digest(check(GRAPH))
 
 
+def test_true_is_not_one() -> None:
+    assert digest(check(changed("3", seed=True))) != digest(check(changed("3", seed=1)))
+
+
 def test_numbers_that_a_float_cannot_tell_apart_are_told_apart() -> None:
     assert digest(check(changed("3", seed=2**64 - 1))) != digest(check(changed("3", seed=2**64 - 2)))
 
