@@ -108,8 +108,11 @@ def has_jobs(answer: Any) -> bool:
 
 
 def is_unknown_job(answer: Any) -> bool:
-    """Whether this answer 404 to ``/api/jobs/{id}`` says that the API has no such job, not that there is no API."""
-    return isinstance(answer, dict) and "error" in answer
+    """Whether this answer 404 to ``/api/jobs/{id}`` is that of the jobs API to an unknown id, in its very words.
+
+    A gateway's 404 must not pass for it. Where the words are others, the queue and the history say the same.
+    """
+    return isinstance(answer, dict) and answer.get("error") == "Job not found"
 
 
 def standing_of_job(answer: Any) -> Standing:
