@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
+import ssl
+import subprocess
+import tempfile
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from typing import Any, NamedTuple, TypeAlias
+from contextlib import asynccontextmanager, suppress
+from typing import NamedTuple, TypeAlias
 
 import anyio
-from anyio.abc import SocketAttribute, SocketStream
+import pytest
+from anyio.abc import AnyByteStream, SocketAttribute, SocketStream
+from anyio.streams.tls import TLSStream
 
 CUT = b""
 """An answer: the connection ends without one."""
@@ -52,13 +58,17 @@ def answer(status: int, body: object = None, **headers: str) -> bytes:
 
 
 @asynccontextmanager
-async def odd_server(answers: bytes | Answerer | None) -> AsyncIterator[OddServer]:
+async def odd_server(answers: bytes | Answerer | None, tls: ssl.SSLContext | None = None) -> AsyncIterator[OddServer]:
     """Answer each request with *answers*, or with what it returns for the request."""
     listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
     server = OddServer(listener.extra(SocketAttribute.local_port))
 
-    async def serve(stream: Any) -> None:
-        assert isinstance(stream, SocketStream)
+    async def serve(raw: SocketStream) -> None:
+        async with raw:
+            with suppress(anyio.BrokenResourceError, anyio.EndOfStream, ssl.SSLError):  # it does not want to speak so
+                await speak(raw if tls is None else await TLSStream.wrap(raw, server_side=True, ssl_context=tls))
+
+    async def speak(stream: AnyByteStream) -> None:
         async with stream:
             request = await _request(stream)
             if request is None:
@@ -76,7 +86,7 @@ async def odd_server(answers: bytes | Answerer | None) -> AsyncIterator[OddServe
         tasks.cancel_scope.cancel()
 
 
-async def _request(stream: SocketStream) -> Asked | None:
+async def _request(stream: AnyByteStream) -> Asked | None:
     data = b""
     try:
         while b"\r\n\r\n" not in data:
@@ -89,3 +99,17 @@ async def _request(stream: SocketStream) -> Asked | None:
     except (anyio.EndOfStream, anyio.BrokenResourceError):
         return None
     return Asked(line, rest, body)
+
+
+def own_certificate() -> ssl.SSLContext:
+    """Of a server that has signed its certificate itself."""
+    if (openssl := shutil.which("openssl")) is None:
+        pytest.skip("needs openssl")
+    with tempfile.TemporaryDirectory() as folder:
+        key, certificate = f"{folder}/key.pem", f"{folder}/certificate.pem"
+        kind = ["-x509", "-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-subj", "/CN=comfy"]
+        command = [openssl, "req", *kind, "-keyout", key, "-out", certificate]
+        subprocess.run(command, check=True, capture_output=True)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate, key)
+    return context

@@ -19,7 +19,7 @@ from adapters.comfyui.parsing import Queue
 from adapters.servers.ports import free_port
 from tests.adapters.comfyui import graphs
 from tests.adapters.comfyui.conftest import Start
-from tests.adapters.comfyui.odd_servers import CUT, SILENCE, Asked, answer, odd_server
+from tests.adapters.comfyui.odd_servers import CUT, SILENCE, Asked, answer, odd_server, own_certificate
 from tests.adapters.comfyui.standin.child import Standin
 
 pytestmark = pytest.mark.anyio
@@ -272,15 +272,24 @@ async def test_proxies_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_a_path_and_credentials_are_sent_and_not_shown(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(0)
     async with odd_server(answer(500, {"system": {}})) as server:
-        async with Client(f"http://me:secret@127.0.0.1:{server.port}/comfy/") as client:
-            with pytest.raises(ServerBusyError) as raised:
-                await client.stats()
+        client = Client(f"http://me:secret@127.0.0.1:{server.port}/comfy/")
+        with pytest.raises(ServerBusyError) as raised:
+            await client.stats()
     assert server.lines == ["GET /comfy/system_stats HTTP/1.1"]
     assert "authorization: basic bwu6c2vjcmv0" in server.asked[0].head.lower()
     assert "/comfy answers 500" in str(raised.value)
     for text in (repr(raised.value), caplog.text):
         assert "secret" not in text
         assert "bWU6c2VjcmV0" not in text
+
+
+async def test_a_server_of_this_machine_may_have_a_certificate_of_its_own() -> None:
+    async with odd_server(answer(200, {"system": {"argv": ["main.py"]}}), tls=own_certificate()) as server:
+        async with Client(server.url.replace("http:", "https:")) as client:
+            assert (await client.stats()).argv == ("main.py",)
+        async with Client(server.url) as client:
+            with pytest.raises(ServerBusyError):
+                await client.stats()
 
 
 async def test_a_host_that_is_not_there_is_not_a_dead_server() -> None:

@@ -18,7 +18,7 @@ from adapters.comfyui.messages import Executed, Executing, Message, Started, Ste
 from adapters.servers.ports import free_port
 from tests.adapters.comfyui import graphs
 from tests.adapters.comfyui.conftest import Start
-from tests.adapters.comfyui.odd_servers import Asked, OddServer, answer, odd_server
+from tests.adapters.comfyui.odd_servers import Asked, OddServer, answer, odd_server, own_certificate
 
 pytestmark = pytest.mark.anyio
 
@@ -161,13 +161,24 @@ async def test_connections_that_end_at_once_come_ever_more_slowly() -> None:
 
 async def test_a_path_and_credentials_are_sent_and_not_shown(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(0)
-    async with odd_server(handshake) as server:
-        async with listening(f"http://me:secret@127.0.0.1:{server.port}/comfy") as listener:
-            name = listener.feed.client_id
-            await listener.until_state("open")
+    async with (
+        odd_server(handshake) as server,
+        listening(f"http://me:secret@127.0.0.1:{server.port}/comfy") as listener,
+    ):
+        name = listener.feed.client_id
+        await listener.until_state("open")
     assert server.lines[0] == f"GET /comfy/ws?clientId={name} HTTP/1.1"
     assert "\r\nauthorization: basic bwu6c2vjcmv0" in server.asked[0].head.lower()
     assert "bWU6c2VjcmV0" not in caplog.text
+
+
+async def test_messages_come_over_tls_too() -> None:
+    async with (
+        odd_server(lambda asked: handshake(asked, frame(1, message())), tls=own_certificate()) as server,
+        listening(server.url.replace("http:", "https:")) as listener,
+    ):
+        await listener.until_state("cut")
+    assert listener.messages[0] == Started(ID)
 
 
 async def test_proxies_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:

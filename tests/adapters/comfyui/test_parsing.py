@@ -1,4 +1,4 @@
-"""What the JSON of a ComfyUI server means: answers as a real one gives them, and others that must not pass for these."""
+"""What the JSON of a ComfyUI server means: answers of a real one, and others that must not pass for these."""
 
 from __future__ import annotations
 
