@@ -146,7 +146,7 @@ def plain(value: Any, depth: int = 0) -> Any:
     match value:
         case str():
             return value.encode("utf-8", "replace").decode()
-        case float() if not math.isfinite(value):
+        case float() if math.isnan(value) or math.isinf(value):
             return None
         case int() if not -MAX_INT <= value < MAX_INT:
             return str(value) if abs(value) < MAX_INT**4 else None
@@ -200,13 +200,9 @@ def _with_plain_names(outputs: Any) -> Any:
 
 
 def _plain_name(item: Any) -> Any:
-    if isinstance(item, dict) and item == {
-        "filename": item.get("filename"),
-        "type": "output",
-        "subfolder": "",
-        "mediaType": "3d",
-    }:
-        return item["filename"]
+    match item:
+        case {"filename": name, "type": "output", "subfolder": "", "mediaType": "3d"} if len(item) == 4:
+            return name
     return item
 
 
