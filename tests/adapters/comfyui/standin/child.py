@@ -19,7 +19,7 @@ import anyio.to_thread
 from adapters.servers.ports import free_port
 
 ROOT = Path(__file__).parents[4]
-Dialect = Literal["old", "new"]
+Dialect = Literal["old", "middle", "new"]
 
 
 class LoggedRun(NamedTuple):
@@ -35,7 +35,7 @@ class Place:
 
     Args:
         folder: Created if it is missing.
-        dialect: "old" or "new".
+        dialect: "old", "middle" or "new": see ``--help``.
         options: Own options of the stand-in, as ``--start-seconds 2``: in the ``main.py``, so not in its argv.
     """
 
