@@ -9,7 +9,7 @@ import json
 import signal
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count
 from typing import Any
 from urllib.parse import urlencode
@@ -347,6 +347,25 @@ def test_a_killed_server_forgets_its_queue_and_its_history(idle: Standin) -> Non
     assert (queued(server), server.ask("GET", "/history")[1]) == (([], []), {})
     assert [history(server, one) for one in (running, waiting)] == [None, None]
     assert post(server, own_picture())["number"] == 0
+
+
+def test_a_node_that_ends_its_server_ends_it_as_it_says(idle: Standin) -> None:
+    server = own(idle)
+    with suppress(OSError):  # it may die before it answers
+        post(server, graphs.killer(next(SEEDS), signal=0, code=3))
+    assert server.process is not None
+    assert server.process.wait(LONG) == 3
+    server.start()
+
+
+def test_a_node_that_fails_leaves_its_words_in_the_history(idle: Standin) -> None:
+    own(idle)  # the node is the tests' own
+    kind, data = finish(idle, post(idle, graphs.failing("the size must be even"))["prompt_id"])["status"]["messages"][
+        -1
+    ]
+    assert (kind, data["node_id"], data["node_type"]) == ("execution_error", "2", "Fail")
+    assert (data["exception_type"], data["exception_message"].strip()) == ("ValueError", "the size must be even")
+    assert data["current_inputs"]["words"] == ["the size must be even"]
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, -signal.SIGTERM), (signal.SIGINT, 0)])
