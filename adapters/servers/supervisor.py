@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 import anyio
+import msgspec
 
 from adapters.processes.running import file_name
 from adapters.servers.ports import LastPort, PortTakenError, free_port
 from adapters.servers.probe import Answer, Kind
-from adapters.servers.restarts import Ask, Ended, decide, words_of
+from adapters.servers.restarts import Ask, Ended, decide, names_of, words_of
 from adapters.servers.run import Run
 from adapters.servers.server import Server, ServerGoneError, restart_question
 from adapters.servers.settings import Settings, State
@@ -22,6 +23,9 @@ from recovery.serialization.secret import Secret
 
 FAILED_PAUSE, MOST_FAILED_PAUSE = 1.0, 60.0
 """Seconds of the pause once two starts in a row have failed (for want of processes, say); each further doubles them."""
+
+STANDING: frozenset[State] = frozenset({"ready", "busy", "refused"})
+"""The states of one that has been ready since its start."""
 
 log = logging.getLogger("recovery.launch")
 
@@ -97,7 +101,11 @@ class Supervisor(Server):
     async def _run_once(self) -> Ended | None:
         """Run it until it ends. Returns ``None`` if it is to be run again at once, and that is no restart."""
         self.port = self._choose()
-        self._run = Run(self._settings, self.port, self._secret, self._last_port, self._starts, self._stands)
+        settings = msgspec.structs.replace(self._settings, argv=[*self._settings.argv, *self._more])
+        self._run = Run(
+            settings, self.port, self._secret, self._last_port, self._starts, self._stands, self._degraded,
+            self._is_degraded,
+        )  # fmt: skip
         try:
             return await self._run.go()
         except PortTakenError as error:
@@ -138,11 +146,24 @@ class Supervisor(Server):
         if is_first:
             self._has_been_ready = True
             log.info("%s is ready at %s", self.name, self.url)
+            self._warn_of(self.degraded)
         states: dict[Kind, State] = {Kind.READY: "ready", Kind.REFUSED: "refused"}
         state = states.get(answer.kind, "busy")
         if state not in ("ready", self.state):
             log.warning("%s %s; it lives, and is not ended for that", self.name, answer.said)
         self._set(state)
+
+    def _is_degraded(self, name: str) -> None:
+        """Note that a line of its output says that *name* does not work."""
+        if self._degraded.add(name) and self.state in STANDING:
+            self._warn_of([name])
+            if self.on_state is not None:
+                self.on_state(self.state)
+
+    def _warn_of(self, degraded: Sequence[str]) -> None:
+        if degraded:
+            text = "%s goes on without %s, which could not be loaded; its log says why: %s"
+            log.warning(text, self.name, names_of(degraded), self._settings.logs / f"{file_name(self.name)}.log")
 
     # its end
 
