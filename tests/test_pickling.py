@@ -38,7 +38,6 @@ from adapters.launcher.asked_again import NotAskedForError
 from adapters.launcher.plan import PlanError
 from adapters.launcher.step_run import StepsUndoneError
 from adapters.launcher.stopping import StoppedBySignal
-from adapters.launcher.stuck import StuckWorkError
 from adapters.launcher.variables import MissingSecretError
 from adapters.memory import MemoryStore
 from adapters.nats.errors import (
@@ -157,7 +156,6 @@ ERRORS: list[RecoveryError] = [
     NewerJournalError("a.db", 9),
     NoRoomError("no room", Room("models", 7)),
     AwaitableResultError("a coroutine"),
-    StuckWorkError("silent", remedy=Remedy("Answer yes.", question="stuck:comfyui")),
     NotAskedForError("not asked for"),
     NotDoneError("c ended well"),
     NotDurable("full"),
