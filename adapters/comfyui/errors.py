@@ -2,9 +2,10 @@
 
 - ``Permanent``: ``InvalidGraphError``, ``PromptRefusedError``, ``PromptFailedError``
 - ``NeedsPerson``, with a question: ``MissingModelError``, ``MissingNodeError``, ``PaidNodesError``,
-  ``OutcomeUnknownError``, ``PromptInterruptedError``, ``OutOfMemoryError``, ``PromptQuarantinedError``
-- ``Retryable``: ``PromptLostError``, ``MemoryFullError``, ``PoisonedContextError``, ``ServerBusyError``,
-  ``ServerDownError``, ``NoAnswerError``
+  ``OutcomeUnknownError``, ``PromptInterruptedError``, ``OutOfMemoryError``, ``BrokenContextError``,
+  ``PaidAccountError``, ``PromptQuarantinedError``
+- ``Retryable``: ``PromptLostError``, ``MemoryFullError``, ``PoisonedContextError``, ``PaidLoginError``,
+  ``ServerBusyError``, ``ServerDownError``, ``NoAnswerError``
 - none of these, between the client and the queue alone: ``Refused``
 """
 
@@ -51,6 +52,14 @@ class OutOfMemoryError(NeedsPerson):
     """A prompt needs more memory than there is, also after a restart of the server. Its question is ``memory:NAME``."""
 
 
+class BrokenContextError(NeedsPerson):
+    """A prompt breaks the CUDA context, also after a restart of the server. Its question is ``context:NAME``."""
+
+
+class PaidAccountError(NeedsPerson):
+    """A node that costs money needs an account, or credits. Its question is ``account:NAME``."""
+
+
 class PromptQuarantinedError(NeedsPerson):
     """A prompt was executing when the server died, twice. It is set aside. Its question is ``run-again:NAME``."""
 
@@ -65,6 +74,10 @@ class MemoryFullError(Retryable):
 
 class PoisonedContextError(Retryable):
     """A node broke the CUDA context of the server: it is run again once the server is started again."""
+
+
+class PaidLoginError(Retryable):
+    """The login of a node that costs money has expired while it ran: it is run again, a few times at most."""
 
 
 class ServerBusyError(Retryable):

@@ -12,6 +12,12 @@ from adapters.nats.errors import UnreachableError
 REFRESHED = 10.0
 """Seconds after which the servers are asked again."""
 
+EXACT = 0.05
+"""Seconds of error up to which an answer is gone by for so long: one that came late tells little of their clock."""
+
+ASKED_AGAIN = 0.2
+"""Seconds after which they are asked again otherwise."""
+
 DRIFT = 1e-4
 """How much less is known of the offset with each second: two clocks run apart by that at most."""
 
@@ -71,6 +77,8 @@ class ServerClock:
             except UnreachableError:
                 if self._offset is None:
                     raise
+            if self._offset is not None and self._offset.error > EXACT:
+                self._next = self._monotonic() + ASKED_AGAIN
         assert self._offset is not None
         return self._monotonic() + self._offset.seconds
 

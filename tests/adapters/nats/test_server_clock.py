@@ -33,7 +33,7 @@ class Servers:
     """A clock of servers that is ahead, and may be silent."""
 
     def __init__(self) -> None:
-        self.time, self.ahead, self.is_silent, self.asked = 50.0, 1000.0, False, 0
+        self.time, self.ahead, self.is_silent, self.asked, self.late = 50.0, 1000.0, False, 0, 0.0
 
     def monotonic(self) -> float:
         return self.time
@@ -42,7 +42,8 @@ class Servers:
         self.asked += 1
         if self.is_silent:
             raise UnreachableError("silent")
-        return self.time + self.ahead
+        stamped, self.time, self.late = self.time + self.ahead, self.time + self.late, 0.0
+        return stamped
 
 
 @pytest.mark.anyio
@@ -53,6 +54,16 @@ async def test_the_servers_are_asked_now_and_then_alone() -> None:
         assert await clock.now() == servers.time + 1000.0
         servers.time += REFRESHED / 10
     assert servers.asked == 5
+
+
+@pytest.mark.anyio
+async def test_an_answer_that_came_late_is_gone_by_for_a_moment_alone() -> None:
+    servers = Servers()
+    servers.late = 4.0
+    clock = ServerClock(servers.ask, servers.monotonic)
+    assert await clock.now() == servers.time + 998.0
+    servers.time += 0.5
+    assert await clock.now() == servers.time + 1000.0
 
 
 @pytest.mark.anyio
