@@ -18,7 +18,7 @@ from collections import Counter
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import anyio
 import msgspec
@@ -174,9 +174,10 @@ class KilledQueue:
 
     def end(self) -> None:
         """End the servers that are left."""
-        for process in self._servers.values():
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                if str(self.place.folder / "main.py") in process.cmdline():
+                    process.kill()
 
     def judged(self, names: list[str], scratch: Path) -> tuple[PromptLog, list[str]]:
         """The lines, and all that is wrong: with them, with the files, and in the journal."""
@@ -211,7 +212,7 @@ def kill_queue(
 ) -> Tally:
     """Queue *count* prompts, and kill server and launcher *kills* times each."""
     rng, tally = random.Random(seed), Tally()
-    moments: list[Literal["server", "launcher"]] = ["server"] * kills + ["launcher"] * kills
+    moments = ["server"] * kills + ["launcher"] * kills
     rng.shuffle(moments)
     with tempfile.TemporaryDirectory(dir=MEMORY_FOLDER) as name:
         queue = KilledQueue(Path(name), fork_server, dialect, backend)
@@ -259,13 +260,7 @@ def prompts(fork_server: ForkServer, share: float) -> list[Figure]:
             print(f"prompts, {dialect}, {backend}, seed {seed}: {problem}", file=sys.stderr)
         kills = f"{tally.server_kills} kills of the server, {tally.launcher_kills} of the launcher, seed {seed}"
         about = f"{tally.results} results and 1 set aside of {count}; {tally.deaths} deaths, {tally.reposts} sent again"
-        figures.append(
-            Figure(
-                f"prompts, {dialect} dialect, {backend}: lost, doubled, or wrongly done",
-                kills,
-                f"{len(tally.problems)}; {about}; {tally.seconds:.0f} s",
-                "0",
-                not tally.problems,
-            )  # fmt: skip
-        )
+        what = f"prompts, {dialect} dialect, {backend}: lost, doubled, or wrongly done"
+        found = f"{len(tally.problems)}; {about}; {tally.seconds:.0f} s"
+        figures.append(Figure(what, kills, found, "0", not tally.problems))
     return figures

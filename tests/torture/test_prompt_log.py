@@ -11,8 +11,8 @@ CAT = 'result cat a {"files": ["cat_1.png"]}'
 DOG = 'result dog b {"files": ["dog_1.png"]}'
 WHY = "quarantined killer the server died twice while it ran"
 LINES = [
-    "begin a 7", "end a 7 success", CAT, "begin b 7", "dead 7", "begin k 8", "dead 8", "begin b 9", "end b 9 success", DOG,
-    "begin k 9", "dead 9", WHY, CAT,
+    "begin a 7", "end a 7 success", CAT, "begin b 7", "dead 7", "begin k 8", "dead 8", "begin b 9", "end b 9 success",
+    DOG, "begin k 9", "dead 9", WHY, CAT,
 ]  # fmt: skip
 
 
