@@ -3,12 +3,15 @@
 - ``Permanent``: ``InvalidGraphError``, ``PromptRefusedError``, ``PromptFailedError``
 - ``NeedsPerson``, with a question: ``MissingModelError``, ``MissingNodeError``, ``PaidNodesError``,
   ``OutcomeUnknownError``, ``PromptInterruptedError``, ``OutOfMemoryError``, ``BrokenContextError``,
-  ``AccountError``, ``PromptQuarantinedError``
-- ``Retryable``: ``PromptLostError``, ``MemoryFullError``, ``PoisonedContextError``, ``LoginExpiredError``,
-  ``ServerBusyError``
+  ``PaidAccountError``, ``PromptQuarantinedError``
+- ``Retryable``: ``PromptLostError``, ``MemoryFullError``, ``PoisonedContextError``, ``PaidLoginError``,
+  ``ServerBusyError``, ``ServerDownError``, ``NoAnswerError``
+- none of these, between the client and the queue alone: ``Refused``
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 from events.errors import NeedsPerson, Permanent, Retryable
 
@@ -53,7 +56,7 @@ class BrokenContextError(NeedsPerson):
     """A prompt breaks the CUDA context, also after a restart of the server. Its question is ``context:NAME``."""
 
 
-class AccountError(NeedsPerson):
+class PaidAccountError(NeedsPerson):
     """A node that costs money needs an account, or credits. Its question is ``account:NAME``."""
 
 
@@ -73,9 +76,35 @@ class PoisonedContextError(Retryable):
     """A node broke the CUDA context of the server: it is run again once the server is started again."""
 
 
-class LoginExpiredError(Retryable):
+class PaidLoginError(Retryable):
     """The login of a node that costs money has expired while it ran: it is run again, a few times at most."""
 
 
 class ServerBusyError(Retryable):
     """The server does not answer for now: it may load a model. Nothing was sent, or the outcome is looked for."""
+
+
+class ServerDownError(Retryable):
+    """The server refuses connections: no process listens. Nothing was sent."""
+
+
+class NoAnswerError(Retryable):
+    """A POST was sent, or a part of it, and no answer came: the outcome is looked for, and nothing sent again."""
+
+
+class Refused(Exception):  # noqa: N818 - an answer, which the queue turns into an error
+    """The server refused a request, and has taken nothing.
+
+    Args:
+        message: One line, without the body.
+        status: Of the answer.
+        body: Of the answer, if it is a JSON object; otherwise empty.
+    """
+
+    def __init__(self, message: str, status: int, body: dict[str, Any]) -> None:
+        super().__init__(message)  # the body may hold keys, and a traceback shows the arguments
+        self.status = status
+        self.body = body
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.status, {})  # the body stays in this process

@@ -84,7 +84,7 @@ def check(graph: object, outputs: Literal["all"] | Sequence[str] = "all") -> Gra
 
 
 def digest(graph: Graph, name: str | None = None) -> str:
-    """A SHA-256 in hexadecimal digits of what a prompt asks for: the graph, the wanted outputs, and the prompt's *name*."""
+    """A SHA-256, in hexadecimal digits, of what a prompt asks for: the graph, the wanted outputs, and its *name*."""
     asked = json.dumps([graph.wanted, name]).encode()
     return hashlib.sha256(asked + b"\n" + graph.canonical).hexdigest()
 

@@ -18,7 +18,7 @@ RELIEVED: dict[Step, str] = {"free": "freed", "restart": "restarted", "argue": "
 
 STEPS: dict[Trouble, tuple[Step, ...]] = {
     "memory": ("free", "restart", "argue", "ask"),
-    "context": ("restart", "argue", "ask"),  # /free of a broken context fails, too
+    "context": ("restart", "ask"),  # /free of a broken context fails, too
 }
 
 
@@ -35,6 +35,9 @@ def trouble_of(error: Exception) -> Trouble | None:
 def next_step(trouble: Trouble, relieved: str, *, has_policy: bool, can_restart: bool) -> Step:
     """The step after those that were taken. Each is taken once, the mildest first.
 
+    A server with a broken context is restarted in any case, also if a person is asked about this prompt: all that it
+    runs would fail.
+
     Args:
         trouble: What keeps the prompt from running.
         relieved: The last step taken: "", "freed", "restarted", or "argued".
@@ -45,9 +48,9 @@ def next_step(trouble: Trouble, relieved: str, *, has_policy: bool, can_restart:
     for step in STEPS[trouble]:
         if list(RELIEVED).index(step) <= taken:
             continue
-        if step == "argue" and not (has_policy and can_restart and trouble == "memory"):
+        if step in ("restart", "argue") and not can_restart:
             continue
-        if step == "restart" and not can_restart:
+        if step == "argue" and not has_policy:
             continue
         return step
     return "ask"

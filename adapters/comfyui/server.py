@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -12,7 +13,9 @@ from typing import Literal
 
 import msgspec
 
+from adapters.comfyui.client import Client
 from adapters.launcher.arguments import InvalidRequestError, words_of
+from recovery.redact import redact
 
 MAIN = "main.py"
 PORT = "{port}"
@@ -31,7 +34,7 @@ INTERPRETERS = (Path("bin/python"), Path("Scripts/python.exe"))
 EVERYWHERE = ("", "0.0.0.0", "::")
 """Addresses to listen on that no client can ask."""
 
-FAILED = re.compile(r"^\s*[\d.]+ seconds \((?:IMPORT|PRESTARTUP) FAILED\): (.+?)\s*$")
+FAILED = re.compile(r"[\d.]+ seconds \((?:IMPORT|PRESTARTUP) FAILED\): (.+?)\s*$")
 
 log = logging.getLogger("recovery.launch")
 
@@ -110,9 +113,21 @@ def is_ours(stats_argv: Sequence[str], argv: Sequence[str]) -> bool:
     return is_module or _last_name(argv[begin - 1]) == _last_name(script)
 
 
+async def confirm(url: str, argv: Sequence[str]) -> str:
+    """What shows that the server at *url* is not the one that was started with the words *argv*; "" if it is.
+
+    Raises as ``Client.stats``.
+    """
+    async with Client(url.removesuffix(READY)) as client:
+        stats = await client.stats()
+    if is_ours(stats.argv, argv):
+        return ""
+    return f"the ComfyUI that answers at {url} was started as {redact(shlex.join(stats.argv))!r:.300}"
+
+
 def import_failed(line: str) -> str:
     """The custom node that *line* of the output says could not be loaded; "" if it says nothing of the kind."""
-    found = FAILED.match(line)
+    found = FAILED.search(line)
     return _last_name(found[1]) if found else ""
 
 

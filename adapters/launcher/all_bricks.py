@@ -8,9 +8,12 @@ from adapters.launcher.git import GitBrick
 from adapters.launcher.packages import PackagesBrick
 from adapters.launcher.server import ServerBrick
 from adapters.launcher.steps import StepsBrick
+from adapters.launcher.stuck import StuckBrick
 from adapters.launcher.update import UpdateBrick
 from adapters.launcher.venv import VenvBrick
 
 
-class AllBricks(DownloadBrick, CommandBrick, GitBrick, PackagesBrick, ServerBrick, StepsBrick, UpdateBrick, VenvBrick):
+class AllBricks(
+    DownloadBrick, CommandBrick, GitBrick, PackagesBrick, ServerBrick, StepsBrick, StuckBrick, UpdateBrick, VenvBrick
+):  # fmt: skip
     """Every brick; a new one is added here."""

@@ -7,11 +7,13 @@ from collections.abc import Callable
 from typing import NoReturn
 
 import anyio
+import msgspec
 
 from adapters.processes.running import file_name
+from adapters.processes.silence import SilenceWatch
 from adapters.servers.ports import LastPort, PortTakenError, free_port
 from adapters.servers.probe import Answer, Kind
-from adapters.servers.restarts import Ask, Ended, decide, words_of
+from adapters.servers.restarts import Ask, Ended, decide, names_of, words_of
 from adapters.servers.run import Run
 from adapters.servers.server import Server, ServerGoneError, restart_question
 from adapters.servers.settings import Settings, State
@@ -43,7 +45,7 @@ class Supervisor(Server):
         self._secret = secret
         self._last_port = LastPort(settings.logs / f"{file_name(self.name)}.port")
         self._refreshed: set[str] = set()
-        self._failures = 0
+        self._failures = self._said = 0
         self._has_run = self._has_been_ready = self.is_ending = False
         self._life = anyio.CancelScope()
         self.call = ""
@@ -92,12 +94,22 @@ class Supervisor(Server):
         self.error = error
         self._set("gone")
 
+    def watch_silence(self, allowed: float) -> SilenceWatch | None:
+        """A watch that tells when it prints and does nothing for *allowed* seconds; ``None`` while it does not run.
+
+        It is of the present run: make another one when ``starts`` has changed.
+        """
+        return None if self._run is None else self._run.watch_silence(allowed)
+
     # its runs
 
     async def _run_once(self) -> Ended | None:
         """Run it until it ends. Returns ``None`` if it is to be run again at once, and that is no restart."""
         self.port = self._choose()
-        self._run = Run(self._settings, self.port, self._secret, self._last_port, self._starts, self._stands)
+        settings = msgspec.structs.replace(self._settings, argv=[*self._settings.argv, *self._more])
+        self._run = Run(
+            settings, self.port, self._secret, self._last_port, self._starts, self._stands, self._degraded
+        )  # fmt: skip
         try:
             return await self._run.go()
         except PortTakenError as error:
@@ -128,6 +140,7 @@ class Supervisor(Server):
     def _starts(self, pid: int | None, is_orphan: bool) -> None:
         self.pid = pid
         self.starts += 1
+        self._said = 0
         self._failures = 0
         self._set("starting")
         if is_orphan:
@@ -143,6 +156,17 @@ class Supervisor(Server):
         if state not in ("ready", self.state):
             log.warning("%s %s; it lives, and is not ended for that", self.name, answer.said)
         self._set(state)
+        self._say_what_it_lacks()
+
+    def _say_what_it_lacks(self) -> None:
+        """Warn of what its output says does not work, once for each part: the lines may come after the first answer."""
+        new = self.degraded[self._said :]
+        self._said = len(self.degraded)
+        if new:
+            text = "%s goes on without %s, which could not be loaded; its log says why: %s"
+            log.warning(text, self.name, names_of(new), self._settings.logs / f"{file_name(self.name)}.log")
+            if self.on_state is not None:
+                self.on_state(self.state)
 
     # its end
 

@@ -152,17 +152,21 @@ def test_what_is_no_workflow_is_refused_with_what_it_is(data: bytes, said: str) 
     assert "\n" not in str(refused.value)
 
 
+KEYS = st.sampled_from(
+    "type id nodes widgets_values properties models name mode definitions subgraphs extra groupNodes input on".split()
+)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-9, 9) | st.sampled_from(["Loader", "sub", "a.pt", "Note"]),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(st.sampled_from(["type", "id", "nodes", "widgets_values", "properties", "models", "name", "mode",
-                                       "definitions", "subgraphs", "extra", "groupNodes", "input", "on"]), inner, max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=5),
     max_leaves=20,
-)  # fmt: skip
+)
 
 
-@given(nodes=st.lists(JSON, max_size=5), more=st.dictionaries(st.sampled_from(["definitions", "extra", "models"]), JSON),
-       server=st.dictionaries(st.sampled_from(["Loader", "sub"]), JSON))  # fmt: skip
+@given(
+    nodes=st.lists(JSON, max_size=5),
+    more=st.dictionaries(st.sampled_from(["definitions", "extra", "models"]), JSON),
+    server=st.dictionaries(st.sampled_from(["Loader", "sub"]), JSON),
+)
 def test_a_drawn_workflow_of_any_content_is_read(nodes: list[Any], more: dict[str, Any], server: Any) -> None:
     found = read({**more, "nodes": nodes})
     lacks = missing(found, server)
@@ -174,6 +178,7 @@ def test_a_drawn_workflow_of_any_content_is_read(nodes: list[Any], more: dict[st
 @given(data=st.binary(max_size=40) | JSON.map(msgspec.json.encode))
 def test_any_bytes_are_a_workflow_or_refused_in_one_line(data: bytes) -> None:
     try:
-        assert read_workflow(data).format in ("api", "ui")
+        said = read_workflow(data).format
     except InvalidGraphError as error:
-        assert str(error).isprintable()
+        said = str(error)
+    assert said.isprintable()
