@@ -46,6 +46,9 @@ CLASSES: dict[str, tuple[dict[str, Any], bool]] = {
 }
 """The inputs of each class of nodes, and whether a prompt may end with it."""
 
+CLOSE = 8
+"""The kind of a frame of a websocket that ends it."""
+
 KEY = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 
@@ -219,7 +222,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(data)
 
     def _talk(self, client: str) -> None:
-        """Be a websocket that sends text, and takes nothing, until the client is gone."""
+        """Be a websocket that sends text, and takes nothing but a close, until the client is gone."""
         accepted = base64.b64encode(hashlib.sha1(self.headers["Sec-WebSocket-Key"].encode() + KEY).digest()).decode()
         self.send_response(101)
         for name, value in (("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Accept", accepted)):
@@ -228,8 +231,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.comfy.sockets[client] = self.connection
         self.close_connection = True
         with suppress(OSError):
-            while self.connection.recv(4096):
+            while (frame := self.connection.recv(4096)) and frame[0] & 0x0F != CLOSE:
                 pass
+            self.connection.sendall(bytes([0x80 | CLOSE, 0]))
         self.server.comfy.sockets.pop(client, None)
 
     def log_message(self, *_: object) -> None:
