@@ -21,6 +21,7 @@ from adapters.comfyui.errors import (
     MemoryFullError,
     MissingModelError,
     MissingNodeError,
+    NoAnswerError,
     OutcomeUnknownError,
     OutOfMemoryError,
     PaidAccountError,
@@ -33,6 +34,7 @@ from adapters.comfyui.errors import (
     PromptQuarantinedError,
     PromptRefusedError,
     ServerBusyError,
+    ServerDownError,
 )
 from adapters.disk import UnsafeFileError
 from adapters.downloads.client import EnvironmentVariableError
@@ -57,7 +59,6 @@ from adapters.launcher.asked_again import NotAskedForError
 from adapters.launcher.plan import PlanError
 from adapters.launcher.step_run import StepsUndoneError
 from adapters.launcher.stopping import StoppedBySignal
-from adapters.launcher.stuck import StuckWorkError
 from adapters.launcher.variables import MissingSecretError
 from adapters.memory import MemoryStore
 from adapters.nats.errors import (
@@ -176,7 +177,6 @@ ERRORS: list[RecoveryError] = [
     NewerJournalError("a.db", 9),
     NoRoomError("no room", Room("models", 7)),
     AwaitableResultError("a coroutine"),
-    StuckWorkError("silent", remedy=Remedy("Answer yes.", question="stuck:comfyui")),
     NotAskedForError("not asked for"),
     NotDoneError("c ended well"),
     NotDurable("full"),
@@ -217,7 +217,9 @@ ERRORS: list[RecoveryError] = [
     PromptLostError("no"),
     PromptQuarantinedError("died twice", remedy=Remedy("Decide.", question="run-again:cat")),
     PromptRefusedError("no"),
+    NoAnswerError("no"),
     ServerBusyError("no"),
+    ServerDownError("no"),
 ]
 
 

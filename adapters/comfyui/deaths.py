@@ -29,10 +29,12 @@ def blamed(lost: Iterable[Lost], *, was_ours: bool, foreign_ran: bool = False) -
     """The key of the prompt that a death counts against: the one that was executing; None for none.
 
     A server executes one prompt at a time, in the order of their numbers: of two that were seen to run, the first had
-    ended. Where none was seen to run, it was the oldest one.
+    ended. Where none was seen to run, it was the oldest one. One without a number counts: a prompt can end a server
+    before its POST is answered.
 
     Args:
-        lost: Those that were in the server, and are reconciled: a prompt that has ended is none of them.
+        lost: Those that were in the server and are "lost" since it is over (``reconcile.is_over``). A prompt that has
+            ended is none of them.
         was_ours: Whether the launcher stopped the server: nothing is to blame.
         foreign_ran: Whether a prompt of another client ran at the last look.
     """

@@ -11,8 +11,9 @@ from typing import Any, Literal
 import msgspec
 
 from adapters.comfyui.errors import InvalidGraphError
-from adapters.comfyui.workflow import EXPORT
 from recovery.redact import brief
+
+EXPORT = "export it from ComfyUI with the menu Workflow > Export (API)"
 
 MOST_BYTES = 16 * 2**20
 """Bytes of a graph as JSON: the journal keeps each graph that waits."""

@@ -90,7 +90,14 @@ def verdict(posted: Posted, seen: Seen, wanted_done: bool) -> Verdict:
         case _ if wanted_done:
             return "done"
         case _:
-            return "lost" if _is_new(posted, seen) or _was_never_taken(posted, seen) else "unknown"
+            return "lost" if is_over(posted, seen) or _was_never_taken(posted, seen) else "unknown"
+
+
+def is_over(posted: Posted, seen: Seen) -> bool:
+    """Whether there is a sign that the process that the prompt was posted to is over: then a "lost" one saw a death."""
+    if posted.server:
+        return seen.server != posted.server and not seen.lives
+    return not seen.server and (seen.number_fell or (posted.was_cut and seen.is_queue_empty))
 
 
 def after(posted: Posted, standing: Standing) -> Posted:
@@ -111,13 +118,6 @@ def _is_settled(posted: Posted, seen: Seen) -> bool:
     """Whether no POST is on its way any more: what the server does not know, it will not know."""
     is_taken = posted.number is not None or posted.was_seen or seen.standing.state == "finished"
     return is_taken or seen.unknown_for >= GRACE
-
-
-def _is_new(posted: Posted, seen: Seen) -> bool:
-    """Whether there is a sign that the process that the prompt was posted to is over."""
-    if posted.server:
-        return seen.server != posted.server and not seen.lives
-    return not seen.server and (seen.number_fell or (posted.was_cut and seen.is_queue_empty))
 
 
 def _was_never_taken(posted: Posted, seen: Seen) -> bool:

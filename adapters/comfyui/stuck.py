@@ -28,7 +28,7 @@ class Silence(Protocol):
 
 
 class Watched(Protocol):
-    """What is needed of a server: ``adapters.servers.server.Server``."""
+    """What is needed of a server: ``adapters.servers.supervisor.Supervisor``."""
 
     starts: int
 

@@ -80,6 +80,10 @@ class Suspects:
             del self._noted.deaths[next(iter(self._noted.deaths))]
         self._write()
 
+    def is_counted(self, server: str) -> bool:
+        """Whether the death of *server* counts against a prompt already: it counts against one alone."""
+        return any(one.server == server for deaths in self._noted.deaths.values() for one in deaths)
+
     def clear(self, key: str) -> None:
         """Forget the deaths of the prompt *key*: it has succeeded, or a person trusts it. Raises OSError."""
         if self._noted.deaths.pop(key, None) is not None:

@@ -18,10 +18,6 @@ LOOK_EVERY = 1.0
 log = logging.getLogger("recovery.launch")
 
 
-class StuckWorkError(NeedsPerson):
-    """Work gives no sign of life, and may go on all the same. Its question is ``stuck:NAME``."""
-
-
 def stuck_question(name: str) -> str:
     """The question whether *name* is started again, since it seems to be stuck."""
     return f"stuck:{name}"
@@ -81,7 +77,7 @@ class StuckBrick(Bricks):
             try:
                 await self._call("stuck", name, text)
                 is_yes = True
-            except (StuckWorkError, CallRejectedError):  # a no
+            except (NeedsPerson, CallRejectedError):  # a no
                 is_yes = False
             group.cancel_scope.cancel()
         if calls.answered(question) is not None:  # it was for this time
@@ -92,4 +88,4 @@ class StuckBrick(Bricks):
         question = stuck_question(name)
         if self.service.calls.answered(question) is not True:
             cure = "Answer yes to end it and start it again, no to go on waiting"
-            raise StuckWorkError(text, remedy=Remedy(f"{cure}. {text}", question=question))
+            raise NeedsPerson(text, remedy=Remedy(f"{cure}. {text}", question=question))

@@ -10,6 +10,7 @@ import anyio
 import msgspec
 
 from adapters.processes.running import file_name
+from adapters.processes.silence import SilenceWatch
 from adapters.servers.ports import LastPort, PortTakenError, free_port
 from adapters.servers.probe import Answer, Kind
 from adapters.servers.restarts import Ask, Ended, decide, names_of, words_of
@@ -92,6 +93,13 @@ class Supervisor(Server):
             error = gone
         self.error = error
         self._set("gone")
+
+    def watch_silence(self, allowed: float) -> SilenceWatch | None:
+        """A watch that tells when it prints and does nothing for *allowed* seconds; ``None`` while it does not run.
+
+        It is of the present run: make another one when ``starts`` has changed.
+        """
+        return None if self._run is None else self._run.watch_silence(allowed)
 
     # its runs
 

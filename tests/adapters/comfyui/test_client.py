@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import signal
 import uuid
 from collections.abc import AsyncIterator
@@ -103,6 +104,8 @@ async def test_a_refused_prompt_says_why(client: Client) -> None:
     assert raised.value.status == 400
     assert "AbsentNode" in json.dumps(raised.value.body)
     assert "AbsentNode" not in f"{raised.value!r} {raised.value}"
+    copied = pickle.loads(pickle.dumps(raised.value))
+    assert (str(copied), copied.status, copied.body) == (str(raised.value), 400, {})
     partly = await client.submit(graphs.partial(next(SEEDS)), fresh_id(), "c")
     assert partly.node_errors.keys() == {"4"}
 

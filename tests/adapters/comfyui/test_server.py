@@ -16,10 +16,11 @@ import pytest
 
 from adapters.comfyui.client import Client
 from adapters.comfyui.errors import NoAnswerError
-from adapters.comfyui.server import confirm, import_failed, is_ours, plan
+from adapters.comfyui.server import confirm, import_failed, is_ours
 from adapters.launcher import Launcher, RestartPolicy, Server
 from adapters.launcher.arguments import InvalidRequestError
 from adapters.launcher.checkpoint_words import note_words, saved_note
+from adapters.launcher.comfyui_command import plan
 from adapters.memory import MemoryStore
 from adapters.processes.identity import is_living
 from adapters.servers import run

@@ -136,8 +136,11 @@ async def test_a_question_goes_away_with_a_sign_of_life_and_a_no_ends_nothing(tm
 @on_asyncio
 async def test_a_line_of_output_and_processor_time_are_signs_of_life(tmp_path: Path) -> None:
     code = "[print('x', flush=True) or time.sleep(0.05) for _ in range(12)]"
-    async with launcher_at(tmp_path) as launcher, launcher.server(small_server(tmp_path, code=code), READY) as server:
-        watch = server.watch_silence(0.3)
+    async with (
+        launcher_at(tmp_path) as launcher,
+        launcher.server(small_server(tmp_path, code=code), READY, name="small") as server,
+    ):
+        watch = launcher._servers["small"].watch_silence(0.3)
         assert watch is not None
         os.kill(server.pid or 0, signal.SIGSTOP)
         await until(watch.is_over)

@@ -368,9 +368,9 @@ async def test_that_the_launcher_ends_it_is_noted_before_the_signal(tmp_path: Pa
 @on_asyncio
 async def test_each_end_by_the_launcher_is_told_before_the_signal_and_a_crash_is_not(tmp_path: Path) -> None:
     ends: list[tuple[int, bool]] = []
-    argv = small_server(
-        tmp_path, before="signal.signal(signal.SIGTERM, lambda *_: os._exit(open('term', 'w').close()))"
-    )
+    worker = "number > 1 or os.spawnvp(os.P_NOWAIT, 'sleep', ['sleep', '40'])"
+    handler = "signal.signal(signal.SIGTERM, lambda *_: os._exit(open('term', 'w').close()))"
+    argv = small_server(tmp_path, before=f"{worker}; {handler}")
 
     def told(pid: int) -> None:
         ends.append((pid, is_alive(pid) and not (tmp_path / "term").exists()))

@@ -166,7 +166,7 @@ class One:
         node_id = ""
         is_done = False
         try:
-            for node_id in self._order():
+            for node_id in self._order(names):
                 self._execute(node_id, names[node_id])
             self._say("execution_success", {})
             is_done = True
@@ -216,12 +216,13 @@ class One:
         self._state(node_id, 1.0, 1.0, "finished")
         self._executed.append(node_id)
 
-    def _order(self) -> list[str]:
+    def _order(self, names: dict[str, str]) -> list[str]:
+        """The nodes, each after those that it needs. One in the cache needs none."""
         order: dict[str, None] = {}
 
         def visit(node_id: str) -> None:
             for one in self._inputs(node_id).values():
-                if isinstance(one, list):
+                if isinstance(one, list) and names[node_id] not in self._executor.cache:
                     visit(one[0])
             order.setdefault(node_id)
 
