@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,6 +19,7 @@ from adapters.memory import MemoryStore
 from recovery import presets
 from tests.adapters.comfyui import graphs
 from tests.adapters.comfyui.standin.child import Place
+from tests.until import wait_until
 
 pytestmark = pytest.mark.anyio
 
@@ -61,8 +65,25 @@ async def test_a_prompt_is_sent_again_when_its_server_has_died(place: Place) -> 
             group.start_soon(run, seed)
         while not place.runs():
             await anyio.sleep(0.01)
-        import os
-
         os.kill(comfy.server.pid, 9)
     assert len(results) == 3
     assert sorted(place.successes().values()) == [1, 1, 1]
+
+
+def program(folder: Path, seconds: float, *seeds: int) -> subprocess.Popen[str]:
+    words = [sys.executable, "-m", "tests.adapters.comfyui.prompting", str(folder), str(seconds), *map(str, seeds)]
+    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+@on_asyncio
+async def test_prompts_go_on_when_the_launcher_was_killed(place: Place) -> None:
+    folder = place.folder.parent
+    first = program(folder, 0.7, 1, 2, 3)
+    await anyio.to_thread.run_sync(wait_until, lambda: place.successes(), 30.0)
+    first.kill()
+    said, _ = first.communicate()
+    second = program(folder, 0.7, 1, 2, 3)
+    out, _ = await anyio.to_thread.run_sync(second.communicate)
+    assert second.returncode == 0, out
+    assert sorted(place.successes().values()) == [1, 1, 1], said + out
+    assert len(place.files()) == 3
