@@ -72,6 +72,7 @@ class PromptRun:
         self._wanted: frozenset[str] | None = None
         self._paid: tuple[str, ...] = ()
         self._standing = Standing("absent")
+        self._can_only_be_there = False  # in the process that it was sent to, though that has not answered
         self._unknown_since: float | None = None
         self._woken = anyio.Event()
 
@@ -156,6 +157,8 @@ class PromptRun:
             standing, server, identity.is_living(posted.server), is_queue_empty, self.number_fell, self.is_watched,
             unknown_for,
         )  # fmt: skip
+        if self._can_only_be_there and not seen.lives:
+            now = msgspec.structs.replace(now, was_seen=True)  # or it was never taken: nothing is on its way any more
         self.verdict = verdict(now, seen, await self._are_wanted_there(standing))
         if self.verdict != "unknown":
             self._unknown_since = None
@@ -242,11 +245,12 @@ class PromptRun:
                 await self.notes.commit(posted=None)
                 return
             self.verdict, self._unknown_since, self.is_blamed, self.number_fell = None, None, False, False
-            self.is_watched = True
+            self.is_watched, self._can_only_be_there = True, False
             self.notes.begin_run(self._graph.nodes)
             client, feed = await serving.client(), self._queue.feed
             accepted = await client.submit(self._graph.nodes, new_id, "" if feed is None else feed.client_id)
         except NoAnswerError as error:
+            self._can_only_be_there = serving.identity in (to, "")
             log.warning("%s: %s; it is looked for", self.shown, error)
         except (ServerDownError, ServerBusyError) as error:
             await self.notes.commit(posted=None)

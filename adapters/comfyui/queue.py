@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 import anyio
@@ -16,6 +17,7 @@ from adapters.comfyui.messages import Executing, Failed, Interrupted, Message, S
 from adapters.comfyui.parsing import Queue as ServerQueue
 from adapters.comfyui.reconcile import fell
 from adapters.comfyui.serving import Serving
+from adapters.comfyui.stuck import STUCK_AFTER, StuckWatch
 from adapters.comfyui.suspects import Suspects
 from adapters.comfyui.turns import InServer, Waiting, in_order, may_post
 from adapters.servers.server import ServerGoneError
@@ -39,13 +41,16 @@ class PromptQueue:
         serving: The server.
         suspects: What is known of prompts that were running when it died.
         window: How many prompts the server has at a time.
+        stuck_after: As of ``StuckWatch``.
         interval: Seconds between two looks.
     """
 
     def __init__(
-        self, serving: Serving, suspects: Suspects, *, window: int = 2, interval: float = INTERVAL
+        self, serving: Serving, suspects: Suspects, *, window: int = 2, stuck_after: float | None = STUCK_AFTER,
+        interval: float = INTERVAL,
     ) -> None:
         self.serving = serving
+        self.stuck = StuckWatch(serving.server, stuck_after)
         self.suspects = suspects
         self.feed: Feed | None = None
         self.pause_reason: str | None = None
@@ -108,6 +113,21 @@ class PromptQueue:
             if one is not run and one.record.posted is not None and fell(one.record.posted, number):
                 one.number_fell = True
 
+    def running(self) -> PromptRun | None:
+        """The prompt that the server was last seen to execute."""
+        return next((one for one in reversed(self.in_server()) if one.was_running), None)
+
+    def is_stuck(self) -> bool:
+        """Whether the prompt that runs gives no sign of life."""
+        run = self.running()
+        return self.stuck.is_due("" if run is None else run.prompt_id)
+
+    def stuck_words(self) -> str:
+        """What seems to be stuck, as a sentence without its end."""
+        run = self.running()
+        what = "" if run is None else f" while it runs {run.shown}"
+        return f"{self.serving.name} has given no sign of life for {self.stuck.after or 0.0:g} s{what}"
+
     # restarts
 
     async def restart(self, why: str, of: str, *, waits: bool, more: tuple[str, ...] = ()) -> None:
@@ -135,13 +155,15 @@ class PromptQueue:
 
     # its tasks
 
-    async def run(self) -> None:
-        """Do all of this, until ``end``."""
+    async def run(self, watch: Callable[[], Awaitable[None]] | None = None) -> None:
+        """Do all of this, until ``end``, and *watch*."""
         try:
             with self._life:
                 async with anyio.create_task_group() as group:
                     for task in (self.dispatch, self.listen, self.look, self.watch_server):
                         group.start_soon(task)
+                    if watch is not None:
+                        group.start_soon(watch)
         finally:
             self._is_over.set()
 
@@ -194,6 +216,7 @@ class PromptQueue:
                 group.cancel_scope.cancel()
 
     def _hears(self, message: Message) -> None:
+        self.stuck.sign()
         for run in self.in_server():
             if run.record.posted is not None and run.record.posted.prompt_id == message.prompt_id:
                 run.hear(message)
