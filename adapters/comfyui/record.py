@@ -61,6 +61,13 @@ class PromptRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
         outputs: What nodes put out in that run, by their ids: journalled as the messages come.
         relieved: What was done about a full memory so far: "", "freed", "restarted", "argued".
         progress: How far it is.
+        taken_up: Counts the attempts: each checkpoint that begins one is another, so that the deaths of this process
+            are not counted against a prompt that waits.
+        has_succeeded: Whether the server said that all nodes have run.
+        is_agreed: Whether a person has agreed to what its next run costs.
+        asked: The question that it waits for; "" for none.
+        why: What the question is about, as the error said it.
+        cure: What a person can do about it.
     """
 
     queued: float
@@ -69,3 +76,9 @@ class PromptRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     outputs: dict[str, Any] = {}
     relieved: str = ""
     progress: PromptProgress = PromptProgress()
+    taken_up: int = 0
+    has_succeeded: bool = False
+    is_agreed: bool = False
+    asked: str = ""
+    why: str = ""
+    cure: str = ""

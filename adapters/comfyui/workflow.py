@@ -19,13 +19,13 @@ MOST_BYTES = 32 * 1024 * 1024
 SUFFIXES = (".safetensors", ".sft", ".ckpt", ".pt", ".pt2", ".pth", ".bin", ".pkl", ".gguf", ".onnx")
 """How the name of a model ends."""
 
-EXPORT = "open it in ComfyUI in the browser, and save it with the menu Workflow > Export (API)"
-"""How the API format of a workflow is made."""
+DRAWN = "of the format that the browser saves for itself, which no server runs"
+"""What a workflow of the format "ui" is, in words."""
 
 OFF = (2, 4)
 """The modes of nodes that do not run: muted, and bypassed."""
 
-DRAWN = frozenset({"Note", "MarkdownNote", "PrimitiveNode", "Reroute"})
+ONLY_DRAWN = frozenset({"Note", "MarkdownNote", "PrimitiveNode", "Reroute"})
 """The nodes that the browser alone knows: no server has them."""
 
 
@@ -177,7 +177,7 @@ def _inner(found: dict[str, Any]) -> dict[str, list[Any]]:
 def _classes(nodes: list[dict[str, Any]], inner: Mapping[str, list[Any]]) -> tuple[NodeClass, ...]:
     packs: dict[str, str] = {}
     for node in nodes:
-        if node["type"] in DRAWN or node["type"] in inner:
+        if node["type"] in ONLY_DRAWN or node["type"] in inner:
             continue
         said = _properties(node)
         pack = next((one for key in ("cnr_id", "aux_id") if isinstance(one := said.get(key), str)), "")

@@ -11,9 +11,11 @@ from adapters.launcher.steps import StepsBrick
 from adapters.launcher.stuck import StuckBrick
 from adapters.launcher.update import UpdateBrick
 from adapters.launcher.venv import VenvBrick
+from adapters.launcher.workflow import WorkflowBrick
 
 
 class AllBricks(
-    DownloadBrick, CommandBrick, GitBrick, PackagesBrick, ServerBrick, StepsBrick, StuckBrick, UpdateBrick, VenvBrick
+    DownloadBrick, CommandBrick, GitBrick, PackagesBrick, ServerBrick, StepsBrick, StuckBrick, UpdateBrick, VenvBrick,
+    WorkflowBrick,
 ):  # fmt: skip
     """Every brick; a new one is added here."""

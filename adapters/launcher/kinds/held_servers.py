@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import anyio
 
@@ -45,6 +45,12 @@ class Servers:
         """Let what needs the server *name* begin."""
         self._ready[name] = server
         self._on_ready(name)
+
+    def held(self, name: str) -> Any:
+        """What ``take`` was given for the server *name*. Raises Permanent if it does not run."""
+        if (server := self._ready.get(name)) is None:  # it was optional
+            raise Permanent(f"it needs the server {name}, which does not run")
+        return server
 
     def filled(self, text: str) -> str:
         """*text* with the ports and addresses of the servers that it names. Raises Permanent if one does not run."""

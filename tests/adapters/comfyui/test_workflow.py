@@ -153,8 +153,9 @@ def test_what_is_no_workflow_is_refused_with_what_it_is(data: bytes, said: str) 
 
 
 KEYS = st.sampled_from(
-    "type id nodes widgets_values properties models name mode definitions subgraphs extra groupNodes input on".split()
-)
+    ["type", "id", "nodes", "widgets_values", "properties", "models", "name", "mode", "definitions", "subgraphs",
+     "extra", "groupNodes", "input", "on"]
+)  # fmt: skip
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-9, 9) | st.sampled_from(["Loader", "sub", "a.pt", "Note"]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=5),
