@@ -21,6 +21,7 @@ from adapters.comfyui.errors import (
     MemoryFullError,
     MissingModelError,
     MissingNodeError,
+    NoAnswerError,
     OutcomeUnknownError,
     OutOfMemoryError,
     PaidAccountError,
@@ -33,6 +34,7 @@ from adapters.comfyui.errors import (
     PromptQuarantinedError,
     PromptRefusedError,
     ServerBusyError,
+    ServerDownError,
 )
 from adapters.disk import UnsafeFileError
 from adapters.downloads.client import EnvironmentVariableError
@@ -215,7 +217,9 @@ ERRORS: list[RecoveryError] = [
     PromptLostError("no"),
     PromptQuarantinedError("died twice", remedy=Remedy("Decide.", question="run-again:cat")),
     PromptRefusedError("no"),
+    NoAnswerError("no"),
     ServerBusyError("no"),
+    ServerDownError("no"),
 ]
 
 

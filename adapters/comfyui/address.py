@@ -41,7 +41,7 @@ class Address(NamedTuple):
             raise ValueError("the URL of ComfyUI is not http://HOST:PORT or https://HOST:PORT")
         if parts.query or parts.fragment:
             raise ValueError("the URL of ComfyUI has a part after ? or #: leave it out")
-        where = parts.netloc.rpartition("@")[2]
+        _, _, where = parts.netloc.rpartition("@")
         prefix = parts.path.rstrip("/")
         shown = f"{parts.scheme}://{where}{prefix}"
         is_tls = parts.scheme == "https"

@@ -105,3 +105,6 @@ class Refused(Exception):  # noqa: N818 - an answer, which the queue turns into 
         super().__init__(message)  # the body may hold keys, and a traceback shows the arguments
         self.status = status
         self.body = body
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.status, {})  # the body stays in this process

@@ -13,6 +13,8 @@ import msgspec
 from adapters.comfyui.errors import InvalidGraphError
 from recovery.redact import brief
 
+EXPORT = "export it from ComfyUI with the menu Workflow > Export (API)"
+
 MOST_BYTES = 16 * 2**20
 """Bytes of a graph as JSON: the journal keeps each graph that waits."""
 
@@ -24,8 +26,6 @@ LARGEST_WHOLE = 2**53
 
 MOST_OF_A_TITLE = 60
 """Characters of a title that are shown."""
-
-EXPORT = "export it from ComfyUI with the menu Workflow > Export (API)"
 
 
 class Graph(msgspec.Struct, frozen=True):
@@ -167,7 +167,7 @@ def _plain(value: object, depth: int = 0) -> object:
             return value
         case int():
             return int(value)
-        case float() if not math.isfinite(value):
+        case float() if math.isnan(value) or math.isinf(value):
             raise ValueError(f"it is {value}")
         case float():
             return int(value) if value.is_integer() and abs(value) <= LARGEST_WHOLE else float(value)

@@ -88,7 +88,7 @@ def _of_prompt(kind: str, prompt_id: str, data: dict[str, Any]) -> Message | Non
             "value": int() | float() as value,
             "max": int() | float() as most,
         }:
-            return Step(prompt_id, str(node), plain(value) or 0, plain(most) or 0)
+            return Step(prompt_id, str(node), _number(value), _number(most))
         case "executed", {"node": str() | int() as node}:
             output = data.get("output")
             return Executed(prompt_id, str(node), plain(output) if isinstance(output, dict) else {})
@@ -99,3 +99,8 @@ def _of_prompt(kind: str, prompt_id: str, data: dict[str, Any]) -> Message | Non
         case "execution_interrupted", _:
             return Interrupted(prompt_id)
     return None
+
+
+def _number(value: float) -> float:
+    known = plain(value)
+    return known if isinstance(known, int | float) else 0

@@ -108,8 +108,11 @@ def has_jobs(answer: Any) -> bool:
 
 
 def is_unknown_job(answer: Any) -> bool:
-    """Whether this answer 404 to ``/api/jobs/{id}`` says that the API has no such job, not that there is no API."""
-    return isinstance(answer, dict) and "error" in answer
+    """Whether this answer 404 to ``/api/jobs/{id}`` is that of the jobs API to an unknown id, in its very words.
+
+    A gateway's 404 must not pass for it. Where the words are others, the queue and the history say the same.
+    """
+    return isinstance(answer, dict) and answer.get("error") == "Job not found"
 
 
 def standing_of_job(answer: Any) -> Standing:
@@ -143,7 +146,7 @@ def plain(value: Any, depth: int = 0) -> Any:
     match value:
         case str():
             return value.encode("utf-8", "replace").decode()
-        case float() if not math.isfinite(value):
+        case float() if math.isnan(value) or math.isinf(value):
             return None
         case int() if not -MAX_INT <= value < MAX_INT:
             return str(value) if abs(value) < MAX_INT**4 else None
@@ -197,13 +200,9 @@ def _with_plain_names(outputs: Any) -> Any:
 
 
 def _plain_name(item: Any) -> Any:
-    if isinstance(item, dict) and item == {
-        "filename": item.get("filename"),
-        "type": "output",
-        "subfolder": "",
-        "mediaType": "3d",
-    }:
-        return item["filename"]
+    match item:
+        case {"filename": name, "type": "output", "subfolder": "", "mediaType": "3d"} if len(item) == 4:
+            return name
     return item
 
 

@@ -12,11 +12,12 @@ class Posted(msgspec.Struct, frozen=True, omit_defaults=True):
 
     Args:
         prompt_id: Under which the server knows it.
-        server: The process that it is sent to (``Identity.text``); "" for a server that the launcher did not start.
-        at: Seconds since the epoch.
+        server: The process that it is sent to (``identity.of``); "" for a server that the launcher did not start.
+        at: Seconds since the epoch. It is shown, and nothing is decided by it: clocks jump.
         number: What the server answered: its place in the order. None while the answer is not known.
+        was_seen: Whether the server was seen to have it.
         was_running: Whether the server was seen to execute it.
-        was_cut: Whether a connection was refused, or broke off without a close frame, since then.
+        was_cut: Whether a connection was refused, or broke off without a close frame, since it was last seen there.
         is_deleted: Whether the launcher has asked the server to delete or interrupt it.
     """
 
@@ -24,6 +25,7 @@ class Posted(msgspec.Struct, frozen=True, omit_defaults=True):
     server: str
     at: float
     number: float | None = None
+    was_seen: bool = False
     was_running: bool = False
     was_cut: bool = False
     is_deleted: bool = False
@@ -59,6 +61,13 @@ class PromptRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
         outputs: What nodes put out in that run, by their ids: journalled as the messages come.
         relieved: What was done about a full memory so far: "", "freed", "restarted", "argued".
         progress: How far it is.
+        taken_up: Counts the attempts: each checkpoint that begins one is another, so that the deaths of this process
+            are not counted against a prompt that waits.
+        has_succeeded: Whether the server said that all nodes have run.
+        is_agreed: Whether a person has agreed to what its next run costs.
+        asked: The question that it waits for; "" for none.
+        why: What the question is about, as the error said it.
+        cure: What a person can do about it.
     """
 
     queued: float
@@ -67,3 +76,9 @@ class PromptRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     outputs: dict[str, Any] = {}
     relieved: str = ""
     progress: PromptProgress = PromptProgress()
+    taken_up: int = 0
+    has_succeeded: bool = False
+    is_agreed: bool = False
+    asked: str = ""
+    why: str = ""
+    cure: str = ""

@@ -18,15 +18,17 @@ MOST_STEP = 20.0
 class Silence(Protocol):
     """As ``adapters.processes.silence.SilenceWatch``."""
 
+    silent_for: float
+
     def start_over(self) -> None:
         """Note a sign of life."""
 
     def is_over(self) -> bool:
-        """Whether the silence has lasted for longer than is allowed."""
+        """Look now, if that is due."""
 
 
 class Watched(Protocol):
-    """What is needed of a server: ``adapters.servers.server.Server``."""
+    """What is needed of a server: ``adapters.servers.supervisor.Supervisor``."""
 
     starts: int
 
@@ -88,6 +90,7 @@ class StuckWatch:
             self._watch = None if self._server is None else self._server.watch_silence(self.after)
             return False
         if self._watch is not None:
-            return self._watch.is_over()
+            self._watch.is_over()
+            return self._watch.silent_for >= self.after
         self._silent_for += passed
         return self._silent_for >= self.after

@@ -96,8 +96,7 @@ async def run_command(
         files: Names its files in *logs*, by default *name*. Commands with the same one wait for each other.
         is_done: Asked just before the command is started, once no other launcher and no orphan runs it: if it is done
             by then, it is not run.
-        hold: For a server, of which nothing stays when it ends. Called with its processes once it runs, and with
-            whether it is that of a launcher that was killed.
+        hold: For a server, of which nothing stays. Called with its processes once it runs, and if it is an orphan.
         before_end: Called with its process id before the launcher sends it a first signal.
 
     Raises:

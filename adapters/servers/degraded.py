@@ -34,15 +34,14 @@ class Degraded:
         with suppress(OSError, ValueError):
             self.names = decode_plain(self._path, tuple[str, ...], MOST_BYTES)
 
-    def add(self, name: str) -> bool:
-        """Note *name*. Returns whether it is new. Where that cannot be written, an adoption does not know it."""
+    def add(self, name: str) -> None:
+        """Note *name*, once. Where that cannot be written, an adoption does not know it."""
         name = brief(name, MOST_OF_A_NAME)
         if name in self.names or len(self.names) >= MOST_NAMES:
-            return False
+            return
         self.names = (*self.names, name)
         with suppress(OSError):
             write_whole(self._path, msgspec.json.encode(self.names))
-        return True
 
     def clear(self) -> None:
         """Forget all: the server is started anew."""

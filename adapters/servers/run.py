@@ -54,7 +54,6 @@ class Run:
         starts: Called with its process id once it runs, and with whether a killed launcher had started it.
         stands: Called with its answers.
         degraded: What it lacks: cleared before a start, read before an adoption.
-        is_degraded: Called with each name that a line of its output says does not work.
     """
 
     def __init__(
@@ -66,7 +65,6 @@ class Run:
         starts: Callable[[int | None, bool], None],
         stands: Stands,
         degraded: Degraded,
-        is_degraded: Callable[[str], object],
     ) -> None:
         self._settings = settings
         self._port = port
@@ -78,7 +76,6 @@ class Run:
         self._told: dict[str, Callable[[str], object] | None] = {
             "on_output": settings.on_output, "degraded_by": self._tell_degraded if settings.degraded_by else None
         }  # fmt: skip
-        self._is_degraded = is_degraded
         self._tail: deque[str] = deque(maxlen=LAST_LINES)
         self._scope = anyio.CancelScope()
         self._watch: SilenceWatch | None = None
@@ -191,7 +188,7 @@ class Run:
 
     def _tell_degraded(self, line: str) -> None:
         if self._settings.degraded_by is not None and (name := self._settings.degraded_by(line)):
-            self._is_degraded(name)
+            self._degraded.add(name)
 
     # probes
 

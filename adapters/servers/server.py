@@ -11,7 +11,6 @@ import msgspec
 
 from adapters.processes.identity import is_living
 from adapters.processes.running import file_name
-from adapters.processes.silence import SilenceWatch
 from adapters.servers.degraded import Degraded
 from adapters.servers.restarts import History
 from adapters.servers.run import Run
@@ -105,13 +104,6 @@ class Server:
     def refill(self) -> None:
         """Give its restarts back: it has done useful work (finished a prompt, say)."""
         self._history = msgspec.structs.replace(self._history, restarts=())
-
-    def watch_silence(self, allowed: float) -> SilenceWatch | None:
-        """A watch that tells when it prints and does nothing for *allowed* seconds; ``None`` while it does not run.
-
-        It is of the present run: make another one when ``starts`` has changed.
-        """
-        return None if self._run is None else self._run.watch_silence(allowed)
 
     def restart(self, why: str, more: Sequence[str] = ()) -> None:
         """End it and start it again, which uses up no restart. Wait with ``until_ready`` afterwards.

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NoReturn
 
 import anyio
 import msgspec
 
 from adapters.processes.running import file_name
+from adapters.processes.silence import SilenceWatch
 from adapters.servers.ports import LastPort, PortTakenError, free_port
 from adapters.servers.probe import Answer, Kind
 from adapters.servers.restarts import Ask, Ended, decide, names_of, words_of
@@ -23,9 +24,6 @@ from recovery.serialization.secret import Secret
 
 FAILED_PAUSE, MOST_FAILED_PAUSE = 1.0, 60.0
 """Seconds of the pause once two starts in a row have failed (for want of processes, say); each further doubles them."""
-
-STANDING: frozenset[State] = frozenset({"ready", "busy", "refused"})
-"""The states of one that has been ready since its start."""
 
 log = logging.getLogger("recovery.launch")
 
@@ -47,7 +45,7 @@ class Supervisor(Server):
         self._secret = secret
         self._last_port = LastPort(settings.logs / f"{file_name(self.name)}.port")
         self._refreshed: set[str] = set()
-        self._failures = 0
+        self._failures = self._said = 0
         self._has_run = self._has_been_ready = self.is_ending = False
         self._life = anyio.CancelScope()
         self.call = ""
@@ -96,6 +94,13 @@ class Supervisor(Server):
         self.error = error
         self._set("gone")
 
+    def watch_silence(self, allowed: float) -> SilenceWatch | None:
+        """A watch that tells when it prints and does nothing for *allowed* seconds; ``None`` while it does not run.
+
+        It is of the present run: make another one when ``starts`` has changed.
+        """
+        return None if self._run is None else self._run.watch_silence(allowed)
+
     # its runs
 
     async def _run_once(self) -> Ended | None:
@@ -103,8 +108,7 @@ class Supervisor(Server):
         self.port = self._choose()
         settings = msgspec.structs.replace(self._settings, argv=[*self._settings.argv, *self._more])
         self._run = Run(
-            settings, self.port, self._secret, self._last_port, self._starts, self._stands, self._degraded,
-            self._is_degraded,
+            settings, self.port, self._secret, self._last_port, self._starts, self._stands, self._degraded
         )  # fmt: skip
         try:
             return await self._run.go()
@@ -136,6 +140,7 @@ class Supervisor(Server):
     def _starts(self, pid: int | None, is_orphan: bool) -> None:
         self.pid = pid
         self.starts += 1
+        self._said = 0
         self._failures = 0
         self._set("starting")
         if is_orphan:
@@ -146,24 +151,22 @@ class Supervisor(Server):
         if is_first:
             self._has_been_ready = True
             log.info("%s is ready at %s", self.name, self.url)
-            self._warn_of(self.degraded)
         states: dict[Kind, State] = {Kind.READY: "ready", Kind.REFUSED: "refused"}
         state = states.get(answer.kind, "busy")
         if state not in ("ready", self.state):
             log.warning("%s %s; it lives, and is not ended for that", self.name, answer.said)
         self._set(state)
+        self._say_what_it_lacks()
 
-    def _is_degraded(self, name: str) -> None:
-        """Note that a line of its output says that *name* does not work."""
-        if self._degraded.add(name) and self.state in STANDING:
-            self._warn_of([name])
+    def _say_what_it_lacks(self) -> None:
+        """Warn of what its output says does not work, once for each part: the lines may come after the first answer."""
+        new = self.degraded[self._said :]
+        self._said = len(self.degraded)
+        if new:
+            text = "%s goes on without %s, which could not be loaded; its log says why: %s"
+            log.warning(text, self.name, names_of(new), self._settings.logs / f"{file_name(self.name)}.log")
             if self.on_state is not None:
                 self.on_state(self.state)
-
-    def _warn_of(self, degraded: Sequence[str]) -> None:
-        if degraded:
-            text = "%s goes on without %s, which could not be loaded; its log says why: %s"
-            log.warning(text, self.name, names_of(degraded), self._settings.logs / f"{file_name(self.name)}.log")
 
     # its end
 

@@ -177,6 +177,7 @@ BY_CLASS_NAME = {
     "PromptQuarantinedError": "prompt-quarantined", "OutOfMemoryError": "prompt-memory",
     "MemoryFullError": "prompt-memory", "PoisonedContextError": "prompt-context",
     "BrokenContextError": "prompt-context", "ServerBusyError": "prompt-busy",
+    "ServerDownError": "prompt-down", "NoAnswerError": "prompt-no-answer",
 }  # fmt: skip
 """The causes of this distribution's own exceptions, by the names of their classes."""
 

@@ -35,6 +35,8 @@ PROMPT_SENTENCES: dict[str, Sentence] = {
          "Choose a smaller picture, batch or model, or close other programs.", ANSWERED),
         ("prompt-context", "the server can no longer use the graphics card[, since {node} failed]",
          "Restart the server; if that does not help, look at the graphics driver.", ANSWERED),
+        ("prompt-down", "the server of prompts does not run", "Start it."),
+        ("prompt-no-answer", "a prompt was sent, and no answer came", "Look whether the server still runs."),
         ("prompt-busy", "the server of prompts does not answer for now", "Wait: it may load a model."),
     )
 }  # fmt: skip

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from adapters.comfyui.answers import ExecutionError
@@ -103,11 +104,23 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
     max_leaves=4,
 )
+NUMBERS = st.sampled_from([0, 3.5, float("nan"), float("inf"), 2**70]) | VALUES
+FIELDS = {
+    "node": st.sampled_from(["3", 7, None]) | VALUES,
+    "value": NUMBERS,
+    "max": NUMBERS,
+    "nodes": st.lists(VALUES, max_size=2) | VALUES,
+    "output": st.dictionaries(st.text(max_size=3), VALUES, max_size=2) | VALUES,
+    "exception_type": VALUES,
+}
 KINDS = ["execution_start", "execution_cached", "executing", "progress", "executed", "execution_error", "status"]
-FIELDS = ["nodes", "node", "value", "max", "output", "exception_type", "node_id"]
 
 
-@given(st.sampled_from(KINDS), st.dictionaries(st.sampled_from(FIELDS), VALUES))
-def test_any_message_is_read_without_an_error(kind: str, data: dict[str, Any]) -> None:
+@given(st.sampled_from(KINDS), st.fixed_dictionaries({}, optional=FIELDS))
+@example("progress", {"node": "3", "value": float("inf"), "max": 2**70})
+@example("executed", {"node": "3", "output": {"text": ["\ud800", 2**70]}})
+def test_any_message_can_be_journalled(kind: str, data: dict[str, Any]) -> None:
     message = said(kind, **data)
-    assert message is None or message.prompt_id == ID
+    if message is not None:
+        assert message.prompt_id == ID
+        assert msgspec.convert(msgspec.json.decode(msgspec.json.encode(message)), type(message))

@@ -1,4 +1,4 @@
-"""What the JSON of a ComfyUI server means: answers as a real one gives them, and others that must not pass for these."""
+"""What the JSON of a ComfyUI server means: answers of a real one, and others that must not pass for these."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ def test_an_entry_of_the_queue_without_an_id_is_not_passed_over(item: Any) -> No
 
 def test_an_unknown_job_is_told_from_an_unknown_path() -> None:
     assert parsing.is_unknown_job({"error": "Job not found"})
-    for other in (None, "404: Not Found", {}, [], {"detail": "Not Found"}):
+    for other in (None, "404: Not Found", {}, [], {"detail": "Not Found"}, {"error": "Not found"}):
         assert not parsing.is_unknown_job(other)
     assert parsing.has_jobs({"jobs": [], "pagination": {}})
     for other in (None, "<html>", {}, {"jobs": 3}, []):

@@ -305,7 +305,7 @@ def again():
 async def test_a_stuck_server_is_ended_only_if_that_is_wanted(
     on_stuck: Any, number: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    argv = small_server(tmp_path, before="number > 1 or time.sleep(0.3)")
+    argv = small_server(tmp_path, before="number > 1 or time.sleep(0.6)")
     async with held(tmp_path, argv, on_stuck=on_stuck, ready_timeout=0.1, **OFTEN) as server:
         assert server.starts == number
     assert "it refuses connections, and printed nothing and did nothing for 0.1 s" in caplog.text
@@ -327,14 +327,30 @@ async def test_a_server_that_answers_another_status_is_waited_for_aloud(
             pass
 
 
-@pytest.mark.slow
 @on_asyncio
-async def test_lines_of_a_degraded_server_are_told_and_are_no_failure(tmp_path: Path) -> None:
+async def test_a_server_goes_on_without_what_a_line_names_and_a_hook_that_fails_stops_no_other(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     lines: list[str] = []
-    argv = small_server(tmp_path, before="print('0.1 seconds (IMPORT FAILED): custom_nodes/x', flush=True)")
-    async with launcher_at(tmp_path) as launcher, launcher.server(argv, READY, on_output=lines.append) as server:
-        await until(lambda: lines)
-    assert (server.starts, "IMPORT FAILED" in lines[0]) == (1, True)
+    before = "number > 1 or print(*(f'no plug-in {one}' for one in 'aabcde'), sep=chr(10), flush=True)"
+    argv = small_server(tmp_path, before=before, code="print('no plug-in f', flush=True)")
+
+    def named(line: str) -> str:
+        return line.removeprefix("no plug-in ") if line.startswith("no ") else ""
+
+    def fails(line: str) -> None:
+        lines.append(line)
+        raise KeyError
+
+    async with held(tmp_path, argv, on_output=fails, degraded_by=named, name="small", **OFTEN) as server:
+        await until(lambda: server.degraded == tuple("abcde"))
+        await until(lambda: "small goes on without a, b, c and 2 more, which could not be loaded" in caplog.text)
+        await get(f"{server.url}/code")
+        await until(lambda: "small goes on without f, which" in caplog.text)
+        assert lines == ["no plug-in a"]
+        os.kill(server.pid or 0, signal.SIGKILL)
+        await until(lambda: server.starts == 2 and server.is_ready)
+        assert server.degraded == ()
 
 
 # Its end
@@ -347,6 +363,26 @@ async def test_that_the_launcher_ends_it_is_noted_before_the_signal(tmp_path: Pa
     async with launcher_at(tmp_path) as launcher, launcher.server(argv, READY, name="small"):
         pass
     assert '"ending":"cancelled"' in (tmp_path / "noted").read_text()
+
+
+@on_asyncio
+async def test_each_end_by_the_launcher_is_told_before_the_signal_and_a_crash_is_not(tmp_path: Path) -> None:
+    ends: list[tuple[int, bool]] = []
+    worker = "number > 1 or os.spawnvp(os.P_NOWAIT, 'sleep', ['sleep', '40'])"
+    handler = "signal.signal(signal.SIGTERM, lambda *_: os._exit(open('term', 'w').close()))"
+    argv = small_server(tmp_path, before=f"{worker}; {handler}")
+
+    def told(pid: int) -> None:
+        ends.append((pid, is_alive(pid) and not (tmp_path / "term").exists()))
+
+    async with held(tmp_path, argv, before_stop=told, **OFTEN) as server:
+        os.kill(server.pid or 0, signal.SIGKILL)
+        await until(lambda: server.starts == 2 and server.is_ready)
+        assert ends == []
+        server.restart("the test wants it")
+        await server.until_ready()
+        (tmp_path / "term").unlink()
+    assert ends == [(pid, True) for pid, _ in starts(tmp_path)[1:]]
 
 
 @on_asyncio

@@ -17,6 +17,8 @@ from tests.adapters.comfyui.standin.nodes import Folders, Process
 from tests.adapters.comfyui.standin.server import StandinServer
 from tests.adapters.comfyui.standin.state import Counts, Faults, RunLog
 
+DIALECTS = "old: no /api/jobs; middle: with it, but without its cancel; new: with both, and UUIDs alone as prompt ids"
+
 
 def parser() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(allow_abbrev=False)
@@ -25,7 +27,7 @@ def parser() -> argparse.ArgumentParser:
     for name in ("output", "temp", "input"):
         options.add_argument(f"--{name}-directory", type=Path)
     own = options.add_argument_group("own options, which ComfyUI does not have")
-    own.add_argument("--dialect", choices=["old", "new"], default="new", help="what /api/jobs and prompt ids are like")
+    own.add_argument("--dialect", choices=["old", "middle", "new"], default="new", help=DIALECTS)
     own.add_argument("--folder", type=Path, default=Path.cwd(), help="of output, models, runs.log and counts.json")
     own.add_argument("--runs", type=Path, help="the log of runs; FOLDER/runs.log by default")
     own.add_argument("--start-seconds", type=float, default=0.0, help="how long a start takes")
@@ -54,9 +56,8 @@ def main(defaults: Sequence[str] = ()) -> None:
         defaults: Options that come before those of the command line.
     """
     chosen, others = parser().parse_known_args([*defaults, *sys.argv[1:]])
-    logging.basicConfig(
-        level=logging.INFO, format={"old": "%(message)s", "new": "[%(levelname)s] %(message)s"}[chosen.dialect]
-    )
+    form = "%(message)s" if chosen.dialect == "old" else "\x1b[32m[%(levelname)s]\x1b[0m %(message)s"
+    logging.basicConfig(level=logging.INFO, format=form)
     folder: Path = chosen.folder
     folders = Folders(
         chosen.output_directory or folder / "output",

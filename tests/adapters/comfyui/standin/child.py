@@ -19,7 +19,7 @@ import anyio.to_thread
 from adapters.servers.ports import free_port
 
 ROOT = Path(__file__).parents[4]
-Dialect = Literal["old", "new"]
+Dialect = Literal["old", "middle", "new"]
 
 
 class LoggedRun(NamedTuple):
@@ -35,7 +35,7 @@ class Place:
 
     Args:
         folder: Created if it is missing.
-        dialect: "old" or "new".
+        dialect: "old", "middle" or "new": see ``--help``.
         options: Own options of the stand-in, as ``--start-seconds 2``: in the ``main.py``, so not in its argv.
     """
 
@@ -118,6 +118,9 @@ class Standin(Place):
     def url(self) -> str:
         return f"http://{self.host}:{self.port}"
 
+    def argv(self, port: int | str = "{port}", *flags: str) -> list[str]:
+        return super().argv(port, *self.flags, *flags)
+
     @property
     def pid(self) -> int:
         assert self.process is not None
@@ -130,7 +133,7 @@ class Standin(Place):
     def start(self, *, until_ready: bool = True) -> None:
         """Start it, and wait until it answers."""
         with (self.folder / "standin.log").open("ab") as log:
-            argv = self.argv(self.port, *self.flags)
+            argv = self.argv(self.port)
             self.process = subprocess.Popen(argv, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=self.folder)
         if until_ready:
             self.wait()

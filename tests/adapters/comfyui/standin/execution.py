@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Any
 
 from tests.adapters.comfyui.standin.nodes import CLASSES, InterruptedRun, Process, Run, png
@@ -165,7 +166,7 @@ class One:
         node_id = ""
         is_done = False
         try:
-            for node_id in self._order():
+            for node_id in self._order(names):
                 self._execute(node_id, names[node_id])
             self._say("execution_success", {})
             is_done = True
@@ -215,12 +216,13 @@ class One:
         self._state(node_id, 1.0, 1.0, "finished")
         self._executed.append(node_id)
 
-    def _order(self) -> list[str]:
+    def _order(self, names: dict[str, str]) -> list[str]:
+        """The nodes, each after those that it needs. One in the cache needs none."""
         order: dict[str, None] = {}
 
         def visit(node_id: str) -> None:
             for one in self._inputs(node_id).values():
-                if isinstance(one, list):
+                if isinstance(one, list) and names[node_id] not in self._executor.cache:
                     visit(one[0])
             order.setdefault(node_id)
 
@@ -237,7 +239,8 @@ class One:
             key: [self._signature(one[0]), one[1]] if isinstance(one, list) and one[0] in self._graph else one
             for key, one in self._inputs(node_id).items()
         }
-        return json.dumps([self._graph[node_id]["class_type"], inputs], sort_keys=True)
+        whole = json.dumps([self._graph[node_id]["class_type"], inputs], sort_keys=True)
+        return sha256(whole.encode()).hexdigest()
 
     def _value(self, one: Any) -> Any:
         return self._given[one[0]][one[1]] if isinstance(one, list) else one

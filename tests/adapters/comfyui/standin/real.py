@@ -18,7 +18,10 @@ HOW_TO = (
 
 
 class RealServer(Standin):
-    """A real server, with the methods of the stand-in that need no faults."""
+    """A real server, with the methods of the stand-in that need no faults.
+
+    One of COMFYUI_DIR has the nodes of ``custom_nodes/`` too, as ``killer`` and ``picture`` with seconds need them.
+    """
 
     def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
         self._home = Path(environment["COMFYUI_DIR"]) if "COMFYUI_DIR" in environment else None
@@ -39,7 +42,10 @@ class RealServer(Standin):
         assert self._home is not None
         folders = [f"--{one}-directory={self.folder / one}" for one in ("output", "temp", "input")]
         (self.folder / "input").mkdir(exist_ok=True)
-        return [self._python, str(self._home / "main.py"), "--port", str(port), *folders, *flags]
+        paths = self.folder / "paths.yaml"
+        paths.write_text(f"tests:\n  custom_nodes: {Path(__file__).parent / 'custom_nodes'}\n")
+        options = [*folders, f"--extra-model-paths-config={paths}", *self.flags]
+        return [self._python, str(self._home / "main.py"), "--port", str(port), *options, *flags]
 
     def start(self, *, until_ready: bool = True) -> None:
         if self.is_ours:

@@ -23,7 +23,7 @@ from tests.adapters.comfyui.standin.nodes import CLASSES, Process, describe
 from tests.adapters.comfyui.standin.state import RunLog
 from tests.adapters.comfyui.standin.validation import problem, validate
 
-VERSIONS = {"old": "0.3.64", "new": "0.38.1"}
+VERSIONS = {"old": "0.3.64", "middle": "0.8.2", "new": "0.38.1"}
 SECRETS = ("auth_token_comfy_org", "api_key_comfy_org")
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -43,7 +43,8 @@ class StandinServer:
         self._process = process
         self._faults = process.faults
         self._dialect = dialect
-        self._is_new = dialect == "new"
+        self._is_new = dialect != "old"
+        self._is_newest = dialect == "new"
         self._loop = loop
         self._messages: asyncio.Queue[tuple[Any, Any, str | None]] = asyncio.Queue()
         self._sockets: dict[str, web.WebSocketResponse] = {}
@@ -79,6 +80,7 @@ class StandinServer:
         if self._is_new:
             application.router.add_get("/api/jobs", self._get_jobs)
             application.router.add_get("/api/jobs/{prompt_id}", self._get_job)
+        if self._is_newest:
             application.router.add_post("/api/jobs/{prompt_id}/cancel", self._cancel_job)
         application.router.add_route("*", "/standin/{word}", self._control)
         application.router.add_get("/{path:.*}", self._static)
@@ -174,7 +176,7 @@ class StandinServer:
         prompt_id = body.get("prompt_id")
         if prompt_id is None:
             prompt_id = str(uuid.uuid4())
-        elif self._is_new and not is_canonical(prompt_id):
+        elif self._is_newest and not is_canonical(prompt_id):
             details = (
                 "prompt_id must be a UUID string in canonical lowercase hyphenated form;"
                 " omit it to let the server generate one"
@@ -251,7 +253,7 @@ class StandinServer:
         return web.Response()
 
     async def _get_jobs(self, request: web.Request) -> web.StreamResponse:
-        jobs = all_jobs(self._queue)
+        jobs = all_jobs(self._queue, self._is_newest)
         if "status" in request.query:
             wanted = request.query["status"].split(",")
             wrong = [one for one in wanted if one not in STATES]
@@ -263,7 +265,7 @@ class StandinServer:
         return web.json_response({"jobs": jobs, "pagination": pages})
 
     async def _get_job(self, request: web.Request) -> web.StreamResponse:
-        job = one_job(self._queue, request.match_info["prompt_id"])
+        job = one_job(self._queue, request.match_info["prompt_id"], self._is_newest)
         return web.json_response(job or {"error": "Job not found"}, status=200 if job else 404)
 
     async def _cancel_job(self, request: web.Request) -> web.StreamResponse:
@@ -297,11 +299,11 @@ class StandinServer:
         )
 
     async def _view(self, request: web.Request) -> web.StreamResponse:
-        name = request.query.get("filename", "")
-        folder = self._process.folders.of(request.query.get("type", "output"))
-        if not name:
+        if "filename" not in request.query:
             return web.Response(status=404)
-        if name.startswith("/") or ".." in name or folder is None:
+        name = request.query["filename"]
+        folder = self._process.folders.of(request.query.get("type", "output"))
+        if not name or name.startswith("/") or ".." in name or folder is None:
             return web.Response(status=400)
         inside = (folder / request.query.get("subfolder", "")).resolve()
         if not inside.is_relative_to(folder.resolve()):
