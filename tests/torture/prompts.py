@@ -219,20 +219,21 @@ def kill_queue(
         is_over, began = threading.Event(), time.monotonic()
         watcher = threading.Thread(target=_watch, args=(queue, is_over))
         watcher.start()
-        child = queue.start(count, seed)
+        child, code = queue.start(count, seed), None
         try:
             for moment in moments:
                 time.sleep(rng.uniform(*GAP))
                 if moment == "server":
                     tally.server_kills += queue.kill_server()
-                elif child.wait(0.0) is None:
+                elif code is None and (code := child.wait(0.0)) is None:
                     child.kill()
                     tally.launcher_kills += 1
                     child = queue.start(count, seed)
-            code = child.wait(LIMIT)
+            code = child.wait(LIMIT) if code is None else code
             tally.seconds = time.monotonic() - began
         finally:
-            child.kill()
+            if code is None:
+                child.kill()
             is_over.set()
             watcher.join()
             queue.end()
