@@ -1,0 +1,240 @@
+"""The prompts before one server: their order, their turns, and one look for all of them. ``PromptRun`` is one of them."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import anyio
+
+from adapters.comfyui.answers import Standing
+from adapters.comfyui.client import Client
+from adapters.comfyui.errors import Refused, ServerBusyError, ServerDownError
+from adapters.comfyui.feed import Feed, FeedState
+from adapters.comfyui.messages import Executing, Failed, Interrupted, Message, Succeeded
+from adapters.comfyui.parsing import Queue as ServerQueue
+from adapters.comfyui.reconcile import fell
+from adapters.comfyui.serving import Serving
+from adapters.comfyui.suspects import Suspects
+from adapters.comfyui.turns import InServer, Waiting, in_order, may_post
+from adapters.servers.server import ServerGoneError
+
+if TYPE_CHECKING:
+    from adapters.comfyui.prompt_run import PromptRun
+
+INTERVAL = 0.5
+"""Seconds between two looks into the queue of the server, while it has prompts of ours."""
+
+MOST_PLACES = 20
+"""So many of those that wait next are told their place at once: to tell all of thousands would cost too much."""
+
+log = logging.getLogger("recovery.launch")
+
+
+class PromptQueue:
+    """The prompts of this launcher before one server.
+
+    Args:
+        serving: The server.
+        suspects: What is known of prompts that were running when it died.
+        window: How many prompts the server has at a time.
+        interval: Seconds between two looks.
+    """
+
+    def __init__(
+        self, serving: Serving, suspects: Suspects, *, window: int = 2, interval: float = INTERVAL
+    ) -> None:
+        self.serving = serving
+        self.suspects = suspects
+        self.feed: Feed | None = None
+        self.pause_reason: str | None = None
+        self.is_leaving = False
+        """Whether the block ends, or the server is gone: what waits stays in the journal."""
+        self.runs: dict[str, PromptRun] = {}
+        self._window = window
+        self._interval = interval
+        self._holds = 0
+        self._foreign: list[str] = []
+        self._changed = anyio.Event()
+        self._looks = anyio.Event()
+
+    # what the prompts ask
+
+    def enter(self, run: PromptRun) -> None:
+        """*run* is an attempt of a prompt that begins."""
+        self.runs[run.key] = run
+        self.change()
+
+    def leave(self, run: PromptRun) -> None:
+        """The attempt *run* is over."""
+        if self.runs.get(run.key) is run:
+            del self.runs[run.key]
+        self.change()
+
+    def change(self) -> None:
+        """Something has changed that the turns depend on."""
+        self._changed.set()
+        self._changed = anyio.Event()
+
+    def look_soon(self) -> None:
+        """Look into the queue of the server now."""
+        self._looks.set()
+
+    def in_server(self) -> list[PromptRun]:
+        """The prompts that the server has, or may have, in the order in which they were sent."""
+        return sorted((one for one in self.runs.values() if one.is_in_server), key=lambda one: one.sent_as)
+
+    def waiting(self) -> list[PromptRun]:
+        """The prompts that wait for their turn, in their order."""
+        return [self.runs[one.id] for one in in_order(_waiting(one) for one in self.runs.values() if one.waits_for_turn)]
+
+    def numbered(self, run: PromptRun, number: float) -> None:
+        """The server has taken *run* as *number*: each new process begins at 0."""
+        for one in self.in_server():
+            if one is not run and one.record.posted is not None and fell(one.record.posted, number):
+                one.number_fell = True
+
+    # restarts
+
+    async def restart(self, why: str, of: str, *, waits: bool, more: tuple[str, ...] = ()) -> None:
+        """End the process *of* of the server, and start another one.
+
+        Args:
+            why: For the log.
+            of: The process; if another one runs by now, nothing is done.
+            waits: Whether the prompts that it has are waited for.
+            more: Further arguments from now on.
+        """
+        server = self.serving.server
+        if server is None:
+            return
+        self._holds += 1
+        try:
+            while waits and self.in_server() and not self.is_leaving:
+                await self._changed.wait()
+            if self.serving.identity == of or more:
+                server.restart(why, more)
+            await server.until_ready()
+        finally:
+            self._holds -= 1
+            self.change()
+
+    # its tasks
+
+    async def dispatch(self) -> None:
+        """Give turns, one after another, until it is cancelled."""
+        while True:
+            changed = self._changed
+            if not self._holds and not any(one.has_turn for one in self.runs.values()):
+                waiting = [one for one in self.runs.values() if one.waits_for_turn]
+                in_server = [InServer(one.key, one.is_suspected) for one in self.in_server()]
+                in_server += [InServer() for _ in self._foreign]
+                is_paused = self.pause_reason is not None
+                ids = may_post([_waiting(one) for one in waiting], in_server, self._window, is_paused)
+                if ids:
+                    self.runs[ids[0]].take_turn()
+            self._tell_places()
+            await changed.wait()
+
+    def _tell_places(self) -> None:
+        before = len(self.in_server())
+        for place, run in enumerate(self.waiting()[:MOST_PLACES]):
+            run.told_place(before + place, self.pause_reason)
+
+    async def listen(self) -> None:
+        """Hear the messages of the server, until it is cancelled."""
+        while True:
+            try:
+                await self.serving.until_ready()
+            except ServerGoneError:
+                return
+            url = self.serving.url
+            async with anyio.create_task_group() as group:
+                self.feed = Feed(url)
+                group.start_soon(self.feed.run, self._hears, self._stands)
+                while self.serving.url == url:
+                    await anyio.sleep(self._interval)
+                group.cancel_scope.cancel()
+
+    def _hears(self, message: Message) -> None:
+        for run in self.in_server():
+            if run.record.posted is not None and run.record.posted.prompt_id == message.prompt_id:
+                run.hear(message)
+        if isinstance(message, Succeeded | Failed | Interrupted) or message == Executing(message.prompt_id, None):
+            self.look_soon()
+
+    def _stands(self, state: FeedState) -> None:
+        if state in ("cut", "refused"):
+            self._cut()
+        self.look_soon()
+
+    def _cut(self) -> None:
+        for run in self.in_server():
+            run.note_cut()
+
+    async def look(self) -> None:
+        """Look into the queue of the server again and again, until it is cancelled."""
+        while True:
+            with anyio.move_on_after(self._interval):
+                await self._looks.wait()
+            self._looks = anyio.Event()
+            while not self.in_server():
+                await self._changed.wait()
+            try:
+                await self._look_once()
+            except ServerDownError:
+                self._cut()
+            except (ServerBusyError, Refused) as error:  # slow is no death
+                log.debug("%s: %s", self.serving.name, error)
+
+    async def _look_once(self) -> None:
+        identity, url = self.serving.identity, self.serving.url
+        if self.serving.is_ours and not identity:
+            return  # none runs: it is started again, or waits for an answer
+        runs = self.in_server()
+        client = await self.serving.client()
+        found = await client.queue()
+        ours = {run.prompt_id for run in runs}
+        self._foreign = [one for one in (*found.running, *found.pending) if one not in ours]
+        seen = [(run, await _standing(client, found, run)) for run in runs]
+        if (identity, url) != (self.serving.identity, self.serving.url):
+            return  # they are of two processes
+        is_empty = not found.running and not found.pending
+        for run, standing in seen:
+            await run.judge(standing, identity, is_queue_empty=is_empty)
+        self._blame(identity)
+        for run in runs:
+            run.wake()
+        self.change()
+
+    def _blame(self, now: str) -> None:
+        """Count the death of a process against the prompt that it was executing, of all that it took along."""
+        lost = [one for one in self.in_server() if one.verdict == "lost" and not one.is_blamed]
+        for server in {one.posted_to for one in lost}:
+            if self.suspects.was_ours(server) or (server and _boot(server) != _boot(now)):
+                continue
+            of_it = [one for one in lost if one.posted_to == server]
+            culprit = next((one for one in of_it if one.was_running), None)
+            if culprit is None and not self._foreign:
+                culprit = next((one for one in of_it if one.is_watched and one.was_taken), None)
+            if culprit is not None:
+                culprit.is_blamed = True
+                words = f"{self.serving.name} died while {culprit.shown} ran"
+                log.warning("%s", words)
+                self.suspects.died(culprit.key, server or str(culprit.sent_at), words)
+
+
+async def _standing(client: Client, found: ServerQueue, run: PromptRun) -> Standing:
+    if run.prompt_id in found.running:
+        return Standing("running")
+    if run.prompt_id in found.pending:
+        return Standing("pending")
+    return await client.standing(run.prompt_id)
+
+
+def _boot(server: str) -> str:
+    return server.rpartition("@")[2]
+
+
+def _waiting(run: PromptRun) -> Waiting:
+    return Waiting(run.key, run.record.queued, run.wish.priority, run.is_suspected)
