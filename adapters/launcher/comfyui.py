@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
@@ -24,8 +24,8 @@ from recovery.policies.backoff import Constant
 from recovery.serialization.secret import Secret
 
 if TYPE_CHECKING:
-    from adapters.comfyui.queue import PromptQueue
     from adapters.comfyui.comfy import Comfy  # loaded with the first server: it needs the extra "comfyui"
+    from adapters.comfyui.queue import PromptQueue, Watch
 
 RESTARTS = RestartPolicy(max_restarts=3, within=600.0)
 
@@ -123,7 +123,7 @@ class ComfyUIBrick(ServerBrick, StuckBrick):
             raise CallRejectedError(f"comfyui {name}", "one of that name is held already; give this one another name=")
         from adapters.comfyui.suspects import Suspects
 
-        how = {key: options[key] for key in ("window", "stuck_after") if key in options}
+        how = {key: one for key, one in dict[str, Any](options).items() if key in ("window", "stuck_after")}
         folder = self.logs / FOLDER
         folder.mkdir(parents=True, exist_ok=True)
         suspects = Suspects(folder / f"{file_name(name)}.json")
@@ -177,7 +177,7 @@ class ComfyUIBrick(ServerBrick, StuckBrick):
         if error is not None:
             raise error
 
-    def _watching(self, name: str, queue: PromptQueue, server: Server | None) -> Callable[[], Awaitable[None]] | None:
+    def _watching(self, name: str, queue: PromptQueue, server: Server | None) -> Watch | None:
         """Asks about a prompt that seems to be stuck, where a server of this launcher runs it."""
         if server is None or queue.stuck.after is None:
             return None
@@ -214,4 +214,3 @@ class ComfyUIBrick(ServerBrick, StuckBrick):
         result = await self._comfies[server].run(shown, key, msgspec.convert(wish, Wish), attempt, record)
         found: dict[str, Any] = msgspec.to_builtins(result)
         return found
-

@@ -9,7 +9,6 @@ from typing import Any
 import anyio
 import pytest
 
-from adapters.comfyui.comfy import Comfy
 from adapters.comfyui.errors import PromptFailedError, PromptQuarantinedError, PromptRefusedError
 from adapters.comfyui.result import PromptResult
 from adapters.launcher import Launcher
@@ -143,4 +142,3 @@ async def test_a_broken_context_restarts_the_server_first(place: Place) -> None:
     async with held(place) as comfy:
         await comfy.prompt(graphs.poisoned())
     assert place.starts == 2
-

@@ -48,7 +48,8 @@ async def until(is_so: Callable[[], object], within: float = 10.0) -> None:
 
 
 def kill_server(comfy: Comfy) -> None:
-    assert comfy.server is not None and comfy.server.pid is not None
+    assert comfy.server is not None
+    assert comfy.server.pid is not None
     os.kill(comfy.server.pid, signal.SIGKILL)
 
 
