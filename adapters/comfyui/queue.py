@@ -41,9 +41,7 @@ class PromptQueue:
         interval: Seconds between two looks.
     """
 
-    def __init__(
-        self, serving: Serving, suspects: Suspects, *, window: int = 2, interval: float = INTERVAL
-    ) -> None:
+    def __init__(self, serving: Serving, suspects: Suspects, *, window: int = 2, interval: float = INTERVAL) -> None:
         self.serving = serving
         self.suspects = suspects
         self.feed: Feed | None = None
@@ -86,7 +84,9 @@ class PromptQueue:
 
     def waiting(self) -> list[PromptRun]:
         """The prompts that wait for their turn, in their order."""
-        return [self.runs[one.id] for one in in_order(_waiting(one) for one in self.runs.values() if one.waits_for_turn)]
+        return [
+            self.runs[one.id] for one in in_order(_waiting(one) for one in self.runs.values() if one.waits_for_turn)
+        ]
 
     def numbered(self, run: PromptRun, number: float) -> None:
         """The server has taken *run* as *number*: each new process begins at 0."""
