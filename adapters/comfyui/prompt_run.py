@@ -98,6 +98,21 @@ class PromptRun:
         return "" if self.record.posted is None else self.record.posted.server
 
     @property
+    def was_running(self) -> bool:
+        """Whether the server was seen to execute it."""
+        return self.record.posted is not None and self.record.posted.was_running
+
+    @property
+    def number(self) -> float | None:
+        """Its place in the order of the server; None while that is not known."""
+        return None if self.record.posted is None else self.record.posted.number
+
+    @property
+    def sent_at(self) -> float:
+        """When it was sent: seconds since the epoch."""
+        return 0.0 if self.record.posted is None else self.record.posted.at
+
+    @property
     def is_suspected(self) -> bool:
         """Whether the server died once while it ran."""
         return trust(len(self._queue.suspects.deaths(self.key))) != "trusted"
@@ -453,6 +468,3 @@ async def has_all(has: Callable[[OutputFile], Awaitable[bool]], outputs: dict[st
             if file.type == "output" and not await has(file):
                 return False
     return True
-
-
-__all__ = ["PromptRun", "StaysPendingError", "has_all"]

@@ -9,6 +9,7 @@ import anyio
 
 from adapters.comfyui.answers import Standing
 from adapters.comfyui.client import Client
+from adapters.comfyui.deaths import Lost, blamed
 from adapters.comfyui.errors import Refused, ServerBusyError, ServerDownError
 from adapters.comfyui.feed import Feed, FeedState
 from adapters.comfyui.messages import Executing, Failed, Interrupted, Message, Succeeded
@@ -46,7 +47,7 @@ class PromptQueue:
         self.suspects = suspects
         self.feed: Feed | None = None
         self.pause_reason: str | None = None
-        self.is_leaving = False
+        self.is_leaving, self.why_leaving = False, "the block of its server is over"
         """Whether the block ends, or the server is gone: what waits stays in the journal."""
         self.runs: dict[str, PromptRun] = {}
         self._window = window
@@ -55,6 +56,7 @@ class PromptQueue:
         self._foreign: list[str] = []
         self._changed = anyio.Event()
         self._looks = anyio.Event()
+        self._life, self._is_over = anyio.CancelScope(), anyio.Event()
 
     # what the prompts ask
 
@@ -74,13 +76,25 @@ class PromptQueue:
         self._changed.set()
         self._changed = anyio.Event()
 
+    def pause(self, reason: str | None) -> None:
+        """Give no more turns, for that *reason*; None gives them again."""
+        self.pause_reason = reason
+        self.change()
+
+    def leave_all(self) -> None:
+        """The block ends: every prompt is left to a later call or process."""
+        self.is_leaving = True
+        for run in list(self.runs.values()):
+            run.wake()
+        self.change()
+
     def look_soon(self) -> None:
         """Look into the queue of the server now."""
         self._looks.set()
 
     def in_server(self) -> list[PromptRun]:
         """The prompts that the server has, or may have, in the order in which they were sent."""
-        return sorted((one for one in self.runs.values() if one.is_in_server), key=lambda one: one.sent_as)
+        return sorted((one for one in self.runs.values() if one.is_in_server), key=lambda one: (one.number is None, one.number or 0.0, one.sent_at))
 
     def waiting(self) -> list[PromptRun]:
         """The prompts that wait for their turn, in their order."""
@@ -121,6 +135,21 @@ class PromptQueue:
 
     # its tasks
 
+    async def run(self) -> None:
+        """Do all of this, until ``end``."""
+        try:
+            with self._life:
+                async with anyio.create_task_group() as group:
+                    for task in (self.dispatch, self.listen, self.look, self.watch_server):
+                        group.start_soon(task)
+        finally:
+            self._is_over.set()
+
+    async def end(self) -> None:
+        """End its tasks."""
+        self._life.cancel()
+        await self._is_over.wait()
+
     async def dispatch(self) -> None:
         """Give turns, one after another, until it is cancelled."""
         while True:
@@ -139,7 +168,15 @@ class PromptQueue:
     def _tell_places(self) -> None:
         before = len(self.in_server())
         for place, run in enumerate(self.waiting()[:MOST_PLACES]):
-            run.told_place(before + place, self.pause_reason)
+            run.notes.tell_place(before + place, self.pause_reason or "")
+
+    async def watch_server(self) -> None:
+        """Leave all prompts once the server has ended for good."""
+        if (server := self.serving.server) is not None:
+            await server.until_gone()
+            if server.error is not None:
+                self.why_leaving = str(server.error)
+            self.leave_all()
 
     async def listen(self) -> None:
         """Hear the messages of the server, until it is cancelled."""
@@ -214,9 +251,12 @@ class PromptQueue:
             if self.suspects.was_ours(server) or (server and _boot(server) != _boot(now)):
                 continue
             of_it = [one for one in lost if one.posted_to == server]
-            culprit = next((one for one in of_it if one.was_running), None)
-            if culprit is None and not self._foreign:
-                culprit = next((one for one in of_it if one.is_watched and one.was_taken), None)
+            is_known = all(one.is_watched for one in of_it)
+            key = blamed(
+                [Lost(one.key, one.number, one.was_running) for one in of_it],
+                was_ours=False, foreign_ran=bool(self._foreign) or not is_known,
+            )  # fmt: skip
+            culprit = None if key is None else self.runs.get(key)
             if culprit is not None:
                 culprit.is_blamed = True
                 words = f"{self.serving.name} died while {culprit.shown} ran"

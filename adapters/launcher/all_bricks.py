@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from adapters.launcher.comfyui import ComfyUIBrick
 from adapters.launcher.command import CommandBrick
 from adapters.launcher.download import DownloadBrick
 from adapters.launcher.git import GitBrick
@@ -15,7 +16,7 @@ from adapters.launcher.workflow import WorkflowBrick
 
 
 class AllBricks(
-    DownloadBrick, CommandBrick, GitBrick, PackagesBrick, ServerBrick, StepsBrick, StuckBrick, UpdateBrick, VenvBrick,
+    DownloadBrick, CommandBrick, ComfyUIBrick, GitBrick, PackagesBrick, ServerBrick, StepsBrick, StuckBrick, UpdateBrick, VenvBrick,
     WorkflowBrick,
 ):  # fmt: skip
     """Every brick; a new one is added here."""

@@ -1,0 +1,189 @@
+"""The brick for ComfyUI: a server, and a queue of prompts before it that survives crashes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Any, Literal
+
+import anyio
+import msgspec
+
+from adapters.launcher.asked_again import NotAskedForError
+from adapters.launcher.server import ServerBrick
+from adapters.processes.running import file_name
+from adapters.servers.restarts import RestartPolicy
+from adapters.servers.server import Server
+from events.attempt import Attempt
+from events.errors import CallRejectedError, StaysPendingError
+from recovery import context, validation
+from recovery.policies.backoff import Constant
+from recovery.serialization.secret import Secret
+
+if TYPE_CHECKING:
+    from adapters.comfyui.comfy import Comfy  # loaded with the first server: it needs the extra "comfyui"
+
+RESTARTS = RestartPolicy(max_restarts=3, within=600.0)
+
+FOLDER = "comfyui"
+"""The folder of what is known of prompts and deaths, in that of logs."""
+
+REMEMBERED = 10 * 365 * 86_400.0
+"""Seconds for which the result of a prompt is good. Its files are asked for in any case."""
+
+# What an attempt has learnt is in its record, and the server decides when it may go on.
+POLICY: Mapping[str, Any] = {
+    "max_retries": None, "backoff": Constant(0.0), "jitter": "none", "max_elapsed": None, "attempt_timeout": None,
+    "stall_timeout": None, "progress_resets": 0,
+}  # fmt: skip
+
+MOST_WINDOW = 2
+
+
+class ComfyUIBrick(ServerBrick):
+    """ComfyUI.
+
+    Each prompt is a resumable call. It belongs to a block of the program, as a server does: a prompt that a killed
+    launcher left waits until the program enters such a block again, and then goes on at its old place.
+    """
+
+    def _declare(self) -> None:
+        super()._declare()
+        self._comfies: dict[str, Comfy] = {}
+        self._recoverable(
+            "prompt",
+            self._prompt,
+            lambda _shown, _server, key, *_: key,
+            policy=POLICY,
+            key=lambda shown, *_: shown,
+            remember=REMEMBERED,
+            on_conflict="join",
+        )
+
+    @asynccontextmanager
+    async def comfyui(
+        self,
+        path_or_argv: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+        port: int | Literal["auto"] = "auto",
+        restarts: RestartPolicy = RESTARTS,
+        *,
+        name: str = "comfyui",
+        window: int = 2,
+        python: str | os.PathLike[str] | None = None,
+        ready_timeout: float = 600.0,
+        env: Mapping[str, str | Secret] | None = None,
+    ) -> AsyncIterator[Comfy]:
+        """Hold a ComfyUI server, and run prompts in it that survive its crashes, and those of the launcher.
+
+            async with launcher.comfyui("ComfyUI") as comfy:
+                result = await comfy.prompt(graph)
+
+        When the block is over, prompts that are not done stay in the journal: the next run goes on with them once it
+        enters a block with the same *name*.
+
+        Args:
+            path_or_argv: The folder of ComfyUI, the one with ``main.py``, relative to the root; or a program and its
+                arguments. Or the URL of a server that runs already: it is never started, restarted or ended.
+            port: Its port, or "auto": the one that it had the last time if that is free, or else any free one.
+            restarts: How often it is started again before a person is asked. A prompt that is done gives all back.
+            name: What it is called. Prompts belong to a server by its name.
+            window: How many prompts the server has at a time, 1 or 2; the others wait in the journal.
+            python: The interpreter for the folder of ComfyUI; by default that of its environment.
+            ready_timeout: As of ``server``.
+            env: As of ``server``.
+
+        Raises:
+            InvalidRequestError: The folder is none of ComfyUI, the words are unusable.
+            CallRejectedError: A server of that name is held already.
+            ModuleNotFoundError: The extra "comfyui" is not installed.
+            ServerGoneError, PortTakenError, OSError: As ``server``.
+        """
+        validation.whole("window", window, least=1)
+        if window > MOST_WINDOW:
+            raise ValueError(f"window must be 1 or {MOST_WINDOW}, not {window!r}: the others wait in the journal")
+        if name in self._comfies:
+            raise CallRejectedError(f"comfyui {name}", "one of that name is held already; give this one another name=")
+        from adapters.comfyui.suspects import Suspects
+
+        folder = self.logs / FOLDER
+        folder.mkdir(parents=True, exist_ok=True)
+        suspects = Suspects(folder / f"{file_name(name)}.json")
+        if isinstance(path_or_argv, str) and path_or_argv.startswith(("http://", "https://")):
+            async with self._comfy(name, suspects, window, path_or_argv) as comfy:
+                yield comfy
+            return
+        from adapters.comfyui import identity, server
+        from adapters.launcher.comfyui_command import plan as command_of
+
+        plan = command_of(path_or_argv, self.root, port=port, python=python)
+        options: dict[str, Any] = {
+            "cwd": plan.cwd, "env": env, "name": name, "ready_timeout": ready_timeout,
+            "degraded_by": server.import_failed, "confirm": server.confirm,
+            "before_stop": lambda pid: suspects.note_stop(identity.of(pid)),
+        }  # fmt: skip
+        held = self.server(plan.argv, plan.ready, port, restarts, **options)
+        async with self._comfy(name, suspects, window, held) as comfy:
+            yield comfy
+
+    @asynccontextmanager
+    async def _comfy(self, name: str, suspects: Any, window: int, where: Any) -> AsyncIterator[Comfy]:
+        """A queue before the server of the block *where*, or at the URL *where*. Its tasks outlive that block."""
+        from adapters.comfyui.comfy import Comfy
+        from adapters.comfyui.queue import PromptQueue
+        from adapters.comfyui.serving import Serving
+
+        error: BaseException | None = None
+        async with anyio.create_task_group() as group:
+            try:
+                async with AsyncExitStack() as stack:
+                    server: Server | None = None
+                    if not isinstance(where, str):
+                        server = await stack.enter_async_context(where)
+                    serving = Serving(name, server, "" if server is not None else where)
+                    await stack.enter_async_context(serving)
+                    await serving.until_ready()
+                    queue = PromptQueue(serving, suspects, window=window)
+                    comfy = self._comfies[name] = Comfy(name, queue, self.service, self._call_prompt, group)
+                    try:
+                        group.start_soon(queue.run)
+                        yield comfy
+                    finally:
+                        with anyio.CancelScope(shield=True):
+                            await comfy.leave()
+                        del self._comfies[name]
+            except (Exception, KeyboardInterrupt, SystemExit) as raised:
+                error = raised  # it leaves the block as it is, and not in a group
+            group.cancel_scope.cancel()
+        if error is not None:
+            raise error
+
+    async def _call_prompt(self, shown: str, server: str, key: str, wish: dict[str, Any]) -> dict[str, Any]:
+        found: dict[str, Any] = await self._call("prompt", shown, server, key, wish)
+        return found
+
+    async def _prompt(self, shown: str, server: str, key: str, wish: dict[str, Any]) -> dict[str, Any]:
+        from adapters.comfyui.record import PromptRecord
+        from adapters.comfyui.result import Wish
+
+        attempt = context.current.get()
+        assert isinstance(attempt, Attempt)
+        saved = context.saved()
+        record = None if saved is None else msgspec.convert(saved, PromptRecord)
+        if server not in self._comfies and record is not None:
+            # Another checkpoint than the last: the deaths of this process are not counted against what waits.
+            context.checkpoint(msgspec.structs.replace(record, taken_up=record.taken_up + 1))
+        try:
+            await self._asked_again.until(
+                lambda: server in self._comfies,
+                shown,
+                f"it belongs to a block of the program that holds {server}, which has not begun yet",
+            )
+        except NotAskedForError as error:
+            left = StaysPendingError(str(error))
+            left.attempt = attempt
+            raise left from None
+        result = await self._comfies[server].run(shown, key, msgspec.convert(wish, Wish), attempt, record)
+        found: dict[str, Any] = msgspec.to_builtins(result)
+        return found
+
