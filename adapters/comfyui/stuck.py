@@ -82,12 +82,16 @@ class StuckWatch:
         now = self._clock()
         passed, self._looked = min(now - self._looked, MOST_STEP), now
         if self.after is None or not running:
-            self._of = ("", 0)
+            self._of = ("", self._of[1])
             return False
-        of = (running, 0 if self._server is None else self._server.starts)
-        if of != self._of or (self._server is not None and self._watch is None):
-            self._of, self._silent_for = of, 0.0
-            self._watch = None if self._server is None else self._server.watch_silence(self.after)
+        of, before = (running, 0 if self._server is None else self._server.starts), self._of
+        if of != before or (self._server is not None and self._watch is None):
+            self._of = of
+            if self._server is not None and (self._watch is None or of[1] != before[1]):
+                self._watch = self._server.watch_silence(self.after)  # one for each start: it is told each line
+            if self._watch is not None:
+                self._watch.is_over()  # what was before does not count
+            self.sign()
             return False
         if self._watch is not None:
             self._watch.is_over()

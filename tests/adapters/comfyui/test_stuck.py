@@ -36,8 +36,10 @@ class StillServer:
         self.starts = 1
         self.is_running = True
         self.clock = clock
+        self.watches = 0
 
     def watch_silence(self, allowed: float) -> SilenceWatch | None:
+        self.watches += 1
         return SilenceWatch(allowed, Tree("no process has this mark"), self.clock) if self.is_running else None
 
 
@@ -98,6 +100,19 @@ def test_a_restart_begins_anew() -> None:
     assert due_after(watch, clock, within=200) == 0
     server.is_running = True
     assert due_after(watch, clock) >= 54
+
+
+def test_a_start_has_one_watch_for_all_its_prompts() -> None:
+    """Each line of output is told to every watch of the start."""
+    clock = Clock()
+    server = StillServer(clock)
+    watch = StuckWatch(server, 60.0, clock)
+    for prompt in ("a", "b", "", "c"):
+        assert due_after(watch, clock, prompt, within=50) == 0
+    assert server.watches == 1
+    server.starts = 2
+    assert due_after(watch, clock, "c") >= 54
+    assert server.watches == 2
 
 
 def test_without_a_limit_nothing_is_stuck() -> None:
