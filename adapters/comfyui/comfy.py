@@ -196,7 +196,9 @@ class Comfy:
 
     # the body of the call
 
-    async def run(self, shown: str, key: str, wish: Wish, attempt: Attempt, record: PromptRecord | None) -> PromptResult:
+    async def run(
+        self, shown: str, key: str, wish: Wish, attempt: Attempt, record: PromptRecord | None
+    ) -> PromptResult:
         """One attempt of a prompt: the body of its call."""
         self._latest = queued_at(time.time(), self._latest)
         run = PromptRun(self._queue, shown, key, wish, Notes(self._service, attempt, record, self._latest))

@@ -195,7 +195,9 @@ class PromptRun:
     async def _get_ready(self) -> None:
         """Find out what may keep it from running, before its turn."""
         await self._trust()
-        info = await self._patiently(lambda: self._queue.serving.info({self._graph.class_of(one) for one in self._graph.nodes}))
+        info = await self._patiently(
+            lambda: self._queue.serving.info({self._graph.class_of(one) for one in self._graph.nodes})
+        )
         self._paid = paid.paid_nodes(self._graph, info)
         wanted = [one for one in self._graph.nodes if info[self._graph.class_of(one)].get("output_node")]
         self._wanted = frozenset(self._graph.wanted or wanted) if all(info.values()) else None
@@ -216,7 +218,9 @@ class PromptRun:
         told = "; ".join(one.words for one in deaths if one.words)
         why = f"{self.shown} is set aside: the server died {len(deaths)} times while it ran ({told})"
         cure = "See the log of the server; answer yes to run it again, or no to give it up"
-        await self._ask(PromptQuarantinedError(why, remedy=Remedy(f"{cure}. {why}", question=f"run-again:{self.shown}")))
+        await self._ask(
+            PromptQuarantinedError(why, remedy=Remedy(f"{cure}. {why}", question=f"run-again:{self.shown}"))
+        )
 
     async def _wait_for_turn(self) -> None:
         self.waits_for_turn = True

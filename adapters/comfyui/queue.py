@@ -42,9 +42,7 @@ class PromptQueue:
         interval: Seconds between two looks.
     """
 
-    def __init__(
-        self, serving: Serving, suspects: Suspects, *, window: int = 2, interval: float = INTERVAL
-    ) -> None:
+    def __init__(self, serving: Serving, suspects: Suspects, *, window: int = 2, interval: float = INTERVAL) -> None:
         self.serving = serving
         self.suspects = suspects
         self.feed: Feed | None = None
@@ -96,11 +94,16 @@ class PromptQueue:
 
     def in_server(self) -> list[PromptRun]:
         """The prompts that the server has, or may have, in the order in which they were sent."""
-        return sorted((one for one in self.runs.values() if one.is_in_server), key=lambda one: (one.number is None, one.number or 0.0, one.sent_at))
+        return sorted(
+            (one for one in self.runs.values() if one.is_in_server),
+            key=lambda one: (one.number is None, one.number or 0.0, one.sent_at),
+        )
 
     def waiting(self) -> list[PromptRun]:
         """The prompts that wait for their turn, in their order."""
-        return [self.runs[one.id] for one in in_order(_waiting(one) for one in self.runs.values() if one.waits_for_turn)]
+        return [
+            self.runs[one.id] for one in in_order(_waiting(one) for one in self.runs.values() if one.waits_for_turn)
+        ]
 
     def numbered(self, run: PromptRun, number: float) -> None:
         """The server has taken *run* as *number*: each new process begins at 0."""

@@ -186,4 +186,3 @@ class ComfyUIBrick(ServerBrick):
         result = await self._comfies[server].run(shown, key, msgspec.convert(wish, Wish), attempt, record)
         found: dict[str, Any] = msgspec.to_builtins(result)
         return found
-
