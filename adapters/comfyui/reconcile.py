@@ -45,7 +45,8 @@ class Seen(msgspec.Struct, frozen=True):
     Args:
         standing: What the server says of it.
         server: The process that said so (``identity.of``); "" for a server that the launcher did not start.
-        lives: Whether the process that the prompt was posted to still runs, which may be another one.
+        lives_elsewhere: Whether another process of this server still runs than the one that said so: the one that the
+            prompt was posted to, or a later one.
         is_queue_empty: Whether the server runs nothing and nothing waits in it, of any client.
         number_fell: Whether a POST after the prompt's was given a number not above the prompt's (``fell``).
         is_watched: Whether this process sent the POST itself, and has looked for it ever since.
@@ -54,7 +55,7 @@ class Seen(msgspec.Struct, frozen=True):
 
     standing: Standing
     server: str
-    lives: bool = False
+    lives_elsewhere: bool = False
     is_queue_empty: bool = False
     number_fell: bool = False
     is_watched: bool = False
@@ -94,9 +95,9 @@ def verdict(posted: Posted, seen: Seen, wanted_done: bool) -> Verdict:
 
 
 def is_over(posted: Posted, seen: Seen) -> bool:
-    """Whether there is a sign that the process that the prompt was posted to is over: then a "lost" one saw a death."""
+    """Whether there is a sign that the process that a "lost" prompt was posted to is over, which may be its doing."""
     if posted.server:
-        return seen.server != posted.server and not seen.lives
+        return seen.server != posted.server
     return not seen.server and (seen.number_fell or (posted.was_cut and seen.is_queue_empty))
 
 
@@ -115,7 +116,9 @@ def fell(posted: Posted, number: float) -> bool:
 
 
 def _is_settled(posted: Posted, seen: Seen) -> bool:
-    """Whether no POST is on its way any more: what the server does not know, it will not know."""
+    """Whether no POST is on its way any more, and no other process has it: what the server says is all there is."""
+    if seen.lives_elsewhere:
+        return False
     is_taken = posted.number is not None or posted.was_seen or seen.standing.state == "finished"
     return is_taken or seen.unknown_for >= GRACE
 

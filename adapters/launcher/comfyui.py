@@ -114,8 +114,9 @@ class ComfyUIBrick(ServerBrick):
                 yield comfy
             return
         from adapters.comfyui import identity, server
+        from adapters.launcher.comfyui_command import plan as command_of
 
-        plan = server.plan(path_or_argv, self.root, port=port, python=python)
+        plan = command_of(path_or_argv, self.root, port=port, python=python)
         options: dict[str, Any] = {
             "cwd": plan.cwd, "env": env, "name": name, "ready_timeout": ready_timeout,
             "degraded_by": server.import_failed, "confirm": server.confirm,

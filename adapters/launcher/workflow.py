@@ -23,7 +23,8 @@ class WorkflowBrick(Bricks):
 
     def _declare(self) -> None:
         super()._declare()
-        self._recoverable("workflow", self._check_drawn, lambda name, *_: f"workflow {name}", resumable=False)
+        self._asked_at: dict[str, str] = {}
+        self._recoverable("workflow", self._check_drawn, lambda name, *_: f"workflow {name}")
 
     async def workflow(self, path: str | os.PathLike[str], url: str, *, name: str | None = None) -> dict[str, Any]:
         """The graph of the workflow file *path*, for ``Comfy.prompt``.
@@ -43,9 +44,14 @@ class WorkflowBrick(Bricks):
             MissingNodeError, MissingModelError: What it needs is not there, and no one has answered that it is.
         """
         file = os.fspath(path)
-        found = await self._read(file)
+        found, shown = await self._read(file), name or file
         if found.format == "ui":
-            await self._call("workflow", name or file, file, url)
+            self._asked_at[shown] = url  # not journalled: the server may have another port the next time
+            try:
+                await self._call("workflow", shown, file)
+            finally:
+                self._asked_at.pop(shown, None)
+            found = await self._read(file)  # meanwhile it was exchanged for its graph
         return found.graph
 
     async def _read(self, file: str) -> Workflow:
@@ -56,9 +62,10 @@ class WorkflowBrick(Bricks):
         except InvalidGraphError as error:
             raise InvalidGraphError(f"{file} is no workflow to run: {error}") from error
 
-    async def _check_drawn(self, _name: str, file: str, url: str) -> None:
+    async def _check_drawn(self, name: str, file: str) -> None:
+        await self._asked_again.until(lambda: name in self._asked_at, name, "it asks a server, which is not known yet")
         found = await self._read(file)
-        async with Client(url) as client:
+        async with Client(self._asked_at[name]) as client:
             lacks = missing(found, await client.object_info())
         if (error := _error_of(file, lacks)) is not None:
             raise error

@@ -49,8 +49,8 @@ NOT_FOR_USERS = {
     "adapters.launcher.document.NotificationsTable", "adapters.launcher.document.WaitTable",  # tables of plans
     *(
         f"adapters.launcher.kinds.{one}"  # likewise
-        for one in ("command.Command", "download.Download", "git.Git", "packages.Packages", "server.Server",
-                    "steps.Steps", "venv.Venv")
+        for one in ("comfyui.ComfyUI", "command.Command", "download.Download", "git.Git", "packages.Packages",
+                    "prompt.Prompt", "server.Server", "steps.Steps", "venv.Venv")
     ),
     "adapters.launcher.step_functions.StepFunctions",  # of ``Steps.made_by``, which the page leaves out
     "events.bus.BusOperation",  # what a bus needs of an ``Operation``

@@ -82,7 +82,7 @@ class PromptLog(msgspec.Struct):
     def hit(self) -> Counter[str]:
         """How many deaths may count against each prompt: it ran, or a launcher could not know yet that it had ended."""
         found = Counter[str]()
-        for run, following in zip(self.runs, [*self.runs[1:], None], strict=True):
+        for run, following in zip(self.runs, [*self.runs, None][1:], strict=True):
             if run.died is not None and (following is None or following.pid != run.pid):
                 found[run.prompt] += 1
                 found.update(self._just_before(run))

@@ -183,12 +183,12 @@ class KilledQueue:
         """The lines, and all that is wrong: with them, with the files, and in the journal."""
         log = self.read()
         problems = log.problems(names, KILLER)
-        hit, prompt_of = log.hit(), {name: prompt for _, name, prompt, _ in log.results}
+        runs, prompt_of = Counter(run.prompt for run in log.runs), {name: prompt for _, name, prompt, _ in log.results}
         made = Counter(file.rpartition("_00")[0] for file in self.place.files())
-        problems += [
-            f"{name} has {made[name]} files, and {hit[prompt]} deaths may have lost one"
+        problems += [  # a result that was lost with its server leaves its file behind
+            f"{name} has {made[name]} files of {runs[prompt]} runs"
             for name, prompt in prompt_of.items()
-            if not 1 <= made[name] <= 1 + hit[prompt]
+            if not 1 <= made[name] <= runs[prompt]
         ]
         done = Counter(
             event.call
@@ -219,20 +219,21 @@ def kill_queue(
         is_over, began = threading.Event(), time.monotonic()
         watcher = threading.Thread(target=_watch, args=(queue, is_over))
         watcher.start()
-        child = queue.start(count, seed)
+        child, code = queue.start(count, seed), None
         try:
             for moment in moments:
                 time.sleep(rng.uniform(*GAP))
                 if moment == "server":
                     tally.server_kills += queue.kill_server()
-                elif child.wait(0.0) is None:
+                elif code is None and (code := child.wait(0.0)) is None:
                     child.kill()
                     tally.launcher_kills += 1
                     child = queue.start(count, seed)
-            code = child.wait(LIMIT)
+            code = child.wait(LIMIT) if code is None else code
             tally.seconds = time.monotonic() - began
         finally:
-            child.kill()
+            if code is None:
+                child.kill()
             is_over.set()
             watcher.join()
             queue.end()

@@ -12,7 +12,6 @@ from adapters.launcher.kinds.command import variables_of, wrong_variables, wrong
 from adapters.launcher.kinds.held_servers import Servers
 from adapters.launcher.kinds.operation import Operation, Place, Problem
 from adapters.launcher.launcher import Launcher
-from adapters.launcher.limits import wrong_ready_url
 from adapters.servers.restarts import RestartPolicy
 from recovery import validation
 
@@ -21,9 +20,8 @@ class ComfyUI(Operation, frozen=True, kw_only=True, tag="comfyui"):
     """``kind = "comfyui"``: a ComfyUI server, held while the launch lasts, with a queue of prompts that survives it.
 
     Args:
-        path: The folder of ComfyUI, the one with `main.py`, below the root. Or give `run`, or `url`.
+        path: The folder of ComfyUI, the one with `main.py`, below the root. Or give `run`.
         run: A program that starts ComfyUI, and its arguments; it gets `--port` where they do not name a port.
-        url: The address of a server that runs already: it is never started, restarted or ended.
         python: The interpreter of the ComfyUI in `path`: a path below the root, or a program. Unset, it is that of its
             own `.venv` or `venv`, or else that of the launcher.
         port: Its port, or "auto": the one that it had the last time if that is free, or else any free one.
@@ -40,7 +38,6 @@ class ComfyUI(Operation, frozen=True, kw_only=True, tag="comfyui"):
 
     path: str | None = None
     run: tuple[str, ...] = ()
-    url: str | None = None
     python: str | None = None
     port: Annotated[int, msgspec.Meta(ge=1, le=65535)] | Literal["auto"] = "auto"
     env: dict[str, str] = msgspec.field(default_factory=dict)
@@ -69,29 +66,22 @@ class ComfyUI(Operation, frozen=True, kw_only=True, tag="comfyui"):
             yield Place("path", self.path, "read")
 
     def problems(self) -> Iterator[Problem]:
-        """Words, variables and addresses that no server can have, and more or fewer than one server."""
-        given = [key for key in ("path", "run", "url") if getattr(self, key)]
-        if not given:
-            yield "path", "is missing: give one of path, run and url"
-        elif len(given) > 1:
-            yield given[0], f"is given with {given[1]}, and only one of path, run and url may be"
+        """Words and variables that no server can have, and two servers, or none."""
+        if self.path and self.run:
+            yield "path", "is given, and run as well: leave one of them out"
+        elif not self.path and not self.run:
+            yield "path", "is missing: give the folder of ComfyUI, or the program in run"
         if self.run:
             yield from wrong_words("run", self.run)
-        if self.python is not None and not self.path:
-            yield "python", "goes with path: it is the interpreter of the ComfyUI there"
+            if self.python is not None:
+                yield "python", "goes with path: it is the interpreter of the ComfyUI there"
         yield from wrong_variables(self.env)
-        if self.url is not None:
-            if (reason := wrong_ready_url(self.url)) is not None:
-                yield "url", f"{self.url!r} {reason}"
-            for key in ("port", "env"):
-                if getattr(self, key) not in ("auto", {}):
-                    yield key, "is of a server that the launcher starts, and url names one that runs already"
 
     async def execute(self, launcher: Launcher, servers: Servers) -> None:
         """Hold it."""
         restarts = RestartPolicy(max_restarts=self.max_restarts, within=self.within)
         async with launcher.comfyui(
-            self.path or self.run or self.url or "",
+            self.path or self.run,
             self.port,
             restarts,
             name=self.name,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 import anyio
 
@@ -16,8 +17,6 @@ PLACE = re.compile(r"\{([^{}]+)\.(port|url)\}")
 
 class Reachable(Protocol):
     """Where a server listens."""
-
-    port: int
 
     @property
     def url(self) -> str:
@@ -59,4 +58,7 @@ class Servers:
     def _value(self, found: re.Match[str]) -> str:
         if (server := self._ready.get(found[1])) is None:  # it was optional
             raise Permanent(f"it needs the {found[2]} of {found[1]}, which does not run")
-        return str(getattr(server, found[2]))
+        if found[2] == "url":
+            return server.url
+        address = urlsplit(server.url)
+        return str(address.port or (443 if address.scheme == "https" else 80))

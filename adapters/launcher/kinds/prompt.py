@@ -19,23 +19,26 @@ class Prompt(Operation, frozen=True, kw_only=True, tag="prompt"):
         server: The name of the operation of kind `comfyui` that runs it, which it then needs.
         workflow: The file of its workflow, below the root, in the API format (in ComfyUI: Workflow > Export (API)).
         outputs: The ids of the nodes whose files are wanted, or "all".
-        paid: Whether its nodes that cost money may run: "ask" a person, or "allow" them.
+        paid: Whether its nodes that cost money may run: "ask" a person, "allow" or "refuse" them.
         priority: Prompts with a "high" one run before the others, those with a "low" one after them.
         on_unknown: What is done if the server has lost it, and nothing says whether it has run: "ask" a person, or
             "resubmit" it. One that costs money always asks.
+        on_memory: Arguments for the server, as `["--lowvram"]`: it is started again with them once, where the
+            memory is too small for the prompt. Unset, a person is asked.
         save_to: A folder below the root that its files are copied to; unset, they stay with the server.
     """
 
     server: str
     workflow: str
     outputs: tuple[str, ...] | Literal["all"] = "all"
-    paid: Literal["ask", "allow"] = "ask"
+    paid: Literal["ask", "allow", "refuse"] = "ask"
     priority: Literal["high", "normal", "low"] = "normal"
     on_unknown: Literal["ask", "resubmit"] = "ask"
+    on_memory: tuple[str, ...] = ()
     save_to: str | None = None
 
     CALLS = ("prompt", "workflow")
-    HOW = ("paid", "priority", "on_unknown")
+    HOW = ("paid", "priority", "on_unknown", "on_memory")
 
     def __post_init__(self) -> None:
         if self.server not in self.needs:
@@ -62,9 +65,17 @@ class Prompt(Operation, frozen=True, kw_only=True, tag="prompt"):
         comfy = servers.held(self.server)
         graph = await launcher.workflow(self.workflow, comfy.url, name=self.name)
         result = await comfy.prompt(
-            graph, self.outputs, self.paid, self.name, priority=self.priority, on_unknown=self.on_unknown
+            graph,
+            self.outputs,
+            self.paid,
+            self.name,
+            priority=self.priority,
+            on_unknown=self.on_unknown,
+            on_memory=self.on_memory or None,
         )
         if self.save_to is not None:
             folder = launcher.place(self.save_to)
+            folder.mkdir(parents=True, exist_ok=True)
             for file in result.files:
-                await comfy.fetch(file, folder)
+                if file.type == "output":
+                    await comfy.fetch(file, folder)

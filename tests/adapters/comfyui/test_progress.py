@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from adapters.comfyui.answers import ExecutionError
@@ -101,6 +101,7 @@ MESSAGES = st.lists(
 )
 
 
+@example([step("2", 10.0), step("2", 5.0)])
 @given(MESSAGES)
 def test_the_share_of_a_prompt_never_falls_and_is_at_most_one(messages: list[Message]) -> None:
     run, shares = RUN, [0.0]

@@ -119,8 +119,9 @@ def test_what_the_server_has_not_is_missing(choice: Any) -> None:
 
 
 def test_a_model_is_there_however_its_folder_is_separated() -> None:
-    found = drawn(node("Loader", "XL/there.safetensors"), node("Loader", "here.safetensors"))
-    assert missing(found, info(Loader=CHECKPOINTS)).models == ()
+    for there in ("XL/there.safetensors", "XL\\there.safetensors"):
+        found = drawn(node("Loader", there), node("Loader", "here.safetensors"))
+        assert missing(found, info(Loader=CHECKPOINTS)).models == ()
 
 
 def test_a_text_that_ends_like_a_model_is_none_unless_the_workflow_says_so() -> None:
@@ -162,10 +163,20 @@ JSON = st.recursive(
     max_leaves=20,
 )
 
+SUBGRAPHS = st.lists(st.fixed_dictionaries({"id": JSON, "nodes": JSON}), max_size=2)
+MORE = st.fixed_dictionaries(
+    {},
+    optional={
+        "definitions": JSON | st.fixed_dictionaries({"subgraphs": SUBGRAPHS}),
+        "extra": JSON | st.fixed_dictionaries({"groupNodes": st.dictionaries(st.just("a"), JSON)}),
+        "models": JSON,
+    },
+)
+
 
 @given(
     nodes=st.lists(JSON, max_size=5),
-    more=st.dictionaries(st.sampled_from(["definitions", "extra", "models"]), JSON),
+    more=MORE,
     server=st.dictionaries(st.sampled_from(["Loader", "sub"]), JSON),
 )
 def test_a_drawn_workflow_of_any_content_is_read(nodes: list[Any], more: dict[str, Any], server: Any) -> None:
