@@ -46,6 +46,9 @@ PAUSE = 0.5
 MOST_GONE = 2
 """Runs in a row whose files are gone at once, after which the prompt has failed."""
 
+NEVER_SHOWN = (400, 403)
+"""What ``/view`` answers for a name, or a folder, that it does not take."""
+
 log = logging.getLogger("recovery.launch")
 
 
@@ -458,9 +461,16 @@ class PromptRun:
 
 
 async def has_all(has: Callable[[OutputFile], Awaitable[bool]], outputs: dict[str, Any]) -> bool:
-    """Whether the server *has* every file of type "output" in *outputs*. A preview may be gone."""
+    """Whether the server *has* every file of type "output" in *outputs*. A preview may be gone.
+
+    A name that ``/view`` does not take, as ``a..b.png``, can never be asked for: it counts as there.
+    """
     for output in outputs.values():
         for file in files_in(output):
-            if file.type == "output" and not await has(file):
-                return False
+            try:
+                if file.type == "output" and not await has(file):
+                    return False
+            except Refused as refused:
+                if refused.status not in NEVER_SHOWN:
+                    raise
     return True
