@@ -21,6 +21,9 @@ from adapters.comfyui.result import Wish
 from adapters.comfyui.serving import Serving
 from adapters.comfyui.suspects import Suspects
 
+NEVER_SHOWN = (400, 403)
+"""What a server answers to a name of a file that it gives out to no client."""
+
 
 class QueuedRun:
     """One attempt of a prompt.
@@ -165,12 +168,16 @@ class QueuedRun:
 
 
 async def has_all(has: Callable[[OutputFile], Awaitable[bool]], outputs: dict[str, Any]) -> bool:
-    """Whether the server *has* every file of type "output" in *outputs*. A preview may be gone."""
+    """Whether the server *has* every file of type "output" in *outputs*. A preview may be gone.
+
+    A name that ``/view`` does not take, as ``a..b.png``, can never be asked for: it counts as there.
+    """
     for output in outputs.values():
         for file in files_in(output):
             try:
                 if file.type == "output" and not await has(file):
                     return False
-            except Refused:  # a name that it does not give out
-                return False
+            except Refused as refused:
+                if refused.status not in NEVER_SHOWN:
+                    raise
     return True
