@@ -74,7 +74,7 @@ class ComfyUIBrick(ServerBrick, StuckBrick):
         super()._declare()
         self._comfies: dict[str, Comfy] = {}
         self._recoverable(
-            "prompt",
+            "comfyui-prompt",
             self._prompt,
             lambda _shown, _server, key, *_: key,
             policy=POLICY,
@@ -187,7 +187,7 @@ class ComfyUIBrick(ServerBrick, StuckBrick):
         )  # fmt: skip
 
     async def _call_prompt(self, shown: str, server: str, key: str, wish: dict[str, Any]) -> dict[str, Any]:
-        found: dict[str, Any] = await self._call("prompt", shown, server, key, wish)
+        found: dict[str, Any] = await self._call("comfyui-prompt", shown, server, key, wish)
         return found
 
     async def _prompt(self, shown: str, server: str, key: str, wish: dict[str, Any]) -> dict[str, Any]:
