@@ -158,7 +158,7 @@ async def test_a_post_without_an_answer_is_looked_for_and_not_sent_twice(
 
 
 @on_trio
-async def test_a_server_of_somebody_else_may_restart(standin: Start, tmp_path: Path) -> None:
+async def test_a_server_that_is_not_ours_may_restart(standin: Start, tmp_path: Path) -> None:
     server = standin("old")
     async with launcher_at(tmp_path) as launcher, launcher.comfyui(server.url) as comfy:
         results: list[Any] = []
