@@ -124,7 +124,8 @@ async def test_what_a_block_leaves_goes_on_in_the_next_process(place: Place) -> 
             with anyio.fail_after(20):
                 await resumption
         assert len(resumption.calls) == left
-    assert sorted(place.successes().values()) == [1] * 4
+        assert all(one.error is None for one in resumption.calls)
+    assert len(place.successes()) == 4  # one that ended with the block may have run once more
 
 
 @on_asyncio
