@@ -125,7 +125,8 @@ def suspect(prompts: list[Waiting], kinds: set[int]) -> st.SearchStrategy[list[W
     chosen = st.lists(st.sampled_from(sorted(kinds)), min_size=len(prompts), max_size=len(prompts))
     return chosen.map(
         lambda suspected: [
-            msgspec.structs.replace(one, is_suspected=bool(is_so)) for one, is_so in zip(prompts, suspected, strict=True)
+            msgspec.structs.replace(one, is_suspected=bool(is_so))
+            for one, is_so in zip(prompts, suspected, strict=True)
         ]
     )
 
@@ -135,7 +136,9 @@ PROMPTS = st.lists(
     unique_by=lambda one: one.id,
     max_size=8,
 ).flatmap(lambda prompts: st.sampled_from([{0}, {1}, {0, 1}]).flatmap(lambda kinds: suspect(prompts, kinds)))
-SERVED = st.lists(st.builds(InServer, st.sampled_from(["", "a", "b"]), st.sampled_from([False] * 4 + [True])), max_size=3)
+SERVED = st.lists(
+    st.builds(InServer, st.sampled_from(["", "a", "b"]), st.sampled_from([False] * 4 + [True])), max_size=3
+)
 
 
 @EXAMPLES
