@@ -31,7 +31,7 @@ PAUSE = 0.5
 log = logging.getLogger("recovery.launch")
 
 NEVER_SHOWN = (400, 403)
-"""What a server answers to a name of a file that it gives out to no client."""
+"""What ``/view`` answers for a name, or a folder, that it does not take."""
 
 
 class QueuedRun:
