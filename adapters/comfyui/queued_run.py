@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -11,15 +12,23 @@ import msgspec
 
 from adapters.comfyui import graph, identity
 from adapters.comfyui.answers import Finished, OutputFile, Standing, files_in
+from adapters.comfyui.client import Client
 from adapters.comfyui.deaths import trust
-from adapters.comfyui.errors import Refused
+from adapters.comfyui.errors import Refused, ServerBusyError, ServerDownError
 from adapters.comfyui.messages import Executed, Message, Started, Succeeded
 from adapters.comfyui.notes import Notes
+from adapters.comfyui.parsing import Queue
 from adapters.comfyui.reconcile import Seen, Verdict, after, is_over, verdict
 from adapters.comfyui.record import PromptRecord
 from adapters.comfyui.result import Wish
 from adapters.comfyui.serving import Serving
 from adapters.comfyui.suspects import Suspects
+from events.errors import NeedsPerson
+
+PAUSE = 0.5
+"""Seconds until a server that did not answer is asked again."""
+
+log = logging.getLogger("recovery.launch")
 
 
 class QueuedRun:
@@ -41,6 +50,10 @@ class QueuedRun:
         """What the last look made of it; None before the first."""
         self.is_blamed = self.number_fell = self.is_watched = self.saw_death = False
         self.waits_for_turn = self.has_turn = False
+        self.why_left = ""
+        """Why it is left to a later call or process; "" while it goes on."""
+        self.is_known = False
+        """Whether it is known which of its nodes put out results: before, no look counts."""
         self._serving, self._suspects = serving, suspects
         self._graph = graph.check(wish.graph, "all" if wish.outputs is None else list(wish.outputs))
         self._wanted: frozenset[str] | None = None
@@ -107,9 +120,9 @@ class QueuedRun:
         if posted is not None and not posted.was_cut:
             self.notes.save(posted=msgspec.structs.replace(posted, was_cut=True))
 
-    def hear(self, message: Message) -> None:
+    def take(self, message: Message) -> None:
         """A message of its run."""
-        self.notes.hear(message, self._graph.nodes)
+        self.notes.take(message, self._graph.nodes)
         match message:
             case Started() if self.record.posted is not None and not self.record.posted.was_running:
                 self.notes.save(posted=after(self.record.posted, Standing("running")))
@@ -117,6 +130,14 @@ class QueuedRun:
                 self.notes.save(outputs={**self.record.outputs, node: output})
             case Succeeded():
                 self.notes.save(has_succeeded=True)
+
+    async def ask(self, client: Client, found: Queue) -> Standing:
+        """Where it stands in the server, of whose queue *found* is an answer. Raises as ``Client.standing``."""
+        if self.prompt_id in found.running:
+            return Standing("running")
+        if self.prompt_id in found.pending:
+            return Standing("pending")
+        return await client.standing(self.prompt_id)
 
     async def judge(self, standing: Standing, server: str, *, is_queue_empty: bool) -> None:
         """A look at the server has found *standing*."""
@@ -140,6 +161,31 @@ class QueuedRun:
         elif self._unknown_since is None:
             self._unknown_since = time.monotonic()
         self.notes.tell_progress()
+
+    # waits
+
+    async def _patiently(self, ask: Callable[[], Awaitable[Any]]) -> Any:
+        """What *ask* returns, once the server answers."""
+        while True:
+            self._check_leaving()
+            try:
+                return await ask()
+            except (ServerDownError, ServerBusyError, Refused) as error:
+                log.debug("%s: %s", self.shown, error)
+            except NeedsPerson:  # the server is gone for good
+                self._check_leaving()
+                raise
+            await anyio.sleep(PAUSE)
+
+    async def _wait(self) -> None:
+        self._check_leaving()
+        await self._woken.wait()
+        self._woken = anyio.Event()
+        self._check_leaving()
+
+    def _check_leaving(self) -> None:
+        if self.why_left:
+            raise self.notes.stays_pending(f"{self.shown} stays pending: {self.why_left}")
 
     # outputs
 

@@ -45,8 +45,7 @@ class Seen(msgspec.Struct, frozen=True):
     Args:
         standing: What the server says of it.
         server: The process that said so (``identity.of``); "" for a server that the launcher did not start.
-        lives_elsewhere: Whether another process of this server still runs than the one that said so: the one that the
-            prompt was posted to, or a later one.
+        lives: Whether the process that the prompt was posted to still runs, or another one since, beside *server*.
         is_queue_empty: Whether the server runs nothing and nothing waits in it, of any client.
         number_fell: Whether a POST after the prompt's was given a number not above the prompt's (``fell``).
         is_watched: Whether this process sent the POST itself, and has looked for it ever since.
@@ -55,7 +54,7 @@ class Seen(msgspec.Struct, frozen=True):
 
     standing: Standing
     server: str
-    lives_elsewhere: bool = False
+    lives: bool = False
     is_queue_empty: bool = False
     number_fell: bool = False
     is_watched: bool = False
@@ -117,7 +116,7 @@ def fell(posted: Posted, number: float) -> bool:
 
 def _is_settled(posted: Posted, seen: Seen) -> bool:
     """Whether no POST is on its way any more, and no other process has it: what the server says is all there is."""
-    if seen.lives_elsewhere:
+    if seen.lives and seen.server != posted.server:
         return False
     is_taken = posted.number is not None or posted.was_seen or seen.standing.state == "finished"
     return is_taken or seen.unknown_for >= GRACE

@@ -12,7 +12,7 @@ import msgspec
 
 from adapters.disk import decode_plain, sync_file, write_whole
 
-MOST_KEYS, MOST_DEATHS, MOST_STOPS, MOST_WORDS = 1000, 5, 100, 500
+MOST_KEYS, MOST_DEATHS, MOST_STOPS, MOST_WORDS = 1000, 3, 100, 300
 """How many prompts, deaths of each, stops, and characters of a death's words the file keeps: the latest."""
 MOST_BYTES = 16 * 1024 * 1024
 """More than the file can have."""

@@ -293,7 +293,7 @@ class World:
         seen = Seen(
             standing,
             server.identity if self.is_own else "",
-            lives_elsewhere=any(process.is_alive for process in self.processes if process is not server),
+            lives=any(process.is_alive for process in self.processes if process is not server),
             is_queue_empty=not server.keys(),
             number_fell=one.number_fell,
             is_watched=one.is_watched,

@@ -124,7 +124,8 @@ async def test_what_a_block_leaves_goes_on_in_the_next_process(place: Place) -> 
             with anyio.fail_after(20):
                 await resumption
         assert len(resumption.calls) == left
-    assert sorted(place.successes().values()) == [1] * 4
+        assert all(one.error is None for one in resumption.calls)
+    assert len(place.successes()) == 4  # one that ended with the block may have run once more
 
 
 @on_asyncio
@@ -158,7 +159,7 @@ async def test_a_post_without_an_answer_is_looked_for_and_not_sent_twice(
 
 
 @on_trio
-async def test_a_server_of_somebody_else_may_restart(standin: Start, tmp_path: Path) -> None:
+async def test_a_server_that_is_not_ours_may_restart(standin: Start, tmp_path: Path) -> None:
     server = standin("old")
     async with launcher_at(tmp_path) as launcher, launcher.comfyui(server.url) as comfy:
         results: list[Any] = []
@@ -174,3 +175,12 @@ async def test_a_server_of_somebody_else_may_restart(standin: Start, tmp_path: P
             await anyio.to_thread.run_sync(server.restart)
     assert len(results) == 3
     assert sorted(server.successes().values()) == [1, 1, 1]
+
+
+def test_plain_code_runs_prompts(place: Place) -> None:
+    service = presets.launcher(store=MemoryStore())
+    with Launcher.blocking(service, place.folder.parent) as launcher, launcher.comfyui(place.argv()) as comfy:
+        result = comfy.prompt(graphs.picture())
+        comfy.fetch(result.files[0], place.folder.parent)
+        assert (place.folder.parent / result.files[0].filename).stat().st_size
+        assert comfy.queue() == []
