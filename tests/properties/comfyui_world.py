@@ -43,9 +43,9 @@ class Process:
         self.running = None
 
     def has(self, key: str) -> bool:
-        return self.is_alive and key in self.keys()
+        return self.is_alive and key in self.in_queue()
 
-    def keys(self) -> list[str]:
+    def in_queue(self) -> list[str]:
         return [key for _, key in ([self.running] if self.running else []) + self.queue]
 
     def standing(self, key: str) -> Standing:
@@ -154,7 +154,7 @@ class World:
             self._cut()
         if self.is_own and process.identity not in self.stops:
             running = process.running or (process.queue[0] if process.queue else None)
-            if running and self.is_fresh and not any(one.startswith("x") for one in process.keys()):
+            if running and self.is_fresh and not any(one.startswith("x") for one in process.in_queue()):
                 self.guilt[running[1]] = self.guilt.get(running[1], 0) + 1
             for one in self.prompts.values():
                 if one.posted and one.posted.server == process.identity and one.end is None:
@@ -274,7 +274,7 @@ class World:
             for one in self.prompts.values()
             if one.posted is not None and one.end is None
         ]
-        return ours + [InServer() for key in server.keys() if key.startswith("x")]
+        return ours + [InServer() for key in server.in_queue() if key.startswith("x")]
 
     def lives(self, key: str) -> bool:
         """Whether a process has it, or will get it."""
@@ -294,7 +294,7 @@ class World:
             standing,
             server.identity if self.is_own else "",
             lives=any(process.is_alive for process in self.processes if process is not server),
-            is_queue_empty=not server.keys(),
+            is_queue_empty=not server.in_queue(),
             number_fell=one.number_fell,
             is_watched=one.is_watched,
             unknown_for=0.0 if one.unknown_since is None else self.now - one.unknown_since,

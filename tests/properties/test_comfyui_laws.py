@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from hypothesis import event, given, settings
+from hypothesis import event, example, given, settings
 from hypothesis import strategies as st
 
 from adapters.comfyui.reconcile import UNKNOWN_AFTER
@@ -46,6 +46,11 @@ ASKED: list[Any] = [("ask", {})] * 3
 STEPS = st.lists(OURS | OURS | OTHERS, min_size=20, max_size=60).map(lambda steps: ASKED + steps)
 
 
+LATE: list[Any] = [("ask", {}), ("post", {"fate": "late", "delay": 5.0}), ("die", {}), ("start", {}), ("look", {})]
+LOST: list[Any] = [("ask", {}), ("post", {"fate": "answered"}), ("run", {}), ("die", {}), ("start", {}), ("look", {})]
+GONE: list[Any] = [("ask", {}), ("post", {"fate": "answered"}), ("run", {}), ("finish", {}), ("clear_history", {})]
+
+
 def happen(world: World, steps: list[Any]) -> None:
     for what, how in steps:
         if what == "pass":
@@ -70,6 +75,8 @@ def calm(world: World) -> None:
 
 
 @EXAMPLES
+@example(LATE, True, True)
+@example(LOST, True, True)
 @given(STEPS, st.booleans(), st.booleans())
 def test_no_run_is_called_over_while_it_lives_and_none_done_without_its_files(
     steps: list[Any], is_own: bool, has_numbers: bool
@@ -82,6 +89,7 @@ def test_no_run_is_called_over_while_it_lives_and_none_done_without_its_files(
 
 
 @EXAMPLES
+@example(GONE, True)
 @given(STEPS, st.booleans())
 def test_every_prompt_ends_or_asks(steps: list[Any], is_own: bool):
     world = World(is_own=is_own)
