@@ -1,1 +1,8 @@
-"""One ComfyUI server and the queue of prompts before it. The errors and results that callers see are exported here."""
+"""One ComfyUI server and the queue of prompts before it: what callers get. Their errors are in ``errors``."""
+
+from adapters.comfyui.answers import OutputFile
+from adapters.comfyui.progress import progress_of
+from adapters.comfyui.record import PromptProgress
+from adapters.comfyui.result import PromptResult, QueuedPrompt
+
+__all__ = ["OutputFile", "PromptProgress", "PromptResult", "QueuedPrompt", "progress_of"]

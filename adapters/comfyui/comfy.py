@@ -1,4 +1,4 @@
-"""``Comfy``: one ComfyUI server and the prompts before it, as ``async with launcher.comfyui(...) as comfy`` gives it."""
+"""``Comfy``: one ComfyUI server and the prompts before it, as ``launcher.comfyui(...)`` gives it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -16,12 +17,14 @@ import msgspec
 from adapters.comfyui import graph as graphs
 from adapters.comfyui import names
 from adapters.comfyui.answers import OutputFile
+from adapters.comfyui.errors import Refused, ServerBusyError, ServerDownError
 from adapters.comfyui.notes import Notes
 from adapters.comfyui.paid import Paid
-from adapters.comfyui.prompt_run import PromptRun, has_all
+from adapters.comfyui.prompt_run import PAUSE, PromptRun
 from adapters.comfyui.queue import PromptQueue
+from adapters.comfyui.queued_run import has_all
 from adapters.comfyui.record import PromptRecord
-from adapters.comfyui.result import OnUnknown, Priority, PromptResult, QueuedPrompt, Wish
+from adapters.comfyui.result import OnUnknown, Priority, PromptResult, PromptState, QueuedPrompt, Wish
 from adapters.comfyui.turns import queued_at
 from adapters.servers.server import Server
 from events.attempt import Attempt
@@ -144,13 +147,19 @@ class Comfy:
             result = await self._make(shown, key, wish)
             if self._fresh.get(key, 0) != before or await self._has_all(result):
                 return result
-            log.info("%s is run again: its files are gone from %s", shown, self.name)
             generation += 1
+            log.info("%s is run again: its files are gone from %s", shown, self.name)
+            with suppress(ServerDownError, ServerBusyError, Refused):
+                await self._queue.serving.forget_outputs()
 
     async def _has_all(self, result: PromptResult) -> bool:
-        await self._queue.serving.until_ready()
-        client = await self._queue.serving.client()
-        return await has_all(client.has, result.outputs)
+        while True:
+            await self._queue.serving.until_ready()
+            try:
+                return await has_all((await self._queue.serving.client()).has, result.outputs)
+            except (ServerDownError, ServerBusyError) as error:
+                log.debug("%s: %s", self.name, error)
+            await anyio.sleep(PAUSE)
 
     async def _make(self, shown: str, key: str, wish: Wish) -> PromptResult:
         made = _Made()
@@ -196,7 +205,9 @@ class Comfy:
 
     # the body of the call
 
-    async def run(self, shown: str, key: str, wish: Wish, attempt: Attempt, record: PromptRecord | None) -> PromptResult:
+    async def run(
+        self, shown: str, key: str, wish: Wish, attempt: Attempt, record: PromptRecord | None
+    ) -> PromptResult:
         """One attempt of a prompt: the body of its call."""
         self._latest = queued_at(time.time(), self._latest)
         run = PromptRun(self._queue, shown, key, wish, Notes(self._service, attempt, record, self._latest))
@@ -211,7 +222,7 @@ class Comfy:
         found, asking = [], {one.call: one for one in self._service.calls.waiting()}
         listed = [*self._queue.in_server(), *self._queue.waiting()]
         for place, run in enumerate(listed):
-            state = "waiting" if run.waits_for_turn else "running" if run.was_running else "sent"
+            state: PromptState = "waiting" if run.waits_for_turn else "running" if run.was_running else "sent"
             found.append(QueuedPrompt(run.shown, state, place, run.record.progress, run.notes.call))
         for one in asking.values():
             if one.operation.partition(" ")[0] == "prompt":
@@ -232,7 +243,8 @@ class Comfy:
         Returns whether there was one.
         """
         calls = [one.call for one in self.queue() if one.name == name]
-        return any([self._service.calls.cancel(call, "its program cancelled it") for call in calls])
+        cancelled = [self._service.calls.cancel(call, "its program cancelled it") for call in calls]
+        return any(cancelled)
 
     def skip(self) -> str:
         """Cancel the prompt that runs, and go on with the next; its name, or "" if none runs."""

@@ -15,16 +15,16 @@ def key_of(server: str, digest: str, generation: int) -> str:
     return f"{server}/{digest}/{generation}"
 
 
-def prompt_id(key: str, call: str, round: int) -> str:
+def prompt_id(key: str, call: str, number: int) -> str:
     """The id of one run in a server: the same for each POST of it, and another one for each later run.
 
     Args:
         key: As ``key_of``.
         call: The id of the call, which outlives this process: an earlier call of the same key has left its runs in the
             history of the server.
-        round: Counts the runs that the server has concluded.
+        number: Counts the runs that the server has concluded.
     """
-    return str(uuid5(NAMESPACE, f"{key}/{call}/{round}"))
+    return str(uuid5(NAMESPACE, f"{key}/{call}/{number}"))
 
 
 def shown_name(digest: str, name: str | None) -> str:

@@ -100,9 +100,10 @@ class Notes:
 
     # questions
 
-    def answer_to(self, question: str) -> bool | str | None:
-        """The answer to *question*, if this prompt has asked it."""
-        return self._calls.answered(question) if self.record.asked == question else None
+    def is_yes(self, question: str) -> bool | None:
+        """Whether *question* is answered by yes; None if there is no answer, or this prompt has not asked it."""
+        answer = self._calls.answered(question) if self.record.asked == question else None
+        return None if answer is None else answer is True
 
     def reopen(self, question: str, why: str) -> None:
         """An answer does not count any more."""

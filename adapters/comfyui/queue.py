@@ -1,9 +1,10 @@
-"""The prompts before one server: their order, their turns, and one look for all of them. ``PromptRun`` is one of them."""
+"""The prompts before one server: their order, their turns, and one look for all of them."""
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeAlias
 
 import anyio
 
@@ -14,20 +15,22 @@ from adapters.comfyui.errors import Refused, ServerBusyError, ServerDownError
 from adapters.comfyui.feed import Feed, FeedState
 from adapters.comfyui.messages import Executing, Failed, Interrupted, Message, Succeeded
 from adapters.comfyui.parsing import Queue as ServerQueue
+from adapters.comfyui.queued_run import QueuedRun
 from adapters.comfyui.reconcile import fell
 from adapters.comfyui.serving import Serving
+from adapters.comfyui.stuck import STUCK_AFTER, StuckWatch
 from adapters.comfyui.suspects import Suspects
 from adapters.comfyui.turns import InServer, Waiting, in_order, may_post
 from adapters.servers.server import ServerGoneError
-
-if TYPE_CHECKING:
-    from adapters.comfyui.prompt_run import PromptRun
 
 INTERVAL = 0.5
 """Seconds between two looks into the queue of the server, while it has prompts of ours."""
 
 MOST_PLACES = 20
 """So many of those that wait next are told their place at once: to tell all of thousands would cost too much."""
+
+Watch: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
+"""A task that asks about a prompt that is stuck, until it is cancelled."""
 
 log = logging.getLogger("recovery.launch")
 
@@ -39,17 +42,27 @@ class PromptQueue:
         serving: The server.
         suspects: What is known of prompts that were running when it died.
         window: How many prompts the server has at a time.
+        stuck_after: As of ``StuckWatch``.
         interval: Seconds between two looks.
     """
 
-    def __init__(self, serving: Serving, suspects: Suspects, *, window: int = 2, interval: float = INTERVAL) -> None:
+    def __init__(
+        self,
+        serving: Serving,
+        suspects: Suspects,
+        *,
+        window: int = 2,
+        stuck_after: float | None = STUCK_AFTER,
+        interval: float = INTERVAL,
+    ) -> None:
         self.serving = serving
+        self.stuck = StuckWatch(serving.server, stuck_after)
         self.suspects = suspects
         self.feed: Feed | None = None
         self.pause_reason: str | None = None
         self.is_leaving, self.why_leaving = False, "the block of its server is over"
         """Whether the block ends, or the server is gone: what waits stays in the journal."""
-        self.runs: dict[str, PromptRun] = {}
+        self.runs: dict[str, QueuedRun] = {}
         self._window = window
         self._interval = interval
         self._holds = 0
@@ -60,12 +73,12 @@ class PromptQueue:
 
     # what the prompts ask
 
-    def enter(self, run: PromptRun) -> None:
+    def enter(self, run: QueuedRun) -> None:
         """*run* is an attempt of a prompt that begins."""
         self.runs[run.key] = run
         self.change()
 
-    def leave(self, run: PromptRun) -> None:
+    def leave(self, run: QueuedRun) -> None:
         """The attempt *run* is over."""
         if self.runs.get(run.key) is run:
             del self.runs[run.key]
@@ -92,21 +105,39 @@ class PromptQueue:
         """Look into the queue of the server now."""
         self._looks.set()
 
-    def in_server(self) -> list[PromptRun]:
+    def in_server(self) -> list[QueuedRun]:
         """The prompts that the server has, or may have, in the order in which they were sent."""
-        return sorted((one for one in self.runs.values() if one.is_in_server), key=lambda one: (one.number is None, one.number or 0.0, one.sent_at))
+        return sorted(
+            (one for one in self.runs.values() if one.is_in_server),
+            key=lambda one: (one.number is None, one.number or 0.0, one.sent_at),
+        )
 
-    def waiting(self) -> list[PromptRun]:
+    def waiting(self) -> list[QueuedRun]:
         """The prompts that wait for their turn, in their order."""
         return [
             self.runs[one.id] for one in in_order(_waiting(one) for one in self.runs.values() if one.waits_for_turn)
         ]
 
-    def numbered(self, run: PromptRun, number: float) -> None:
+    def numbered(self, run: QueuedRun, number: float) -> None:
         """The server has taken *run* as *number*: each new process begins at 0."""
         for one in self.in_server():
             if one is not run and one.record.posted is not None and fell(one.record.posted, number):
                 one.number_fell = True
+
+    def running(self) -> QueuedRun | None:
+        """The prompt that the server was last seen to execute."""
+        return next((one for one in reversed(self.in_server()) if one.was_running), None)
+
+    def is_stuck(self) -> bool:
+        """Whether the prompt that runs gives no sign of life."""
+        run = self.running()
+        return self.stuck.is_due("" if run is None else run.prompt_id)
+
+    def stuck_words(self) -> str:
+        """What seems to be stuck, as a sentence without its end."""
+        run = self.running()
+        what = "" if run is None else f" while it runs {run.shown}"
+        return f"{self.serving.name} has given no sign of life for {self.stuck.after or 0.0:g} s{what}"
 
     # restarts
 
@@ -135,13 +166,17 @@ class PromptQueue:
 
     # its tasks
 
-    async def run(self) -> None:
-        """Do all of this, until ``end``."""
+    async def run(self, watch: Watch | None = None) -> None:
+        """Do all of this, until ``end``, and *watch*."""
         try:
             with self._life:
                 async with anyio.create_task_group() as group:
-                    for task in (self.dispatch, self.listen, self.look, self.watch_server):
-                        group.start_soon(task)
+                    group.start_soon(self.dispatch)
+                    group.start_soon(self.listen)
+                    group.start_soon(self.look)
+                    group.start_soon(self.watch_server)
+                    if watch is not None:
+                        group.start_soon(watch)
         finally:
             self._is_over.set()
 
@@ -194,6 +229,7 @@ class PromptQueue:
                 group.cancel_scope.cancel()
 
     def _hears(self, message: Message) -> None:
+        self.stuck.sign()
         for run in self.in_server():
             if run.record.posted is not None and run.record.posted.prompt_id == message.prompt_id:
                 run.hear(message)
@@ -246,7 +282,7 @@ class PromptQueue:
 
     def _blame(self, now: str) -> None:
         """Count the death of a process against the prompt that it was executing, of all that it took along."""
-        lost = [one for one in self.in_server() if one.verdict == "lost" and not one.is_blamed]
+        lost = [one for one in self.in_server() if one.verdict == "lost" and one.saw_death and not one.is_blamed]
         for server in {one.posted_to for one in lost}:
             if self.suspects.was_ours(server) or (server and _boot(server) != _boot(now)):
                 continue
@@ -264,7 +300,7 @@ class PromptQueue:
                 self.suspects.died(culprit.key, server or str(culprit.sent_at), words)
 
 
-async def _standing(client: Client, found: ServerQueue, run: PromptRun) -> Standing:
+async def _standing(client: Client, found: ServerQueue, run: QueuedRun) -> Standing:
     if run.prompt_id in found.running:
         return Standing("running")
     if run.prompt_id in found.pending:
@@ -276,5 +312,5 @@ def _boot(server: str) -> str:
     return server.rpartition("@")[2]
 
 
-def _waiting(run: PromptRun) -> Waiting:
+def _waiting(run: QueuedRun) -> Waiting:
     return Waiting(run.key, run.record.queued, run.wish.priority, run.is_suspected)

@@ -18,6 +18,9 @@ from adapters.servers.server import Server
 PAUSE = 0.5
 """Seconds between two questions to a server that does not answer."""
 
+FORGETTING = 0.5
+"""Seconds until a server has emptied its cache: a prompt that comes before is answered from it."""
+
 NOTICE = 5.0
 """Seconds after which a warning says that a server does not answer."""
 
@@ -113,6 +116,22 @@ class Serving:
                     found = {}
                 self._info[kind] = found.get(kind, {})
             return {kind: self._info[kind] for kind in classes}
+
+    async def remove(self, prompt_id: str) -> None:
+        """Have it drop a prompt. Raises as ``Client.remove``."""
+        await (await self.client()).remove(prompt_id)
+
+    async def free(self) -> None:
+        """Have it make room in the memory. Raises as ``Client.free``."""
+        await (await self.client()).free()
+
+    async def forget_outputs(self) -> None:
+        """Have it run nodes again whose files are gone: it would answer from its cache. It does that once it is idle.
+
+        Raises as ``Client.free``.
+        """
+        await self.free()
+        await anyio.sleep(FORGETTING)
 
     def forget_info(self) -> None:
         """Ask again what it says of its nodes: files or nodes were added."""

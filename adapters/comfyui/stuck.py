@@ -30,7 +30,9 @@ class Silence(Protocol):
 class Watched(Protocol):
     """What is needed of a server: ``adapters.servers.supervisor.Supervisor``."""
 
-    starts: int
+    @property
+    def starts(self) -> int:
+        """How often it was started."""
 
     def watch_silence(self, allowed: float) -> Silence | None:
         """A watch over the output and the processes of its present run; None while it does not run."""

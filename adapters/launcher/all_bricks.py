@@ -16,7 +16,7 @@ from adapters.launcher.workflow import WorkflowBrick
 
 
 class AllBricks(
-    DownloadBrick, CommandBrick, ComfyUIBrick, GitBrick, PackagesBrick, ServerBrick, StepsBrick, StuckBrick, UpdateBrick, VenvBrick,
-    WorkflowBrick,
+    DownloadBrick, CommandBrick, ComfyUIBrick, GitBrick, PackagesBrick, ServerBrick, StepsBrick, StuckBrick,
+    UpdateBrick, VenvBrick, WorkflowBrick,
 ):  # fmt: skip
     """Every brick; a new one is added here."""

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING, Any, Literal
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
 import anyio
 import msgspec
 
 from adapters.launcher.asked_again import NotAskedForError
 from adapters.launcher.server import ServerBrick
+from adapters.launcher.stuck import LOOK_EVERY, StuckBrick
 from adapters.processes.running import file_name
 from adapters.servers.restarts import RestartPolicy
 from adapters.servers.server import Server
@@ -23,6 +25,7 @@ from recovery.serialization.secret import Secret
 
 if TYPE_CHECKING:
     from adapters.comfyui.comfy import Comfy  # loaded with the first server: it needs the extra "comfyui"
+    from adapters.comfyui.queue import PromptQueue, Watch
 
 RESTARTS = RestartPolicy(max_restarts=3, within=600.0)
 
@@ -41,7 +44,26 @@ POLICY: Mapping[str, Any] = {
 MOST_WINDOW = 2
 
 
-class ComfyUIBrick(ServerBrick):
+class ComfyUIOptions(TypedDict, total=False):
+    """The options of ``Launcher.comfyui``.
+
+    Args:
+        window: How many prompts the server has at a time, 1 or 2 (the default); the others wait in the journal.
+        python: The interpreter for the folder of ComfyUI; by default that of its environment.
+        stuck_after: Seconds without a sign of life of the prompt that runs (a message, output, processor time) after
+            which a person is asked, with the question ``stuck:NAME``; by default 1800. None never asks.
+        ready_timeout: As of ``server``.
+        env: As of ``server``.
+    """
+
+    window: int
+    python: str | os.PathLike[str] | None
+    stuck_after: float | None
+    ready_timeout: float
+    env: Mapping[str, str | Secret] | None
+
+
+class ComfyUIBrick(ServerBrick, StuckBrick):
     """ComfyUI.
 
     Each prompt is a resumable call. It belongs to a block of the program, as a server does: a prompt that a killed
@@ -69,10 +91,7 @@ class ComfyUIBrick(ServerBrick):
         restarts: RestartPolicy = RESTARTS,
         *,
         name: str = "comfyui",
-        window: int = 2,
-        python: str | os.PathLike[str] | None = None,
-        ready_timeout: float = 600.0,
-        env: Mapping[str, str | Secret] | None = None,
+        **options: Unpack[ComfyUIOptions],
     ) -> AsyncIterator[Comfy]:
         """Hold a ComfyUI server, and run prompts in it that survive its crashes, and those of the launcher.
 
@@ -88,10 +107,7 @@ class ComfyUIBrick(ServerBrick):
             port: Its port, or "auto": the one that it had the last time if that is free, or else any free one.
             restarts: How often it is started again before a person is asked. A prompt that is done gives all back.
             name: What it is called. Prompts belong to a server by its name.
-            window: How many prompts the server has at a time, 1 or 2; the others wait in the journal.
-            python: The interpreter for the folder of ComfyUI; by default that of its environment.
-            ready_timeout: As of ``server``.
-            env: As of ``server``.
+            options: Those of ``ComfyUIOptions``: window, python, env, ...
 
         Raises:
             InvalidRequestError: The folder is none of ComfyUI, the words are unusable.
@@ -99,6 +115,7 @@ class ComfyUIBrick(ServerBrick):
             ModuleNotFoundError: The extra "comfyui" is not installed.
             ServerGoneError, PortTakenError, OSError: As ``server``.
         """
+        window, python = options.get("window", 2), options.get("python")
         validation.whole("window", window, least=1)
         if window > MOST_WINDOW:
             raise ValueError(f"window must be 1 or {MOST_WINDOW}, not {window!r}: the others wait in the journal")
@@ -106,28 +123,30 @@ class ComfyUIBrick(ServerBrick):
             raise CallRejectedError(f"comfyui {name}", "one of that name is held already; give this one another name=")
         from adapters.comfyui.suspects import Suspects
 
+        how = {key: one for key, one in dict[str, Any](options).items() if key in ("window", "stuck_after")}
         folder = self.logs / FOLDER
         folder.mkdir(parents=True, exist_ok=True)
         suspects = Suspects(folder / f"{file_name(name)}.json")
         if isinstance(path_or_argv, str) and path_or_argv.startswith(("http://", "https://")):
-            async with self._comfy(name, suspects, window, path_or_argv) as comfy:
+            async with self._comfy(name, suspects, path_or_argv, how) as comfy:
                 yield comfy
             return
         from adapters.comfyui import identity, server
         from adapters.launcher.comfyui_command import plan as command_of
 
         plan = command_of(path_or_argv, self.root, port=port, python=python)
-        options: dict[str, Any] = {
-            "cwd": plan.cwd, "env": env, "name": name, "ready_timeout": ready_timeout,
+        settings: dict[str, Any] = {
+            "cwd": plan.cwd, "env": options.get("env"), "name": name,
+            "ready_timeout": options.get("ready_timeout", 600.0),
             "degraded_by": server.import_failed, "confirm": server.confirm,
             "before_stop": lambda pid: suspects.note_stop(identity.of(pid)),
         }  # fmt: skip
-        held = self.server(plan.argv, plan.ready, port, restarts, **options)
-        async with self._comfy(name, suspects, window, held) as comfy:
+        held = self.server(plan.argv, plan.ready, port, restarts, **settings)
+        async with self._comfy(name, suspects, held, how) as comfy:
             yield comfy
 
     @asynccontextmanager
-    async def _comfy(self, name: str, suspects: Any, window: int, where: Any) -> AsyncIterator[Comfy]:
+    async def _comfy(self, name: str, suspects: Any, where: Any, how: dict[str, Any]) -> AsyncIterator[Comfy]:
         """A queue before the server of the block *where*, or at the URL *where*. Its tasks outlive that block."""
         from adapters.comfyui.comfy import Comfy
         from adapters.comfyui.queue import PromptQueue
@@ -143,10 +162,10 @@ class ComfyUIBrick(ServerBrick):
                     serving = Serving(name, server, "" if server is not None else where)
                     await stack.enter_async_context(serving)
                     await serving.until_ready()
-                    queue = PromptQueue(serving, suspects, window=window)
+                    queue = PromptQueue(serving, suspects, **how)
                     comfy = self._comfies[name] = Comfy(name, queue, self.service, self._call_prompt, group)
                     try:
-                        group.start_soon(queue.run)
+                        group.start_soon(queue.run, self._watching(name, queue, server))
                         yield comfy
                     finally:
                         with anyio.CancelScope(shield=True):
@@ -157,6 +176,15 @@ class ComfyUIBrick(ServerBrick):
             group.cancel_scope.cancel()
         if error is not None:
             raise error
+
+    def _watching(self, name: str, queue: PromptQueue, server: Server | None) -> Watch | None:
+        """Asks about a prompt that seems to be stuck, where a server of this launcher runs it."""
+        if server is None or queue.stuck.after is None:
+            return None
+        return partial(
+            self.watch_stuck, name, queue.is_stuck, queue.stuck.sign, queue.stuck_words, server.restart,
+            min(LOOK_EVERY, queue.stuck.after),
+        )  # fmt: skip
 
     async def _call_prompt(self, shown: str, server: str, key: str, wish: dict[str, Any]) -> dict[str, Any]:
         found: dict[str, Any] = await self._call("prompt", shown, server, key, wish)
@@ -186,4 +214,3 @@ class ComfyUIBrick(ServerBrick):
         result = await self._comfies[server].run(shown, key, msgspec.convert(wish, Wish), attempt, record)
         found: dict[str, Any] = msgspec.to_builtins(result)
         return found
-

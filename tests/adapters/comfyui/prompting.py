@@ -23,15 +23,16 @@ async def main(folder: Path, seconds: float, seeds: list[int]) -> None:
     async with Launcher(service, folder) as launcher:
         launcher.resume()
         argv = Place(folder / "comfyui").argv()
-        async with launcher.comfyui(argv, restarts=RestartPolicy(max_restarts=20, delay=0.01)) as comfy:
-            async with anyio.create_task_group() as group:
-                for seed in seeds:
-                    group.start_soon(run, comfy, seed, seconds)
+        policy = RestartPolicy(max_restarts=20, delay=0.01)
+        async with launcher.comfyui(argv, restarts=policy) as comfy, anyio.create_task_group() as group:
+            for seed in seeds:
+                group.start_soon(run, comfy, seed, seconds)
 
 
 async def run(comfy: Comfy, seed: int, seconds: float) -> None:
     result = await comfy.prompt(graphs.picture(seed, seconds=seconds))
-    print(seed, result.prompt_id, flush=True)
+    sys.stdout.write(f"{seed} {result.prompt_id}\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,18 @@ async def held(place: Place, launcher: Launcher | None = None, **options: Any) -
         yield comfy
 
 
+async def until(is_so: Callable[[], object], within: float = 10.0) -> None:
+    with anyio.fail_after(within):
+        while not is_so():
+            await anyio.sleep(0.01)
+
+
+def kill_server(comfy: Comfy) -> None:
+    assert comfy.server is not None
+    assert comfy.server.pid is not None
+    os.kill(comfy.server.pid, signal.SIGKILL)
+
+
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
     return Place(tmp_path / "comfyui")
@@ -63,9 +76,9 @@ async def test_a_prompt_is_sent_again_when_its_server_has_died(place: Place) -> 
 
         for seed in range(3):
             group.start_soon(run, seed)
-        while not place.runs():
-            await anyio.sleep(0.01)
-        os.kill(comfy.server.pid, 9)
+        await until(lambda: place.runs())
+        await anyio.sleep(0.2)  # the next one is in the server, too
+        kill_server(comfy)
     assert len(results) == 3
     assert sorted(place.successes().values()) == [1, 1, 1]
 
