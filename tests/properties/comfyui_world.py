@@ -120,21 +120,21 @@ class World:
                 process.run()
                 self.is_fresh = False
 
-    def write(self, *, is_heard: bool) -> None:
+    def write(self, *, is_told: bool) -> None:
         """What runs writes its files; its message reaches the launcher or not."""
         for process in self.processes:
             if process.is_alive and process.running:
                 key = process.running[1]
                 self.files.add(key)
-                if key in self.prompts and is_heard:
+                if key in self.prompts and is_told:
                     self.prompts[key].has_outputs = True
                     self.is_fresh = False
 
-    def finish(self, *, succeeds: bool = True, is_kept: bool = True, is_heard: bool = True) -> None:
+    def finish(self, *, succeeds: bool = True, is_kept: bool = True, is_told: bool = True) -> None:
         for process in self.processes:
             if process.is_alive and process.running:
                 if succeeds and is_kept:
-                    self.write(is_heard=is_heard)
+                    self.write(is_told=is_told)
                 process.end(Finished(succeeds))
                 self.is_fresh = False
 
@@ -145,12 +145,12 @@ class World:
             self.server.end(Finished(False, interrupted=True))
             self.is_fresh = False
 
-    def die(self, *, is_heard: bool = True) -> None:
+    def die(self, *, is_told: bool = True) -> None:
         process = self.server
         if process is None:
             return
         process.is_alive = False
-        if not self.is_own and is_heard:
+        if not self.is_own and is_told:
             self._cut()
         if self.is_own and process.identity not in self.stops:
             running = process.running or (process.queue[0] if process.queue else None)
@@ -234,7 +234,7 @@ class World:
         self.foreign_ran = server.running is not None and server.running[1].startswith("x")
         self.is_fresh = True
 
-    def post(self, fate: Literal["answered", "unheard", "late", "gone"], delay: float = 0.0) -> None:
+    def post(self, fate: Literal["answered", "unanswered", "late", "gone"], delay: float = 0.0) -> None:
         """POST those whose turn it is, after a look."""
         self.look()
         server = self.server
@@ -254,7 +254,7 @@ class World:
                         if other.posted and fell(other.posted, number):
                             other.number_fell = True
                     one.posted = msgspec.structs.replace(one.posted, number=number)
-                case "unheard":
+                case "unanswered":
                     server.take(key)
                 case "late":
                     self.flying.append((self.now + min(delay, GRACE - 1.0), key))

@@ -14,7 +14,7 @@ from tests.properties.comfyui_world import World
 
 EXAMPLES = settings(max_examples=max(200, settings().max_examples))
 
-HEARD = st.booleans().map(lambda heard: {"is_heard": heard})
+TOLD = st.booleans().map(lambda told: {"is_told": told})
 OURS = st.one_of(
     st.just(("ask", {})),
     st.just(("look", {})),
@@ -23,12 +23,12 @@ OURS = st.one_of(
     st.tuples(
         st.just("post"),
         st.fixed_dictionaries(
-            {"fate": st.sampled_from(["answered", "answered", "unheard", "late", "gone"]), "delay": st.floats(0, 9)}
+            {"fate": st.sampled_from(["answered", "answered", "unanswered", "late", "gone"]), "delay": st.floats(0, 9)}
         ),
     ),
-    st.tuples(st.just("write"), HEARD),
-    st.tuples(st.just("finish"), st.fixed_dictionaries({"is_kept": st.booleans(), "is_heard": st.booleans()})),
-    st.tuples(st.just("die"), HEARD),
+    st.tuples(st.just("write"), TOLD),
+    st.tuples(st.just("finish"), st.fixed_dictionaries({"is_kept": st.booleans(), "is_told": st.booleans()})),
+    st.tuples(st.just("die"), TOLD),
     st.just(("start", {})),
     st.tuples(st.just("stop"), st.booleans().map(lambda signalled: {"is_signalled": signalled})),
 )
