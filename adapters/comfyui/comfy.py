@@ -20,9 +20,9 @@ from adapters.comfyui.answers import OutputFile
 from adapters.comfyui.errors import Refused, ServerBusyError, ServerDownError
 from adapters.comfyui.notes import Notes
 from adapters.comfyui.paid import Paid
-from adapters.comfyui.prompt_run import PAUSE, PromptRun
+from adapters.comfyui.prompt_run import PromptRun
 from adapters.comfyui.queue import PromptQueue
-from adapters.comfyui.queued_run import has_all
+from adapters.comfyui.queued_run import PAUSE, has_all
 from adapters.comfyui.record import PromptRecord
 from adapters.comfyui.result import OnUnknown, Priority, PromptResult, PromptState, QueuedPrompt, Wish
 from adapters.comfyui.turns import queued_at

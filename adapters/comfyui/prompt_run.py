@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, NoReturn
 
@@ -30,15 +29,12 @@ from adapters.comfyui.errors import (
 )
 from adapters.comfyui.notes import Notes
 from adapters.comfyui.queue import PromptQueue
-from adapters.comfyui.queued_run import QueuedRun
+from adapters.comfyui.queued_run import PAUSE, QueuedRun
 from adapters.comfyui.reconcile import UNKNOWN_AFTER
 from adapters.comfyui.record import Posted
 from adapters.comfyui.result import PromptResult, Wish
 from events.errors import NeedsPerson
 from events.evidence import Remedy
-
-PAUSE = 0.5
-"""Seconds until a server that did not take a prompt is tried again."""
 
 MOST_GONE = 2
 """Runs in a row whose files are gone at once, after which the prompt has failed."""
@@ -73,6 +69,7 @@ class PromptRun(QueuedRun):
         self._queue.enter(self)
         try:
             await self.notes.begin()
+            await self._learn()
             await self._heed_answer()
             while True:
                 if self.record.posted is None:
@@ -91,12 +88,20 @@ class PromptRun(QueuedRun):
     async def _get_ready(self) -> None:
         """Find out what may keep it from running, before its turn."""
         await self._trust()
+        await self._learn()
+        await self._consent()
+
+    async def _learn(self) -> None:
+        """Find out which nodes cost money, and which put out results."""
         info = await self._patiently(
             lambda: self._serving.info({self._graph.class_of(one) for one in self._graph.nodes})
         )
         self._paid = paid.paid_nodes(self._graph, info)
         wanted = [one for one in self._graph.nodes if info[self._graph.class_of(one)].get("output_node")]
         self._wanted = frozenset(self._graph.wanted or wanted) if all(info.values()) else None
+        self.is_known = True
+
+    async def _consent(self) -> None:
         question = paid.question_of(self.shown)
         answer = self.notes.is_yes(question)
         error = None if self.record.is_agreed else paid.consent(self._paid, self.wish.paid, answer, self.shown)
@@ -298,28 +303,3 @@ class PromptRun(QueuedRun):
         await self.notes.commit(posted=msgspec.structs.replace(posted, is_deleted=True))
         with anyio.move_on_after(10.0):
             await self._patiently(partial(self._serving.remove, self.prompt_id))
-
-    # the server
-
-    async def _patiently(self, ask: Callable[[], Awaitable[Any]]) -> Any:
-        """What *ask* returns, once the server answers."""
-        while True:
-            self._check_leaving()
-            try:
-                return await ask()
-            except (ServerDownError, ServerBusyError, Refused) as error:
-                log.debug("%s: %s", self.shown, error)
-            except NeedsPerson:  # the server is gone for good
-                self._check_leaving()
-                raise
-            await anyio.sleep(PAUSE)
-
-    async def _wait(self) -> None:
-        self._check_leaving()
-        await self._woken.wait()
-        self._woken = anyio.Event()
-        self._check_leaving()
-
-    def _check_leaving(self) -> None:
-        if self._queue.is_leaving:
-            raise self.notes.stays_pending(f"{self.shown} stays pending: {self._queue.why_leaving}")

@@ -76,6 +76,7 @@ class PromptQueue:
     def enter(self, run: QueuedRun) -> None:
         """*run* is an attempt of a prompt that begins."""
         self.runs[run.key] = run
+        run.why_left = self.why_leaving if self.is_leaving else ""
         self.change()
 
     def leave(self, run: QueuedRun) -> None:
@@ -97,7 +98,8 @@ class PromptQueue:
     def leave_all(self) -> None:
         """The block ends: every prompt is left to a later call or process."""
         self.is_leaving = True
-        for run in list(self.runs.values()):
+        for run in self.runs.values():
+            run.why_left = self.why_leaving
             run.wake()
         self.change()
 
@@ -275,7 +277,8 @@ class PromptQueue:
         self._foreign = [one for one in (*found.running, *found.pending) if one not in ours]
         is_empty = not found.running and not found.pending
         for run, standing in seen:
-            await run.judge(standing, identity, is_queue_empty=is_empty)
+            if run.is_known:
+                await run.judge(standing, identity, is_queue_empty=is_empty)
         self._blame(identity, foreign_before)
         for run in runs:
             run.wake()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -12,7 +13,7 @@ import msgspec
 from adapters.comfyui import graph, identity
 from adapters.comfyui.answers import Finished, OutputFile, Standing, files_in
 from adapters.comfyui.deaths import trust
-from adapters.comfyui.errors import Refused
+from adapters.comfyui.errors import Refused, ServerBusyError, ServerDownError
 from adapters.comfyui.messages import Executed, Message, Started, Succeeded
 from adapters.comfyui.notes import Notes
 from adapters.comfyui.reconcile import Seen, Verdict, after, is_over, verdict
@@ -20,6 +21,15 @@ from adapters.comfyui.record import PromptRecord
 from adapters.comfyui.result import Wish
 from adapters.comfyui.serving import Serving
 from adapters.comfyui.suspects import Suspects
+from events.errors import NeedsPerson
+
+PAUSE = 0.5
+"""Seconds until a server that did not answer is asked again."""
+
+log = logging.getLogger("recovery.launch")
+
+NEVER_SHOWN = (400, 403)
+"""What a server answers to a name of a file that it gives out to no client."""
 
 
 class QueuedRun:
@@ -41,6 +51,10 @@ class QueuedRun:
         """What the last look made of it; None before the first."""
         self.is_blamed = self.number_fell = self.is_watched = self.saw_death = False
         self.waits_for_turn = self.has_turn = False
+        self.why_left = ""
+        """Why it is left to a later call or process; "" while it goes on."""
+        self.is_known = False
+        """Whether it is known which of its nodes put out results: before, no look counts."""
         self._serving, self._suspects = serving, suspects
         self._graph = graph.check(wish.graph, "all" if wish.outputs is None else list(wish.outputs))
         self._wanted: frozenset[str] | None = None
@@ -141,6 +155,31 @@ class QueuedRun:
             self._unknown_since = time.monotonic()
         self.notes.tell_progress()
 
+    # waits
+
+    async def _patiently(self, ask: Callable[[], Awaitable[Any]]) -> Any:
+        """What *ask* returns, once the server answers."""
+        while True:
+            self._check_leaving()
+            try:
+                return await ask()
+            except (ServerDownError, ServerBusyError, Refused) as error:
+                log.debug("%s: %s", self.shown, error)
+            except NeedsPerson:  # the server is gone for good
+                self._check_leaving()
+                raise
+            await anyio.sleep(PAUSE)
+
+    async def _wait(self) -> None:
+        self._check_leaving()
+        await self._woken.wait()
+        self._woken = anyio.Event()
+        self._check_leaving()
+
+    def _check_leaving(self) -> None:
+        if self.why_left:
+            raise self.notes.stays_pending(f"{self.shown} stays pending: {self.why_left}")
+
     # outputs
 
     def _outputs(self) -> dict[str, Any]:
@@ -165,12 +204,16 @@ class QueuedRun:
 
 
 async def has_all(has: Callable[[OutputFile], Awaitable[bool]], outputs: dict[str, Any]) -> bool:
-    """Whether the server *has* every file of type "output" in *outputs*. A preview may be gone."""
+    """Whether the server *has* every file of type "output" in *outputs*. A preview may be gone.
+
+    A name that ``/view`` does not take, as ``a..b.png``, can never be asked for: it counts as there.
+    """
     for output in outputs.values():
         for file in files_in(output):
             try:
                 if file.type == "output" and not await has(file):
                     return False
-            except Refused:  # a name that it does not give out
-                return False
+            except Refused as refused:
+                if refused.status not in NEVER_SHOWN:
+                    raise
     return True

@@ -13,7 +13,7 @@ from adapters.comfyui import identity
 from adapters.comfyui.address import Address
 from adapters.comfyui.client import Client
 from adapters.comfyui.errors import Refused, ServerBusyError, ServerDownError
-from adapters.servers.server import Server
+from adapters.servers.supervisor import Supervisor
 
 PAUSE = 0.5
 """Seconds between two questions to a server that does not answer."""
@@ -37,7 +37,7 @@ class Serving:
         timeout: Seconds for an answer, and for a connection.
     """
 
-    def __init__(self, name: str, server: Server | None, url: str = "", *, timeout: float = 10.0) -> None:
+    def __init__(self, name: str, server: Supervisor | None, url: str = "", *, timeout: float = 10.0) -> None:
         self.name = name
         self.server = server
         self._url = url

@@ -16,7 +16,7 @@ from adapters.launcher.server import ServerBrick
 from adapters.launcher.stuck import LOOK_EVERY, StuckBrick
 from adapters.processes.running import file_name
 from adapters.servers.restarts import RestartPolicy
-from adapters.servers.server import Server
+from adapters.servers.supervisor import Supervisor
 from events.attempt import Attempt
 from events.errors import CallRejectedError, StaysPendingError
 from recovery import context, validation
@@ -156,7 +156,7 @@ class ComfyUIBrick(ServerBrick, StuckBrick):
         async with anyio.create_task_group() as group:
             try:
                 async with AsyncExitStack() as stack:
-                    server: Server | None = None
+                    server: Supervisor | None = None
                     if not isinstance(where, str):
                         server = await stack.enter_async_context(where)
                     serving = Serving(name, server, "" if server is not None else where)
@@ -178,7 +178,7 @@ class ComfyUIBrick(ServerBrick, StuckBrick):
         if error is not None:
             raise error
 
-    def _watching(self, name: str, queue: PromptQueue, server: Server | None) -> Watch | None:
+    def _watching(self, name: str, queue: PromptQueue, server: Supervisor | None) -> Watch | None:
         """Asks about a prompt that seems to be stuck, where a server of this launcher runs it."""
         if server is None or queue.stuck.after is None:
             return None

@@ -174,3 +174,12 @@ async def test_a_server_of_somebody_else_may_restart(standin: Start, tmp_path: P
             await anyio.to_thread.run_sync(server.restart)
     assert len(results) == 3
     assert sorted(server.successes().values()) == [1, 1, 1]
+
+
+def test_plain_code_runs_prompts(place: Place) -> None:
+    service = presets.launcher(store=MemoryStore())
+    with Launcher.blocking(service, place.folder.parent) as launcher, launcher.comfyui(place.argv()) as comfy:
+        result = comfy.prompt(graphs.picture())
+        comfy.fetch(result.files[0], place.folder.parent)
+        assert (place.folder.parent / result.files[0].filename).stat().st_size
+        assert comfy.queue() == []
