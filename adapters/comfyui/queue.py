@@ -291,12 +291,9 @@ class PromptQueue:
             is_counted = server and self.suspects.is_counted(server)  # and this one was still looked for then
             if is_counted or self.suspects.was_ours(server) or (server and _boot(server) != _boot(now)):
                 continue
-            of_it = [one for one in lost if one.posted_to == server]
-            is_known = all(one.is_watched for one in of_it)
-            key = blamed(
-                [Lost(one.key, one.number, one.was_running) for one in of_it],
-                was_ours=False, foreign_ran=foreign_before or not is_known,
-            )  # fmt: skip
+            of_it = [Lost(one.key, one.number, one.was_running) for one in lost if one.posted_to == server]
+            is_known = all(one.is_watched for one in lost if one.posted_to == server)
+            key = blamed(of_it, was_ours=False, foreign_ran=foreign_before or not is_known)
             culprit = None if key is None else self.runs.get(key)
             if culprit is not None:
                 culprit.is_blamed = True
