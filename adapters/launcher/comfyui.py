@@ -159,6 +159,7 @@ class ComfyUIBrick(ServerBrick, StuckBrick):
                     serving = Serving(name, server, "" if server is not None else where)
                     await stack.enter_async_context(serving)
                     await serving.until_ready()
+                    suspects.forget_stop(serving.identity)  # it lives: its launcher was killed before the signal
                     queue = PromptQueue(serving, suspects, **how)
                     comfy = self._comfies[name] = Comfy(name, queue, self.service, self._call_prompt, group)
                     try:
