@@ -77,8 +77,16 @@ def test_each_checkpoint_is_taken_for_what_it_is(note: msgspec.Struct) -> None:
 
 def test_words_are_of_calls_whose_checkpoints_are_ours() -> None:
     there = msgspec.json.encode(record())
-    assert saved_words("comfyui-prompt", there) == saved_words("comfyui-prompt studio", there) == "KSampler, step 12 of 20, 45 %"
-    assert (saved_words("render", there), saved_words("comfyui-prompt", None), saved_words("comfyui-prompt", b"")) == ("", "", "")
+    assert (
+        saved_words("comfyui-prompt", there)
+        == saved_words("comfyui-prompt studio", there)
+        == "KSampler, step 12 of 20, 45 %"
+    )
+    assert (saved_words("render", there), saved_words("comfyui-prompt", None), saved_words("comfyui-prompt", b"")) == (
+        "",
+        "",
+        "",
+    )
 
 
 @pytest.mark.parametrize("width", [80, 120])
