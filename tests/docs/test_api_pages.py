@@ -53,6 +53,7 @@ NOT_FOR_USERS = {
                     "prompt.Prompt", "server.Server", "steps.Steps", "venv.Venv")
     ),
     "adapters.launcher.step_functions.StepFunctions",  # of ``Steps.made_by``, which the page leaves out
+    "adapters.comfyui.record.PromptRecord", "adapters.comfyui.result.Wish",  # of ``Comfy.run``, likewise
     "events.bus.BusOperation",  # what a bus needs of an ``Operation``
     "events.call.Progress", "events.subscription.EventQueue", "events.subscription.Trouble",
     "events.signal.EventSignal",  # a signal of blinker, which documents it
