@@ -47,6 +47,9 @@ class Address(NamedTuple):
         is_tls = parts.scheme == "https"
         return cls(shown, is_tls, host, port or PORTS[parts.scheme], prefix, _headers(parts))
 
+    def __repr__(self) -> str:
+        return f"Address({self.shown!r})"
+
     @property
     def is_loopback(self) -> bool:
         """Whether it names this machine."""

@@ -24,6 +24,7 @@ from adapters.comfyui.parsing import (
     has_jobs,
     is_unknown_job,
     queue,
+    queue_of_jobs,
     standing_in_history,
     standing_in_queue,
     standing_of_job,
@@ -113,7 +114,13 @@ class Client:
 
     async def queue(self) -> Queue:
         """The ids of the prompts that run, and of those that wait, in the order in which they will run."""
-        return _read(queue, await self._get("/queue"))
+        if await self._speaks_jobs():
+            with suppress(ServerBusyError):  # it fails at some prompts of others
+                answer = await self._http.get("/api/jobs", status="in_progress,pending")
+                if answer.status == 200 and (found := _read(queue_of_jobs, answer.body)) is not None:
+                    return found
+            self._has_jobs = None  # perhaps another server answers now
+        return _read(queue, await self._get("/queue"))  # with all graphs, which may be large
 
     async def remove(self, prompt_id: str) -> None:
         """Delete a prompt that waits, or interrupt it where it runs. Another prompt is left alone."""
@@ -169,10 +176,13 @@ class Client:
         return answer
 
     async def _speaks_jobs(self) -> bool:
-        """Whether the server has the jobs API. It is asked once: a list, for a 404 may come from anything between."""
+        """Whether the server has the jobs API. It is asked once, what it refuses: a 404 may come from anything between.
+
+        A list that it gives may fail, at the prompts of others.
+        """
         if self._has_jobs is None:
-            answer = await self._http.get("/api/jobs", status="in_progress", limit="1")
-            self._has_jobs = answer.status == 200 and has_jobs(answer.body)
+            answer = await self._http.get("/api/jobs", status="none")
+            self._has_jobs = answer.status == 400 and has_jobs(answer.body)
         return self._has_jobs
 
     async def _get(self, path: str) -> Any:

@@ -103,8 +103,20 @@ def standing_in_history(answer: Any, prompt_id: str) -> Standing:
 
 
 def has_jobs(answer: Any) -> bool:
-    """Whether this answer 200 to ``/api/jobs`` is of the jobs API, and not of a gateway."""
-    return isinstance(answer, dict) and isinstance(answer.get("jobs"), list)
+    """Whether this answer 400 to ``/api/jobs`` with a state that no job has is of the jobs API, in its very words."""
+    return isinstance(answer, dict) and str(answer.get("error")).startswith("Invalid status")
+
+
+def queue_of_jobs(answer: Any) -> Queue | None:
+    """Read ``/api/jobs?status=in_progress,pending``, which has no graphs; None if it does not list all."""
+    jobs = [
+        (_state_of(one), _number_of([one.get("priority")]), _part(one, "id", str)) for one in _items(answer, "jobs")
+    ]
+    pages = answer.get("pagination")
+    if not isinstance(pages, dict) or pages.get("has_more") is not False:
+        return None
+    running, pending = ([job[1:] for job in sorted(jobs) if job[0] == state] for state in ("in_progress", "pending"))
+    return Queue(tuple(one for _, one in running), tuple(one for _, one in pending))
 
 
 def is_unknown_job(answer: Any) -> bool:
@@ -117,7 +129,7 @@ def is_unknown_job(answer: Any) -> bool:
 
 def standing_of_job(answer: Any) -> Standing:
     """Read the answer 200 to ``/api/jobs/{id}``."""
-    state, number = _part(answer, "status", str), answer.get("priority")
+    state, number = _state_of(answer), answer.get("priority")
     number = number if _is_number(number) else None
     match state:
         case "pending":
@@ -209,6 +221,10 @@ def _plain_name(item: Any) -> Any:
 def _items(answer: Any, name: str) -> list[Any]:
     items: list[Any] = _part(answer, name, list)
     return items
+
+
+def _state_of(job: Any) -> str:
+    return str(_part(job, "status", str))
 
 
 def _id_of(item: Any) -> str:

@@ -8,25 +8,27 @@ from typing import Any
 
 import msgspec
 
+from adapters.comfyui.graph import MOST_OF_A_TITLE
 from adapters.comfyui.messages import Cached, Executed, Executing, Message, Step, Succeeded
 from adapters.comfyui.record import PromptProgress, PromptRecord
 from events.event import Event
 from events.operation_events import CheckpointSaved
+from recovery.redact import brief
 
 INTERVAL = 1.0
 """Seconds between two checkpoints that say only how far a prompt is."""
 
 
 def titles_of(nodes: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """What each of the *nodes* of a graph is called: its title, or else its class."""
+    """What each of the *nodes* of a graph is called: its title, or else its class. Redacted, in one line."""
     return {node: _title(content) for node, content in nodes.items()}
 
 
 def _title(content: Mapping[str, Any]) -> str:
     match content.get("_meta"):
         case {"title": str(title)} if title.strip():
-            return title.strip()
-    return str(content.get("class_type", ""))
+            return brief(title, MOST_OF_A_TITLE).strip()
+    return brief(str(content.get("class_type", "")), MOST_OF_A_TITLE)
 
 
 class RunProgress(msgspec.Struct, frozen=True):

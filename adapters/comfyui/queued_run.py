@@ -30,6 +30,9 @@ PAUSE = 0.5
 
 log = logging.getLogger("recovery.launch")
 
+NEVER_SHOWN = (400, 403)
+"""What ``/view`` answers for a name, or a folder, that it does not take."""
+
 
 class QueuedRun:
     """One attempt of a prompt.
@@ -211,12 +214,16 @@ class QueuedRun:
 
 
 async def has_all(has: Callable[[OutputFile], Awaitable[bool]], outputs: dict[str, Any]) -> bool:
-    """Whether the server *has* every file of type "output" in *outputs*. A preview may be gone."""
+    """Whether the server *has* every file of type "output" in *outputs*. A preview may be gone.
+
+    A name that ``/view`` does not take, as ``a..b.png``, can never be asked for: it counts as there.
+    """
     for output in outputs.values():
         for file in files_in(output):
             try:
                 if file.type == "output" and not await has(file):
                     return False
-            except Refused:  # a name that it does not give out
-                return False
+            except Refused as refused:
+                if refused.status not in NEVER_SHOWN:
+                    raise
     return True

@@ -25,8 +25,8 @@ PORTABLE = ("python_embeded", "python_embedded")
 
 INTERPRETERS = (Path("bin/python"), Path("Scripts/python.exe"))
 
-EVERYWHERE = ("", "0.0.0.0", "::")
-"""Addresses to listen on that no client can ask."""
+EVERYWHERE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
+"""Addresses to listen on that no client can ask, and what is asked instead: "::" has the addresses of IPv6 alone."""
 
 log = logging.getLogger("recovery.launch")
 
@@ -125,6 +125,6 @@ def _interpreter(folder: Path, root: Path, python: str | os.PathLike[str] | None
 def _address(words: Sequence[str]) -> str:
     """The address that a client asks, from the options of the server."""
     host = (option(words, "--listen") or "").split(",")[0].strip()
-    host = "127.0.0.1" if host in EVERYWHERE or host.startswith("-") else host
+    host = EVERYWHERE.get("" if host.startswith("-") else host, host)
     scheme = "https" if option(words, "--tls-keyfile") else "http"
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{PORT}"

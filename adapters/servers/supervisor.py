@@ -9,6 +9,7 @@ from typing import NoReturn
 import anyio
 import msgspec
 
+from adapters.processes.identity import is_living
 from adapters.processes.running import file_name
 from adapters.processes.silence import SilenceWatch
 from adapters.servers.ports import LastPort, PortTakenError, free_port
@@ -153,7 +154,7 @@ class Supervisor(Server):
             log.info("%s is ready at %s", self.name, self.url)
         states: dict[Kind, State] = {Kind.READY: "ready", Kind.REFUSED: "refused"}
         state = states.get(answer.kind, "busy")
-        if state not in ("ready", self.state):
+        if state not in ("ready", self.state) and self.pid is not None and is_living(self.pid):
             log.warning("%s %s; it lives, and is not ended for that", self.name, answer.said)
         self._set(state)
         self._say_what_it_lacks()

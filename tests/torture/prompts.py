@@ -217,7 +217,8 @@ class KilledQueue:
         done = Counter(
             event.call
             for event in Stored.read(self.root / "journal" / "calls.db", scratch).rows.values()
-            if isinstance(event, OperationSucceeded | OperationRecovered) and event.operation.startswith("prompt")
+            if isinstance(event, OperationSucceeded | OperationRecovered)
+            and event.operation.startswith("comfyui-prompt")
         )
         if sorted(done.values()) != [1] * (len(names) - 1):
             problems.append(f"the journal has {sum(done.values())} results of {len(done)} prompts")

@@ -27,6 +27,8 @@ pytestmark = pytest.mark.anyio
 
 SEEDS = count(1)
 FILE = OutputFile("a_00001_.png")
+JOBS = answer(400, {"error": "Invalid status value(s): none. Valid values: pending, in_progress"})
+"""What the jobs API says to the question whether it is there."""
 
 
 def fresh_id() -> str:
@@ -231,7 +233,7 @@ async def test_a_gateway_does_not_pass_for_the_jobs_api(other: bytes, had_jobs: 
         pending = [[1, prompt_id, {}, {}, []]]
         if "GET /queue" in asked.line:
             return answer(200, {"queue_running": [], "queue_pending": pending})
-        return answer(200, {"jobs": []}) if had_jobs and "?status" in asked.line else other
+        return JOBS if had_jobs and "?status" in asked.line else other
 
     async with odd_server(said) as server, Client(server.url) as client:
         if had_jobs and other.startswith(b"HTTP/1.1 200"):
@@ -251,15 +253,49 @@ async def test_the_queue_is_asked_before_the_history() -> None:
     assert server.lines[1:] == ["GET /queue HTTP/1.1", f"GET /history/{prompt_id} HTTP/1.1"]
 
 
+async def test_the_graphs_of_what_waits_are_not_asked_for(standin: Start) -> None:
+    server = standin("middle")
+    async with Client(server.url) as client:
+        first, second = [await submitted(client, graphs.picture(one, 20, steps=400)) for one in (1, 2)]
+        await until(client, first, "running")
+
+        async def never(path: str) -> None:
+            raise AssertionError(path)
+
+        client._get = never  # type: ignore[method-assign, assignment]
+        assert await client.queue() == Queue((first,), (second,))
+
+
+async def test_a_list_of_jobs_that_fails_is_no_failure() -> None:
+    """ComfyUI fails to list a prompt whose ``extra_pnginfo`` is null, as long as that waits or runs."""
+    prompt_id = fresh_id()
+
+    def said(asked: Asked) -> bytes:
+        if "/queue" in asked.line:
+            return answer(200, {"queue_running": [[1, prompt_id, {}, {}, []]], "queue_pending": []})
+        if "?" in asked.line:
+            return JOBS if "status=none" in asked.line else answer(500, b"Internal Server Error")
+        return answer(200, {"id": prompt_id, "status": "in_progress", "priority": 1})
+
+    async with odd_server(said) as server, Client(server.url) as client:
+        for _ in range(2):
+            assert await client.queue() == Queue((prompt_id,))
+            assert await client.standing(prompt_id) == Standing("running", 1)
+
+
 async def test_the_first_servers_with_jobs_cannot_cancel() -> None:
     def said(asked: Asked) -> bytes:
         if "/cancel" in asked.line:
             return answer(405, b"405: Method Not Allowed")
-        return answer(200, {"jobs": [], "queue_running": [[0, "one", {}, {}, []]], "queue_pending": []})
+        if "?status=none" in asked.line:
+            return JOBS
+        jobs = [{"id": "one", "status": "in_progress"}]
+        return answer(200, {"jobs": jobs, "pagination": {"has_more": False}})
 
     async with odd_server(said) as server, Client(server.url) as client:
         await client.remove("two")
-        assert [line.split()[1] for line in server.lines[2:]] == ["/queue", "/queue"]
+        listed = "/api/jobs?status=in_progress%2Cpending"
+        assert [line.split()[1] for line in server.lines[2:]] == ["/queue", listed]
         await client.remove("one")
     assert server.asked[-1].line.startswith("POST /interrupt")
     assert json.loads(server.asked[-1].body) == {"prompt_id": "one"}

@@ -160,9 +160,22 @@ def test_an_unknown_job_is_told_from_an_unknown_path() -> None:
     assert parsing.is_unknown_job({"error": "Job not found"})
     for other in (None, "404: Not Found", {}, [], {"detail": "Not Found"}, {"error": "Not found"}):
         assert not parsing.is_unknown_job(other)
-    assert parsing.has_jobs({"jobs": [], "pagination": {}})
-    for other in (None, "<html>", {}, {"jobs": 3}, []):
+    assert parsing.has_jobs({"error": "Invalid status value(s): none. Valid values: pending, in_progress"})
+    for other in (None, "<html>", {}, {"jobs": []}, {"error": None}, {"error": "Bad request"}, []):
         assert not parsing.has_jobs(other)
+
+
+def test_jobs_are_listed_in_their_order_or_not_at_all() -> None:
+    jobs = [{"id": str(one), "status": "pending", "priority": one} for one in (11, 2, 0.5)]
+    jobs.append({"id": ONE, "status": "in_progress"})
+    pages = {"has_more": False}
+    assert parsing.queue_of_jobs({"jobs": jobs, "pagination": pages}) == Queue((ONE,), ("0.5", "2", "11"))
+    assert parsing.queue_of_jobs({"jobs": [], "pagination": pages}) == Queue()
+    for other in (None, {}, {"has_more": True}, {"has_more": None}):
+        assert parsing.queue_of_jobs({"jobs": [], "pagination": other}) is None
+    for wrong in (None, {}, {"jobs": 3}, {"jobs": [None]}, {"jobs": [{"id": ONE}]}, {"jobs": [{"status": "pending"}]}):
+        with pytest.raises(UnreadableError):
+            parsing.queue_of_jobs(wrong)
 
 
 def test_a_server_says_what_it_is() -> None:

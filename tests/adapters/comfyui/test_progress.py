@@ -90,6 +90,18 @@ def test_a_node_is_called_by_its_title_or_its_class() -> None:
     assert titles_of(nodes) == {"1": "Draft", "2": "VAE", "3": "Save"}
 
 
+def test_a_title_is_one_short_line_without_a_key() -> None:
+    said = {
+        "1": {"_meta": {"title": "a\x1b[2Jb\nkey=sk-abcdef1234567890abcdef" + "x" * 500}},
+        "2": {"class_type": "\n" * 99},
+    }
+    titles = titles_of(said)
+    assert titles["1"].isprintable()
+    assert len(titles["1"]) <= 60
+    assert "sk-abc" not in titles["1"]
+    assert "\n" not in titles["2"]
+
+
 NODE = st.sampled_from([*NODES, "2.0.1", "9"])
 FIGURE = st.sampled_from([-1.0, 0.0, 0.5, 1.0, 10.0, 20.0, 1e308])
 MESSAGES = st.lists(

@@ -105,6 +105,7 @@ def test_a_command_is_told_its_port_once(words: list[str], port: Any, argv: list
         (["--listen", "0.0.0.0,::"], "http://127.0.0.1:{port}"),
         (["--listen=192.168.1.5"], "http://192.168.1.5:{port}"),
         (["--listen", "::1"], "http://[::1]:{port}"),
+        (["--listen", "::"], "http://[::1]:{port}"),
         (["--tls-keyfile", "key.pem"], "https://127.0.0.1:{port}"),
     ],
 )

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -18,6 +19,7 @@ from adapters.launcher import Launcher, PortTakenError, RestartPolicy, Server, S
 from adapters.launcher.checkpoint_words import note_words, saved_note
 from adapters.memory import MemoryStore
 from adapters.servers.ports import free_port
+from adapters.servers.probe import Answer, Kind
 from events.errors import CallRejectedError
 from events.operation_events import CheckpointSaved, GaveUp, OperationCancelled, OperationSucceeded
 from events.question_events import QuestionAsked
@@ -508,3 +510,23 @@ async def test_secrets_of_a_server_are_asked_for_and_its_port_goes_into_its_vari
             assert (tmp_path / "env").read_text() == f"{server.port}:hunter2"
             [call] = launcher.service.calls.running()
             assert b"hunter2" not in (call.arguments or b"")
+
+
+@on_asyncio
+async def test_a_server_that_is_dead_is_not_said_to_live(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A probe may fail at its death, before that is noticed."""
+    async with (
+        launcher_at(tmp_path) as launcher,
+        launcher.server(small_server(tmp_path), READY, name="small"),
+    ):
+        supervisor = launcher._servers["small"]
+        pid, answer = supervisor.pid, Answer(Kind.NONE, "gives no whole answer")
+        dead = subprocess.Popen([sys.executable, "-c", ""])
+        dead.wait()
+        supervisor.pid = dead.pid
+        supervisor._stands(answer, is_first=False)
+        assert "it lives" not in caplog.text
+        supervisor.pid = pid
+        supervisor._stands(Answer(Kind.READY, "answers 200"), is_first=False)
+        supervisor._stands(answer, is_first=False)
+        assert "small gives no whole answer; it lives" in caplog.text
