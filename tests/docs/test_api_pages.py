@@ -43,6 +43,7 @@ NAMESPACES = {
 """Modules without ``__all__`` from which users import, and those of their names that are not for users."""
 
 NOT_FOR_USERS = {
+    "adapters.comfyui.record.PromptRecord", "adapters.comfyui.result.Wish",  # of ``Comfy.run``, which the page leaves out
     "adapters.downloads.claims.Claims",  # ``room_for`` has a default
     "adapters.downloads.mirrors.GoodHosts",  # ``download_from`` likewise
     "adapters.processes.tree.Tree",  # ``run_command`` likewise
