@@ -5,4 +5,4 @@ from adapters.comfyui.progress import progress_of
 from adapters.comfyui.record import PromptProgress
 from adapters.comfyui.result import PromptResult, QueuedPrompt
 
-__all__ = ["OutputFile", "PromptProgress", "PromptResult", "QueuedPrompt", "progress_of"]
+__all__ = ["OutputFile", "progress_of", "PromptProgress", "PromptResult", "QueuedPrompt"]

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-if TYPE_CHECKING:  # they need the extra "comfyui", and this module is loaded with every launcher
-    from adapters.comfyui.answers import OutputFile
-    from adapters.comfyui.comfy import Comfy
-    from adapters.comfyui.paid import Paid
-    from adapters.comfyui.result import OnUnknown, Priority, PromptResult, QueuedPrompt
+from adapters.comfyui.answers import OutputFile
+from adapters.comfyui.comfy import Comfy
+from adapters.comfyui.paid import Paid
+from adapters.comfyui.result import OnUnknown, Priority, PromptResult, QueuedPrompt
 
 
 class BlockingComfy:

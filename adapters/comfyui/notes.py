@@ -77,7 +77,7 @@ class Notes:
         self._run, self._told = RunProgress(titles_of(nodes)), Told()
         self.record = msgspec.structs.replace(self.record, progress=PromptProgress())
 
-    def hear(self, message: Message, nodes: Mapping[str, Mapping[str, Any]]) -> None:
+    def take(self, message: Message, nodes: Mapping[str, Mapping[str, Any]]) -> None:
         """A message of its run."""
         if not self._run.titles:  # an earlier process has sent it
             self._run = RunProgress(titles_of(nodes))

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import anyio
 
-from adapters.comfyui.answers import Standing
-from adapters.comfyui.client import Client
 from adapters.comfyui.deaths import Lost, blamed
 from adapters.comfyui.errors import Refused, ServerBusyError, ServerDownError
-from adapters.comfyui.feed import Feed, FeedState
 from adapters.comfyui.messages import Executing, Failed, Interrupted, Message, Succeeded
-from adapters.comfyui.parsing import Queue as ServerQueue
 from adapters.comfyui.queued_run import QueuedRun
 from adapters.comfyui.reconcile import fell
 from adapters.comfyui.serving import Serving
@@ -22,6 +18,9 @@ from adapters.comfyui.stuck import STUCK_AFTER, StuckWatch
 from adapters.comfyui.suspects import Suspects
 from adapters.comfyui.turns import InServer, Waiting, in_order, may_post
 from adapters.servers.server import ServerGoneError
+
+if TYPE_CHECKING:
+    from adapters.comfyui.feed import Feed, FeedState
 
 INTERVAL = 0.5
 """Seconds between two looks into the queue of the server, while it has prompts that count."""
@@ -133,18 +132,18 @@ class PromptQueue:
             if one is not run and one.record.posted is not None and fell(one.record.posted, number):
                 one.number_fell = True
 
-    def running(self) -> QueuedRun | None:
+    def _running(self) -> QueuedRun | None:
         """The prompt that the server was last seen to execute."""
         return next((one for one in reversed(self.in_server()) if one.was_running), None)
 
     def is_stuck(self) -> bool:
         """Whether the prompt that runs gives no sign of life."""
-        run = self.running()
+        run = self._running()
         return self.stuck.is_due("" if run is None else run.prompt_id)
 
     def stuck_words(self) -> str:
         """What seems to be stuck, as a sentence without its end."""
-        run = self.running()
+        run = self._running()
         what = "" if run is None else f" while it runs {run.shown}"
         return f"{self.serving.name} has given no sign of life for {self.stuck.after or 0.0:g} s{what}"
 
@@ -228,25 +227,27 @@ class PromptQueue:
             self.leave_all()
 
     async def listen(self) -> None:
-        """Hear the messages of the server, until it is cancelled."""
+        """Receive the messages of the server, until it is cancelled."""
         while True:
             try:
                 await self.serving.until_ready()
             except ServerGoneError:
                 return
+            from adapters.comfyui.feed import Feed  # here: a launcher without the extra "comfyui" can be imported
+
             url = self.serving.url
             async with anyio.create_task_group() as group:
                 self.feed = Feed(url)
-                group.start_soon(self.feed.run, self._hears, self._stands)
+                group.start_soon(self.feed.run, self._take, self._stands)
                 while self.serving.url == url:
                     await anyio.sleep(self._interval)
                 group.cancel_scope.cancel()
 
-    def _hears(self, message: Message) -> None:
+    def _take(self, message: Message) -> None:
         self.stuck.sign()
         for run in self.in_server():
             if run.record.posted is not None and run.record.posted.prompt_id == message.prompt_id:
-                run.hear(message)
+                run.take(message)
         if isinstance(message, Succeeded | Failed | Interrupted) or message == Executing(message.prompt_id, None):
             self.look_soon()
 
@@ -286,7 +287,7 @@ class PromptQueue:
         if foreign != self._foreign:
             self._foreign = foreign
             self.change()
-        seen = [(run, await _standing(client, found, run)) for run in runs]
+        seen = [(run, await run.ask(client, found)) for run in runs]
         if (identity, url) != (self.serving.identity, self.serving.url):
             return  # they are of two processes
         is_empty = not found.running and not found.pending
@@ -315,14 +316,6 @@ class PromptQueue:
                 words = f"{self.serving.name} died while {culprit.shown} ran"
                 log.warning("%s", words)
                 self.suspects.died(culprit.key, server or str(culprit.sent_at), words)
-
-
-async def _standing(client: Client, found: ServerQueue, run: QueuedRun) -> Standing:
-    if run.prompt_id in found.running:
-        return Standing("running")
-    if run.prompt_id in found.pending:
-        return Standing("pending")
-    return await client.standing(run.prompt_id)
 
 
 def _boot(server: str) -> str:

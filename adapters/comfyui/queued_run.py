@@ -12,10 +12,12 @@ import msgspec
 
 from adapters.comfyui import graph, identity
 from adapters.comfyui.answers import Finished, OutputFile, Standing, files_in
+from adapters.comfyui.client import Client
 from adapters.comfyui.deaths import trust
 from adapters.comfyui.errors import Refused, ServerBusyError, ServerDownError
 from adapters.comfyui.messages import Executed, Message, Started, Succeeded
 from adapters.comfyui.notes import Notes
+from adapters.comfyui.parsing import Queue
 from adapters.comfyui.reconcile import Seen, Verdict, after, is_over, verdict
 from adapters.comfyui.record import PromptRecord
 from adapters.comfyui.result import Wish
@@ -121,9 +123,9 @@ class QueuedRun:
         if posted is not None and not posted.was_cut:
             self.notes.save(posted=msgspec.structs.replace(posted, was_cut=True))
 
-    def hear(self, message: Message) -> None:
+    def take(self, message: Message) -> None:
         """A message of its run."""
-        self.notes.hear(message, self._graph.nodes)
+        self.notes.take(message, self._graph.nodes)
         match message:
             case Started() if self.record.posted is not None and not self.record.posted.was_running:
                 self.notes.save(posted=after(self.record.posted, Standing("running")))
@@ -131,6 +133,14 @@ class QueuedRun:
                 self.notes.save(outputs={**self.record.outputs, node: output})
             case Succeeded():
                 self.notes.save(has_succeeded=True)
+
+    async def ask(self, client: Client, found: Queue) -> Standing:
+        """Where it stands in the server, of whose queue *found* is an answer. Raises as ``Client.standing``."""
+        if self.prompt_id in found.running:
+            return Standing("running")
+        if self.prompt_id in found.pending:
+            return Standing("pending")
+        return await client.standing(self.prompt_id)
 
     async def judge(self, standing: Standing, server: str, *, is_queue_empty: bool) -> None:
         """A look at the server has found *standing*."""

@@ -28,7 +28,7 @@ log = logging.getLogger("recovery.launch")
 
 
 class Serving:
-    """One server: of this launcher, which starts it again; or of somebody else, at a URL.
+    """One server: of this launcher, which starts it again; or of another owner, at a URL.
 
     Args:
         name: What it is called.
@@ -75,7 +75,7 @@ class Serving:
 
     @property
     def identity(self) -> str:
-        """The process that serves now; "" for a server of somebody else, and while none runs."""
+        """The process that serves now; "" for a server of another owner, and while none runs."""
         pid = None if self.server is None else self.server.pid
         return "" if pid is None else identity.of(pid)
 

@@ -6,12 +6,21 @@ import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
+from importlib import import_module
+from typing import Any, Literal, TypedDict, Unpack
 
 import anyio
 import msgspec
 
+from adapters.comfyui import identity, server
+from adapters.comfyui.comfy import Comfy
+from adapters.comfyui.queue import PromptQueue, Watch
+from adapters.comfyui.record import PromptRecord
+from adapters.comfyui.result import Wish
+from adapters.comfyui.serving import Serving
+from adapters.comfyui.suspects import Suspects
 from adapters.launcher.asked_again import NotAskedForError
+from adapters.launcher.comfyui_command import plan as command_of
 from adapters.launcher.server import ServerBrick
 from adapters.launcher.stuck import LOOK_EVERY, StuckBrick
 from adapters.processes.running import file_name
@@ -22,10 +31,6 @@ from events.errors import CallRejectedError, StaysPendingError
 from recovery import context, validation
 from recovery.policies.backoff import Constant
 from recovery.serialization.secret import Secret
-
-if TYPE_CHECKING:
-    from adapters.comfyui.comfy import Comfy  # loaded with the first server: it needs the extra "comfyui"
-    from adapters.comfyui.queue import PromptQueue, Watch
 
 RESTARTS = RestartPolicy(max_restarts=3, within=600.0)
 
@@ -121,8 +126,7 @@ class ComfyUIBrick(ServerBrick, StuckBrick):
             raise ValueError(f"window must be 1 or {MOST_WINDOW}, not {window!r}: the others wait in the journal")
         if name in self._comfies:
             raise CallRejectedError(f"comfyui {name}", "one of that name is held already; give this one another name=")
-        from adapters.comfyui.suspects import Suspects
-
+        import_module("adapters.comfyui.feed")  # here: a launcher works without the extra "comfyui"
         how = {key: one for key, one in dict[str, Any](options).items() if key in ("window", "stuck_after")}
         folder = self.logs / FOLDER
         folder.mkdir(parents=True, exist_ok=True)
@@ -131,9 +135,6 @@ class ComfyUIBrick(ServerBrick, StuckBrick):
             async with self._comfy(name, suspects, path_or_argv, how) as comfy:
                 yield comfy
             return
-        from adapters.comfyui import identity, server
-        from adapters.launcher.comfyui_command import plan as command_of
-
         plan = command_of(path_or_argv, self.root, port=port, python=python)
         settings: dict[str, Any] = {
             "cwd": plan.cwd, "env": options.get("env"), "name": name,
@@ -148,10 +149,6 @@ class ComfyUIBrick(ServerBrick, StuckBrick):
     @asynccontextmanager
     async def _comfy(self, name: str, suspects: Any, where: Any, how: dict[str, Any]) -> AsyncIterator[Comfy]:
         """A queue before the server of the block *where*, or at the URL *where*. Its tasks outlive that block."""
-        from adapters.comfyui.comfy import Comfy
-        from adapters.comfyui.queue import PromptQueue
-        from adapters.comfyui.serving import Serving
-
         error: BaseException | None = None
         async with anyio.create_task_group() as group:
             try:
@@ -191,9 +188,6 @@ class ComfyUIBrick(ServerBrick, StuckBrick):
         return found
 
     async def _prompt(self, shown: str, server: str, key: str, wish: dict[str, Any]) -> dict[str, Any]:
-        from adapters.comfyui.record import PromptRecord
-        from adapters.comfyui.result import Wish
-
         attempt = context.current.get()
         assert isinstance(attempt, Attempt)
         saved = context.saved()

@@ -122,15 +122,15 @@ def cancel_first(operation: Operation) -> None:
     Call(operation, operation.bus.new_call_id()).publish(OperationCancelled, 1)
 
 
-def leaves(attempt: Attempt, error: Exception) -> bool:
-    """Whether the body of *attempt* has raised *error* to leave its call to a later call, or to the next process.
+def unless_left(attempt: Attempt, error: Exception) -> Exception:
+    """*error*, which the body of *attempt* has raised; raised again if it leaves its call to a later one, or process.
 
     A body does that by a StaysPendingError that bears its own attempt, which then is made again.
     """
-    if not is_a(error, StaysPendingError) or error.attempt is not attempt:
-        return False
-    error.attempt = interrupt(attempt)
-    return True
+    if is_a(error, StaysPendingError) and error.attempt is attempt:
+        error.attempt = interrupt(attempt)
+        raise error
+    return error
 
 
 def end_unstarted(attempt: Attempt, verdict: GiveUp, error: Exception | None, *, stays_pending: bool) -> Exception:

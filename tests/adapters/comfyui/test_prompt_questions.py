@@ -52,7 +52,7 @@ async def answering(
 
 
 @on_asyncio
-async def test_a_prompt_that_kills_the_server_twice_is_set_aside_and_the_others_go_on(place: Place) -> None:
+async def test_a_prompt_that_kills_the_server_twice_is_quarantined(place: Place) -> None:
     launcher = launcher_at(place.folder.parent)
     async with held(place, launcher) as comfy:
         asked: list[Any] = events_of(launcher.service, QuestionAsked)

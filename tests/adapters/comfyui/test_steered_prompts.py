@@ -124,7 +124,8 @@ async def test_what_a_block_leaves_goes_on_in_the_next_process(place: Place) -> 
             with anyio.fail_after(20):
                 await resumption
         assert len(resumption.calls) == left
-    assert sorted(place.successes().values()) == [1] * 4
+        assert all(one.error is None for one in resumption.calls)
+    assert len(place.successes()) == 4  # one that ended with the block may have run once more
 
 
 @on_asyncio
@@ -158,7 +159,7 @@ async def test_a_post_without_an_answer_is_looked_for_and_not_sent_twice(
 
 
 @on_trio
-async def test_a_server_of_somebody_else_may_restart(standin: Start, tmp_path: Path) -> None:
+async def test_a_server_that_is_not_ours_may_restart(standin: Start, tmp_path: Path) -> None:
     server = standin("old")
     async with launcher_at(tmp_path) as launcher, launcher.comfyui(server.url) as comfy:
         results: list[Any] = []
