@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from adapters.comfyui.feed import Feed, FeedState
 
 INTERVAL = 0.5
-"""Seconds between two looks into the queue of the server, while it has prompts of ours."""
+"""Seconds between two looks into the queue of the server, while it has prompts that count."""
+
+PLACES_EVERY = 1.0
+"""Seconds after which the places of those that wait are told again, if they have changed."""
 
 MOST_PLACES = 20
 """So many of those that wait next are told their place at once: to tell all of thousands would cost too much."""
@@ -62,6 +65,7 @@ class PromptQueue:
         self.is_leaving, self.why_leaving = False, "the block of its server is over"
         """Whether the block ends, or the server is gone: what waits stays in the journal."""
         self.runs: dict[str, QueuedRun] = {}
+        self._sent: dict[str, QueuedRun] = {}  # those that had a turn: of thousands that wait, a few
         self._window = window
         self._interval = interval
         self._holds = 0
@@ -75,6 +79,8 @@ class PromptQueue:
     def enter(self, run: QueuedRun) -> None:
         """*run* is an attempt of a prompt that begins."""
         self.runs[run.key] = run
+        if run.is_in_server:
+            self._sent[run.key] = run
         run.why_left = self.why_leaving if self.is_leaving else ""
         self.change()
 
@@ -82,6 +88,7 @@ class PromptQueue:
         """The attempt *run* is over."""
         if self.runs.get(run.key) is run:
             del self.runs[run.key]
+            self._sent.pop(run.key, None)
         self.change()
 
     def change(self) -> None:
@@ -109,7 +116,7 @@ class PromptQueue:
     def in_server(self) -> list[QueuedRun]:
         """The prompts that the server has, or may have, in the order in which they were sent."""
         return sorted(
-            (one for one in self.runs.values() if one.is_in_server),
+            (one for one in self._sent.values() if one.is_in_server),
             key=lambda one: (one.number is None, one.number or 0.0, one.sent_at),
         )
 
@@ -173,6 +180,7 @@ class PromptQueue:
             with self._life:
                 async with anyio.create_task_group() as group:
                     group.start_soon(self.dispatch)
+                    group.start_soon(self.tell_places)
                     group.start_soon(self.listen)
                     group.start_soon(self.look)
                     group.start_soon(self.watch_server)
@@ -190,21 +198,25 @@ class PromptQueue:
         """Give turns, one after another, until it is cancelled."""
         while True:
             changed = self._changed
-            if not self._holds and not any(one.has_turn for one in self.runs.values()):
-                waiting = [one for one in self.runs.values() if one.waits_for_turn]
+            if not self._holds and not any(one.has_turn for one in self._sent.values()):
+                waiting = (_waiting(one) for one in self.runs.values() if one.waits_for_turn)
                 in_server = [InServer(one.key, one.is_suspected) for one in self.in_server()]
                 in_server += [InServer() for _ in self._foreign]
                 is_paused = self.pause_reason is not None
-                ids = may_post([_waiting(one) for one in waiting], in_server, self._window, is_paused)
+                ids = may_post(waiting, in_server, self._window, is_paused)
                 if ids:
+                    self._sent[ids[0]] = self.runs[ids[0]]
                     self.runs[ids[0]].take_turn()
-            self._tell_places()
             await changed.wait()
 
-    def _tell_places(self) -> None:
-        before = len(self.in_server())
-        for place, run in enumerate(self.waiting()[:MOST_PLACES]):
-            run.notes.tell_place(before + place, self.pause_reason or "")
+    async def tell_places(self) -> None:
+        """Tell those that wait next their places, once a second at most, until it is cancelled."""
+        while True:
+            changed, before = self._changed, len(self.in_server())
+            for place, run in enumerate(self.waiting()[:MOST_PLACES]):
+                run.notes.tell_place(before + place, self.pause_reason or "")
+            await anyio.sleep(PLACES_EVERY)
+            await changed.wait()
 
     async def watch_server(self) -> None:
         """Leave all prompts once the server has ended for good."""
@@ -254,7 +266,7 @@ class PromptQueue:
             with anyio.move_on_after(self._interval):
                 await self._looks.wait()
             self._looks = anyio.Event()
-            while not self.in_server():
+            while not self.in_server() and not self._foreign:  # a suspected one waits for the end of those
                 await self._changed.wait()
             try:
                 await self._look_once()
@@ -275,7 +287,10 @@ class PromptQueue:
         if (identity, url) != (self.serving.identity, self.serving.url):
             return  # they are of two processes
         foreign_before = bool(self._foreign)
-        self._foreign = [one for one in (*found.running, *found.pending) if one not in ours]
+        foreign = [one for one in (*found.running, *found.pending) if one not in ours]
+        if foreign != self._foreign:
+            self._foreign = foreign
+            self.change()
         is_empty = not found.running and not found.pending
         for run, standing in seen:
             if run.is_known:
@@ -283,7 +298,6 @@ class PromptQueue:
         self._blame(identity, foreign_before)
         for run in runs:
             run.wake()
-        self.change()
 
     def _blame(self, now: str, foreign_before: bool) -> None:
         """Count the death of a process against the prompt that it was executing, of all that it took along."""
