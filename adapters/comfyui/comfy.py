@@ -195,6 +195,7 @@ class Comfy:
         except Exception as error:
             made.error = error
         finally:
+            self._asked.pop(key, None)
             made.over.set()
             self._made.discard(made)
 

@@ -28,6 +28,9 @@ INTERVAL = 0.5
 PLACES_EVERY = 1.0
 """Seconds after which the places of those that wait are told again, if they have changed."""
 
+SETTLES = 0.05
+"""Seconds until the first prompt goes to an idle server: calls made at once begin in any order, and keep theirs."""
+
 MOST_PLACES = 20
 """So many of those that wait next are told their place at once: to tell all of thousands would cost too much."""
 
@@ -197,6 +200,8 @@ class PromptQueue:
     async def dispatch(self) -> None:
         """Give turns, one after another, until it is cancelled."""
         while True:
+            if not self._sent:
+                await anyio.sleep(SETTLES)
             changed = self._changed
             if not self._holds and not any(one.has_turn for one in self._sent.values()):
                 waiting = (_waiting(one) for one in self.runs.values() if one.waits_for_turn)
@@ -304,7 +309,11 @@ class PromptQueue:
         lost = [one for one in self.in_server() if one.verdict == "lost" and one.saw_death and not one.is_blamed]
         for server in {one.posted_to for one in lost}:
             is_counted = server and self.suspects.is_counted(server)  # and this one was still looked for then
-            if is_counted or self.suspects.was_ours(server) or (server and _boot(server) != _boot(now)):
+            if (
+                is_counted
+                or self.suspects.was_ours(server)
+                or (server and server.rpartition("@")[2] != now.rpartition("@")[2])
+            ):
                 continue
             of_it = [Lost(one.key, one.number, one.was_running) for one in lost if one.posted_to == server]
             is_known = all(one.is_watched for one in lost if one.posted_to == server)
@@ -315,10 +324,6 @@ class PromptQueue:
                 words = f"{self.serving.name} died while {culprit.shown} ran"
                 log.warning("%s", words)
                 self.suspects.died(culprit.key, server or str(culprit.sent_at), words)
-
-
-def _boot(server: str) -> str:
-    return server.rpartition("@")[2]
 
 
 def _waiting(run: QueuedRun) -> Waiting:
