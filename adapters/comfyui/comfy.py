@@ -40,7 +40,7 @@ LEAVE_TIMEOUT = 5.0
 log = logging.getLogger("recovery.launch")
 
 Call = Callable[[str, str, str, dict[str, Any]], Awaitable[dict[str, Any]]]
-"""Makes the recoverable call "prompt": its name, the server's, its key, and what is asked."""
+"""Makes the recoverable call "comfyui-prompt": its name, the server's, its key, and what is asked."""
 
 
 class _Made:
@@ -225,7 +225,7 @@ class Comfy:
             state: PromptState = "waiting" if run.waits_for_turn else "running" if run.was_running else "sent"
             found.append(QueuedPrompt(run.shown, state, place, run.record.progress, run.notes.call))
         for one in asking.values():
-            if one.operation.partition(" ")[0] == "prompt":
+            if one.operation.partition(" ")[0] == "comfyui-prompt":
                 found.append(QueuedPrompt(one.key, "asking", len(found), PromptRecord(queued=0.0).progress, one.call))
         return found
 
@@ -286,5 +286,5 @@ class Comfy:
         """Let the prompts that run, or wait for an answer, find out that the block is over."""
         self._queue.leave_all()
         for one in self._service.calls.waiting():
-            if one.operation.partition(" ")[0] == "prompt" and one.idempotency_key.startswith(f"{self.name}/"):
+            if one.operation.partition(" ")[0] == "comfyui-prompt" and one.idempotency_key.startswith(f"{self.name}/"):
                 self._service.calls.retry_now(one.call, "the block of its server is over")

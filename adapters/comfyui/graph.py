@@ -16,7 +16,7 @@ from recovery.redact import brief
 EXPORT = "export it from ComfyUI with the menu Workflow > Export (API)"
 
 MOST_BYTES = 900 * 1024
-"""Bytes of a graph as JSON. The journal takes a MiB for all that is asked of a prompt; more would not survive a kill."""
+"""Bytes of a graph as JSON. The journal takes 1 MiB for all that is asked; more would not survive a kill."""
 
 MOST_DEPTH = 64
 """Lists and mappings within one another, in an input."""

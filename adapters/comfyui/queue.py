@@ -283,33 +283,30 @@ class PromptQueue:
         client = await self.serving.client()
         found = await client.queue()
         ours = {run.prompt_id for run in runs}
-        foreign = [one for one in (*found.running, *found.pending) if one not in ours]
-        if foreign != self._foreign:
-            self._foreign = foreign
-            self.change()
         seen = [(run, await run.ask(client, found)) for run in runs]
         if (identity, url) != (self.serving.identity, self.serving.url):
             return  # they are of two processes
+        before, self._foreign = self._foreign, [one for one in (*found.running, *found.pending) if one not in ours]
+        if self._foreign != before:
+            self.change()
         is_empty = not found.running and not found.pending
         for run, standing in seen:
             if run.is_known:
                 await run.judge(standing, identity, is_queue_empty=is_empty)
-        self._blame(identity)
+        self._blame(identity, bool(before))
         for run in runs:
             run.wake()
 
-    def _blame(self, now: str) -> None:
+    def _blame(self, now: str, foreign_before: bool) -> None:
         """Count the death of a process against the prompt that it was executing, of all that it took along."""
         lost = [one for one in self.in_server() if one.verdict == "lost" and one.saw_death and not one.is_blamed]
         for server in {one.posted_to for one in lost}:
-            if self.suspects.was_ours(server) or (server and _boot(server) != _boot(now)):
+            is_counted = server and self.suspects.is_counted(server)  # and this one was still looked for then
+            if is_counted or self.suspects.was_ours(server) or (server and _boot(server) != _boot(now)):
                 continue
-            of_it = [one for one in lost if one.posted_to == server]
-            is_known = all(one.is_watched for one in of_it)
-            key = blamed(
-                [Lost(one.key, one.number, one.was_running) for one in of_it],
-                was_ours=False, foreign_ran=bool(self._foreign) or not is_known,
-            )  # fmt: skip
+            of_it = [Lost(one.key, one.number, one.was_running) for one in lost if one.posted_to == server]
+            is_known = all(one.is_watched for one in lost if one.posted_to == server)
+            key = blamed(of_it, was_ours=False, foreign_ran=foreign_before or not is_known)
             culprit = None if key is None else self.runs.get(key)
             if culprit is not None:
                 culprit.is_blamed = True

@@ -225,5 +225,5 @@ async def has_all(has: Callable[[OutputFile], Awaitable[bool]], outputs: dict[st
                     return False
             except Refused as refused:
                 if refused.status not in NEVER_SHOWN:
-                    return False
+                    raise
     return True

@@ -11,7 +11,7 @@ from adapters.comfyui.record import PromptProgress, PromptRecord
 from adapters.launcher.saga import RunRecord
 from adapters.servers.restarts import names_of
 
-WITH_NOTES = ("server", "steps", "prompt")
+WITH_NOTES = ("server", "steps", "comfyui-prompt")
 """The kinds of calls whose checkpoints are notes."""
 
 MOST_OF_NODE = 30

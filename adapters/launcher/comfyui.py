@@ -79,7 +79,7 @@ class ComfyUIBrick(ServerBrick, StuckBrick):
         super()._declare()
         self._comfies: dict[str, Comfy] = {}
         self._recoverable(
-            "prompt",
+            "comfyui-prompt",
             self._prompt,
             lambda _shown, _server, key, *_: key,
             policy=POLICY,
@@ -159,6 +159,7 @@ class ComfyUIBrick(ServerBrick, StuckBrick):
                     serving = Serving(name, server, "" if server is not None else where)
                     await stack.enter_async_context(serving)
                     await serving.until_ready()
+                    suspects.forget_stop(serving.identity)  # it lives: its launcher was killed before the signal
                     queue = PromptQueue(serving, suspects, **how)
                     comfy = self._comfies[name] = Comfy(name, queue, self.service, self._call_prompt, group)
                     try:
@@ -184,7 +185,7 @@ class ComfyUIBrick(ServerBrick, StuckBrick):
         )  # fmt: skip
 
     async def _call_prompt(self, shown: str, server: str, key: str, wish: dict[str, Any]) -> dict[str, Any]:
-        found: dict[str, Any] = await self._call("prompt", shown, server, key, wish)
+        found: dict[str, Any] = await self._call("comfyui-prompt", shown, server, key, wish)
         return found
 
     async def _prompt(self, shown: str, server: str, key: str, wish: dict[str, Any]) -> dict[str, Any]:

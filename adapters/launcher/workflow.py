@@ -24,7 +24,7 @@ class WorkflowBrick(Bricks):
     def _declare(self) -> None:
         super()._declare()
         self._asked_at: dict[str, str] = {}
-        self._recoverable("workflow", self._check_drawn, lambda name, *_: f"workflow {name}")
+        self._recoverable("comfyui-workflow", self._check_drawn, lambda name, *_: f"workflow {name}")
 
     async def workflow(self, path: str | os.PathLike[str], url: str, *, name: str | None = None) -> dict[str, Any]:
         """The graph of the workflow file *path*, for ``Comfy.prompt``.
@@ -48,7 +48,7 @@ class WorkflowBrick(Bricks):
         if found.format == "ui":
             self._asked_at[shown] = url  # not journalled: the server may have another port the next time
             try:
-                await self._call("workflow", shown, file)
+                await self._call("comfyui-workflow", shown, file)
             finally:
                 self._asked_at.pop(shown, None)
             found = await self._read(file)  # meanwhile it was exchanged for its graph

@@ -43,9 +43,9 @@ class Process:
         self.running = None
 
     def has(self, key: str) -> bool:
-        return self.is_alive and key in self.keys()
+        return self.is_alive and key in self.in_queue()
 
-    def keys(self) -> list[str]:
+    def in_queue(self) -> list[str]:
         return [key for _, key in ([self.running] if self.running else []) + self.queue]
 
     def standing(self, key: str) -> Standing:
@@ -120,21 +120,21 @@ class World:
                 process.run()
                 self.is_fresh = False
 
-    def write(self, *, is_heard: bool) -> None:
+    def write(self, *, is_told: bool) -> None:
         """What runs writes its files; its message reaches the launcher or not."""
         for process in self.processes:
             if process.is_alive and process.running:
                 key = process.running[1]
                 self.files.add(key)
-                if key in self.prompts and is_heard:
+                if key in self.prompts and is_told:
                     self.prompts[key].has_outputs = True
                     self.is_fresh = False
 
-    def finish(self, *, succeeds: bool = True, is_kept: bool = True, is_heard: bool = True) -> None:
+    def finish(self, *, succeeds: bool = True, is_kept: bool = True, is_told: bool = True) -> None:
         for process in self.processes:
             if process.is_alive and process.running:
                 if succeeds and is_kept:
-                    self.write(is_heard=is_heard)
+                    self.write(is_told=is_told)
                 process.end(Finished(succeeds))
                 self.is_fresh = False
 
@@ -145,16 +145,16 @@ class World:
             self.server.end(Finished(False, interrupted=True))
             self.is_fresh = False
 
-    def die(self, *, is_heard: bool = True) -> None:
+    def die(self, *, is_told: bool = True) -> None:
         process = self.server
         if process is None:
             return
         process.is_alive = False
-        if not self.is_own and is_heard:
+        if not self.is_own and is_told:
             self._cut()
         if self.is_own and process.identity not in self.stops:
             running = process.running or (process.queue[0] if process.queue else None)
-            if running and self.is_fresh and not any(one.startswith("x") for one in process.keys()):
+            if running and self.is_fresh and not any(one.startswith("x") for one in process.in_queue()):
                 self.guilt[running[1]] = self.guilt.get(running[1], 0) + 1
             for one in self.prompts.values():
                 if one.posted and one.posted.server == process.identity and one.end is None:
@@ -234,7 +234,7 @@ class World:
         self.foreign_ran = server.running is not None and server.running[1].startswith("x")
         self.is_fresh = True
 
-    def post(self, fate: Literal["answered", "unheard", "late", "gone"], delay: float = 0.0) -> None:
+    def post(self, fate: Literal["answered", "unanswered", "late", "gone"], delay: float = 0.0) -> None:
         """POST those whose turn it is, after a look."""
         self.look()
         server = self.server
@@ -254,7 +254,7 @@ class World:
                         if other.posted and fell(other.posted, number):
                             other.number_fell = True
                     one.posted = msgspec.structs.replace(one.posted, number=number)
-                case "unheard":
+                case "unanswered":
                     server.take(key)
                 case "late":
                     self.flying.append((self.now + min(delay, GRACE - 1.0), key))
@@ -274,7 +274,7 @@ class World:
             for one in self.prompts.values()
             if one.posted is not None and one.end is None
         ]
-        return ours + [InServer() for key in server.keys() if key.startswith("x")]
+        return ours + [InServer() for key in server.in_queue() if key.startswith("x")]
 
     def lives(self, key: str) -> bool:
         """Whether a process has it, or will get it."""
@@ -294,7 +294,7 @@ class World:
             standing,
             server.identity if self.is_own else "",
             lives=any(process.is_alive for process in self.processes if process is not server),
-            is_queue_empty=not server.keys(),
+            is_queue_empty=not server.in_queue(),
             number_fell=one.number_fell,
             is_watched=one.is_watched,
             unknown_for=0.0 if one.unknown_since is None else self.now - one.unknown_since,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from hypothesis import event, given, settings
+from hypothesis import event, example, given, settings
 from hypothesis import strategies as st
 
 from adapters.comfyui.reconcile import UNKNOWN_AFTER
@@ -14,7 +14,7 @@ from tests.properties.comfyui_world import World
 
 EXAMPLES = settings(max_examples=max(200, settings().max_examples))
 
-HEARD = st.booleans().map(lambda heard: {"is_heard": heard})
+TOLD = st.booleans().map(lambda told: {"is_told": told})
 OURS = st.one_of(
     st.just(("ask", {})),
     st.just(("look", {})),
@@ -23,12 +23,12 @@ OURS = st.one_of(
     st.tuples(
         st.just("post"),
         st.fixed_dictionaries(
-            {"fate": st.sampled_from(["answered", "answered", "unheard", "late", "gone"]), "delay": st.floats(0, 9)}
+            {"fate": st.sampled_from(["answered", "answered", "unanswered", "late", "gone"]), "delay": st.floats(0, 9)}
         ),
     ),
-    st.tuples(st.just("write"), HEARD),
-    st.tuples(st.just("finish"), st.fixed_dictionaries({"is_kept": st.booleans(), "is_heard": st.booleans()})),
-    st.tuples(st.just("die"), HEARD),
+    st.tuples(st.just("write"), TOLD),
+    st.tuples(st.just("finish"), st.fixed_dictionaries({"is_kept": st.booleans(), "is_told": st.booleans()})),
+    st.tuples(st.just("die"), TOLD),
     st.just(("start", {})),
     st.tuples(st.just("stop"), st.booleans().map(lambda signalled: {"is_signalled": signalled})),
 )
@@ -44,6 +44,11 @@ OTHERS = st.one_of(
 )
 ASKED: list[Any] = [("ask", {})] * 3
 STEPS = st.lists(OURS | OURS | OTHERS, min_size=20, max_size=60).map(lambda steps: ASKED + steps)
+
+
+LATE: list[Any] = [("ask", {}), ("post", {"fate": "late", "delay": 5.0}), ("die", {}), ("start", {}), ("look", {})]
+LOST: list[Any] = [("ask", {}), ("post", {"fate": "answered"}), ("run", {}), ("die", {}), ("start", {}), ("look", {})]
+GONE: list[Any] = [("ask", {}), ("post", {"fate": "answered"}), ("run", {}), ("finish", {}), ("clear_history", {})]
 
 
 def happen(world: World, steps: list[Any]) -> None:
@@ -70,6 +75,8 @@ def calm(world: World) -> None:
 
 
 @EXAMPLES
+@example(LATE, True, True)
+@example(LOST, True, True)
 @given(STEPS, st.booleans(), st.booleans())
 def test_no_run_is_called_over_while_it_lives_and_none_done_without_its_files(
     steps: list[Any], is_own: bool, has_numbers: bool
@@ -82,6 +89,7 @@ def test_no_run_is_called_over_while_it_lives_and_none_done_without_its_files(
 
 
 @EXAMPLES
+@example(GONE, True)
 @given(STEPS, st.booleans())
 def test_every_prompt_ends_or_asks(steps: list[Any], is_own: bool):
     world = World(is_own=is_own)

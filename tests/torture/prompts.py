@@ -24,6 +24,10 @@ import anyio
 import msgspec
 import psutil
 
+from adapters.comfyui.answers import ABSENT, Finished, Standing
+from adapters.comfyui.client import Client
+from adapters.comfyui.errors import PromptQuarantinedError
+from adapters.comfyui.parsing import Accepted
 from adapters.launcher import Launcher, RestartPolicy
 from adapters.sqlite import SQLiteStore
 from events.operation_events import OperationRecovered, OperationSucceeded
@@ -70,9 +74,31 @@ def graphs(count: int, seed: int) -> dict[str, Graph]:
     return {name: made.get(name) or killer(count) for name in names}
 
 
-def launch(folder: str, log: str, count: int, seed: int, backend: str) -> None:
-    """Be the launcher: queue all prompts, and note what comes back. It ends once no prompt is left."""
+def launch(folder: str, log: str, count: int, seed: int, backend: str, wrong: str) -> None:
+    """Be the launcher: queue all prompts, and note what comes back. It ends once no prompt is left.
+
+    One that is *wrong* "sends twice", or takes what is "lost" for "done".
+    """
+    spoil(wrong)
     anyio.run(_launch, Path(folder), Path(log), graphs(count, seed), backend=backend)
+
+
+def spoil(wrong: str) -> None:
+    """Make this process wrong, to see whether it is noticed."""
+    submit, standing = Client.submit, Client.standing
+
+    async def submit_twice(self: Client, *given: Any) -> Accepted:
+        await submit(self, *given)
+        return await submit(self, *given)
+
+    async def never_absent(self: Client, prompt_id: str) -> Standing:
+        found = await standing(self, prompt_id)
+        return Standing("finished", finished=Finished(succeeded=True)) if found == ABSENT else found
+
+    if wrong == "sends twice":
+        Client.submit = submit_twice  # type: ignore[assignment,method-assign]
+    elif wrong == "lost is done":
+        Client.standing = never_absent  # type: ignore[method-assign]
 
 
 async def _launch(folder: Path, log: Path, wanted: dict[str, Graph]) -> None:
@@ -96,8 +122,6 @@ async def _launch(folder: Path, log: Path, wanted: dict[str, Graph]) -> None:
 
 
 async def _ask(comfy: Any, folder: Path, log: Path, name: str, graph: Graph, left: set[str]) -> None:
-    from adapters.comfyui.errors import PromptQuarantinedError
-
     try:
         result = await comfy.prompt(graph, name=name)
     except PromptQuarantinedError as error:
@@ -124,20 +148,20 @@ class Tally(msgspec.Struct):
 class KilledQueue:
     """A queue in *folder*, and the processes that work on it."""
 
-    def __init__(self, folder: Path, fork_server: ForkServer, dialect: Dialect, backend: str) -> None:
+    def __init__(self, folder: Path, fork_server: ForkServer, dialect: Dialect, backend: str, wrong: str = "") -> None:
         self.log = folder / "log"
         self.log.touch()
         self.out = folder / "out"
         self.root = folder / "root"
         self.place = Place(self.root / "ComfyUI", dialect, ["--runs", str(self.log)])
         self._fork = partial(fork_server.fork, launch, str(self.root), str(self.log), out=self.out)
-        self._backend = backend
+        self._how = backend, wrong
         self._servers: dict[int, psutil.Process] = {}
         self._lock = threading.Lock()
 
     def start(self, count: int, seed: int) -> Child:
         """Start a launcher."""
-        return self._fork(count, seed, self._backend)
+        return self._fork(count, seed, *self._how)
 
     def read(self) -> PromptLog:
         return PromptLog.read(self.log.read_text())
@@ -193,7 +217,8 @@ class KilledQueue:
         done = Counter(
             event.call
             for event in Stored.read(self.root / "journal" / "calls.db", scratch).rows.values()
-            if isinstance(event, OperationSucceeded | OperationRecovered) and event.operation.startswith("prompt")
+            if isinstance(event, OperationSucceeded | OperationRecovered)
+            and event.operation.startswith("comfyui-prompt")
         )
         if sorted(done.values()) != [1] * (len(names) - 1):
             problems.append(f"the journal has {sum(done.values())} results of {len(done)} prompts")
@@ -208,14 +233,21 @@ def _lives(process: psutil.Process) -> bool:
 
 
 def kill_queue(
-    fork_server: ForkServer, dialect: Dialect, backend: str, *, seed: int, count: int = PROMPTS, kills: int = KILLS
+    fork_server: ForkServer,
+    dialect: Dialect,
+    backend: str,
+    *,
+    seed: int,
+    count: int = PROMPTS,
+    kills: int = KILLS,
+    wrong: str = "",
 ) -> Tally:
     """Queue *count* prompts, and kill server and launcher *kills* times each."""
     rng, tally = random.Random(seed), Tally()
     moments = ["server"] * kills + ["launcher"] * kills
     rng.shuffle(moments)
     with tempfile.TemporaryDirectory(dir=MEMORY_FOLDER) as name:
-        queue = KilledQueue(Path(name), fork_server, dialect, backend)
+        queue = KilledQueue(Path(name), fork_server, dialect, backend, wrong)
         is_over, began = threading.Event(), time.monotonic()
         watcher = threading.Thread(target=_watch, args=(queue, is_over))
         watcher.start()

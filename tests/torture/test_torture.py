@@ -212,3 +212,15 @@ def test_prompts_outlive_their_server_and_their_launcher_and_each_has_one_result
     tally = kill_queue(fork_server, "new", backend, seed=3, count=6, kills=1)
     assert tally.problems == []
     assert (tally.results, tally.server_kills, tally.launcher_kills) == (5, 1, 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [("sends twice", "ran again, though it had succeeded"), ("lost is done", "was reported as done")],
+)
+def test_a_launcher_that_sends_prompts_twice_or_calls_lost_ones_done_is_noticed(
+    wrong: str, words: str, fork_server: ForkServer
+):
+    tally = kill_queue(fork_server, "new", "asyncio", seed=3, count=6, kills=1, wrong=wrong)
+    assert any(words in problem for problem in tally.problems)

@@ -37,7 +37,7 @@ class Prompt(Operation, frozen=True, kw_only=True, tag="prompt"):
     on_memory: tuple[str, ...] = ()
     save_to: str | None = None
 
-    CALLS = ("prompt", "workflow")
+    CALLS = ("comfyui-prompt", "comfyui-workflow")
     HOW = ("paid", "priority", "on_unknown", "on_memory")
 
     def __post_init__(self) -> None:

@@ -116,8 +116,8 @@ def test_a_post_that_did_not_come_through_is_no_death():
         ([Lost("second", 2.0), Lost("first", 1.0)], "first"),
         ([Lost("second", 2.0, was_running=True), Lost("first", 1.0)], "second"),
         ([Lost("first", 1.0, was_running=True), Lost("second", 2.0, was_running=True)], "second"),
-        ([Lost("unheard"), Lost("first", 1.0)], "first"),
-        ([Lost("unheard")], "unheard"),
+        ([Lost("unanswered"), Lost("first", 1.0)], "first"),
+        ([Lost("unanswered")], "unanswered"),
     ],
 )
 def test_a_death_counts_against_the_one_that_was_executing(lost: list[Lost], key: str | None):

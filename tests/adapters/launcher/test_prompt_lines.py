@@ -30,8 +30,8 @@ STEPS = (
 )
 STUDIO = started("server", "studio", "s1")
 READY = msgspec.structs.replace(saved(ServerNote("ready", "http://127.0.0.1:8188")), call="s1")
-PORTRAIT = started("prompt", "portrait", "c1")
-POSTER = started("prompt", "poster", "c2")
+PORTRAIT = started("comfyui-prompt", "portrait", "c1")
+POSTER = started("comfyui-prompt", "poster", "c2")
 
 
 def record(progress: PromptProgress = SAMPLER, posted: Posted | None = POSTED) -> PromptRecord:
@@ -77,8 +77,16 @@ def test_each_checkpoint_is_taken_for_what_it_is(note: msgspec.Struct) -> None:
 
 def test_words_are_of_calls_whose_checkpoints_are_ours() -> None:
     there = msgspec.json.encode(record())
-    assert saved_words("prompt", there) == saved_words("prompt studio", there) == "KSampler, step 12 of 20, 45 %"
-    assert (saved_words("render", there), saved_words("prompt", None), saved_words("prompt", b"")) == ("", "", "")
+    assert (
+        saved_words("comfyui-prompt", there)
+        == saved_words("comfyui-prompt studio", there)
+        == "KSampler, step 12 of 20, 45 %"
+    )
+    assert (saved_words("render", there), saved_words("comfyui-prompt", None), saved_words("comfyui-prompt", b"")) == (
+        "",
+        "",
+        "",
+    )
 
 
 @pytest.mark.parametrize("width", [80, 120])
