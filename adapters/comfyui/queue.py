@@ -25,11 +25,8 @@ if TYPE_CHECKING:
 INTERVAL = 0.5
 """Seconds between two looks into the queue of the server, while it has prompts that count."""
 
-PLACES_EVERY = 1.0
-"""Seconds after which the places of those that wait are told again, if they have changed."""
-
-MOST_PLACES = 20
-"""So many of those that wait next are told their place at once: to tell all of thousands would cost too much."""
+MOST_PLACES, PLACES_EVERY = 20, 1.0
+"""So many of those that wait next are told their place, and after so many seconds again: all would cost too much."""
 
 Watch: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
 """A task that asks about a prompt that is stuck, until it is cancelled."""
