@@ -25,14 +25,11 @@ if TYPE_CHECKING:
 INTERVAL = 0.5
 """Seconds between two looks into the queue of the server, while it has prompts that count."""
 
-PLACES_EVERY = 1.0
-"""Seconds after which the places of those that wait are told again, if they have changed."""
+MOST_PLACES, PLACES_EVERY = 20, 1.0
+"""So many of those that wait next are told their place, and after so many seconds again: all would cost too much."""
 
 SETTLES = 0.05
 """Seconds until the first prompt goes to an idle server: calls made at once begin in any order, and keep theirs."""
-
-MOST_PLACES = 20
-"""So many of those that wait next are told their place at once: to tell all of thousands would cost too much."""
 
 Watch: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
 """A task that asks about a prompt that is stuck, until it is cancelled."""
@@ -291,16 +288,14 @@ class PromptQueue:
         seen = [(run, await run.ask(client, found)) for run in runs]
         if (identity, url) != (self.serving.identity, self.serving.url):
             return  # they are of two processes
-        foreign_before = bool(self._foreign)
-        foreign = [one for one in (*found.running, *found.pending) if one not in ours]
-        if foreign != self._foreign:
-            self._foreign = foreign
+        before, self._foreign = self._foreign, [one for one in (*found.running, *found.pending) if one not in ours]
+        if self._foreign != before:
             self.change()
         is_empty = not found.running and not found.pending
         for run, standing in seen:
             if run.is_known:
                 await run.judge(standing, identity, is_queue_empty=is_empty)
-        self._blame(identity, foreign_before)
+        self._blame(identity, bool(before))
         for run in runs:
             run.wake()
 
@@ -321,7 +316,7 @@ class PromptQueue:
             culprit = None if key is None else self.runs.get(key)
             if culprit is not None:
                 culprit.is_blamed = True
-                words = f"{self.serving.name} died while {culprit.shown} ran"
+                words = f"{self.serving.name} died while {culprit.shown} ran{self.serving.last_end}"
                 log.warning("%s", words)
                 self.suspects.died(culprit.key, server or str(culprit.sent_at), words)
 

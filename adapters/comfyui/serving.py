@@ -79,6 +79,12 @@ class Serving:
         pid = None if self.server is None else self.server.pid
         return "" if pid is None else identity.of(pid)
 
+    @property
+    def last_end(self) -> str:
+        """How its process ended, for the end of a sentence; "" where that is unknown."""
+        said = "" if self.server is None else self.server.last_end
+        return f": it {said}" if said else ""
+
     async def client(self) -> Client:
         """What asks it. Its port may be another one after a restart."""
         if self._client is None or self._client_url != self.url:
