@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import anyio
 
-from adapters.comfyui.deaths import Lost, blamed
+from adapters.comfyui.blame import blame
 from adapters.comfyui.errors import Refused, ServerBusyError, ServerDownError
 from adapters.comfyui.messages import Executing, Failed, Interrupted, Message, Succeeded
 from adapters.comfyui.queued_run import QueuedRun
@@ -295,30 +295,9 @@ class PromptQueue:
         for run, standing in seen:
             if run.is_known:
                 await run.judge(standing, identity, is_queue_empty=is_empty)
-        self._blame(identity, bool(before))
+        blame(self.serving, self.suspects, runs, identity, foreign_before=bool(before))
         for run in runs:
             run.wake()
-
-    def _blame(self, now: str, foreign_before: bool) -> None:
-        """Count the death of a process against the prompt that it was executing, of all that it took along."""
-        lost = [one for one in self.in_server() if one.verdict == "lost" and one.saw_death and not one.is_blamed]
-        for server in {one.posted_to for one in lost}:
-            is_counted = server and self.suspects.is_counted(server)  # and this one was still looked for then
-            if (
-                is_counted
-                or self.suspects.was_ours(server)
-                or (server and server.rpartition("@")[2] != now.rpartition("@")[2])
-            ):
-                continue
-            of_it = [Lost(one.key, one.number, one.was_running) for one in lost if one.posted_to == server]
-            is_known = all(one.is_watched for one in lost if one.posted_to == server)
-            key = blamed(of_it, was_ours=False, foreign_ran=foreign_before or not is_known)
-            culprit = None if key is None else self.runs.get(key)
-            if culprit is not None:
-                culprit.is_blamed = True
-                words = f"{self.serving.name} died while {culprit.shown} ran{self.serving.last_end}"
-                log.warning("%s", words)
-                self.suspects.died(culprit.key, server or str(culprit.sent_at), words)
 
 
 def _waiting(run: QueuedRun) -> Waiting:
