@@ -31,6 +31,7 @@ async def test_a_prompt_that_is_cancelled_while_it_is_sent_does_not_run(
             await comfy.prompt(graphs.picture(1, seconds=60.0))
         assert scope.cancelled_caught
         server.set(**{fault: 0.0})
+        await anyio.sleep(0.6)  # by now the server has taken it
         with anyio.fail_after(10):
             await comfy.prompt(graphs.picture(2))
     assert [one.ended for one in server.runs() if one.ended != "success"] in ([], ["error"])
