@@ -79,6 +79,10 @@ class Serving:
         pid = None if self.server is None else self.server.pid
         return "" if pid is None else identity.of(pid)
 
+    @property
+    def _process(self) -> str:
+        return f"{self.identity} {self.url}"
+
     async def client(self) -> Client:
         """What asks it. Its port may be another one after a restart."""
         if self._client is None or self._client_url != self.url:
@@ -105,8 +109,9 @@ class Serving:
     async def info(self, classes: set[str]) -> dict[str, Any]:
         """What it says of *classes* of nodes; each is asked for once for each start of the server."""
         async with self._asking:
-            await self.until_ready()
-            if self._info_of != (now := f"{self.identity} {self.url}"):
+            if self._info_of != self._process or not classes <= self._info.keys():
+                await self.until_ready()
+            if self._info_of != (now := self._process):
                 self._info, self._info_of = {}, now
             client = await self.client()
             for kind in sorted(classes - self._info.keys()):

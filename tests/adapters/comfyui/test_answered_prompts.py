@@ -183,9 +183,6 @@ async def test_a_prompt_that_another_client_interrupted_is_asked_about(
 ) -> None:
     server, launcher = standin(), launcher_at(tmp_path)
 
-    def interrupt_first(_: str) -> bool:
-        return is_yes
-
     async with launcher, launcher.comfyui(server.url) as comfy, anyio.create_task_group() as group:
 
         async def interrupt() -> None:
@@ -194,7 +191,7 @@ async def test_a_prompt_that_another_client_interrupted_is_asked_about(
 
         group.start_soon(interrupt)
         call = lambda: comfy.prompt(graphs.picture(1, seconds=0.8), name="b")  # noqa: E731
-        asked, end = await answering(launcher, call, interrupt_first)
+        asked, end = await answering(launcher, call, lambda _: is_yes)
     assert asked == ["resubmit:b"]
     assert isinstance(end[0], PromptResult if is_yes else PromptInterruptedError), end
     assert [one.ended for one in server.runs()] == ["error", "success"][: 1 + is_yes]

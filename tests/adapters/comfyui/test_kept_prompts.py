@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
 import time
 from pathlib import Path
@@ -20,7 +18,7 @@ from events.errors import StaysPendingError
 from recovery import presets
 from tests.adapters.comfyui import graphs
 from tests.adapters.comfyui.conftest import Start
-from tests.adapters.comfyui.standin.child import Place
+from tests.adapters.comfyui.standin.child import Place, Standin
 from tests.adapters.comfyui.test_prompt_questions import answering
 from tests.adapters.comfyui.test_queue import held, kill_server, launcher_at, until
 
@@ -39,7 +37,6 @@ def place(tmp_path: Path) -> Place:
 
 @pytest.mark.slow
 async def test_outputs_that_were_there_before_a_death_need_no_second_run(place: Place) -> None:
-    graph = graphs.picture() | graphs.through("Sleep", 5, seconds=60.0, steps=1)
     graph = graphs.picture() | {
         "8": graphs.node("Sleep", image=["1", 0], seconds=60.0, steps=1),
         "9": graphs.node("SaveImage", images=["8", 0], filename_prefix="late"),
@@ -56,26 +53,6 @@ async def test_outputs_that_were_there_before_a_death_need_no_second_run(place: 
     assert [file.filename for file in results[0].files] == place.files()
     assert list(results[0].outputs) == ["3"]
     assert len(place.runs()) == 1
-
-
-@pytest.mark.slow
-async def test_a_server_that_dies_once_the_files_are_there_runs_nothing_twice(place: Place) -> None:
-    """Its files are there, and all its messages have come, though its history is lost."""
-    graph = graphs.picture() | {
-        "8": graphs.node("Stuck", image=["1", 0], seconds=60.0),
-        "9": graphs.node("PreviewImage", images=["8", 0]),
-    }
-    async with held(place) as comfy, anyio.create_task_group() as group:
-        results: list[PromptResult] = []
-
-        async def run() -> None:
-            results.append(await comfy.prompt(graph, outputs=["3"]))
-
-        group.start_soon(run)
-        await until(lambda: comfy._queue.in_server() and comfy._queue.in_server()[0].record.outputs)
-        assert comfy.server is not None
-        os.kill(comfy.server.pid or 0, signal.SIGKILL)
-    assert len(results[0].files) == len(place.runs()) == 1
 
 
 @pytest.mark.slow
@@ -110,6 +87,7 @@ async def test_a_yes_restarts_a_stuck_server_and_that_is_no_death_of_the_prompt(
     async with held(place, launcher, stuck_after=0.6) as comfy, anyio.create_task_group() as group:
 
         async def release() -> None:
+            comfy._queue._interval = 5.0  # each look costs the server a little processor time
             await until(lambda: len(place.runs()) == 2, 30.0)
             await anyio.to_thread.run_sync(release_all, comfy.url)
 
@@ -159,6 +137,11 @@ async def test_without_its_extra_the_block_says_so_before_anything_starts(
     assert not (place.folder / "counts.json").exists()
 
 
+def asked_of(server: Standin) -> int:
+    requests: int = server.ask("POST", "/standin/asked")[1]["requests"]
+    return requests
+
+
 @pytest.mark.slow
 async def test_two_thousand_prompts_that_wait_cost_little(standin: Start, tmp_path: Path) -> None:
     server, launcher, most = standin(), launcher_at(tmp_path), 2000
@@ -171,19 +154,13 @@ async def test_two_thousand_prompts_that_wait_cost_little(standin: Start, tmp_pa
             except StaysPendingError as error:
                 ends.append(error)
 
-        began, used = time.monotonic(), time.process_time()
         for seed in range(most):
             group.start_soon(run, seed)
         await until(lambda: len(comfy._queue.waiting()) == most - 2, 60.0)
-        print("queued", time.monotonic() - began, time.process_time() - used)
-        before = server.ask("POST", "/standin/asked")[1]["requests"]
-        print("requests", before)
-        assert before < 50
-        began, used = time.monotonic(), time.process_time()
-        await anyio.sleep(3.0)
-        print("idle", time.process_time() - used)
-        after = server.ask("POST", "/standin/asked")[1]["requests"]
-        print("requests", after - before)
-        began, used = time.monotonic(), time.process_time()
-    print("left", time.monotonic() - began, time.process_time() - used)
+        queued = asked_of(server)
+        assert queued < 100
+        used = time.process_time()
+        await anyio.sleep(2.0)
+        assert time.process_time() - used < 1.0
+        assert asked_of(server) - queued < 20
     assert len(ends) == most
