@@ -28,9 +28,6 @@ INTERVAL, MOST_INTERVAL = 0.5, 10.0
 """Seconds between two looks into the queue of the server, while it has prompts of ours, and while nothing changes there
 for long: a look costs the server processor time, and that of one that is stuck must stand still."""
 
-LAST_LOOK = 2.0
-"""Seconds for the look at the end of the block, at most."""
-
 MOST_PLACES = 20
 """So many of those that wait next are told their place at once: to tell all of thousands would cost too much."""
 
@@ -268,9 +265,9 @@ class PromptQueue:
                 log.debug("%s: %s", self.serving.name, error)
 
     async def look_last(self) -> None:
-        """Learn what has ended since the last look: the server may end now, and its history with it."""
+        """Learn what has ended since the last look: the server may end now, and its history with it. 2 s at most."""
         if self.in_server() and not self.is_leaving:
-            with anyio.move_on_after(LAST_LOOK), suppress(ServerDownError, ServerBusyError, Refused):
+            with anyio.move_on_after(2.0), suppress(ServerDownError, ServerBusyError, Refused):
                 await self._look_once()
 
     async def _look_once(self) -> None:

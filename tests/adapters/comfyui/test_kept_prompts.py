@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", ["asyn
 
 def release_all(url: str) -> None:
     """Let the node that is stuck go on."""
-    urlopen(Request(f"{url}/standin/release", method="POST")).close()  # noqa: S310
+    urlopen(Request(f"{url}/standin/release", method="POST")).close()
 
 
 @pytest.fixture
