@@ -24,6 +24,7 @@ from adapters.launcher.comfyui_command import plan as command_of
 from adapters.launcher.server import ServerBrick
 from adapters.launcher.stuck import LOOK_EVERY, StuckBrick
 from adapters.processes.running import file_name
+from adapters.processes.silence import SAMPLES
 from adapters.servers.restarts import RestartPolicy
 from adapters.servers.supervisor import Supervisor
 from events.attempt import Attempt
@@ -181,7 +182,7 @@ class ComfyUIBrick(ServerBrick, StuckBrick):
             return None
         return partial(
             self.watch_stuck, name, queue.is_stuck, queue.stuck.sign, queue.stuck_words, server.restart,
-            min(LOOK_EVERY, queue.stuck.after),
+            min(LOOK_EVERY, queue.stuck.after / SAMPLES),
         )  # fmt: skip
 
     async def _call_prompt(self, shown: str, server: str, key: str, wish: dict[str, Any]) -> dict[str, Any]:
