@@ -142,8 +142,7 @@ class ComfyUIBrick(ServerBrick, StuckBrick):
                 yield comfy
             return
         plan = command_of(path_or_argv, self.root, port=port, python=python)
-        if plan.cwd is not None:
-            self._inside(plan.cwd)
+        self._inside(plan.cwd or ".")
         settings: dict[str, Any] = {
             "cwd": plan.cwd, "env": options.get("env"), "name": name,
             "ready_timeout": options.get("ready_timeout", 600.0),
