@@ -27,7 +27,7 @@ $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "launcher-recovery needs Python 3.11 or newer; try: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install --quiet --editable ".[launcher,monitor,nats,opentelemetry,prometheus,testing,web]" --group test --group lint --group bench
+	$(BIN)/python -m pip install --quiet --editable ".[comfyui,launcher,monitor,nats,opentelemetry,prometheus,testing,web]" --group test --group lint --group bench
 	@touch $(READY)
 
 $(PEERS): $(READY)
@@ -138,7 +138,7 @@ release-check: $(RELEASE) ## build dist/, install the wheel elsewhere, and test 
 mutants: $(READY) ## plant each known bug, and check that its test fails (four minutes)
 	$(BIN)/python -m tests.mutants
 
-torture: $(CLUSTER) ## kill, stall and flood the journal and the servers, and print what was lost (thirty-six minutes; SHARE=0.05: two)
+torture: $(CLUSTER) ## kill, stall and flood the journal and the servers, and print what was lost (thirty-eight minutes; SHARE=0.05: two)
 	$(BIN)/python -m tests.torture $(ROWS) --share $(SHARE)
 
 bench: $(PEERS) ## measure and print all figures, beside other libraries (six minutes)

@@ -13,9 +13,10 @@ import msgspec
 
 from adapters.downloads.sources import url_of
 from adapters.launcher.document import Document
+from adapters.launcher.kinds.prompt import Prompt
 from adapters.launcher.launch import Launch
 from adapters.launcher.plan import LaunchPlan, load_plan
-from adapters.launcher.plan_lint import lint_programs, lint_steps
+from adapters.launcher.plan_lint import lint_programs, lint_steps, lint_workflows
 from adapters.memory import MemoryStore
 from adapters.named_service import TargetError, import_service
 from adapters.toml_lines import Lines
@@ -143,7 +144,7 @@ def _of_plan(plan: LaunchPlan) -> Iterator[Group]:
         for call in step.retried:
             steps.setdefault((call, key), []).append(step.name)
     lines = Lines(plan.path, {"policy": "retry", "breaker": "circuit"})
-    held = {call for step in plan.steps if step.LASTS for call in step.retried}
+    held = {call for step in plan.steps if step.LASTS or isinstance(step, Prompt) for call in step.retried}
     for (operation, key), names in steps.items():
         yield Group(
             names=tuple(names),
@@ -157,7 +158,8 @@ def _of_plan(plan: LaunchPlan) -> Iterator[Group]:
 
 
 def _of_steps(plan: LaunchPlan) -> Iterator[Found]:
-    for step, one in chain(lint_steps(plan.steps), lint_programs(plan.root, plan.steps)):
+    root, steps = plan.root, plan.steps
+    for step, one in chain(lint_steps(steps), lint_programs(root, steps), lint_workflows(root, steps)):
         where = Lines(plan.path, {}).of_step(step.name)
         yield Found(**msgspec.structs.asdict(one), operation=step.name, where=where)
 

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 DISTRIBUTION = "launcher-recovery"
 
 EXTRAS = {
+    "comfyui": ("websockets",),
     "launcher": ("click", "httpx2", "packaging", "psutil", "rich"),
     "monitor": ("ddsketch",),
     "nats": ("nats",),

@@ -15,6 +15,27 @@ from typing import Any
 
 import pytest
 
+from adapters.comfyui.errors import (
+    BrokenContextError,
+    InvalidGraphError,
+    MemoryFullError,
+    MissingModelError,
+    MissingNodeError,
+    NoAnswerError,
+    OutcomeUnknownError,
+    OutOfMemoryError,
+    PaidAccountError,
+    PaidLoginError,
+    PaidNodesError,
+    PoisonedContextError,
+    PromptFailedError,
+    PromptInterruptedError,
+    PromptLostError,
+    PromptQuarantinedError,
+    PromptRefusedError,
+    ServerBusyError,
+    ServerDownError,
+)
 from adapters.disk import UnsafeFileError
 from adapters.downloads.client import EnvironmentVariableError
 from adapters.downloads.partial_file import (
@@ -180,6 +201,25 @@ ERRORS: list[RecoveryError] = [
     UnwantedResult([1]),
     InvalidRequestError("no program"),
     WrongContentError("wrong"),
+    BrokenContextError("broken", remedy=Remedy("Decide.", question="context:cat")),
+    InvalidGraphError("no"),
+    MemoryFullError("no"),
+    MissingModelError("no cat.safetensors", remedy=Remedy("Decide.", question="model:cat.safetensors")),
+    MissingNodeError("no Cat", remedy=Remedy("Decide.", question="node:Cat")),
+    OutcomeUnknownError("gone", remedy=Remedy("Decide.", question="resubmit:cat")),
+    OutOfMemoryError("full", remedy=Remedy("Decide.", question="memory:cat")),
+    PaidAccountError("no credits", remedy=Remedy("Decide.", question="account:cat")),
+    PaidLoginError("expired", after=5.0),
+    PaidNodesError("it costs money", remedy=Remedy("Decide.", question="pay:cat")),
+    PoisonedContextError("no"),
+    PromptFailedError("no"),
+    PromptInterruptedError("interrupted", remedy=Remedy("Decide.", question="resubmit:cat")),
+    PromptLostError("no"),
+    PromptQuarantinedError("died twice", remedy=Remedy("Decide.", question="run-again:cat")),
+    PromptRefusedError("no"),
+    NoAnswerError("no"),
+    ServerBusyError("no"),
+    ServerDownError("no"),
 ]
 
 

@@ -20,6 +20,10 @@ PLAIN_ENGLISH = frozenset(
     {
         "LOSSES",  # of power
         "SO_LINGER",  # a socket option
+        "Standin",  # for a server of ComfyUI
+        "StandinServer",
+        "standin",
+        "test_standin",
         "test_a_port_is_free_though_connections_of_a_former_server_linger",
         "test_a_script_can_be_awaited",
         "test_d2_a_receipt_can_be_awaited",

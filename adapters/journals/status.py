@@ -12,7 +12,7 @@ import msgspec
 from adapters.journals.incidents import IncidentLine, JournalIncidents
 from adapters.journals.pauses import Pause, no_pause
 from adapters.journals.status_rows import event_of, overviews_of_all, rows_of_calls, writer_of
-from adapters.launcher.checkpoint_words import note_words, saved_note
+from adapters.launcher.checkpoint_words import saved_words
 from adapters.launcher.launch import Outcome, Progress, name_in_arguments
 from adapters.launcher.progress import Transfer, saved_transfer
 from adapters.sqlite.lock import written_files
@@ -80,7 +80,7 @@ class CallStatus(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         category: The category of its latest failure.
         outcomes: How the operations of a launch ended, by their names.
         transfer: How far a download is.
-        note: How a server, or a run of steps, was, in words.
+        note: How a server, a run of steps, or a prompt was, in words.
         node: The node of a cluster that runs it, or ran it last; "" in a journal.
     """
 
@@ -281,7 +281,7 @@ def _status(record: CallRecord, run: Run | None, living: set[str], *, is_readabl
         category=None if record.failure is None else record.failure.category,
         outcomes=outcomes,
         transfer=saved_transfer(record.saved) if kind == "download" else None,
-        note=note_words(saved_note(record.saved or b"")) if kind in ("server", "steps") else "",
+        note=saved_words(record.operation, record.saved),
     )
 
 

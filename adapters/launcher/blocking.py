@@ -10,9 +10,12 @@ from typing import Any, Literal, Unpack
 
 import anyio
 
+from adapters.comfyui.blocking import BlockingComfy
 from adapters.downloads.http import Downloaded
 from adapters.git.destination import Repository
 from adapters.git.update import LocalChanges
+from adapters.launcher.comfyui import RESTARTS as COMFYUI_RESTARTS
+from adapters.launcher.comfyui import ComfyUIOptions
 from adapters.launcher.done_checks import Done
 from adapters.launcher.launcher_thread import OUTSIDE, LauncherThread
 from adapters.launcher.packages import PROTECTED, Texts
@@ -147,6 +150,40 @@ class BlockingLauncher(LauncherThread):
             portal = self._portal
             assert portal is not None
             yield BlockingServer(entered.result(), portal)
+            portal.call(leaving.set)
+            held.result()
+
+    @contextmanager
+    def comfyui(
+        self,
+        path_or_argv: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+        port: int | Literal["auto"] = "auto",
+        restarts: RestartPolicy = COMFYUI_RESTARTS,
+        *,
+        name: str = "comfyui",
+        **options: Unpack[ComfyUIOptions],
+    ) -> Iterator[BlockingComfy]:
+        """As ``Launcher.comfyui``.
+
+        Raises:
+            ServerGoneError: Also at the end of a block whose server is gone.
+        """
+        entered, leaving = Future[BlockingComfy](), anyio.Event()
+
+        async def hold() -> None:
+            try:
+                async with self._launcher.comfyui(path_or_argv, port, restarts, name=name, **options) as comfy:
+                    entered.set_result(BlockingComfy(comfy, self._call))
+                    await leaving.wait()
+            except BaseException as error:
+                if not entered.done():
+                    entered.set_exception(error)
+                raise
+
+        with self._begun(hold) as held:
+            portal = self._portal
+            assert portal is not None
+            yield entered.result()
             portal.call(leaving.set)
             held.result()
 

@@ -132,8 +132,7 @@ class Bricks:
                 idempotency_key=idempotency_key,
                 resumable=resumable,
                 classifier=self._classifier,
-                on_conflict="reject",
-                **settings,
+                **{"on_conflict": "reject", **settings},
             )(when_it_may)
 
     async def _call(self, operation: str, name: str, *arguments: Any) -> Any:

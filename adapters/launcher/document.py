@@ -7,11 +7,13 @@ from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 import msgspec
 
+from adapters.launcher.kinds.comfyui import ComfyUI
 from adapters.launcher.kinds.command import Command
 from adapters.launcher.kinds.download import Download
 from adapters.launcher.kinds.git import Git
 from adapters.launcher.kinds.operation import Operation
 from adapters.launcher.kinds.packages import Packages
+from adapters.launcher.kinds.prompt import Prompt
 from adapters.launcher.kinds.server import Server
 from adapters.launcher.kinds.steps import CommandWithUndo, Steps
 from adapters.launcher.kinds.venv import Venv
@@ -92,7 +94,7 @@ class NotificationsTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True
         validation.number("every", self.every, least=0.0)
 
 
-Step: TypeAlias = Download | Command | Git | Venv | Packages | Server | Steps
+Step: TypeAlias = Download | Command | Git | Venv | Packages | Server | ComfyUI | Prompt | Steps
 
 
 class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -8,9 +8,11 @@ from itertools import chain
 from pathlib import Path
 
 from adapters.launcher.document import Document, NotificationsTable, Step
+from adapters.launcher.kinds.comfyui import ComfyUI
 from adapters.launcher.kinds.command import Command
 from adapters.launcher.kinds.held_servers import PLACE
 from adapters.launcher.kinds.operation import Problem
+from adapters.launcher.kinds.prompt import Prompt
 from adapters.launcher.limits import wrong_family, wrong_reference, wrong_secret
 from adapters.launcher.plan_places import key_of, wrong_places
 from recovery.redact import redact
@@ -29,6 +31,7 @@ def problems(document: Document, root: Path, ours: Sequence[Path]) -> Iterator[P
     yield from _wrong_tokens(document.tokens)
     if document.notifications is not None:
         yield from _wrong_notifications(document.notifications)
+    yield from _servers_of_prompts(steps)
     yield from _wrong_needs(steps)
     before = needed_before(steps)
     yield from _equal_commands(steps, before)
@@ -53,6 +56,15 @@ def _wrong_notifications(table: NotificationsTable) -> Iterator[Problem]:
             "notifications.command",
             f"holds what looks like a secret ({shown}), and a plan is no place for one: {cure}",
         )
+
+
+def _servers_of_prompts(steps: Sequence[Step]) -> Iterator[Problem]:
+    """The servers of prompts that are none, said before what is wrong with needs, which have them."""
+    servers = {step.name for step in steps if isinstance(step, ComfyUI)}
+    for number, step in enumerate(steps):
+        if isinstance(step, Prompt) and step.server not in servers:
+            near = _near(step.server, servers)
+            yield key_of(number, "server"), f"there is no operation {step.server!r} of kind 'comfyui'{near}"
 
 
 def _wrong_needs(steps: Sequence[Step]) -> Iterator[Problem]:

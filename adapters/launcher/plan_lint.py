@@ -6,16 +6,25 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 
+from adapters.comfyui.errors import InvalidGraphError
+from adapters.comfyui.graph import EXPORT
+from adapters.comfyui.workflow import DRAWN, MOST_BYTES, read_workflow
+from adapters.disk import UnsafeFileError, read_plain
 from adapters.launcher.document import Step
+from adapters.launcher.kinds.comfyui import ComfyUI
 from adapters.launcher.kinds.command import Command
 from adapters.launcher.kinds.download import Download
 from adapters.launcher.kinds.operation import Operation
 from adapters.launcher.kinds.packages import Packages
+from adapters.launcher.kinds.prompt import Prompt
 from adapters.launcher.kinds.server import Server
 from adapters.launcher.kinds.steps import CommandWithUndo, Steps
 from adapters.launcher.plan_checks import needed_before
 from recovery.lint import Finding
 from recovery.redact import redact
+
+MAIN = "main.py"
+"""What the folder of ComfyUI has."""
 
 OWN_KINDS = {
     ("git", "clone"): ("git", "a killed clone leaves half a folder"),
@@ -47,7 +56,7 @@ def lint_steps(steps: Sequence[Step]) -> Iterator[tuple[Step, Finding]]:
 
 
 def lint_programs(root: Path, steps: Sequence[Step]) -> Iterator[tuple[Step, Finding]]:
-    """Each step whose program is below *root* and not there, and which needs no operation that makes it.
+    """Each step whose program or file is below *root* and not there, and which needs no operation that makes it.
 
     A needed command may make anything, so what follows it is not judged.
     """
@@ -55,16 +64,40 @@ def lint_programs(root: Path, steps: Sequence[Step]) -> Iterator[tuple[Step, Fin
     commands = {step.name for step in steps if isinstance(step, Command | Steps)}
     made = {step.name: _made_by(root, step) for step in steps}
     for step in steps:
-        if not isinstance(step, Command | Server) or os.sep not in step.run[0]:
+        for field, text, what, kind in _needed(step):
+            program = _below(root, text)
+            if not program.is_relative_to(root) or program.exists():
+                continue
+            makers = [name for name, paths in made.items() if any(map(program.is_relative_to, paths))]
+            if before[step.name].isdisjoint({*makers, *commands}):
+                text = f"there is no {what} {program.relative_to(root)}, and no operation that it needs makes one"
+                other = f'add an operation that makes it (kind = "{kind}", say)'
+                cure = f"add {makers[0]!r} to needs" if makers else other
+                yield step, Finding(rule="no-program", table="operation", field=field, text=text, cure=cure)
+
+
+def _needed(step: Step) -> Iterator[tuple[str, str, str, str]]:
+    """What *step* needs below the root: its key, where it is, what it is, and the kind that makes such a thing."""
+    if isinstance(step, Command | Server | ComfyUI) and step.run and os.sep in step.run[0]:
+        yield "run", os.path.join(getattr(step, "cwd", "."), step.run[0]), "program", "venv"
+    if isinstance(step, ComfyUI) and step.path is not None:
+        yield "path", os.path.join(step.path, MAIN), "file", "git"
+    if isinstance(step, Prompt):
+        yield "workflow", step.workflow, "file", "download"
+
+
+def lint_workflows(root: Path, steps: Sequence[Step]) -> Iterator[tuple[Step, Finding]]:
+    """Each prompt whose file is there, and is no graph that a server runs."""
+    for step in steps:
+        if not isinstance(step, Prompt) or not (file := _below(root, step.workflow)).exists():
             continue
-        program = _below(root, os.path.join(step.cwd, step.run[0]))
-        if not program.is_relative_to(root) or program.exists():
-            continue
-        makers = [name for name, paths in made.items() if any(map(program.is_relative_to, paths))]
-        if before[step.name].isdisjoint({*makers, *commands}):
-            text = f"there is no program {program.relative_to(root)}, and no operation that it needs makes one"
-            cure = f"add {makers[0]!r} to needs" if makers else 'add an operation that makes it (kind = "venv", say)'
-            yield step, Finding(rule="no-program", table="operation", field="run", text=text, cure=cure)
+        try:
+            if read_workflow(read_plain(file.resolve(), MOST_BYTES)).format == "api":
+                continue
+            text = f"{step.workflow} is {DRAWN}"
+        except (OSError, UnsafeFileError, InvalidGraphError) as error:
+            text = f"{step.workflow} is no workflow to run: {error}"
+        yield step, Finding(rule="no-graph", table="operation", field="workflow", text=text, cure=EXPORT)
 
 
 def _made_by(root: Path, step: Step) -> list[Path]:

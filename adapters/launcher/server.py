@@ -55,6 +55,12 @@ class ServerOptions(TypedDict, total=False):
         on_output: Called with each line of its output, redacted: for lines like ``IMPORT FAILED``.
         on_missing_module: Called with the name of a Python module that its environment lacks, once for each. It
             installs the module and returns True, and the server is started again. Without it a person is asked.
+        degraded_by: Called with each line of its output, redacted. Returns the name of a part (a plug-in) that the line
+            says does not work, or "". Such a server is ready all the same; ``Server.degraded`` has the names.
+        confirm: Called with the URL of *ready* and the command line, before a server that a killed launcher left
+            counts as ready, or one of which the system does not tell whether it has its port. It returns what shows
+            that another program answers there, or ""; then it is not adopted, but ended and started again.
+        before_stop: Called with its process id before the launcher sends it a signal, for whatever reason.
         every: Seconds between two probes of a server that is ready; by default 5.
         grace: Seconds from SIGTERM to SIGKILL for its processes when the block is over; by default 10.
     """
@@ -66,6 +72,9 @@ class ServerOptions(TypedDict, total=False):
     on_stuck: OnStuck
     on_output: Callable[[str], object] | None
     on_missing_module: Callable[[str], Awaitable[bool]] | None
+    degraded_by: Callable[[str], str] | None
+    confirm: Callable[[str, Sequence[str]], Awaitable[str]] | None
+    before_stop: Callable[[int], object] | None
     every: float
     grace: float
 
@@ -195,7 +204,7 @@ class ServerBrick(Bricks):
 
         def note(state: State) -> None:
             if state in RUNS:
-                attempt.checkpoint(msgspec.json.encode(ServerNote(state, server.url)))
+                attempt.checkpoint(msgspec.json.encode(ServerNote(state, server.url, server.degraded)))
 
         server.on_state = note
         try:

@@ -76,6 +76,7 @@ async def run_command(
     files: str | None = None,
     is_done: Callable[[], Awaitable[bool]] | None = None,
     hold: Callable[[Tree, bool], object] | None = None,
+    before_end: Callable[[int], object] | None = None,
 ) -> None:
     """Run *argv* to its end, without a shell. Cancelled, it ends every process of the command first.
 
@@ -95,8 +96,8 @@ async def run_command(
         files: Names its files in *logs*, by default *name*. Commands with the same one wait for each other.
         is_done: Asked just before the command is started, once no other launcher and no orphan runs it: if it is done
             by then, it is not run.
-        hold: For a server, of which nothing stays when it ends. Called with its processes once it runs, and with
-            whether it is that of a launcher that was killed.
+        hold: For a server, of which nothing stays. Called with its processes once it runs, and if it is an orphan.
+        before_end: Called with its process id before the launcher sends it a first signal.
 
     Raises:
         subprocess.CalledProcessError: It failed; the error has the beginning and the end of its output.
@@ -116,7 +117,7 @@ async def run_command(
     validation.choice("orphans", orphans, ("wait", "end", "adopt"))
     environment = environment_of(env or {})
     async with _files(name, logs, file_name(files or name), on_output) as (running, output):
-        command = _Command(name, running, output, silence, grace, hold)
+        command = _Command(name, running, output, silence, grace, hold, before_end)
         await command.see_to_orphan(orphans, hash_of(argv))
         if is_done is not None and await is_done():
             return
@@ -146,6 +147,7 @@ class _Command:
         silence: float | None,
         grace: float,
         hold: Callable[[Tree, bool], object] | None,
+        before_end: Callable[[int], object] | None,
     ) -> None:
         self._name = name
         self._running = running
@@ -153,13 +155,14 @@ class _Command:
         self._silence = silence
         self._grace = grace
         self._hold = hold
+        self._before_end = before_end
 
     async def see_to_orphan(self, orphans: Orphans, argv: str) -> None:
         """Wait for what a killed launcher left of the command, or end it."""
         left = self._running.left
         if left is None:
             return
-        tree = Tree(left.mark)
+        tree = Tree(left.mark, None, self._before_end)
         process = tree.oldest() if left.process is None else process_of(left.process)
         tree.group = None if process is None else process.pid
         if left.ending or (process is not None and (orphans == "end" or (orphans == "adopt" and left.argv != argv))):
@@ -187,7 +190,7 @@ class _Command:
     async def run(self, argv: Sequence[str], cwd: Path, environment: Mapping[str, str]) -> None:
         """Run it to its end. Raises as ``run_command``."""
         self._output.begin()
-        tree = Tree(uuid.uuid4().hex)
+        tree = Tree(uuid.uuid4().hex, None, self._before_end)
         # The mark finds the process if this one is killed before that one's id is noted.
         self._running.write(Running(mark=tree.mark, argv=hash_of(argv), launcher=os.getpid()))
         _running.add(tree)

@@ -42,13 +42,14 @@ class SilenceWatch:
         self._tree = tree
         self._clock = clock
         self._interval = min(max((allowed or 0.0) / SAMPLES, POLL_INTERVAL), MOST_INTERVAL)
-        self._silent_for = 0.0
+        self.silent_for = 0.0
+        """Seconds of silence, as of the latest look."""
         self._looked = clock()
         self._used: dict[psutil.Process, tuple[float, float]] = {}
 
     def start_over(self) -> None:
         """Note that there was output."""
-        self._silent_for = 0.0
+        self.silent_for = 0.0
 
     def is_over(self) -> bool:
         """Whether the silence has lasted for longer than is allowed. To be asked again and again."""
@@ -60,10 +61,10 @@ class SilenceWatch:
             return False
         self._looked = now
         if self._was_busy(passed):
-            self._silent_for = 0.0
+            self.silent_for = 0.0
         else:  # where everything stood still, as in a frozen container, no silence has passed
-            self._silent_for += min(passed, 2 * self._interval)
-        return self._silent_for >= self._allowed
+            self.silent_for += min(passed, 2 * self._interval)
+        return self.silent_for >= self._allowed
 
     def _was_busy(self, seconds: float) -> bool:
         before, self._used = self._used, {one: _used_by(one) for one in self._tree.members()}

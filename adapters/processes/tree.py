@@ -12,12 +12,12 @@ import logging
 import math
 import os
 import signal
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import suppress
 
 import anyio
 
-from adapters.processes.identity import is_alive
+from adapters.processes.identity import is_alive, is_living
 from recovery.installation import extra
 
 with extra("launcher"):
@@ -44,11 +44,13 @@ class Tree:
         mark: What its processes bear in their environment; unique.
         group: The process id of the command's own process, which leads a process group and a session; ``None`` before
             it is started, and if it may be the id of another process by now.
+        before_end: Called once with *group* before the first signal is sent, if the command's own process runs then.
     """
 
-    def __init__(self, mark: str, group: int | None = None) -> None:
+    def __init__(self, mark: str, group: int | None = None, before_end: Callable[[int], object] | None = None) -> None:
         self.mark = mark
         self.group = group
+        self._before_end = before_end
 
     def environment(self) -> dict[str, str]:
         """What the environment of the command's process needs so that its processes are found."""
@@ -76,6 +78,7 @@ class Tree:
 
     async def end(self, grace: float) -> None:
         """End every process: with SIGTERM, and after *grace* seconds with SIGKILL. A cancellation does not stop it."""
+        self._tell()
         try:
             for does_kill, seconds in ((False, grace), (True, KILL_TIME)):
                 with anyio.move_on_after(seconds, shield=True):
@@ -89,7 +92,18 @@ class Tree:
 
     def kill(self) -> None:
         """Send SIGKILL to every process."""
+        self._tell()
         self._signal(self.members(), does_kill=True)
+
+    def _tell(self) -> None:
+        """Call *before_end*."""
+        if self._before_end is None or self.group is None or not is_living(self.group):
+            return
+        tell, self._before_end = self._before_end, None
+        try:
+            tell(self.group)
+        except Exception:  # what must end ends all the same
+            log.exception("the function that is told the end of process %d failed", self.group)
 
     async def _signal_until_gone(self, *, does_kill: bool) -> None:
         seen_none = 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from anyio.from_thread import BlockingPortal
 
 from adapters.servers.server import Server
@@ -63,6 +65,11 @@ class BlockingServer:
         """As ``Server.is_ready``."""
         return self._server.is_ready
 
+    @property
+    def degraded(self) -> tuple[str, ...]:
+        """As ``Server.degraded``."""
+        return self._server.degraded
+
     def until_ready(self) -> None:
         """As ``Server.until_ready``."""
         self._portal.call(self._server.until_ready)
@@ -75,6 +82,6 @@ class BlockingServer:
         """As ``Server.refill``."""
         self._portal.call(self._server.refill)
 
-    def restart(self, why: str) -> None:
+    def restart(self, why: str, more: Sequence[str] = ()) -> None:
         """As ``Server.restart``."""
-        self._portal.call(self._server.restart, why)
+        self._portal.call(self._server.restart, why, more)

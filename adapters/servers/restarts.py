@@ -29,12 +29,20 @@ MISSING_MODULE = re.compile(r"(?:ModuleNotFoundError: |python\S*: )No module nam
 LINES_OF_AN_ERROR = 3
 """Lines from the end in which an error that ended a program stands."""
 
+SHOWN = 3
+"""Names of what a server goes on without that a line shows; the others are counted."""
+
 CODES = {
-    0: "ended by itself, with exit code 0 (one that goes on in the background cannot be held)",
+    0: "ended by itself, with exit code 0 (as after Ctrl-C; one that goes on in the background cannot be held)",
+    3: "ended itself at once, with exit code 3 (as a native library does that gives up)",
+    0xC000_013A: "was ended by Ctrl-C, which the launcher did not send (exit code 3221225786)",
+    0xC000_0409: "crashed: it found its memory damaged, and ended itself at once (exit code 3221226505)",
     0xC000_0005: "crashed: it used memory that is not its own (exit code 3221225477, an access violation)",
 }
 SIGNALS = {
     "SIGKILL": "was killed by SIGKILL: by the system for want of memory (the OOM killer), or by a person",
+    "SIGABRT": "crashed: it gave up in native code (SIGABRT)",
+    "SIGBUS": "crashed: a file or memory that it used was gone (SIGBUS)",
     "SIGSEGV": "crashed: it used memory that is not its own (SIGSEGV)",
 }
 
@@ -154,3 +162,9 @@ def words_of(ended: Ended) -> str:
             return f"failed with exit code {code}"
         return SIGNALS.get(name, f"was ended by {name}, which the launcher did not send")
     return f"failed with exit code {code}"
+
+
+def names_of(degraded: Sequence[str]) -> str:
+    """What a server goes on without, for a line: ``a, b, c and 2 more``."""
+    more = f" and {len(degraded) - SHOWN} more" if len(degraded) > SHOWN else ""
+    return f"{', '.join(degraded[:SHOWN])}{more}"

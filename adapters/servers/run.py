@@ -16,11 +16,12 @@ from adapters.processes.command import run_command
 from adapters.processes.running import Reminder
 from adapters.processes.silence import SilenceWatch
 from adapters.processes.tree import Tree
+from adapters.servers.degraded import Degraded
 from adapters.servers.ports import LastPort, PortTakenError, holder_of, is_free, listeners
 from adapters.servers.probe import Answer, Kind, Probe
 from adapters.servers.restarts import LAST_LINES, Ended
 from adapters.servers.settings import Settings, with_port
-from recovery.redact import redact
+from recovery.redact import brief, redact
 from recovery.serialization.secret import Secret
 
 FIRST_PAUSE, GROWTH, MOST_PAUSE = 0.05, 1.2, 1.0
@@ -52,6 +53,7 @@ class Run:
         last_port: Where the port is noted before the start.
         starts: Called with its process id once it runs, and with whether a killed launcher had started it.
         stands: Called with its answers.
+        degraded: What it lacks: cleared before a start, read before an adoption.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Run:
         last_port: LastPort,
         starts: Callable[[int | None, bool], None],
         stands: Stands,
+        degraded: Degraded,
     ) -> None:
         self._settings = settings
         self._port = port
@@ -69,10 +72,14 @@ class Run:
         self._last_port = last_port
         self._starts = starts
         self._stands = stands
-        self._on_output = settings.on_output
+        self._degraded = degraded
+        self._told: dict[str, Callable[[str], object] | None] = {
+            "on_output": settings.on_output, "degraded_by": self._tell_degraded if settings.degraded_by else None
+        }  # fmt: skip
         self._tail: deque[str] = deque(maxlen=LAST_LINES)
         self._scope = anyio.CancelScope()
         self._watch: SilenceWatch | None = None
+        self._watches: list[SilenceWatch] = []
         self._tree: Tree | None = None
         self._began = 0.0
         self._ready_since: float | None = None
@@ -122,6 +129,13 @@ class Run:
         self.wants_restart = True
         self._scope.cancel()
 
+    def watch_silence(self, allowed: float) -> SilenceWatch | None:
+        """A watch over its output and its processes; ``None`` before it runs."""
+        if self._tree is None:
+            return None
+        self._watches.append(watch := SilenceWatch(allowed, self._tree))
+        return watch
+
     # its command
 
     async def _command(self) -> None:
@@ -140,6 +154,7 @@ class Run:
             on_output=self._printed,
             is_done=self._must_not_start,
             hold=self._started,
+            before_end=one.before_stop,
         )
 
     async def _must_not_start(self) -> bool:
@@ -148,24 +163,32 @@ class Run:
             self._is_taken = not is_free(self._port, self._settings.host)
             if not self._is_taken:
                 self._last_port.write(self._port)
+                self._degraded.clear()
         return self._is_adopted or self._is_taken
 
     def _started(self, tree: Tree, is_orphan: bool) -> None:
         self._tree, self._is_adopted, self._began = tree, is_orphan, time.monotonic()
         self._watch = SilenceWatch(self._settings.ready_timeout, tree)
+        self._watches.append(self._watch)
+        if is_orphan:
+            self._degraded.read()
         self._starts(tree.group, is_orphan)
 
     def _printed(self, line: str) -> None:
         self._tail.append(line)
-        if self._watch is not None:
-            self._watch.start_over()
-        try:
-            if self._on_output is not None:
-                self._on_output(line)
-        except Exception:  # the lines are needed here, too
-            name = self._settings.name
-            log.exception("the function that is told the output of %s failed, and is not called again", name)
-            self._on_output = None
+        for watch in self._watches:
+            watch.start_over()
+        for name, tell in self._told.items():
+            try:
+                if tell is not None:
+                    tell(line)
+            except Exception:  # the lines are needed here, too
+                log.exception("%s of %s failed, and is not called again", name, self._settings.name)
+                self._told[name] = None
+
+    def _tell_degraded(self, line: str) -> None:
+        if self._settings.degraded_by is not None and (name := self._settings.degraded_by(line)):
+            self._degraded.add(name)
 
     # probes
 
@@ -176,21 +199,39 @@ class Run:
             while True:
                 if self._watch is not None:
                     answer = await probe.ask(url)
-                    if answer.kind is Kind.READY and self._ready_since is None and await self._is_a_strangers():
-                        answer = Answer(Kind.NONE, "does not listen on its port, but another process does")
+                    if answer.kind is Kind.READY and self._ready_since is None:
+                        answer = await self._checked(answer, url)
                     self._take(answer, self._watch)
                     if answer.kind is not Kind.READY and self._watch.is_over() and reminder.is_due():
                         self._is_stuck(answer)
                     pause = min(pause * GROWTH, MOST_PAUSE)
                 await anyio.sleep(pause if self._ready_since is None else self._settings.every)
 
-    async def _is_a_strangers(self) -> bool:
-        """Whether another process has taken the port during the start: the server itself says so late, if at all."""
+    async def _checked(self, answer: Answer, url: str) -> Answer:
+        """*answer*, the first one, if it comes from the server: another process may have taken the port."""
+        has_port = await self._has_port()
+        if has_port is False:  # the server itself says so late, if at all
+            return Answer(Kind.NONE, "does not listen on its port, but another process does")
+        if self._settings.confirm is None or (has_port and not self._is_adopted):
+            return answer
+        try:
+            problem = await self._settings.confirm(url, [with_port(word, self._port) for word in self._settings.argv])
+        except Exception as error:
+            return Answer(Kind.NONE, f"does not say what it is ({type(error).__name__}: {brief(str(error), 200)})")
+        if not problem:
+            return answer
+        if self._is_adopted:
+            log.warning("%s is not adopted: %s; it is ended, and started again", self._settings.name, problem)
+            self.restart()
+        return Answer(Kind.NONE, f"is not what was started: {problem}")
+
+    async def _has_port(self) -> bool | None:
+        """Whether a process of the server listens on its port; ``None`` if that cannot be told."""
         pids = await anyio.to_thread.run_sync(listeners, self._port)
         if not pids or self._tree is None or time.monotonic() > self._began + DOUBT:
-            return False
+            return None
         own = await anyio.to_thread.run_sync(self._tree.members)
-        return {one.pid for one in own}.isdisjoint(pids)
+        return not {one.pid for one in own}.isdisjoint(pids)
 
     def _take(self, answer: Answer, watch: SilenceWatch) -> None:
         if answer.kind is Kind.OTHER:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from urllib.parse import urlsplit
 
 import anyio
 import msgspec
 
 from adapters.processes.identity import is_living
+from adapters.processes.running import file_name
+from adapters.servers.degraded import Degraded
 from adapters.servers.restarts import History
 from adapters.servers.run import Run
 from adapters.servers.settings import Settings, State, with_port
@@ -49,11 +51,15 @@ class Server:
         self.state: State = "starting"
         self.error: BaseException | None = None
         """Why it has ended for good."""
+        self.last_end = ""
+        """How it ended the last time that it did so by itself, in words that follow its name; "" if it never did."""
         self.starts = 0
         """How often it was started; that of an adopted server counts."""
         self.on_state: Callable[[State], object] | None = None
         """Called with each new state."""
         self._settings = settings
+        self._more: tuple[str, ...] = ()
+        self._degraded = Degraded(settings.logs / f"{file_name(self.name)}.degraded")
         self._changed = anyio.Event()
         self._history = History()
         self._run: Run | None = None
@@ -73,6 +79,11 @@ class Server:
     def is_ready(self) -> bool:
         """Whether it has been ready since its latest start, lives, and does not refuse connections."""
         return self.state in ("ready", "busy") and self.pid is not None and is_living(self.pid)
+
+    @property
+    def degraded(self) -> tuple[str, ...]:
+        """The parts that its output says do not work (plug-ins), since its latest start: it is ready without them."""
+        return self._degraded.names
 
     async def until_ready(self) -> None:
         """Wait until it is ready, also after a restart.
@@ -96,12 +107,14 @@ class Server:
         """Give its restarts back: it has done useful work (finished a prompt, say)."""
         self._history = msgspec.structs.replace(self._history, restarts=())
 
-    def restart(self, why: str) -> None:
+    def restart(self, why: str, more: Sequence[str] = ()) -> None:
         """End it and start it again, which uses up no restart. Wait with ``until_ready`` afterwards.
 
         Args:
             why: For the log.
+            more: Arguments that it gets after its own from now on, in the place of those of an earlier call.
         """
+        self._more = tuple(more)
         if self._run is not None and not self._run.wants_restart:
             log.warning("%s is ended and started again: %s", self.name, why)
             self._set("restarting")

@@ -32,6 +32,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     on_stuck: OnStuck = "notify"
     on_output: Callable[[str], object] | None = None
     on_missing_module: Callable[[str], Awaitable[bool]] | None = None
+    degraded_by: Callable[[str], str] | None = None
+    confirm: Callable[[str, Sequence[str]], Awaitable[str]] | None = None
+    before_stop: Callable[[int], object] | None = None
     every: float = 5.0
     grace: float = 10.0
 

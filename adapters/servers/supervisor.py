@@ -7,11 +7,14 @@ from collections.abc import Callable
 from typing import NoReturn
 
 import anyio
+import msgspec
 
+from adapters.processes.identity import is_living
 from adapters.processes.running import file_name
+from adapters.processes.silence import SilenceWatch
 from adapters.servers.ports import LastPort, PortTakenError, free_port
 from adapters.servers.probe import Answer, Kind
-from adapters.servers.restarts import Ask, Ended, decide, words_of
+from adapters.servers.restarts import Ask, Ended, decide, names_of, words_of
 from adapters.servers.run import Run
 from adapters.servers.server import Server, ServerGoneError, restart_question
 from adapters.servers.settings import Settings, State
@@ -43,7 +46,7 @@ class Supervisor(Server):
         self._secret = secret
         self._last_port = LastPort(settings.logs / f"{file_name(self.name)}.port")
         self._refreshed: set[str] = set()
-        self._failures = 0
+        self._failures = self._said = 0
         self._has_run = self._has_been_ready = self.is_ending = False
         self._life = anyio.CancelScope()
         self.call = ""
@@ -92,12 +95,22 @@ class Supervisor(Server):
         self.error = error
         self._set("gone")
 
+    def watch_silence(self, allowed: float) -> SilenceWatch | None:
+        """A watch that tells when it prints and does nothing for *allowed* seconds; ``None`` while it does not run.
+
+        It is of the present run: make another one when ``starts`` has changed.
+        """
+        return None if self._run is None else self._run.watch_silence(allowed)
+
     # its runs
 
     async def _run_once(self) -> Ended | None:
         """Run it until it ends. Returns ``None`` if it is to be run again at once, and that is no restart."""
         self.port = self._choose()
-        self._run = Run(self._settings, self.port, self._secret, self._last_port, self._starts, self._stands)
+        settings = msgspec.structs.replace(self._settings, argv=[*self._settings.argv, *self._more])
+        self._run = Run(
+            settings, self.port, self._secret, self._last_port, self._starts, self._stands, self._degraded
+        )  # fmt: skip
         try:
             return await self._run.go()
         except PortTakenError as error:
@@ -128,6 +141,7 @@ class Supervisor(Server):
     def _starts(self, pid: int | None, is_orphan: bool) -> None:
         self.pid = pid
         self.starts += 1
+        self._said = 0
         self._failures = 0
         self._set("starting")
         if is_orphan:
@@ -140,14 +154,25 @@ class Supervisor(Server):
             log.info("%s is ready at %s", self.name, self.url)
         states: dict[Kind, State] = {Kind.READY: "ready", Kind.REFUSED: "refused"}
         state = states.get(answer.kind, "busy")
-        if state not in ("ready", self.state):
+        if state not in ("ready", self.state) and self.pid is not None and is_living(self.pid):
             log.warning("%s %s; it lives, and is not ended for that", self.name, answer.said)
         self._set(state)
+        self._say_what_it_lacks()
+
+    def _say_what_it_lacks(self) -> None:
+        """Warn of what its output says does not work, once for each part: the lines may come after the first answer."""
+        new = self.degraded[self._said :]
+        self._said = len(self.degraded)
+        if new:
+            text = "%s goes on without %s, which could not be loaded; its log says why: %s"
+            log.warning(text, self.name, names_of(new), self._settings.logs / f"{file_name(self.name)}.log")
+            if self.on_state is not None:
+                self.on_state(self.state)
 
     # its end
 
     async def _decide(self, ended: Ended) -> NoReturn:
-        words = words_of(ended)
+        self.last_end = words = words_of(ended)
         verdict, self._history = decide(self._settings.restarts, self._history, ended)
         if isinstance(verdict, Ask):
             if verdict.module and await self._is_installed(verdict.module):

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import monotonic
 
+from adapters.comfyui.record import PromptRecord
 from adapters.launcher.checkpoint_words import note_words, saved_note
 from adapters.terminal.screen import detail, named, progress, running, wait
 from adapters.terminal.view import LaunchView, Line
@@ -27,7 +28,7 @@ from recovery.redact import brief, printable
 from recovery.subscribers.log import describe
 
 HEARTBEAT = 5.0
-"""Seconds between two lines about what is going on, where bytes arrive."""
+"""Seconds between two lines about what is going on, where bytes arrive, or prompts go on."""
 
 QUIET = 30.0
 """Seconds between two such lines where nothing changes."""
@@ -113,7 +114,13 @@ class ProgressLines:
 
     def beat(self, now: float) -> str | None:
         """What is going on at *now*, if the latest such line is old enough. The first call says nothing."""
-        there = Counter({line.name: line.offset for line in self._view.lines.values() if line.state == "running"})
+        there = Counter(
+            {
+                line.name: line.offset + int((line.share or 0.0) * 1000)
+                for line in self._view.lines.values()
+                if line.state == "running"
+            }
+        )
         at, was_there = self._said or (now, Counter())
         is_due = now - at >= (QUIET if there <= was_there else HEARTBEAT)
         if is_due or self._said is None:
@@ -155,7 +162,8 @@ def _of_the_plan(event: Event, line: Line | None) -> str:
             far = detail(line, event.at, set()) if line is not None else ""
             return f"done, {far}" if far else "done"
         case CheckpointSaved(data=data):
-            return note_words(saved_note(data))
+            note = saved_note(data)  # how far a prompt is changes every second: the heartbeat says it
+            return "" if isinstance(note, PromptRecord) else note_words(note)
         case FailureClassified() | OperationRecovered() | OperationInterrupted():
             return ""  # the outcome follows, the heartbeat says how far it is, and the last line that it was stopped
         case CallEvent():

@@ -148,9 +148,8 @@ def state_word(line: Line) -> str:
 
 
 def _bar(line: Line) -> RenderableType:
-    if not line.size:
-        return Text("")
-    return ProgressBar(total=line.size, completed=line.size if line.state == "done" else line.offset, width=12)
+    whole, there = (line.size or 0, line.offset) if line.share is None else (1.0, line.share)
+    return ProgressBar(total=whole, completed=whole if line.state == "done" else there, width=12) if whole else Text("")
 
 
 def detail(line: Line, now: float, done: set[str], *, is_short: bool = False) -> str:

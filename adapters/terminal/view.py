@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
+from adapters.comfyui.record import PromptRecord
 from adapters.journals.incidents import OF_CIRCUITS, IncidentLine
 from adapters.launcher.checkpoint_words import Note, ServerNote, saved_note
 from adapters.launcher.document import Step
@@ -70,7 +71,7 @@ class Line(msgspec.Struct):
         why: Why it waits, or ended as it did.
         incident: The host, or the operation, of the incident that it waits for, or that it gave up with.
         lasts: Whether it is a server.
-        note: What the latest attempt of a server, or of steps, has saved.
+        note: What the latest attempt of a server, of steps, or of a prompt has saved.
     """
 
     name: str
@@ -105,6 +106,11 @@ class Line(msgspec.Struct):
     def is_over(self) -> bool:
         """Whether it has ended, done or not."""
         return self.state in ("done", "failed", "skipped", "cancelled")
+
+    @property
+    def share(self) -> float | None:
+        """How far a prompt is, from 0 to 1; None for what is none."""
+        return self.note.progress.share if isinstance(self.note, PromptRecord) else None
 
     def rate(self, now: float) -> float | None:
         """Bytes a second at *now*; None if that is not known."""

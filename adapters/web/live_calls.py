@@ -9,7 +9,7 @@ import msgspec
 
 from adapters.journals.pauses import Pause, no_pause
 from adapters.journals.status import CallStatus, said_by
-from adapters.launcher.checkpoint_words import note_words, saved_note
+from adapters.launcher.checkpoint_words import saved_words
 from adapters.launcher.launch import name_in_arguments
 from adapters.launcher.progress import saved_transfer
 from events.event import CallEvent
@@ -162,7 +162,7 @@ class LiveCalls:
             seen=now,
             is_resumable=call.arguments is not None,
             transfer=saved_transfer(call.saved) if kind == "download" else None,
-            note=note_words(saved_note(call.saved or b"")) if kind in ("server", "steps") else "",
+            note=saved_words(call.operation, call.saved),
         )
         return _Made(status, call)
 

@@ -36,7 +36,7 @@ class CallLine(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         remedy: What a person can do; "" if nothing.
         due: When its next attempt begins; None if that is no matter of time. The page counts down to it.
         deadline: When it gives up if its wait has not ended.
-        note: How a server or a run of steps is, in words.
+        note: How a server, a run of steps, or a prompt is, in words.
         waits_for: The host, question or condition that it waits for; "" if for none.
         seen: When its latest event happened.
         bytes: How far it is, of a download.

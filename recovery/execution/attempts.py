@@ -9,10 +9,10 @@ import msgspec
 
 from events.attempt import Attempt
 from events.call import Call
-from events.errors import CallCancelledError, RecoveryError, StaysPendingError
+from events.errors import CallCancelledError, RecoveryError, StaysPendingError, is_a
 from events.evidence import Category
 from events.operation_events import GaveUp, OperationCancelled, OperationInterrupted
-from events.runner_api import give_up, reject
+from events.runner_api import give_up, interrupt, reject
 from events.verdicts import GiveUp, Verdict
 from recovery.call_stack import is_nested
 from recovery.explain import Explanation, counted, explain, shown
@@ -120,6 +120,17 @@ def request(
 def cancel_first(operation: Operation) -> None:
     """Publish that a call was cancelled in its first attempt, which the fast path ran without a call."""
     Call(operation, operation.bus.new_call_id()).publish(OperationCancelled, 1)
+
+
+def unless_left(attempt: Attempt, error: Exception) -> Exception:
+    """*error*, which the body of *attempt* has raised; raised again if it leaves its call to a later one, or process.
+
+    A body does that by a StaysPendingError that bears its own attempt, which then is made again.
+    """
+    if is_a(error, StaysPendingError) and error.attempt is attempt:
+        error.attempt = interrupt(attempt)
+        raise error
+    return error
 
 
 def end_unstarted(attempt: Attempt, verdict: GiveUp, error: Exception | None, *, stays_pending: bool) -> Exception:

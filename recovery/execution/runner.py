@@ -16,7 +16,7 @@ from events.callables import is_async
 from events.errors import UnwantedResult
 from events.verdicts import GiveUp, Park, Retry, Verdict
 from recovery.call_stack import ROLES
-from recovery.execution.attempts import cancelled, end_unstarted, noted
+from recovery.execution.attempts import cancelled, end_unstarted, noted, unless_left
 from recovery.execution.hooks import ErrorJudge, judged
 from recovery.execution.invocation import Args, Kwargs, invoker
 from recovery.joining.run import PartOfCall, cut_off
@@ -143,7 +143,7 @@ class Runner:
                 try:
                     result, done = mine._invoke(attempt, args, kwargs), True
                 except Exception as raised:  # classifying it is the point
-                    error, failed = raised, True
+                    error, failed = unless_left(attempt, raised), True
             if self._is_strict:
                 self.barrier.end()
             if done or error is None:
@@ -204,7 +204,7 @@ class Runner:
                 try:
                     result, done = await mine._invoke_task(attempt, args, kwargs), True
                 except Exception as raised:  # classifying it is the point
-                    error, failed = raised, True
+                    error, failed = unless_left(attempt, raised), True
             if self._is_strict:
                 await self.barrier.aend()
             if done or error is None:

@@ -170,6 +170,14 @@ BY_CLASS_NAME = {
     "ClusterLimitError": "cluster-limit", "TooLargeError": "cluster-limit", "RemoteCallError": "cluster-call",
     "StaleError": "cluster-changed", "LeaseLostError": "cluster-changed", "ChangeRefusedError": "cluster-changed",
     "UnknownCallError": "cluster-changed", "UnreadableError": "cluster-changed",
+    "InvalidGraphError": "graph", "PromptRefusedError": "prompt-refused", "PromptFailedError": "prompt-failed",
+    "MissingModelError": "prompt-model", "MissingNodeError": "prompt-node", "PaidNodesError": "prompt-paid",
+    "PaidAccountError": "prompt-account", "PaidLoginError": "prompt-login", "OutcomeUnknownError": "prompt-unknown",
+    "PromptInterruptedError": "prompt-interrupted", "PromptLostError": "prompt-lost",
+    "PromptQuarantinedError": "prompt-quarantined", "OutOfMemoryError": "prompt-memory",
+    "MemoryFullError": "prompt-memory", "PoisonedContextError": "prompt-context",
+    "BrokenContextError": "prompt-context", "ServerBusyError": "prompt-busy",
+    "ServerDownError": "prompt-down", "NoAnswerError": "prompt-no-answer",
 }  # fmt: skip
 """The causes of this distribution's own exceptions, by the names of their classes."""
 

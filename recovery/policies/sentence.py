@@ -29,6 +29,9 @@ DETAILS: dict[str, str] = {
     "lock": "the file that is the lock",
     "module": "the Python module that is missing",
     "package": "the package that pip or uv names",
+    "node": "the node of a prompt, by its title and its id",
+    "model": "the file that a prompt needs",
+    "class": "the class of nodes that a prompt needs",
     "rule": "the code of a library, or the name of the rule",
 }
 """What a template may name."""

@@ -38,7 +38,14 @@ PACKAGE = (
     r"failed building wheel for ([\w.-]+)|package '([\w.-]+)' requires a different python"
 )
 
-PATTERNS = {"path": PATH, "port": PORT, "process": PROCESS, "lock": LOCK, "module": MODULE, "package": PACKAGE}
+NODE = r"(?:^|[:;] )([^:;\n]{1,70} \(node [^()\n]{1,60}\))"
+MODEL = r" needs the file ([^\n]{1,200}?), which is not in "
+CLASS = r" is of the class ([^\n]{1,200}?), which the server does not have"
+
+PATTERNS = {
+    "path": PATH, "port": PORT, "process": PROCESS, "lock": LOCK, "module": MODULE, "package": PACKAGE,
+    "node": NODE, "model": MODEL, "class": CLASS,
+}  # fmt: skip
 """How the details are found that the texts alone tell."""
 
 

@@ -15,6 +15,7 @@ from events.operation_events import FailureClassified
 from recovery.policies.causes_of_rules import cause_of, says_not_why
 from recovery.policies.local_sentences import LOCAL_SENTENCES
 from recovery.policies.network_sentences import NETWORK_SENTENCES
+from recovery.policies.prompt_sentences import PROMPT_SENTENCES
 from recovery.policies.sentence import Sentence, fill, names_in
 from recovery.policies.sentence_details import Known, details_of
 from recovery.policies.tool_sentences import TOOL_SENTENCES
@@ -27,7 +28,7 @@ next start or never; crashed its processes too often; has ended, also where its 
 must be changed first, or a mistake be corrected.
 """
 
-ENGLISH: Mapping[str, Sentence] = NETWORK_SENTENCES | LOCAL_SENTENCES | TOOL_SENTENCES
+ENGLISH: Mapping[str, Sentence] = NETWORK_SENTENCES | LOCAL_SENTENCES | TOOL_SENTENCES | PROMPT_SENTENCES
 """The sentences by cause."""
 
 NEXT: Mapping[str, str] = {

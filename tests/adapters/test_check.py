@@ -166,6 +166,32 @@ def test_a_plan_of_each_kind_is_well_set(plan: Path) -> None:
     assert found.findings == ()
 
 
+STUDIO = '[[operation]]\nname = "studio"\nkind = "comfyui"\npath = "ComfyUI"\nhold = false\n'
+PORTRAIT = '[[operation]]\nname = "portrait"\nkind = "prompt"\nserver = "studio"\nworkflow = "portrait.json"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"3": {"class_type": "SaveImage", "inputs": {}}}', None),
+        ('{"nodes": []}', "portrait.json is of the format that the browser saves for itself, which no server runs"),
+        ("[]", "portrait.json is no workflow to run: it is not a workflow: its JSON is a list, and not an object"),
+    ],
+)
+def test_a_workflow_that_no_server_runs_is_named_with_how_to_export_it(plan: Path, text: str, said: str | None) -> None:
+    plan.write_text(STUDIO + PORTRAIT)
+    findings = inspect(str(plan)).findings
+    assert [(one.rule, one.cure) for one in findings] == [
+        ("no-program", 'add an operation that makes it (kind = "git", say)'),
+        ("no-program", 'add an operation that makes it (kind = "download", say)'),
+    ]
+    (plan.parent / "ComfyUI").mkdir()
+    (plan.parent / "ComfyUI" / "main.py").touch()
+    (plan.parent / "portrait.json").write_text(text)
+    found = [(one.rule, one.text, "Export (API)" in one.cure) for one in inspect(str(plan)).findings]
+    assert found == ([] if said is None else [("no-graph", said, True)])
+
+
 def test_a_folder_that_is_made_again_is_named_with_what_it_creates(plan: Path) -> None:
     plan.write_text(steps("mkdir models/"))
     [found] = inspect(str(plan)).findings

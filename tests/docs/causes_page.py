@@ -14,6 +14,7 @@ from recovery.policies.classification import BY_STATUS
 from recovery.policies.libraries import BY_CODE
 from recovery.policies.local_sentences import LOCAL_SENTENCES
 from recovery.policies.network_sentences import NETWORK_SENTENCES
+from recovery.policies.prompt_sentences import PROMPT_SENTENCES
 from recovery.policies.sentence import DETAILS, Sentence
 from recovery.policies.sentences import NEXT
 from recovery.policies.tool_sentences import TOOL_SENTENCES
@@ -24,6 +25,7 @@ SECTIONS = {
     "Networks and servers": NETWORK_SENTENCES,
     "This machine and its programs": LOCAL_SENTENCES,
     "git, pip, uv, downloads and launches": TOOL_SENTENCES,
+    "Prompts of ComfyUI": PROMPT_SENTENCES,
 }
 
 

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from adapters.comfyui.errors import PromptFailedError as PromptFailedError
 from adapters.launcher.all_bricks import AllBricks as AllBricks  # with it, the module of every error is imported
 from adapters.launcher.launch import Launch as Launch
 from adapters.launcher.stopping import StoppedBySignal

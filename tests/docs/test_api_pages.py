@@ -43,16 +43,18 @@ NAMESPACES = {
 """Modules without ``__all__`` from which users import, and those of their names that are not for users."""
 
 NOT_FOR_USERS = {
+    "adapters.comfyui.record.PromptRecord",  # of ``Comfy.run``, which the page leaves out
     "adapters.downloads.claims.Claims",  # ``room_for`` has a default
     "adapters.downloads.mirrors.GoodHosts",  # ``download_from`` likewise
     "adapters.processes.tree.Tree",  # ``run_command`` likewise
     "adapters.launcher.document.NotificationsTable", "adapters.launcher.document.WaitTable",  # tables of plans
     *(
         f"adapters.launcher.kinds.{one}"  # likewise
-        for one in ("command.Command", "download.Download", "git.Git", "packages.Packages", "server.Server",
-                    "steps.Steps", "venv.Venv")
+        for one in ("comfyui.ComfyUI", "command.Command", "download.Download", "git.Git", "packages.Packages",
+                    "prompt.Prompt", "server.Server", "steps.Steps", "venv.Venv")
     ),
     "adapters.launcher.step_functions.StepFunctions",  # of ``Steps.made_by``, which the page leaves out
+    "adapters.comfyui.result.Wish",  # of ``Comfy.run``, likewise
     "events.bus.BusOperation",  # what a bus needs of an ``Operation``
     "events.call.Progress", "events.subscription.EventQueue", "events.subscription.Trouble",
     "events.signal.EventSignal",  # a signal of blinker, which documents it

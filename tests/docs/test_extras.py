@@ -16,6 +16,7 @@ from tests.docs.nav import DOCS, PAGES
 NAMED = re.compile(r"\bextras?\s((?:`\w+`(?:,\s|\sand\s)?)+)")
 USES = {
     "launcher": r"adapters\.(?:launcher|packages|downloads|git|processes|servers|terminal)\b|^\$ (?:.*[;|] )?recovery ",
+    "comfyui": r"adapters\.comfyui\b|\.comfyui\(|kind = \"(?:comfyui|prompt)\"",
     "web": r"adapters\.web\b|recovery web\b",
     "monitor": r"\.monitor\(|recovery\.monitoring\b",
     "nats": r"adapters\.nats\b|(?:^\$ |[;|] )recovery (?:.* )?--cluster\b|^\$ (?:.*[;|] )?recovery worker\b",

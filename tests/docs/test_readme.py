@@ -1,4 +1,4 @@
-"""README is one screen: what it is, two commands, an example (test_examples.py runs it), a picture, links."""
+"""README is one screen: what it is, two commands, an example and a part of one, a picture, links."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def test_readme_begins_with_the_two_commands():
 
 
 def test_readme_is_one_screen_with_one_example_and_one_picture():
-    assert README.count("\n") <= 80
-    assert README.count("```python") == 1
+    assert README.count("\n") <= 90
+    assert README.count("```python") == 1 + README.count("<!-- part of ") == 2  # test_examples.py runs the first
     [picture] = re.findall(r"!\[.+?\]\((.+?)\)", README)
     assert (ROOT / picture).stat().st_size < 150_000
 

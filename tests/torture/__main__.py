@@ -26,6 +26,7 @@ from tests.torture.kills import kill_loop
 from tests.torture.leaks import leaks
 from tests.torture.machine import state_machine
 from tests.torture.power import power
+from tests.torture.prompts import prompts
 from tests.torture.restarts import restarts
 from tests.torture.retention import retention
 from tests.torture.stalls import memory, publishing
@@ -52,6 +53,7 @@ ROWS = (
     Row("downloads", downloads),
     Row("installs", installs),
     Row("launches", launches),
+    Row("prompts", prompts),
     Row("cluster", cluster),
 )
 

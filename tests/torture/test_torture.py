@@ -24,6 +24,7 @@ from tests.torture.kills import Tally, kill_processes
 from tests.torture.leaks import leaks
 from tests.torture.machine import run_machine
 from tests.torture.power import Outage, can_record, outages
+from tests.torture.prompts import kill_queue
 from tests.torture.restarts import restarts
 from tests.torture.stalls import memory, printed_by, time_publishing
 from tests.torture.takeover import MODES, kill_workers
@@ -204,3 +205,22 @@ def test_a_launch_killed_at_any_moment_ends_with_all_that_it_installs(
 def test_an_installer_that_repeats_what_is_done_is_noticed(fork_server: ForkServer):
     tally = kill_at(fork_server, "forgetful", [16])
     assert any("is done after 1, and began 2 times" in problem for problem in tally.problems)
+
+
+@pytest.mark.parametrize("backend", few(("asyncio", "trio"), "asyncio"))
+def test_prompts_outlive_their_server_and_their_launcher_and_each_has_one_result(backend: str, fork_server: ForkServer):
+    tally = kill_queue(fork_server, "new", backend, seed=3, count=6, kills=1)
+    assert tally.problems == []
+    assert (tally.results, tally.server_kills, tally.launcher_kills) == (5, 1, 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [("sends twice", "ran again, though it had succeeded"), ("lost is done", "was reported as done")],
+)
+def test_a_launcher_that_sends_prompts_twice_or_calls_lost_ones_done_is_noticed(
+    wrong: str, words: str, fork_server: ForkServer
+):
+    tally = kill_queue(fork_server, "new", "asyncio", seed=3, count=6, kills=1, wrong=wrong)
+    assert any(words in problem for problem in tally.problems)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 import anyio
 
@@ -16,8 +17,6 @@ PLACE = re.compile(r"\{([^{}]+)\.(port|url)\}")
 
 class Reachable(Protocol):
     """Where a server listens."""
-
-    port: int
 
     @property
     def url(self) -> str:
@@ -46,6 +45,12 @@ class Servers:
         self._ready[name] = server
         self._on_ready(name)
 
+    def held(self, name: str) -> Any:
+        """What ``take`` was given for the server *name*. Raises Permanent if it does not run."""
+        if (server := self._ready.get(name)) is None:  # it was optional
+            raise Permanent(f"it needs the server {name}, which does not run")
+        return server
+
     def filled(self, text: str) -> str:
         """*text* with the ports and addresses of the servers that it names. Raises Permanent if one does not run."""
         return PLACE.sub(self._value, text)
@@ -53,4 +58,7 @@ class Servers:
     def _value(self, found: re.Match[str]) -> str:
         if (server := self._ready.get(found[1])) is None:  # it was optional
             raise Permanent(f"it needs the {found[2]} of {found[1]}, which does not run")
-        return str(getattr(server, found[2]))
+        if found[2] == "url":
+            return server.url
+        address = urlsplit(server.url)
+        return str(address.port or (443 if address.scheme == "https" else 80))

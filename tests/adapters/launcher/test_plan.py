@@ -137,7 +137,7 @@ def test_a_link_may_lead_to_where_the_root_is(tmp_path: Path) -> None:
         (("[download]\nflavor = 1", download()), "download.flavor", ""),
         # kinds, names and needs
         ((download(kind='"upload"'),), "operation[0].kind", "there is no kind 'upload'; a plan has download, command, "
-         "git, venv, packages, server, steps"),
+         "git, venv, packages, server, comfyui, prompt, steps"),
         ((download(name='""'),), "operation[0].name", ""),
         ((download(name=f'"{"x" * 201}"'),), "operation[0].name", ""),
         ((download(), command("model")), "operation[1].name", "'model' is operation[0] already"),

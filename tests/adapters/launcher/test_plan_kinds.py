@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from adapters.launcher.kinds.comfyui import ComfyUI
 from adapters.launcher.kinds.git import Git
 from adapters.launcher.kinds.packages import Packages
+from adapters.launcher.kinds.prompt import Prompt
 from adapters.launcher.kinds.server import Server
 from adapters.launcher.kinds.steps import Steps
 from adapters.launcher.kinds.venv import Venv
@@ -45,6 +47,15 @@ def steps(name: str = "move", /, **values: str) -> str:
     return operation(known | values)
 
 
+def comfyui(name: str = "studio", /, **values: str) -> str:
+    return operation({"name": f'"{name}"', "kind": '"comfyui"', "path": '"ComfyUI"'} | values)
+
+
+def prompt(name: str = "portrait", /, **values: str) -> str:
+    known = {"name": f'"{name}"', "kind": '"prompt"', "server": '"studio"', "workflow": '"portrait.json"'}
+    return operation(known | values)
+
+
 def test_each_kind_is_what_the_plan_says(tmp_path: Path) -> None:
     plan = load(
         tmp_path,
@@ -53,8 +64,10 @@ def test_each_kind_is_what_the_plan_says(tmp_path: Path) -> None:
         packages(environment='"comfyui/env"', files='["comfyui/requirements.txt"]', needs='["env"]', tool='"pip"'),
         server(port="8188", env='{ A = "{port}" }', max_restarts="1", hold="false"),
         steps(on_crash='"undo"', env='{ KEY = "env:KEY_OF_TEST" }'),
+        comfyui(window="1", hold="false", python='"env/bin/python"'),
+        prompt(outputs='["9"]', priority='"high"', needs='["move"]'),
     )
-    clone, env, torch, serve, move = plan.steps
+    clone, env, torch, serve, move, studio, portrait = plan.steps
     assert isinstance(clone, Git)
     assert (clone.ref, clone.depth, clone.on_local_changes) == ("v1", 1, "stash")
     assert isinstance(env, Venv)
@@ -65,6 +78,10 @@ def test_each_kind_is_what_the_plan_says(tmp_path: Path) -> None:
     assert (serve.port, serve.max_restarts, serve.within, serve.hold) == (8188, 1, 600.0, False)
     assert isinstance(move, Steps)
     assert (move.on_crash, move.steps[0].undo) == ("undo", ("false",))
+    assert isinstance(studio, ComfyUI)
+    assert (studio.path, studio.window, studio.hold, studio.LASTS) == ("ComfyUI", 1, False, True)
+    assert isinstance(portrait, Prompt)
+    assert (portrait.outputs, portrait.priority, portrait.needs) == (("9",), "high", ("move", "studio"))
 
 
 @pytest.mark.parametrize(
@@ -113,6 +130,27 @@ def test_each_kind_is_what_the_plan_says(tmp_path: Path) -> None:
          "{srver.port}: there is no server 'srver'; did you mean 'server'?"),
         ((server(), command(run='["curl", "{server.url}"]', needs='["server"]')), "operation[1].run",
          '{server.url} is known in env alone: set env = { SERVER = "{server.url}" }, and let the program read that'),
+        # ComfyUI and prompts
+        ((comfyui(run='["comfy"]'),), "operation[0].path", "is given, and run as well: leave one of them out"),
+        ((comfyui(path='""'),), "operation[0].path",
+         "is missing: give the folder of ComfyUI, or the program in run"),
+        ((comfyui(path='""', run='[""]'),), "operation[0].run", ""),
+        ((comfyui(path='""', run='["comfy"]', python='"3.12"'),), "operation[0].python",
+         "goes with path: it is the interpreter of the ComfyUI there"),
+        ((comfyui(path='"../ComfyUI"'),), "operation[0].path", ""),
+        ((comfyui(window="3"),), "operation[0].window", ""),
+        ((comfyui(max_restarts="-1"),), "operation[0].max_restarts", "must be at least 0, not -1"),
+        ((comfyui(env=f'{{ A = "{TOKEN}" }}'),), "operation[0].env.A", ""),
+        ((comfyui(), prompt(server='"studoi"')), "operation[1].server",
+         "there is no operation 'studoi' of kind 'comfyui'; did you mean 'studio'?"),
+        ((server("studio"), prompt()), "operation[1].server",
+         "there is no operation 'studio' of kind 'comfyui'"),
+        ((comfyui(needs='["portrait"]'), prompt()), "operation[0].needs", ""),
+        ((comfyui(), prompt(outputs="[]")), "operation[1].outputs", ""),
+        ((comfyui(), prompt(workflow='"../a.json"')), "operation[1].workflow", ""),
+        ((comfyui(), prompt(priority='"urgent"')), "operation[1].priority",
+         "must be 'high', 'normal' or 'low', not 'urgent'"),
+        ((comfyui(), prompt(graph='"a.json"')), "operation[1].graph", ""),
         # steps
         ((steps(steps="[]"),), "operation[0].steps", ""),
         ((steps(steps='[{ name = "a", run = ["true"], undone = ["x"] }]'),), "operation[0].steps[0].undone",

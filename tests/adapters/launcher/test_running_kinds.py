@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import sys
 from pathlib import Path
@@ -12,6 +13,8 @@ import pytest
 from adapters.processes.identity import is_living
 from tests.adapters.cli.test_command import command, operation, recovery, touch, write_plan
 from tests.adapters.cli.test_signals import running, stopped
+from tests.adapters.comfyui.graphs import killer, picture
+from tests.adapters.comfyui.standin.child import Place
 from tests.adapters.git.servers import make_repository
 from tests.adapters.packages.environments import installed, make_environment
 from tests.adapters.packages.index import ALONE, Index
@@ -209,3 +212,48 @@ def test_steps_of_a_killed_launch_are_finished_or_undone_with_the_commands_that_
     ended = recovery("run", plan, "--json")
     assert ended.outcomes == {"ab": "done" if left else "failed"}
     assert {path.name for path in models.iterdir()} - {"go", "begun"} == left
+
+
+def studio(**more: Any) -> str:
+    return operation(name="studio", kind="comfyui", path="ComfyUI", python=sys.executable, hold=False, **more)
+
+
+def prompt(name: str, **more: Any) -> str:
+    return operation(name=name, kind="prompt", server="studio", workflow=f"{name}.json", **more)
+
+
+def test_a_prompt_of_a_plan_is_run_once_and_its_file_is_saved(tmp_path: Path, models: Path) -> None:
+    stand = Place(models / "ComfyUI")
+    (models / "a.json").write_text(json.dumps(picture(1)))
+    address = command("address", "sh", "-c", "echo $AT > address", needs=["studio"], env={"AT": "{studio.port}"})
+    plan = write_plan(tmp_path, studio(), prompt("a", save_to="saved"), address)
+    ended = [recovery("run", plan, "--json") for _ in range(2)]
+    assert [(one.code, set(one.outcomes.values())) for one in ended] == [(0, {"done"})] * 2, ended[0].out
+    assert len(stand.files()) == 1
+    assert [path.read_bytes()[1:4] for path in (models / "saved").iterdir()] == [b"PNG"]
+    assert (models / "address").read_text().strip().isdecimal()
+
+
+@pytest.mark.slow
+def test_a_prompt_of_a_plan_outlives_its_server(tmp_path: Path, models: Path) -> None:
+    stand = Place(models / "ComfyUI")
+    (models / "b.json").write_text(json.dumps(killer(2, times=1)))
+    ended = recovery("run", write_plan(tmp_path, studio(), prompt("b")), "--json")
+    assert (ended.code, set(ended.outcomes.values()), len(stand.files())) == (0, {"done"}, 1), ended.out
+
+
+DRAWN = {"version": 0.4, "nodes": [{"type": "Gone", "properties": {"cnr_id": "gone-pack"}}], "links": []}
+
+
+def test_a_drawn_workflow_asks_for_what_the_server_lacks_and_then_says_how_to_export_it(
+    tmp_path: Path, models: Path
+) -> None:
+    Place(models / "ComfyUI")
+    (models / "a.json").write_text(json.dumps(DRAWN))
+    plan = write_plan(tmp_path, "[wait]\nanswer = 0.2", studio(), prompt("a"))
+    ended = recovery("run", plan)
+    assert (ended.code, "a.json has nodes that the server does not have: Gone" in ended.out) == (1, True), ended.out
+    assert f"answer it with: recovery answer {plan} node:Gone" in ended.out
+    (models / "a.json").write_text(json.dumps({"nodes": [{"type": "SaveImage"}]}))
+    ended = recovery("run", plan)
+    assert (ended.code, "Workflow > Export (API)" in ended.out) == (1, True), ended.out

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -18,6 +19,7 @@ from adapters.launcher import Launcher, PortTakenError, RestartPolicy, Server, S
 from adapters.launcher.checkpoint_words import note_words, saved_note
 from adapters.memory import MemoryStore
 from adapters.servers.ports import free_port
+from adapters.servers.probe import Answer, Kind
 from events.errors import CallRejectedError
 from events.operation_events import CheckpointSaved, GaveUp, OperationCancelled, OperationSucceeded
 from events.question_events import QuestionAsked
@@ -305,7 +307,7 @@ def again():
 async def test_a_stuck_server_is_ended_only_if_that_is_wanted(
     on_stuck: Any, number: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    argv = small_server(tmp_path, before="number > 1 or time.sleep(0.3)")
+    argv = small_server(tmp_path, before="number > 1 or time.sleep(0.6)")
     async with held(tmp_path, argv, on_stuck=on_stuck, ready_timeout=0.1, **OFTEN) as server:
         assert server.starts == number
     assert "it refuses connections, and printed nothing and did nothing for 0.1 s" in caplog.text
@@ -327,14 +329,30 @@ async def test_a_server_that_answers_another_status_is_waited_for_aloud(
             pass
 
 
-@pytest.mark.slow
 @on_asyncio
-async def test_lines_of_a_degraded_server_are_told_and_are_no_failure(tmp_path: Path) -> None:
+async def test_a_server_goes_on_without_what_a_line_names_and_a_hook_that_fails_stops_no_other(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     lines: list[str] = []
-    argv = small_server(tmp_path, before="print('0.1 seconds (IMPORT FAILED): custom_nodes/x', flush=True)")
-    async with launcher_at(tmp_path) as launcher, launcher.server(argv, READY, on_output=lines.append) as server:
-        await until(lambda: lines)
-    assert (server.starts, "IMPORT FAILED" in lines[0]) == (1, True)
+    before = "number > 1 or print(*(f'no plug-in {one}' for one in 'aabcde'), sep=chr(10), flush=True)"
+    argv = small_server(tmp_path, before=before, code="print('no plug-in f', flush=True)")
+
+    def named(line: str) -> str:
+        return line.removeprefix("no plug-in ") if line.startswith("no ") else ""
+
+    def fails(line: str) -> None:
+        lines.append(line)
+        raise KeyError
+
+    async with held(tmp_path, argv, on_output=fails, degraded_by=named, name="small", **OFTEN) as server:
+        await until(lambda: server.degraded == tuple("abcde"))
+        await until(lambda: "small goes on without a, b, c and 2 more, which could not be loaded" in caplog.text)
+        await get(f"{server.url}/code")
+        await until(lambda: "small goes on without f, which" in caplog.text)
+        assert lines == ["no plug-in a"]
+        os.kill(server.pid or 0, signal.SIGKILL)
+        await until(lambda: server.starts == 2 and server.is_ready)
+        assert server.degraded == ()
 
 
 # Its end
@@ -347,6 +365,26 @@ async def test_that_the_launcher_ends_it_is_noted_before_the_signal(tmp_path: Pa
     async with launcher_at(tmp_path) as launcher, launcher.server(argv, READY, name="small"):
         pass
     assert '"ending":"cancelled"' in (tmp_path / "noted").read_text()
+
+
+@on_asyncio
+async def test_each_end_by_the_launcher_is_told_before_the_signal_and_a_crash_is_not(tmp_path: Path) -> None:
+    ends: list[tuple[int, bool]] = []
+    worker = "number > 1 or os.spawnvp(os.P_NOWAIT, 'sleep', ['sleep', '40'])"
+    handler = "signal.signal(signal.SIGTERM, lambda *_: os._exit(open('term', 'w').close()))"
+    argv = small_server(tmp_path, before=f"{worker}; {handler}")
+
+    def told(pid: int) -> None:
+        ends.append((pid, is_alive(pid) and not (tmp_path / "term").exists()))
+
+    async with held(tmp_path, argv, before_stop=told, **OFTEN) as server:
+        os.kill(server.pid or 0, signal.SIGKILL)
+        await until(lambda: server.starts == 2 and server.is_ready)
+        assert ends == []
+        server.restart("the test wants it")
+        await server.until_ready()
+        (tmp_path / "term").unlink()
+    assert ends == [(pid, True) for pid, _ in starts(tmp_path)[1:]]
 
 
 @on_asyncio
@@ -472,3 +510,23 @@ async def test_secrets_of_a_server_are_asked_for_and_its_port_goes_into_its_vari
             assert (tmp_path / "env").read_text() == f"{server.port}:hunter2"
             [call] = launcher.service.calls.running()
             assert b"hunter2" not in (call.arguments or b"")
+
+
+@on_asyncio
+async def test_a_server_that_is_dead_is_not_said_to_live(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A probe may fail at its death, before that is noticed."""
+    async with (
+        launcher_at(tmp_path) as launcher,
+        launcher.server(small_server(tmp_path), READY, name="small"),
+    ):
+        supervisor = launcher._servers["small"]
+        pid, answer = supervisor.pid, Answer(Kind.NONE, "gives no whole answer")
+        dead = subprocess.Popen([sys.executable, "-c", ""])
+        dead.wait()
+        supervisor.pid = dead.pid
+        supervisor._stands(answer, is_first=False)
+        assert "it lives" not in caplog.text
+        supervisor.pid = pid
+        supervisor._stands(Answer(Kind.READY, "answers 200"), is_first=False)
+        supervisor._stands(answer, is_first=False)
+        assert "small gives no whole answer; it lives" in caplog.text

@@ -137,6 +137,22 @@ async def test_a_signal_ends_the_server_and_the_next_run_goes_on_with_the_call(t
     assert len(starts(tmp_path)) == 2
 
 
+KILLED_BEFORE_THE_SIGNAL = LAUNCHER.replace(
+    'name="small"', 'name="small", before_stop=lambda pid: os.kill(os.getpid(), signal.SIGKILL)'
+).replace("anyio.sleep(60)", "anyio.sleep(0)").replace("import sys", "import os, signal, sys")  # fmt: skip
+
+
+@pytest.mark.slow
+async def test_a_kill_between_the_note_of_an_end_and_the_signal_lets_the_next_run_end_it(tmp_path: Path) -> None:
+    argv, told = small_server(tmp_path), list[int]()
+    launch = [sys.executable, "-c", KILLED_BEFORE_THE_SIGNAL, str(tmp_path), READY, *argv]
+    assert subprocess.run(launch, timeout=20).returncode == -signal.SIGKILL
+    [(pid, _)] = starts(tmp_path)
+    assert is_alive(pid)
+    async with held(tmp_path, argv, name="small", before_stop=told.append) as server:
+        assert (told, server.pid != pid, is_alive(pid)) == ([pid], True, False)
+
+
 @pytest.mark.slow
 async def test_no_server_is_started_that_the_program_does_not_ask_for_again(tmp_path: Path) -> None:
     store = MemoryStore()

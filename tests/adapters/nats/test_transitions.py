@@ -248,6 +248,7 @@ def test_a_wait_has_an_end(after: float, waits: float):
 
 
 @given(st.floats(), st.floats(), st.floats())
+@example(0.0, 0.0, math.inf)
 def test_a_record_with_any_numbers_comes_back(elapsed: float, delay: float, done: float):
     standing = Standing(elapsed=elapsed, delay=delay, done=done)
     life = _after("claim")

@@ -1,0 +1,23 @@
+"""The files of a prompt: which of them must be there before it is done."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import anyio
+import pytest
+
+from tests.adapters.comfyui import graphs
+from tests.adapters.comfyui.standin.child import Place
+from tests.adapters.comfyui.test_queue import held
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_file_that_view_does_not_take_holds_up_no_queue(tmp_path: Path) -> None:
+    """ComfyUI saves a..b_00001_.png, and answers 400 to who asks for it."""
+    async with held(Place(tmp_path / "comfyui")) as comfy:
+        with anyio.fail_after(20):
+            result = await comfy.prompt(graphs.picture(1, prefix="a..b"))
+            await comfy.prompt(graphs.picture(2))
+        assert [file.filename for file in result.files] == ["a..b_00001_.png"]
