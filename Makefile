@@ -138,7 +138,7 @@ release-check: $(RELEASE) ## build dist/, install the wheel elsewhere, and test 
 mutants: $(READY) ## plant each known bug, and check that its test fails (four minutes)
 	$(BIN)/python -m tests.mutants
 
-torture: $(CLUSTER) ## kill, stall and flood the journal and the servers, and print what was lost (thirty-six minutes; SHARE=0.05: two)
+torture: $(CLUSTER) ## kill, stall and flood the journal and the servers, and print what was lost (thirty-eight minutes; SHARE=0.05: two)
 	$(BIN)/python -m tests.torture $(ROWS) --share $(SHARE)
 
 bench: $(PEERS) ## measure and print all figures, beside other libraries (six minutes)

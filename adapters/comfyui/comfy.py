@@ -75,6 +75,7 @@ class Comfy:
         self._made: set[_Made] = set()
         self._fresh: dict[str, int] = {}
         self._latest = 0.0
+        self._asked: dict[str, float] = {}
 
     def __repr__(self) -> str:
         return f"<Comfy {self.name}: {len(self._queue.runs)} prompts, {self._queue.serving.shown}>"
@@ -164,6 +165,7 @@ class Comfy:
     async def _make(self, shown: str, key: str, wish: Wish) -> PromptResult:
         made = _Made()
         self._made.add(made)
+        self._asked.setdefault(key, self._now())  # in the order of the calls; their bodies may begin in any
         self._group.start_soon(self._run_call, made, shown, key, wish)
         try:
             await made.over.wait()
@@ -193,6 +195,7 @@ class Comfy:
         except Exception as error:
             made.error = error
         finally:
+            self._asked.pop(key, None)
             made.over.set()
             self._made.discard(made)
 
@@ -209,11 +212,15 @@ class Comfy:
         self, shown: str, key: str, wish: Wish, attempt: Attempt, record: PromptRecord | None
     ) -> PromptResult:
         """One attempt of a prompt: the body of its call."""
-        self._latest = queued_at(time.time(), self._latest)
-        run = PromptRun(self._queue, shown, key, wish, Notes(self._service, attempt, record, self._latest))
+        queued = self._asked.pop(key, None) or self._now()
+        run = PromptRun(self._queue, shown, key, wish, Notes(self._service, attempt, record, queued))
         result = await run.run()
         self._fresh[key] = self._fresh.get(key, 0) + 1
         return result
+
+    def _now(self) -> float:
+        self._latest = queued_at(time.time(), self._latest)
+        return self._latest
 
     # people
 

@@ -15,8 +15,8 @@ from recovery.redact import brief
 
 EXPORT = "export it from ComfyUI with the menu Workflow > Export (API)"
 
-MOST_BYTES = 16 * 2**20
-"""Bytes of a graph as JSON: the journal keeps each graph that waits."""
+MOST_BYTES = 900 * 1024
+"""Bytes of a graph as JSON. The journal takes 1 MiB for all that is asked; more would not survive a kill."""
 
 MOST_DEPTH = 64
 """Lists and mappings within one another, in an input."""
@@ -78,7 +78,7 @@ def check(graph: object, outputs: Literal["all"] | Sequence[str] = "all") -> Gra
         _check_links(node, content, nodes)
     canonical = _canonical(nodes)
     if len(canonical) > MOST_BYTES:
-        what = f"the graph has {len(canonical) / 2**20:.0f} MiB, more than {MOST_BYTES // 2**20}"
+        what = f"the graph has {len(canonical) / 1024:.0f} KiB, more than the {MOST_BYTES // 1024} that are kept"
         raise InvalidGraphError(f"{what}: upload its pictures to the server, and name them in the graph")
     return Graph(nodes, canonical, _wanted(outputs, nodes))
 

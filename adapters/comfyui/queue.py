@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import anyio
 
-from adapters.comfyui.deaths import Lost, blamed
+from adapters.comfyui.blame import blame
 from adapters.comfyui.errors import Refused, ServerBusyError, ServerDownError
 from adapters.comfyui.messages import Executing, Failed, Interrupted, Message, Succeeded
 from adapters.comfyui.parsing import Queue
@@ -28,8 +28,11 @@ INTERVAL, MOST_INTERVAL = 0.5, 10.0
 """Seconds between two looks into the queue of the server, while it has prompts of ours, and while nothing changes there
 for long: a look costs the server processor time, and that of one that is stuck must stand still."""
 
-MOST_PLACES = 20
-"""So many of those that wait next are told their place at once: to tell all of thousands would cost too much."""
+MOST_PLACES, PLACES_EVERY = 20, 1.0
+"""So many of those that wait next are told their place, and after so many seconds again: all would cost too much."""
+
+SETTLES = 0.05
+"""Seconds until the first prompt goes to an idle server: calls made at once begin in any order, and keep theirs."""
 
 Watch: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
 """A task that asks about a prompt that is stuck, until it is cancelled."""
@@ -65,6 +68,7 @@ class PromptQueue:
         self.is_leaving, self.why_leaving = False, "the block of its server is over"
         """Whether the block ends, or the server is gone: what waits stays in the journal."""
         self.runs: dict[str, QueuedRun] = {}
+        self._sent: dict[str, QueuedRun] = {}  # those that had a turn: of thousands that wait, a few
         self._window = window
         self._interval = interval
         self._holds = 0
@@ -79,6 +83,8 @@ class PromptQueue:
     def enter(self, run: QueuedRun) -> None:
         """*run* is an attempt of a prompt that begins."""
         self.runs[run.key] = run
+        if run.is_in_server:
+            self._sent[run.key] = run
         run.why_left = self.why_leaving if self.is_leaving else ""
         self.change()
 
@@ -86,6 +92,7 @@ class PromptQueue:
         """The attempt *run* is over."""
         if self.runs.get(run.key) is run:
             del self.runs[run.key]
+            self._sent.pop(run.key, None)
         self.change()
 
     def change(self) -> None:
@@ -113,7 +120,7 @@ class PromptQueue:
     def in_server(self) -> list[QueuedRun]:
         """The prompts that the server has, or may have, in the order in which they were sent."""
         return sorted(
-            (one for one in self.runs.values() if one.is_in_server),
+            (one for one in self._sent.values() if one.is_in_server),
             key=lambda one: (one.number is None, one.number or 0.0, one.sent_at),
         )
 
@@ -175,6 +182,7 @@ class PromptQueue:
             with self._life:
                 async with anyio.create_task_group() as group:
                     group.start_soon(self.dispatch)
+                    group.start_soon(self.tell_places)
                     group.start_soon(self.listen)
                     group.start_soon(self.look)
                     group.start_soon(self.watch_server)
@@ -191,20 +199,28 @@ class PromptQueue:
     async def dispatch(self) -> None:
         """Give turns, one after another, until it is cancelled."""
         while True:
+            if not self._sent:
+                await anyio.sleep(SETTLES)
             changed = self._changed
-            if not self._holds and not any(one.has_turn for one in self.runs.values()):
-                waiting = [one for one in self.runs.values() if one.waits_for_turn]
+            if not self._holds and not any(one.has_turn for one in self._sent.values()):
+                waiting = (_waiting(one) for one in self.runs.values() if one.waits_for_turn)
                 in_server = [InServer(one.key, one.is_suspected) for one in self.in_server()]
                 in_server += [InServer() for _ in self._foreign]
-                ids = may_post([*map(_waiting, waiting)], in_server, self._window, self.pause_reason is not None)
+                is_paused = self.pause_reason is not None
+                ids = may_post(waiting, in_server, self._window, is_paused)
                 if ids:
+                    self._sent[ids[0]] = self.runs[ids[0]]
                     self.runs[ids[0]].take_turn()
-            self._tell_places()
             await changed.wait()
 
-    def _tell_places(self) -> None:
-        for place, run in enumerate(self.waiting()[:MOST_PLACES], len(self.in_server())):
-            run.notes.tell_place(place, self.pause_reason or "")
+    async def tell_places(self) -> None:
+        """Tell those that wait next their places, once a second at most, until it is cancelled."""
+        while True:
+            changed, before = self._changed, len(self.in_server())
+            for place, run in enumerate(self.waiting()[:MOST_PLACES]):
+                run.notes.tell_place(before + place, self.pause_reason or "")
+            await anyio.sleep(PLACES_EVERY)
+            await changed.wait()
 
     async def watch_server(self) -> None:
         """Leave all prompts once the server has ended for good."""
@@ -255,7 +271,7 @@ class PromptQueue:
             with anyio.move_on_after(max(self._interval, min(same_for / 20, MOST_INTERVAL))):
                 await self._looks.wait()
             self._looks = anyio.Event()
-            while not self.in_server():
+            while not self.in_server() and not self._foreign:  # a suspected one waits for the end of those
                 await self._changed.wait()
             try:
                 await self._look_once()
@@ -283,37 +299,16 @@ class PromptQueue:
         seen = [(run, await run.ask(client, found)) for run in runs]
         if (identity, url) != (self.serving.identity, self.serving.url):
             return  # they are of two processes
-        foreign_before = bool(self._foreign)
-        self._foreign = [one for one in (*found.running, *found.pending) if one not in ours]
+        before, self._foreign = self._foreign, [one for one in (*found.running, *found.pending) if one not in ours]
+        if self._foreign != before:
+            self.change()
         is_empty = not found.running and not found.pending
         for run, standing in seen:
             if run.is_known:
                 await run.judge(standing, identity, is_queue_empty=is_empty)
-        self._blame(identity, foreign_before)
+        blame(self.serving, self.suspects, runs, identity, foreign_before=bool(before))
         for run in runs:
             run.wake()
-        self.change()
-
-    def _blame(self, now: str, foreign_before: bool) -> None:
-        """Count the death of a process against the prompt that it was executing, of all that it took along."""
-        lost = [one for one in self.in_server() if one.verdict == "lost" and one.saw_death and not one.is_blamed]
-        for server in {one.posted_to for one in lost}:
-            is_counted = server and self.suspects.is_counted(server)  # and this one was still looked for then
-            if is_counted or self.suspects.was_ours(server) or (server and _boot(server) != _boot(now)):
-                continue
-            of_it = [Lost(one.key, one.number, one.was_running) for one in lost if one.posted_to == server]
-            is_known = all(one.is_watched for one in lost if one.posted_to == server)
-            key = blamed(of_it, was_ours=False, foreign_ran=foreign_before or not is_known)
-            culprit = None if key is None else self.runs.get(key)
-            if culprit is not None:
-                culprit.is_blamed = True
-                words = f"{self.serving.name} died while {culprit.shown} ran"
-                log.warning("%s", words)
-                self.suspects.died(culprit.key, server or str(culprit.sent_at), words)
-
-
-def _boot(server: str) -> str:
-    return server.rpartition("@")[2]
 
 
 def _waiting(run: QueuedRun) -> Waiting:

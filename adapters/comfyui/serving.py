@@ -80,6 +80,12 @@ class Serving:
         return "" if pid is None else identity.of(pid)
 
     @property
+    def last_end(self) -> str:
+        """How its process ended, for the end of a sentence; "" where that is unknown."""
+        said = "" if self.server is None else self.server.last_end
+        return f": it {said}" if said else ""
+
+    @property
     def _process(self) -> str:
         return f"{self.identity} {self.url}"
 

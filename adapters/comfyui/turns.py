@@ -47,23 +47,25 @@ class InServer(msgspec.Struct, frozen=True):
 
 
 def may_post(
-    waiting: Sequence[Waiting], in_server: Sequence[InServer], window: int = 2, is_paused: bool = False
+    waiting: Iterable[Waiting], in_server: Sequence[InServer], window: int = 2, is_paused: bool = False
 ) -> tuple[str, ...]:
-    """The ids of those that may be posted now, in this order. Its work grows with *waiting* once there is room.
+    """The ids of those that may be posted now, in this order.
 
     Args:
-        waiting: Every prompt that could be posted: none that waits for an answer or for a time.
+        waiting: Every prompt that could be posted: none that waits for an answer or for a time. Without room for one
+            it is not gone through.
         in_server: Every prompt in the server, those of other clients too: only a suspected one waits for these.
         window: How many prompts of this launcher the server gets at once; at least 1.
         is_paused: Whether none may be posted.
     """
     room = window - sum(one.id != "" for one in in_server)
-    if is_paused or room <= 0 or not waiting or any(one.is_suspected for one in in_server):
+    if is_paused or room <= 0 or any(one.is_suspected for one in in_server):
         return ()
+    waiting = list(waiting)
     trusted = [one for one in waiting if not one.is_suspected]
     if trusted:
         return tuple(one.id for one in heapq.nsmallest(room, trusted, key=_order))
-    return () if in_server else (min(waiting, key=_order).id,)
+    return (min(waiting, key=_order).id,) if waiting and not in_server else ()
 
 
 def in_order(waiting: Iterable[Waiting]) -> list[Waiting]:

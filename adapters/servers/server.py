@@ -51,6 +51,8 @@ class Server:
         self.state: State = "starting"
         self.error: BaseException | None = None
         """Why it has ended for good."""
+        self.last_end = ""
+        """How it ended the last time that it did so by itself, in words that follow its name; "" if it never did."""
         self.starts = 0
         """How often it was started; that of an adopted server counts."""
         self.on_state: Callable[[State], object] | None = None

@@ -172,7 +172,7 @@ class Supervisor(Server):
     # its end
 
     async def _decide(self, ended: Ended) -> NoReturn:
-        words = words_of(ended)
+        self.last_end = words = words_of(ended)
         verdict, self._history = decide(self._settings.restarts, self._history, ended)
         if isinstance(verdict, Ask):
             if verdict.module and await self._is_installed(verdict.module):

@@ -43,6 +43,7 @@ NAMESPACES = {
 """Modules without ``__all__`` from which users import, and those of their names that are not for users."""
 
 NOT_FOR_USERS = {
+    "adapters.comfyui.record.PromptRecord",  # of ``Comfy.run``, which the page leaves out
     "adapters.downloads.claims.Claims",  # ``room_for`` has a default
     "adapters.downloads.mirrors.GoodHosts",  # ``download_from`` likewise
     "adapters.processes.tree.Tree",  # ``run_command`` likewise
@@ -53,6 +54,7 @@ NOT_FOR_USERS = {
                     "prompt.Prompt", "server.Server", "steps.Steps", "venv.Venv")
     ),
     "adapters.launcher.step_functions.StepFunctions",  # of ``Steps.made_by``, which the page leaves out
+    "adapters.comfyui.result.Wish",  # of ``Comfy.run``, likewise
     "events.bus.BusOperation",  # what a bus needs of an ``Operation``
     "events.call.Progress", "events.subscription.EventQueue", "events.subscription.Trouble",
     "events.signal.EventSignal",  # a signal of blinker, which documents it

@@ -16,6 +16,11 @@ from tests.until import wait_until
 Start = Callable[..., Standin]
 
 
+@pytest.fixture(params=["asyncio", pytest.param("trio", marks=pytest.mark.slow)])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture
 def standin(tmp_path: Path) -> Iterator[Start]:
     """Starts stand-ins that end with the test: ``standin(dialect="old", options=[...])``."""

@@ -10,6 +10,7 @@ import pytest
 
 from adapters.comfyui.errors import InvalidGraphError
 from adapters.comfyui.graph import MOST_BYTES, check, digest, titled
+from recovery.serialization.writing import MAX_BYTES
 
 GRAPH: dict[str, Any] = {
     "4": {
@@ -60,7 +61,7 @@ def nested(depth: int) -> object:
         (changed("3", cfg={1: 2}), "a key is a value of type int, not a text"),
         (changed("3", cfg=nested(70)), "nested more than 64 deep"),
         (changed("3", cfg=10**5000), "the graph is not JSON"),
-        (changed("4", ckpt_name="x" * MOST_BYTES), "16 MiB, more than 16: upload its pictures"),
+        (changed("4", ckpt_name="x" * MOST_BYTES), "900 KiB, more than the 900 that are kept: upload its pictures"),
     ],
 )
 def test_an_unusable_graph_is_refused_in_words(graph: object, said: str) -> None:
@@ -159,3 +160,9 @@ def test_the_digest_outlasts_a_release() -> None:
     assert digest(check(GRAPH)) == digest(check(json.loads(json.dumps(GRAPH))))
     assert check(GRAPH).canonical.startswith(b'{"3":{"class_type":"KSampler","inputs":{"cfg":8,"latent_image":["5",0],')
     assert digest(check(GRAPH)) == "ef3213ebcf4f1f1072bf63cc28f1b71c4dc67b70fc7df72b94c1b8d6f233d1b7"
+
+
+def test_the_largest_graph_can_be_journalled() -> None:
+    """A call whose arguments the journal does not take would be lost with the launcher."""
+    graph = changed("4", ckpt_name="x" * (MOST_BYTES - 2000))
+    assert len(check(graph).canonical) < MOST_BYTES < MAX_BYTES - 100 * 1024

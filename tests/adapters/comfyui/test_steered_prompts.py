@@ -70,6 +70,21 @@ async def test_a_paused_queue_sends_nothing_and_priorities_decide_the_order(plac
 
 
 @on_asyncio
+async def test_prompts_that_are_asked_for_at_once_run_in_their_order(place: Place) -> None:
+    async with held(place, window=1) as comfy:
+        done: list[int] = []
+
+        async def run(number: int) -> None:
+            await comfy.prompt(graphs.picture(number))
+            done.append(number)
+
+        async with anyio.create_task_group() as group:
+            for number in range(8):
+                group.start_soon(run, number)
+        assert done == list(range(8))
+
+
+@on_asyncio
 @pytest.mark.parametrize("how", ["task", "name", "skip"])
 async def test_a_cancelled_prompt_leaves_the_server_and_the_next_one_runs(place: Place, how: str) -> None:
     launcher = launcher_at(place.folder.parent)
