@@ -21,6 +21,7 @@ from adapters.comfyui.errors import (
     NoAnswerError,
     OutcomeUnknownError,
     PaidNodesError,
+    PromptFailedError,
     PromptInterruptedError,
     PromptLostError,
     Refused,
@@ -30,14 +31,11 @@ from adapters.comfyui.errors import (
 from adapters.comfyui.notes import Notes
 from adapters.comfyui.queue import PromptQueue
 from adapters.comfyui.queued_run import PAUSE, QueuedRun
-from adapters.comfyui.reconcile import UNKNOWN_AFTER
+from adapters.comfyui.reconcile import GRACE, UNKNOWN_AFTER
 from adapters.comfyui.record import Posted
 from adapters.comfyui.result import PromptResult, Wish
 from events.errors import NeedsPerson
 from events.evidence import Remedy
-
-MOST_GONE = 2
-"""Runs in a row whose files are gone at once, after which the prompt has failed."""
 
 log = logging.getLogger("recovery.launch")
 
@@ -200,6 +198,10 @@ class PromptRun(QueuedRun):
         self._suspects.clear(self.key)
         if self._serving.server is not None:
             self._serving.server.refill()
+        if missing := [self._graph.title(node) for node in self._graph.wanted or () if node not in outputs]:
+            await self.notes.commit(posted=None, outputs={}, has_succeeded=False, round=self.record.round + 1)
+            named = f"{', '.join(missing)} put out nothing: leave that out of outputs="
+            raise PromptFailedError(f"{self.shown} ran to its end, and {named}")
         return PromptResult(self.prompt_id, outputs, files)
 
     async def _lost(self, why: str) -> NoReturn:
@@ -300,5 +302,16 @@ class PromptRun(QueuedRun):
         if posted is None or self._queue.is_leaving or self.notes.is_left():
             return
         await self.notes.commit(posted=msgspec.structs.replace(posted, is_deleted=True))
-        with anyio.move_on_after(10.0):
+        with anyio.move_on_after(GRACE):
+            await self._take_out()
+
+    async def _take_out(self) -> None:
+        """Take it out of the server. A POST that has no answer yet may still reach it: it is looked for."""
+        while True:
+            client = await self._serving.client()
+            found = await self._patiently(partial(client.standing, self.prompt_id))
             await self._patiently(partial(self._serving.remove, self.prompt_id))
+            posted = self.record.posted
+            if posted is None or posted.number is not None or posted.was_seen or found.state != "absent":
+                return
+            await anyio.sleep(PAUSE)

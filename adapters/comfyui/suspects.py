@@ -44,6 +44,9 @@ class Noted(msgspec.Struct):
 class Suspects:
     """Deaths and stops of one server, in a file: every change is on the disk before its method returns.
 
+    Where the file cannot be written, as on a full disk, a warning says so, and what is noted counts until the launcher
+    ends.
+
     A file that cannot be read counts as empty, with a warning. It is kept as ``<path>.damaged``.
 
     Args:
@@ -68,9 +71,6 @@ class Suspects:
             server: The process that died (``identity.of``). For a server that is not ours: what tells this POST of the
                 prompt from its others, as its time.
             words: What is known of the death. They are shown with the question whether the prompt is run again.
-
-        Raises:
-            OSError: The file cannot be written. Until the launcher ends, the death counts all the same.
         """
         known = self._noted.deaths.pop(key, ())
         if not any(one.server == server for one in known):
@@ -85,22 +85,18 @@ class Suspects:
         return any(one.server == server for deaths in self._noted.deaths.values() for one in deaths)
 
     def clear(self, key: str) -> None:
-        """Forget the deaths of the prompt *key*: it has succeeded, or a person trusts it. Raises OSError."""
+        """Forget the deaths of the prompt *key*: it has succeeded, or a person trusts it."""
         if self._noted.deaths.pop(key, None) is not None:
             self._write()
 
     def note_stop(self, server: str) -> None:
-        """Note that the launcher is about to stop *server* (``identity.of``): call it before the signal.
-
-        Raises:
-            OSError: The file cannot be written. Until the launcher ends, the stop counts as ours all the same.
-        """
+        """Note that the launcher is about to stop *server* (``identity.of``): call it before the signal."""
         if server and not self.was_ours(server):
             self._noted.stops = [*self._noted.stops, server][-MOST_STOPS:]
             self._write()
 
     def forget_stop(self, server: str) -> None:
-        """Take back a stop that did not happen: *server* still lives, and was adopted. Raises OSError."""
+        """Take back a stop that did not happen: *server* still lives, and was adopted."""
         if self.was_ours(server):
             self._noted.stops.remove(server)
             self._write()
@@ -110,9 +106,12 @@ class Suspects:
         return server in self._noted.stops
 
     def _write(self) -> None:
-        write_whole(self.path, msgspec.json.encode(self._noted))
-        sync_file(self.path)
-        sync_file(self.path.parent)
+        try:
+            write_whole(self.path, msgspec.json.encode(self._noted))
+            sync_file(self.path)
+            sync_file(self.path.parent)
+        except OSError as error:  # the prompts go on
+            log.warning("deaths of the server are not known any more once the launcher ends: %s", error)
 
     def _read(self) -> Noted:
         try:
