@@ -110,9 +110,9 @@ cluster-bench: CALLS ?= 100000
 cluster-bench: $(CLUSTER) ## measure servers with 100000 waiting calls, and submissions a second (three minutes; CALLS=10000: one)
 	$(BIN)/python -m tests.cluster.bench --calls $(CALLS)
 
-docs: $(DOCS) ## build the documentation into site/, check it, and run its slow examples (five minutes; Debian's prometheus)
+docs: $(DOCS) ## build the documentation into site/, check it, and run its slow examples (four minutes; Debian's prometheus)
 	$(BIN)/python -m tests.docs.site
-	$(BIN)/python -m pytest -m docs --timeout 600 tests/docs
+	$(BIN)/python -m pytest -n logical --dist worksteal -m docs --timeout 600 tests/docs
 
 docs-look: $(DOCS) $(PAGE) ## test the built documentation in Debian's Chromium (two minutes; chromium and npm)
 	$(BIN)/python -m pytest tests/site

@@ -276,6 +276,7 @@ class Comfy:
 
     async def leave(self) -> None:
         """The block is over: leave what is not done to a later call or process."""
+        await self._queue.look_last()
         self._queue.leave_all()
         journal = self._service.journal
         if journal is not None and not journal.is_closed:

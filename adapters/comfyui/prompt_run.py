@@ -131,9 +131,8 @@ class PromptRun(QueuedRun):
 
     async def _send(self) -> None:
         """POST it, once. Its outcome is known, or is looked for."""
-        serving, record = self._serving, self.record
+        serving, record, to = self._serving, self.record, self._serving.identity
         try:
-            to = serving.identity
             new_id = names.prompt_id(self.key, self.notes.call, record.round)
             await self.notes.commit(posted=Posted(new_id, to, time.time()), outputs={}, has_succeeded=False)
             if to != serving.identity:  # it has died meanwhile

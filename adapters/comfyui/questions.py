@@ -16,7 +16,7 @@ def quarantined(name: str, deaths: Sequence[str]) -> PromptQuarantinedError:
     told = "; ".join(dict.fromkeys(one for one in deaths if one))
     why = f"{name} is set aside: the server died {len(deaths)} times while it ran{f' ({told})' if told else ''}"
     cure = "See the log of the server; answer yes to run it again, or no to give it up"
-    return PromptQuarantinedError(why, remedy=Remedy(f"{cure}. {why}", question=f"run-again:{name}"))
+    return PromptQuarantinedError(why, remedy=Remedy(f"{why}. {cure}", question=f"run-again:{name}"))
 
 
 def resubmit(

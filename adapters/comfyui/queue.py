@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import anyio
@@ -11,6 +12,7 @@ import anyio
 from adapters.comfyui.blame import blame
 from adapters.comfyui.errors import Refused, ServerBusyError, ServerDownError
 from adapters.comfyui.messages import Executing, Failed, Interrupted, Message, Succeeded
+from adapters.comfyui.parsing import Queue
 from adapters.comfyui.queued_run import QueuedRun
 from adapters.comfyui.reconcile import fell
 from adapters.comfyui.serving import Serving
@@ -22,8 +24,9 @@ from adapters.servers.server import ServerGoneError
 if TYPE_CHECKING:
     from adapters.comfyui.feed import Feed, FeedState
 
-INTERVAL = 0.5
-"""Seconds between two looks into the queue of the server, while it has prompts that count."""
+INTERVAL, MOST_INTERVAL = 0.5, 10.0
+"""Seconds between two looks into the queue of the server, while it has prompts of ours, and while nothing changes there
+for long: a look costs the server processor time, and that of one that is stuck must stand still."""
 
 MOST_PLACES, PLACES_EVERY = 20, 1.0
 """So many of those that wait next are told their place, and after so many seconds again: all would cost too much."""
@@ -70,6 +73,7 @@ class PromptQueue:
         self._interval = interval
         self._holds = 0
         self._foreign: list[str] = []
+        self._found, self._same_since = Queue((), ()), 0.0
         self._changed = anyio.Event()
         self._looks = anyio.Event()
         self._life, self._is_over = anyio.CancelScope(), anyio.Event()
@@ -122,9 +126,8 @@ class PromptQueue:
 
     def waiting(self) -> list[QueuedRun]:
         """The prompts that wait for their turn, in their order."""
-        return [
-            self.runs[one.id] for one in in_order(_waiting(one) for one in self.runs.values() if one.waits_for_turn)
-        ]
+        waiting = (_waiting(one) for one in self.runs.values() if one.waits_for_turn)
+        return [self.runs[one.id] for one in in_order(waiting)]
 
     def numbered(self, run: QueuedRun, number: float) -> None:
         """The server has taken *run* as *number*: each new process begins at 0."""
@@ -132,8 +135,7 @@ class PromptQueue:
             if one is not run and one.record.posted is not None and fell(one.record.posted, number):
                 one.number_fell = True
 
-    def _running(self) -> QueuedRun | None:
-        """The prompt that the server was last seen to execute."""
+    def _running(self) -> QueuedRun | None:  # as last seen
         return next((one for one in reversed(self.in_server()) if one.was_running), None)
 
     def is_stuck(self) -> bool:
@@ -265,7 +267,8 @@ class PromptQueue:
     async def look(self) -> None:
         """Look into the queue of the server again and again, until it is cancelled."""
         while True:
-            with anyio.move_on_after(self._interval):
+            same_for = anyio.current_time() - self._same_since
+            with anyio.move_on_after(max(self._interval, min(same_for / 20, MOST_INTERVAL))):
                 await self._looks.wait()
             self._looks = anyio.Event()
             while not self.in_server() and not self._foreign:  # a suspected one waits for the end of those
@@ -277,6 +280,12 @@ class PromptQueue:
             except (ServerBusyError, Refused) as error:  # slow is no death
                 log.debug("%s: %s", self.serving.name, error)
 
+    async def look_last(self) -> None:
+        """Learn what has ended since the last look: the server may end now, and its history with it. 2 s at most."""
+        if self.in_server() and not self.is_leaving:
+            with anyio.move_on_after(2.0), suppress(ServerDownError, ServerBusyError, Refused):
+                await self._look_once()
+
     async def _look_once(self) -> None:
         identity, url = self.serving.identity, self.serving.url
         if self.serving.is_ours and not identity:
@@ -284,6 +293,8 @@ class PromptQueue:
         runs = self.in_server()
         client = await self.serving.client()
         found = await client.queue()
+        if found != self._found:
+            self._found, self._same_since = found, anyio.current_time()
         ours = {run.prompt_id for run in runs}
         seen = [(run, await run.ask(client, found)) for run in runs]
         if (identity, url) != (self.serving.identity, self.serving.url):

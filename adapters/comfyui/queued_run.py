@@ -187,7 +187,7 @@ class QueuedRun:
         self._check_leaving()
 
     def _check_leaving(self) -> None:
-        if self.why_left:
+        if self.why_left and self.verdict != "done":  # one that has ended is not left
             raise self.notes.stays_pending(f"{self.shown} stays pending: {self.why_left}")
 
     # outputs

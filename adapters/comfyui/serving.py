@@ -85,6 +85,10 @@ class Serving:
         said = "" if self.server is None else self.server.last_end
         return f": it {said}" if said else ""
 
+    @property
+    def _process(self) -> str:
+        return f"{self.identity} {self.url}"
+
     async def client(self) -> Client:
         """What asks it. Its port may be another one after a restart."""
         if self._client is None or self._client_url != self.url:
@@ -111,8 +115,9 @@ class Serving:
     async def info(self, classes: set[str]) -> dict[str, Any]:
         """What it says of *classes* of nodes; each is asked for once for each start of the server."""
         async with self._asking:
-            await self.until_ready()
-            if self._info_of != (now := f"{self.identity} {self.url}"):
+            if self._info_of != self._process or not classes <= self._info.keys():
+                await self.until_ready()
+            if self._info_of != (now := self._process):
                 self._info, self._info_of = {}, now
             client = await self.client()
             for kind in sorted(classes - self._info.keys()):

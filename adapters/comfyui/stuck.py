@@ -25,6 +25,7 @@ class Silence(Protocol):
 
     def is_over(self) -> bool:
         """Look now, if that is due."""
+        ...
 
 
 class Watched(Protocol):
@@ -33,6 +34,7 @@ class Watched(Protocol):
     @property
     def starts(self) -> int:
         """How often it was started."""
+        ...
 
     def watch_silence(self, allowed: float) -> Silence | None:
         """A watch over the output and the processes of its present run; None while it does not run."""

@@ -236,8 +236,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.connection.sendall(bytes([0x80 | CLOSE, 0]))
         self.server.comfy.sockets.pop(client, None)
 
-    def log_message(self, *_: object) -> None:
-        pass
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the base class calls it so
+        """Print nothing."""
 
 
 def _described(name: str) -> dict[str, Any]:

@@ -19,11 +19,13 @@ from adapters.comfyui.record import PromptRecord
 from adapters.comfyui.result import Wish
 from adapters.comfyui.serving import Serving
 from adapters.comfyui.suspects import Suspects
+from adapters.launcher.arguments import InvalidRequestError
 from adapters.launcher.asked_again import NotAskedForError
 from adapters.launcher.comfyui_command import plan as command_of
 from adapters.launcher.server import ServerBrick
 from adapters.launcher.stuck import LOOK_EVERY, StuckBrick
 from adapters.processes.running import file_name
+from adapters.processes.silence import SAMPLES
 from adapters.servers.restarts import RestartPolicy
 from adapters.servers.supervisor import Supervisor
 from events.attempt import Attempt
@@ -31,6 +33,7 @@ from events.errors import CallRejectedError, StaysPendingError
 from recovery import context, validation
 from recovery.policies.backoff import Constant
 from recovery.serialization.secret import Secret
+from recovery.suggestions import refuse_unknown
 
 RESTARTS = RestartPolicy(max_restarts=3, within=600.0)
 
@@ -107,19 +110,22 @@ class ComfyUIBrick(ServerBrick, StuckBrick):
         enters a block with the same *name*.
 
         Args:
-            path_or_argv: The folder of ComfyUI, the one with ``main.py``, relative to the root; or a program and its
-                arguments. Or the URL of a server that runs already: it is never started, restarted or ended.
+            path_or_argv: The folder of ComfyUI, the one with ``main.py``, below the root. Or a program and its
+                arguments, as ``[python, "ComfyUI/main.py", "--lowvram"]``, which run in the root. Or the URL of a
+                server that runs already: it is never started, restarted or ended.
             port: Its port, or "auto": the one that it had the last time if that is free, or else any free one.
             restarts: How often it is started again before a person is asked. A prompt that is done gives all back.
             name: What it is called. Prompts belong to a server by its name.
             options: Those of ``ComfyUIOptions``: window, python, env, ...
 
         Raises:
-            InvalidRequestError: The folder is none of ComfyUI, the words are unusable.
+            InvalidRequestError: The folder is none of ComfyUI or outside the root, the words are unusable.
+            TypeError: There is no such option.
             CallRejectedError: A server of that name is held already.
             ModuleNotFoundError: The extra "comfyui" is not installed.
             ServerGoneError, PortTakenError, OSError: As ``server``.
         """
+        refuse_unknown("comfyui", options, tuple(ComfyUIOptions.__annotations__), "option")
         window, python = options.get("window", 2), options.get("python")
         validation.whole("window", window, least=1)
         if window > MOST_WINDOW:
@@ -136,6 +142,7 @@ class ComfyUIBrick(ServerBrick, StuckBrick):
                 yield comfy
             return
         plan = command_of(path_or_argv, self.root, port=port, python=python)
+        self._inside(plan.cwd or ".")
         settings: dict[str, Any] = {
             "cwd": plan.cwd, "env": options.get("env"), "name": name,
             "ready_timeout": options.get("ready_timeout", 600.0),
@@ -145,6 +152,14 @@ class ComfyUIBrick(ServerBrick, StuckBrick):
         held = self.server(plan.argv, plan.ready, port, restarts, **settings)
         async with self._comfy(name, suspects, held, how) as comfy:
             yield comfy
+
+    def _inside(self, folder: str) -> None:
+        """Raises InvalidRequestError, with what to write instead, if *folder* is outside the root."""
+        try:
+            self.place(folder)
+        except InvalidRequestError as error:
+            words = f"[python, {os.path.join(folder, 'main.py')!r}]"
+            raise InvalidRequestError(f"{error}; give Launcher a root that holds it, or the words {words}") from None
 
     @asynccontextmanager
     async def _comfy(self, name: str, suspects: Any, where: Any, how: dict[str, Any]) -> AsyncIterator[Comfy]:
@@ -181,7 +196,7 @@ class ComfyUIBrick(ServerBrick, StuckBrick):
             return None
         return partial(
             self.watch_stuck, name, queue.is_stuck, queue.stuck.sign, queue.stuck_words, server.restart,
-            min(LOOK_EVERY, queue.stuck.after),
+            min(LOOK_EVERY, queue.stuck.after / SAMPLES),
         )  # fmt: skip
 
     async def _call_prompt(self, shown: str, server: str, key: str, wish: dict[str, Any]) -> dict[str, Any]:

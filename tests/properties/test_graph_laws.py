@@ -6,7 +6,7 @@ import copy
 import random
 from typing import Any
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from adapters.comfyui.answers import ExecutionError
@@ -155,6 +155,7 @@ def test_any_answer_of_a_server_is_one_of_our_errors(status: int, body: object) 
 
 
 @given(NODE_ERRORS)
+@example({"1": {"errors": 7, "class_type": "SaveImage"}})
 def test_any_errors_of_nodes_are_one_of_our_errors(node_errors: object) -> None:
     assert is_a_sentence(partial(node_errors, GRAPH))
 

@@ -67,6 +67,24 @@ async def test_prompts_end_with_their_files(place: Place) -> None:
     assert sorted(place.successes().values()) == [1, 1]
 
 
+@on_asyncio
+@pytest.mark.slow
+async def test_lost_prompts_keep_their_place_and_the_suspected_one_comes_last(place: Place) -> None:
+    async with held(place) as comfy, anyio.create_task_group() as group:
+        done: list[int] = []
+
+        async def run(seed: int) -> None:
+            await comfy.prompt(graphs.picture(seed, seconds=0.5), name=f"p{seed}")
+            done.append(seed)
+
+        for seed in range(6):
+            group.start_soon(run, seed)
+        await until(lambda: [one.name for one in comfy.queue() if one.state != "waiting"] == ["p0", "p1"])
+        await until(lambda: [one.name for one in comfy.queue() if one.state == "running"] == ["p0"])
+        kill_server(comfy)
+    assert done == [1, 2, 3, 4, 5, 0]
+
+
 async def test_a_prompt_is_sent_again_when_its_server_has_died(place: Place) -> None:
     async with held(place) as comfy, anyio.create_task_group() as group:
         results = []

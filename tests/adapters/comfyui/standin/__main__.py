@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.adapters.comfyui.standin.nodes import Folders, Process
+from tests.adapters.comfyui.standin.nodes import Folders, Process, install
 from tests.adapters.comfyui.standin.server import StandinServer
 from tests.adapters.comfyui.standin.state import Counts, Faults, RunLog
 
@@ -73,6 +73,7 @@ def main(defaults: Sequence[str] = ()) -> None:
         sys.exit("ModuleNotFoundError: No module named 'torchsde'")
     time.sleep(chosen.start_seconds)
     print_imports(chosen.import_failed, folder)
+    install(folder / "custom_nodes")
     loop = asyncio.new_event_loop()
     process = Process(folders, Faults(), counts, tuple(others))
     server = StandinServer(process, RunLog(chosen.runs or folder / "runs.log"), chosen.dialect, loop)

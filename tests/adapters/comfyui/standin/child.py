@@ -64,6 +64,12 @@ class Place:
         path.write_bytes(b"model")
         return path
 
+    def node_class(self, name: str) -> None:
+        """Put a custom node there, a class that passes a picture on: the next start has it."""
+        path = self.folder / "custom_nodes" / f"{name}.py"
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+
     @property
     def output(self) -> Path:
         return self.folder / "output"

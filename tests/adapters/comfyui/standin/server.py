@@ -49,6 +49,7 @@ class StandinServer:
         self._messages: asyncio.Queue[tuple[Any, Any, str | None]] = asyncio.Queue()
         self._sockets: dict[str, web.WebSocketResponse] = {}
         self._number = 0
+        self._asked = 0
         self._queue = Queue(lambda: self._send("status", {"status": self._info()}, None))
         self._executor = Executor(self._queue, process, runs, self._send, self._is_new)
         self._late: set[asyncio.Task[None]] = set()
@@ -321,6 +322,7 @@ class StandinServer:
     @web.middleware
     async def _fail_first(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         if not request.path.startswith("/standin/"):
+            self._asked += 1
             if self._faults.spend("unavailable"):
                 return web.Response(status=503)
             await asyncio.sleep(self._faults.slow)
@@ -337,12 +339,14 @@ class StandinServer:
         done.wait()
 
     async def _control(self, request: web.Request) -> web.StreamResponse:
-        """``faults`` sets and shows them; the others happen at once."""
+        """``faults`` sets and shows them, ``asked`` counts requests; the others happen at once."""
         body = await request.json() if request.can_read_body else {}
         match request.match_info["word"]:
             case "faults":
                 self._faults.set(body)
                 return web.json_response(self._faults.as_dict())
+            case "asked":
+                return web.json_response({"requests": self._asked})
             case "die":
                 os.kill(os.getpid(), body["signal"])
             case "exit":
