@@ -24,6 +24,8 @@ def blame(serving: Serving, suspects: Suspects, runs: Sequence[QueuedRun], now: 
         foreign_before: Whether it had prompts of other clients at the look before.
     """
     lost = [one for one in runs if one.verdict == "lost" and one.saw_death and not one.is_blamed]
+    counted = suspects.counted_at()  # a POST without an answer is looked for, and found lost later than the others
+    lost = [one for one in lost if one.posted_to or one.sent_at > counted]
     for server in {one.posted_to for one in lost}:
         is_counted = bool(server) and suspects.is_counted(server)  # and this one was still looked for then
         if is_counted or suspects.was_ours(server) or (server and boot_of(server) != boot_of(now)):

@@ -84,6 +84,14 @@ class Suspects:
         """Whether the death of *server* counts against a prompt already: it counts against one alone."""
         return any(one.server == server for deaths in self._noted.deaths.values() for one in deaths)
 
+    def counted_at(self) -> float:
+        """When a death of a server that is not ours was last counted: seconds since the epoch; 0.0 if none was.
+
+        Such a server has no identity: a prompt that was sent before that moment, and is lost, was lost in that death.
+        """
+        found = (one.at for deaths in self._noted.deaths.values() for one in deaths if "@" not in one.server)
+        return max(found, default=0.0)
+
     def clear(self, key: str) -> None:
         """Forget the deaths of the prompt *key*: it has succeeded, or a person trusts it."""
         if self._noted.deaths.pop(key, None) is not None:
