@@ -64,6 +64,7 @@ class QueuedRun:
         self._standing = Standing("absent")
         self._can_only_be_there = False  # in the process that it was sent to, though that has not answered
         self._unknown_since: float | None = None
+        self._is_told = False  # that its files cannot be asked for
         self._woken = anyio.Event()
 
     @property
@@ -157,8 +158,14 @@ class QueuedRun:
         )  # fmt: skip
         if self._can_only_be_there and posted.server not in ("", server) and not lives_elsewhere:
             now = msgspec.structs.replace(now, was_seen=True)  # or it was never taken: nothing is on its way any more
+        try:
+            are_there = await self._are_wanted_there(standing)
+        except (ServerBusyError, Refused) as error:  # the files of one prompt hold up no other
+            log.log(logging.DEBUG if self._is_told else logging.WARNING, "%s is not done yet: %s", self.shown, error)
+            self._is_told = True
+            return
         self.saw_death = is_over(now, seen)
-        self.verdict = verdict(now, seen, await self._are_wanted_there(standing))
+        self.verdict = verdict(now, seen, are_there)
         if self.verdict != "unknown":
             self._unknown_since = None
         elif self._unknown_since is None:

@@ -21,3 +21,12 @@ async def test_a_file_that_view_does_not_take_holds_up_no_queue(tmp_path: Path) 
             result = await comfy.prompt(graphs.picture(1, prefix="a..b"))
             await comfy.prompt(graphs.picture(2))
         assert [file.filename for file in result.files] == ["a..b_00001_.png"]
+
+
+async def test_files_that_cannot_be_asked_for_hold_up_no_other_prompt(tmp_path: Path) -> None:
+    async with held(Place(tmp_path / "comfyui")) as comfy, anyio.create_task_group() as group:
+        group.start_soon(comfy.prompt, graphs.picture(1, prefix="unreadable"))
+        with anyio.fail_after(20):
+            await comfy.prompt(graphs.picture(2))
+        assert len(comfy.queue()) == 1
+        group.cancel_scope.cancel()

@@ -306,6 +306,8 @@ class StandinServer:
         folder = self._process.folders.of(request.query.get("type", "output"))
         if not name or name.startswith("/") or ".." in name or folder is None:
             return web.Response(status=400)
+        if name.startswith("unreadable"):  # as on a network drive that is away
+            return web.Response(status=500)
         inside = (folder / request.query.get("subfolder", "")).resolve()
         if not inside.is_relative_to(folder.resolve()):
             return web.Response(status=403)
