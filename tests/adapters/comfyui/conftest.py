@@ -32,7 +32,15 @@ def standin(tmp_path: Path) -> Iterator[Start]:
         yield start
 
 
-@pytest.fixture(scope="module", params=["old", "middle", "new", pytest.param("real", marks=pytest.mark.comfyui)])
+@pytest.fixture(
+    scope="module",
+    params=[
+        "old",
+        pytest.param("middle", marks=pytest.mark.slow),
+        "new",
+        pytest.param("real", marks=pytest.mark.comfyui),
+    ],
+)
 def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standin]:
     """A server for all tests of a module, with an empty queue: the stand-in in each dialect, or a real one."""
     folder = tmp_path_factory.mktemp("comfyui")

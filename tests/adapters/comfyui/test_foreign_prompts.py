@@ -18,6 +18,7 @@ from tests.adapters.comfyui.test_queue import held
 pytestmark = pytest.mark.anyio
 
 
+@pytest.mark.slow
 async def test_a_suspected_prompt_waits_for_those_of_others_and_no_longer(tmp_path: Path) -> None:
     place = Place(tmp_path / "comfyui")
     other, suspected = str(uuid.uuid4()), graphs.picture(1)

@@ -17,6 +17,7 @@ from tests.adapters.comfyui import graphs
 from tests.adapters.comfyui.standin.child import Place
 from tests.adapters.comfyui.test_queue import held, launcher_at, on_asyncio, on_trio, until
 from tests.recorded_events import events_of
+from tests.slow import few
 
 pytestmark = pytest.mark.anyio
 
@@ -51,6 +52,7 @@ async def answering(
     return [one.name for one in asked], end
 
 
+@pytest.mark.slow
 @on_asyncio
 async def test_a_prompt_that_kills_the_server_twice_is_quarantined(place: Place) -> None:
     launcher = launcher_at(place.folder.parent)
@@ -122,7 +124,8 @@ async def test_a_node_that_fails_ends_its_prompt(place: Place) -> None:
 
 @on_asyncio
 @pytest.mark.parametrize(
-    ("until_what", "starts", "asks"), [("free", 1, 0), ("restart", 2, 0), ("lowvram", 3, 0), ("never", 3, 1)]
+    ("until_what", "starts", "asks"),
+    few([("free", 1, 0), ("restart", 2, 0), ("lowvram", 3, 0), ("never", 3, 1)], ("lowvram", 3, 0)),
 )
 async def test_a_full_memory_is_relieved_step_by_step(place: Place, until_what: str, starts: int, asks: int) -> None:
     launcher = launcher_at(place.folder.parent)

@@ -106,6 +106,7 @@ def program(folder: Path, seconds: float, *seeds: int) -> subprocess.Popen[str]:
     return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
+@pytest.mark.slow
 @on_asyncio
 async def test_prompts_go_on_when_the_launcher_was_killed(place: Place) -> None:
     folder = place.folder.parent

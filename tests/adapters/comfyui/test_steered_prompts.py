@@ -28,6 +28,7 @@ def place(tmp_path: Path) -> Place:
     return Place(tmp_path / "comfyui")
 
 
+@pytest.mark.slow
 @on_trio
 async def test_equal_prompts_join_and_are_remembered_while_their_files_are_there(place: Place) -> None:
     async with held(place) as comfy:
@@ -48,6 +49,7 @@ async def test_equal_prompts_join_and_are_remembered_while_their_files_are_there
         assert sum(place.successes().values()) == 3
 
 
+@pytest.mark.slow
 @on_asyncio
 async def test_a_paused_queue_sends_nothing_and_priorities_decide_the_order(place: Place) -> None:
     async with held(place, window=1) as comfy:
@@ -114,6 +116,7 @@ async def test_a_cancelled_prompt_leaves_the_server_and_the_next_one_runs(place:
     assert [one.ended for one in place.runs()] == ["error", "success"]
 
 
+@pytest.mark.slow
 @on_asyncio
 async def test_what_a_block_leaves_goes_on_in_the_next_process(place: Place) -> None:
     store = MemoryStore()
@@ -173,6 +176,7 @@ async def test_a_post_without_an_answer_is_looked_for_and_not_sent_twice(
     assert sorted(server.successes().values()) == [1]
 
 
+@pytest.mark.slow
 @on_trio
 async def test_a_server_that_is_not_ours_may_restart(standin: Start, tmp_path: Path) -> None:
     server = standin("old")

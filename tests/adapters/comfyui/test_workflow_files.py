@@ -35,6 +35,7 @@ def drawn(*nodes: dict[str, Any]) -> str:
     return json.dumps({"version": 0.4, "nodes": nodes})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("anyio_backend", few(["asyncio", "trio"], "asyncio"))
 async def test_what_a_drawn_workflow_needs_is_asked_for_one_after_another(tmp_path: Path, standin: Start) -> None:
     server, file = standin(), tmp_path / "a.json"
