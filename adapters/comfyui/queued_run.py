@@ -149,7 +149,7 @@ class QueuedRun:
         if posted is None:
             return
         self._standing = standing
-        if (now := after(posted, standing)) != posted:
+        if (now := after(posted, standing, server)) != posted:
             self.notes.save(posted=now)
         unknown_for = 0.0 if self._unknown_since is None else time.monotonic() - self._unknown_since
         lives_elsewhere = posted.server != server and identity.is_living(posted.server)

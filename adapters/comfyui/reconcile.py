@@ -100,13 +100,18 @@ def is_over(posted: Posted, seen: Seen) -> bool:
     return not seen.server and (seen.number_fell or (posted.was_cut and seen.is_queue_empty))
 
 
-def after(posted: Posted, standing: Standing) -> Posted:
-    """What the journal says once the server has said *standing*: a prompt that is there has survived what was cut."""
+def after(posted: Posted, standing: Standing, server: str = "") -> Posted:
+    """What the journal says once the process *server* has said *standing*: a prompt that is there survived a cut.
+
+    A POST that was on its way when its process died may reach the next one: then that one has the prompt.
+    """
     if standing.state == "absent":
         return posted
     number = posted.number if standing.number is None else standing.number
     was_running = posted.was_running or standing.state == "running"
-    return msgspec.structs.replace(posted, number=number, was_seen=True, was_running=was_running, was_cut=False)
+    return msgspec.structs.replace(
+        posted, server=server or posted.server, number=number, was_seen=True, was_running=was_running, was_cut=False
+    )
 
 
 def fell(posted: Posted, number: float) -> bool:

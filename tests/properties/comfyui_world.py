@@ -301,7 +301,7 @@ class World:
         )
         is_known = one.has_outputs or (standing.finished is not None and standing.finished.succeeded)
         found = verdict(one.posted, seen, is_known and one.key in self.files)
-        before, one.posted = one.posted, after(one.posted, standing)
+        before, one.posted = one.posted, after(one.posted, standing, seen.server)
         match found:
             case "unknown":
                 one.unknown_since = self.now if one.unknown_since is None else one.unknown_since

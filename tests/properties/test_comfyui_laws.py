@@ -49,6 +49,10 @@ STEPS = st.lists(OURS | OURS | OTHERS, min_size=20, max_size=60).map(lambda step
 LATE: list[Any] = [("ask", {}), ("post", {"fate": "late", "delay": 5.0}), ("die", {}), ("start", {}), ("look", {})]
 LOST: list[Any] = [("ask", {}), ("post", {"fate": "answered"}), ("run", {}), ("die", {}), ("start", {}), ("look", {})]
 GONE: list[Any] = [("ask", {}), ("post", {"fate": "answered"}), ("run", {}), ("finish", {}), ("clear_history", {})]
+NEXT: list[Any] = [
+    ("ask", {}), ("post", {"fate": "late", "delay": 1.0}), ("die", {}), ("start", {}),
+    ("pass", {"seconds": 1.0}), ("look", {}), ("run", {}), ("interrupt", {}), ("clear_history", {}), ("look", {}),
+]  # fmt: skip
 
 
 def happen(world: World, steps: list[Any]) -> None:
@@ -77,6 +81,7 @@ def calm(world: World) -> None:
 @EXAMPLES
 @example(LATE, True, True)
 @example(LOST, True, True)
+@example(NEXT, True, True)
 @given(STEPS, st.booleans(), st.booleans())
 def test_no_run_is_called_over_while_it_lives_and_none_done_without_its_files(
     steps: list[Any], is_own: bool, has_numbers: bool
