@@ -205,6 +205,7 @@ class PromptRun(QueuedRun):
         return PromptResult(self.prompt_id, outputs, files)
 
     async def _lost(self, why: str) -> NoReturn:
+        self.is_lost = True
         if self._paid and self.wish.paid == "ask" and self.record.posted and self.record.posted.was_running:
             self.notes.reopen(paid.question_of(self.shown), "its last run did not end, and may have cost money")
             await self.notes.commit(is_agreed=False)

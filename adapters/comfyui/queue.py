@@ -18,21 +18,21 @@ from adapters.comfyui.reconcile import fell
 from adapters.comfyui.serving import Serving
 from adapters.comfyui.stuck import STUCK_AFTER, StuckWatch
 from adapters.comfyui.suspects import Suspects
-from adapters.comfyui.turns import InServer, Waiting, in_order, may_post
+from adapters.comfyui.turns import InServer, in_order, may_post
 from adapters.servers.server import ServerGoneError
 
 if TYPE_CHECKING:
     from adapters.comfyui.feed import Feed, FeedState
 
 INTERVAL, MOST_INTERVAL = 0.5, 10.0
-"""Seconds between two looks into the queue of the server, while it has prompts of ours, and while nothing changes there
-for long: a look costs the server processor time, and that of one that is stuck must stand still."""
+"""Seconds between two looks into the queue of the server, and those to which they slow down where nothing changes."""
 
 MOST_PLACES, PLACES_EVERY = 20, 1.0
 """So many of those that wait next are told their place, and after so many seconds again: all would cost too much."""
 
-SETTLES = 0.05
-"""Seconds until the first prompt goes to an idle server: calls made at once begin in any order, and keep theirs."""
+SETTLES, RETURN_TIMEOUT = 0.05, 2.0
+"""Seconds until the first prompt goes to an idle server, and for which those that it has lost are waited for at most:
+calls made at once begin in any order, and keep theirs."""
 
 Watch: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
 """A task that asks about a prompt that is stuck, until it is cancelled."""
@@ -73,6 +73,7 @@ class PromptQueue:
         self._interval = interval
         self._holds = 0
         self._foreign: list[str] = []
+        self._lost: set[str] = set()
         self._found, self._same_since = Queue((), ()), 0.0
         self._changed = anyio.Event()
         self._looks = anyio.Event()
@@ -93,6 +94,7 @@ class PromptQueue:
         if self.runs.get(run.key) is run:
             del self.runs[run.key]
             self._sent.pop(run.key, None)
+        (self._lost.add if run.is_lost else self._lost.discard)(run.key)
         self.change()
 
     def change(self) -> None:
@@ -126,7 +128,7 @@ class PromptQueue:
 
     def waiting(self) -> list[QueuedRun]:
         """The prompts that wait for their turn, in their order."""
-        waiting = (_waiting(one) for one in self.runs.values() if one.waits_for_turn)
+        waiting = (one.as_waiting() for one in self.runs.values() if one.waits_for_turn)
         return [self.runs[one.id] for one in in_order(waiting)]
 
     def numbered(self, run: QueuedRun, number: float) -> None:
@@ -201,17 +203,24 @@ class PromptQueue:
         while True:
             if not self._sent:
                 await anyio.sleep(SETTLES)
+            with anyio.move_on_after(RETURN_TIMEOUT):
+                while self._are_missing():
+                    await self._changed.wait()
+            self._lost.clear()
             changed = self._changed
             if not self._holds and not any(one.has_turn for one in self._sent.values()):
-                waiting = (_waiting(one) for one in self.runs.values() if one.waits_for_turn)
+                waiting = (one.as_waiting() for one in self.runs.values() if one.waits_for_turn)
                 in_server = [InServer(one.key, one.is_suspected) for one in self.in_server()]
                 in_server += [InServer() for _ in self._foreign]
-                is_paused = self.pause_reason is not None
-                ids = may_post(waiting, in_server, self._window, is_paused)
+                ids = may_post(waiting, in_server, self._window, self.pause_reason is not None)
                 if ids:
                     self._sent[ids[0]] = self.runs[ids[0]]
                     self.runs[ids[0]].take_turn()
             await changed.wait()
+
+    def _are_missing(self) -> bool:
+        waiting = (key in self.runs and self.runs[key].waits_for_turn for key in self._lost)
+        return any(one.is_lost for one in self._sent.values()) or not all(waiting)
 
     async def tell_places(self) -> None:
         """Tell those that wait next their places, once a second at most, until it is cancelled."""
@@ -309,7 +318,3 @@ class PromptQueue:
         blame(self.serving, self.suspects, runs, identity, foreign_before=bool(before))
         for run in runs:
             run.wake()
-
-
-def _waiting(run: QueuedRun) -> Waiting:
-    return Waiting(run.key, run.record.queued, run.wish.priority, run.is_suspected)

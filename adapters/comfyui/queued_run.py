@@ -23,6 +23,7 @@ from adapters.comfyui.record import PromptRecord
 from adapters.comfyui.result import Wish
 from adapters.comfyui.serving import Serving
 from adapters.comfyui.suspects import Suspects
+from adapters.comfyui.turns import Waiting
 from events.errors import NeedsPerson
 
 PAUSE = 0.5
@@ -51,7 +52,7 @@ class QueuedRun:
         self.notes = notes
         self.verdict: Verdict | None = None
         """What the last look made of it; None before the first."""
-        self.is_blamed = self.number_fell = self.is_watched = self.saw_death = False
+        self.is_blamed = self.is_lost = self.number_fell = self.is_watched = self.saw_death = False
         self.waits_for_turn = self.has_turn = False
         self.why_left = ""
         """Why it is left to a later call or process; "" while it goes on."""
@@ -73,6 +74,10 @@ class QueuedRun:
         return self.notes.record
 
     # what the queue asks
+
+    def as_waiting(self) -> Waiting:
+        """What its turn depends on."""
+        return Waiting(self.key, self.record.queued, self.wish.priority, self.is_suspected)
 
     @property
     def is_in_server(self) -> bool:
