@@ -112,7 +112,10 @@ async def set_up(link: Link, prefix: str, replicas: int | None = None) -> bool:
     info: Config = link.connection._server_info  # the only place where it tells of a cluster
     check_version(str(info.get("version", "")))
     made = replicas or (3 if info.get("cluster") else 1)
-    return all(await asyncio.gather(*(_set_up(link, wanted, replicas, made) for wanted in streams(prefix))))
+    try:
+        return all(await asyncio.gather(*(_set_up(link, wanted, replicas, made) for wanted in streams(prefix))))
+    except UnreachableError:  # once more: an election of a leader takes longer than the servers have for an answer
+        return all(await asyncio.gather(*(_set_up(link, wanted, replicas, made) for wanted in streams(prefix))))
 
 
 async def _set_up(link: Link, wanted: Config, replicas: int | None, made: int) -> bool:
