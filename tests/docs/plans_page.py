@@ -58,12 +58,15 @@ def _title(struct: type[msgspec.Struct]) -> str:
 
 
 def _table(struct: type[msgspec.Struct]) -> str:
+    shared = [base for base in struct.__mro__[1:] if issubclass(base, Operation) and base is not Operation]
+    rows = "".join(row for kind in (struct, *shared) for row in _rows(kind))
+    return "| key | value | default | meaning |\n|---|---|---|---|\n" + rows
+
+
+def _rows(struct: type[msgspec.Struct]) -> Iterator[str]:
     hints, said = get_type_hints(struct), meanings(struct)
-    rows = [
-        f"| `{field.name}` | {_type(hints[field.name])} | {_default(field)} | {said[field.name]} |\n"
-        for field in own_fields(struct)
-    ]
-    return "| key | value | default | meaning |\n|---|---|---|---|\n" + "".join(rows)
+    for field in own_fields(struct):
+        yield f"| `{field.name}` | {_type(hints[field.name])} | {_default(field)} | {said[field.name]} |\n"
 
 
 def _type(kind: Any) -> str:
