@@ -212,17 +212,16 @@ def shown_kinds(disturbances: Disturbances) -> str:
     return ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
 
 
-def chaos(calls: int, workers: int, seconds: int, seed: int | None = None, keep: Path | None = None) -> list[Figure]:
-    """What is lost of so many *calls*, in so many *seconds* of kills and stops; what is wrong is printed."""
+def chaos(
+    calls: int, workers: int, seconds: int, seed: int | None = None, keep: Path | None = None
+) -> tuple[list[Figure], list[str]]:
+    """What is lost of so many *calls*, in so many *seconds* of kills and stops; and what was wrong, in words."""
     seed = random.randrange(10**6) if seed is None else seed
     print(f"seed {seed}, lease {LEASE:.0f} s", file=sys.stderr, flush=True)
     with tempfile.TemporaryDirectory(prefix="chaos") as name:
         folder = keep or Path(name)
         folder.mkdir(parents=True, exist_ok=True)
-        figures, wrong = Chaos(folder, calls, workers, seconds, seed).run()
-    for text in wrong:
-        print(text, file=sys.stderr)
-    return figures
+        return Chaos(folder, calls, workers, seconds, seed).run()
 
 
 def main() -> int:
@@ -234,7 +233,11 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="of another run; random by default")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep the logs and the evidence there")
     given = parser.parse_args()
-    return shown(chaos(given.calls, given.workers, given.seconds, given.seed, given.keep))
+    figures, wrong = chaos(given.calls, given.workers, given.seconds, given.seed, given.keep)
+    code = shown(figures)
+    for text in wrong:  # last: the end of a log is what people see
+        print(text)
+    return code
 
 
 if __name__ == "__main__":

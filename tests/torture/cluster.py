@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from tests.torture.figures import Figure, scaled
 from tests.torture.fork_server import ForkServer
 
@@ -12,4 +14,7 @@ def cluster(_: ForkServer, share: float) -> list[Figure]:
     """The figures of ten minutes in which servers and workers die."""
     from tests.cluster.chaos import chaos  # here: the other rows need no server
 
-    return chaos(scaled(CALLS, share), WORKERS, scaled(SECONDS, share))
+    figures, wrong = chaos(scaled(CALLS, share), WORKERS, scaled(SECONDS, share))
+    for text in wrong:
+        print(text, file=sys.stderr)
+    return figures

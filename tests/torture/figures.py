@@ -33,7 +33,7 @@ class Row(msgspec.Struct, frozen=True):
 
 
 def shown(figures: list[Figure]) -> int:
-    """Print the table of *figures*; returns the exit code: 1 if one misses its target."""
+    """Print the table of *figures*, and again what misses its target; returns the exit code: 1 if one does."""
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 140
@@ -42,7 +42,10 @@ def shown(figures: list[Figure]) -> int:
         passed = "[green]pass" if figure.passed else "[bold red]FAIL"
         table.add_row(figure.what, figure.how_often, figure.figure, figure.target, passed)
     console.print(table)
-    return 0 if all(figure.passed for figure in figures) else 1
+    missed = [figure for figure in figures if not figure.passed]
+    for figure in missed:
+        console.print(f"FAIL: {figure.what}: {figure.figure}; target {figure.target}", soft_wrap=True, markup=False)
+    return 1 if missed else 0
 
 
 def percentile(values: list[float], share: float) -> float:
