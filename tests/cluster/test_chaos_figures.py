@@ -93,6 +93,18 @@ def test_a_take_over_after_more_than_a_lease_is_late_unless_a_server_died_too():
     assert wrong(changes, notes, [stopped("w1", 1.5, 3.0)]) == "", "it went on, and lost its lease later"
 
 
+def test_each_stopped_worker_that_a_call_is_offered_to_keeps_it_for_a_lease():
+    changes = [*CLAIMED, seen(5, 15.9, "running", "w2", 5), seen(9, 16.5, "succeeded", "w2", 5)]
+    notes = [*BEGUN, said(BEGIN, 15.9, "w2", 5), said(RESULT, 16.4, "w2", 5), said(END, 16.4, "w2", 5)]
+    killed = Disturbance("w1", "killed", 1.5, 3.0, 3.0)
+    asked, too_early, too_late = stopped("w3", 4.0, 8.0), stopped("w3", 0.1, 3.0), stopped("w3", 12.0, 14.0)
+    second = stopped("w4", 8.0, 13.0)
+    assert wrong(changes, notes, [killed, asked, second]) == ""
+    for one in (too_early, too_late):
+        assert "waited 14.4 s" in wrong(changes, notes, [killed, one, second])
+    assert "waited 14.4 s" in wrong(changes, notes, [killed, asked]), "one alone explains a lease, not two"
+
+
 @pytest.mark.parametrize(("began", "text"), [(9.05, ""), (9.2, "0.200 s later"), (8.8, "-0.200 s later")])
 def test_an_attempt_that_begins_too_late_or_too_early_is_found(began: float, text: str):
     changes = [
