@@ -79,10 +79,11 @@ class Chaos:
         workers: How many workers run them.
         seconds: In how many seconds.
         seed: Of all that is random here.
+        patience: How many times longer all may take than on a machine that does nothing else.
     """
 
-    def __init__(self, folder: Path, calls: int, workers: int, seconds: int, seed: int) -> None:
-        self.folder, self.seconds, self.seed = folder, seconds, seed
+    def __init__(self, folder: Path, calls: int, workers: int, seconds: int, seed: int, patience: float = 1.0) -> None:
+        self.folder, self.seconds, self.seed, self.patience = folder, seconds, seed, patience
         self.rng = random.Random(seed)
         self.nodes = [f"w{at}" for at in range(workers)]
         self.submitted = [Submitted(number, results=[]) for number in range(calls)]
@@ -104,7 +105,15 @@ class Chaos:
             finally:
                 for worker in workers:
                     worker.kill()
-        evidence = Evidence(self.submitted, watch.changes, self.sink.notes, disturbances.done, LEASE, self.machine.lags)
+        evidence = Evidence(
+            self.submitted,
+            watch.changes,
+            self.sink.notes,
+            disturbances.done,
+            LEASE,
+            self.machine.lags,
+            self.patience,
+        )
         Path(self.folder, "evidence.json").write_bytes(msgspec.json.encode(evidence))
         figures, wrong = figures_of(evidence)
         messages = watch.strays + left
@@ -213,7 +222,12 @@ def shown_kinds(disturbances: Disturbances) -> str:
 
 
 def chaos(
-    calls: int, workers: int, seconds: int, seed: int | None = None, keep: Path | None = None
+    calls: int,
+    workers: int,
+    seconds: int,
+    seed: int | None = None,
+    keep: Path | None = None,
+    patience: float = 1.0,
 ) -> tuple[list[Figure], list[str]]:
     """What is lost of so many *calls*, in so many *seconds* of kills and stops; and what was wrong, in words."""
     seed = random.randrange(10**6) if seed is None else seed
@@ -221,7 +235,7 @@ def chaos(
     with tempfile.TemporaryDirectory(prefix="chaos") as name:
         folder = keep or Path(name)
         folder.mkdir(parents=True, exist_ok=True)
-        return Chaos(folder, calls, workers, seconds, seed).run()
+        return Chaos(folder, calls, workers, seconds, seed, patience).run()
 
 
 def main() -> int:
@@ -232,8 +246,9 @@ def main() -> int:
     parser.add_argument("--seconds", type=int, default=600)
     parser.add_argument("--seed", type=int, help="of another run; random by default")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep the logs and the evidence there")
+    parser.add_argument("--patience", type=float, default=1.0, help="times longer that all may take on a busy machine")
     given = parser.parse_args()
-    figures, wrong = chaos(given.calls, given.workers, given.seconds, given.seed, given.keep)
+    figures, wrong = chaos(given.calls, given.workers, given.seconds, given.seed, given.keep, given.patience)
     code = shown(figures)
     for text in wrong:  # last: the end of a log is what people see
         print(text)

@@ -77,6 +77,7 @@ class Evidence(msgspec.Struct, frozen=True, dict=True):
         done: The disturbances.
         lease: Seconds.
         lags: How late a thread woke that slept for a moment: when, and how many seconds.
+        patience: How many times longer all may take than on a machine that does nothing else.
     """
 
     submitted: list[Submitted]
@@ -85,6 +86,22 @@ class Evidence(msgspec.Struct, frozen=True, dict=True):
     done: list[Disturbance]
     lease: float
     lags: list[tuple[float, float]] = []
+    patience: float = 1.0
+
+    @property
+    def election(self) -> float:
+        """Seconds that servers may take to elect leaders after one of them died."""
+        return ELECTION * self.patience
+
+    @property
+    def moment(self) -> float:
+        """Seconds in which a call that is offered again is claimed and begun."""
+        return MOMENT * self.patience
+
+    @property
+    def punctual(self) -> float:
+        """Seconds after its due time in which an attempt begins."""
+        return PUNCTUAL * self.patience
 
     @cached_property
     def numbers(self) -> dict[str, int]:
@@ -146,7 +163,7 @@ class Evidence(msgspec.Struct, frozen=True, dict=True):
         """When the servers must have elected leaders after the last disturbance of it; None without one."""
         began = (one.began for one in self.servers if one.began <= until and one.settled + aftermath >= since)
         last = max(began, default=None)
-        return None if last is None else max(last, since) + ELECTION
+        return None if last is None else max(last, since) + self.election
 
     def detours(self, first: float, last: float) -> float:
         """Seconds that a call loses which is offered between *first* and *last*, as workers keep it that do not run.
@@ -318,11 +335,11 @@ def successions(evidence: Evidence) -> tuple[list[Figure], list[str]]:
     for disturbance in evidence.workers:
         for change in held_by(evidence, disturbance):
             _succeeded(evidence, disturbance, change, found, wrong)
-    lease = evidence.lease
+    lease = evidence.lease + evidence.moment
     bounds = (
-        f"{lease + MOMENT:.0f} s",
-        f"{lease + MOMENT + ELECTION:.0f} s",
-        f"{lease + MOMENT:.0f} s, or once it is up",
+        f"{lease:.0f} s",
+        f"{lease + evidence.election:.0f} s",
+        f"{lease:.0f} s, or once it is up",
     )
     figures = []
     for (which, seconds), bound in zip(found.items(), bounds, strict=True):
@@ -350,13 +367,13 @@ def _succeeded(
     is_taken_over = following is not None and following.fence > record.fence
     begin = begin_of(evidence, record.call, following.fence) if following is not None and is_taken_over else None
     waited = (begin or following.updated if following is not None else float("inf")) - began
-    bound, kind = evidence.lease + MOMENT, ""
+    bound, kind = evidence.lease + evidence.moment, ""
     if record.affinity:
-        kind, bound = ", bound to that worker", max(bound, evidence.up_after(one) - began + MOMENT)
+        kind, bound = ", bound to that worker", max(bound, evidence.up_after(one) - began + evidence.moment)
     if (elected := evidence.elected(began, began + waited)) is not None:
         kind, bound = kind or ", where a server died too", bound + elected - began
     if waited > bound and (lost := evidence.detours(began + evidence.lease * UNTOLD, began + bound)):
-        bound += lost + MOMENT
+        bound += lost + evidence.moment
     if waited > bound and one.kind == "stopped" and one.ended - began < bound:
         return  # it went on in time, and kept its lease
     if waited > bound:
@@ -407,13 +424,13 @@ def punctuality(evidence: Evidence) -> tuple[list[Figure], list[str]]:
     """How late attempts began after a wait that was left to the servers."""
     waits = [c for c in evidence.changes if c.record.state == "waiting" and c.record.due is not None]
     begun = [found for change in waits if (found := begun_after(evidence, change)) is not None]
-    lease = evidence.lease + MOMENT
+    lease = evidence.lease + evidence.moment
     targets = {
-        FREE: f"{PUNCTUAL} s",
-        ELECTED: f"{ELECTION:.0f} s after the last",
-        STOPPED: f"{lease:.0f} s for each, {ELECTION:.0f} s more where a server died",
+        FREE: f"{evidence.punctual:g} s",
+        ELECTED: f"{evidence.election:.0f} s after the last",
+        STOPPED: f"{lease:.0f} s for each, {evidence.election:.0f} s more where a server died",
         BUSY: "-",
-        LOADED: "1 s",
+        LOADED: f"{evidence.moment:.0f} s",
     }
     figures = []
     for kind, target in targets.items():
@@ -432,7 +449,7 @@ def begun_after(evidence: Evidence, waits: Seen) -> Begun | None:
     if body is None:
         return None
     note, late = body.note, body.note.at - due
-    kind, most = FREE, PUNCTUAL
+    kind, most = FREE, evidence.punctual
     aftermath = AFTERMATH if late > PUNCTUAL else 0.0
     if (elected := evidence.elected(due - EARLY - 0.2, note.at, aftermath)) is not None:
         kind, most = ELECTED, elected - due
@@ -446,11 +463,11 @@ def begun_after(evidence: Evidence, waits: Seen) -> Begun | None:
     if late > most and stopped and (late > least or gave_back):
         least = max((evidence.up_after(d) - due for d in stopped if d.name == record.affinity), default=0.0)
         lost = evidence.detours(due - EARLY - 0.2, due + most)
-        kind, most = STOPPED, max(evidence.lease, lost, least) + MOMENT + (most if kind == ELECTED else 0.0)
+        kind, most = STOPPED, max(evidence.lease, lost, least) + evidence.moment + (most if kind == ELECTED else 0.0)
     elif late > most and not evidence.has_free_worker(due - EARLY, min(note.at, due + most), record.affinity):
         kind, most = BUSY, float("inf")
     elif late > most and evidence.was_slow(due - EARLY, note.at):
-        kind, most = LOADED, most + MOMENT
+        kind, most = LOADED, most + evidence.moment
     text = f"{record.call} was due at {due:.2f} and began {late:.3f} s later on {note.node}, {kind}"
     text += f"; allowed {most:.1f} s; its loop was {note.lag:.3f} s late"
     return Begun(late, most, kind, text)
