@@ -19,7 +19,7 @@ import msgspec
 
 from events.callables import is_async
 from recovery import leased_calls
-from recovery.execution.leased_runner import LeasedHeldRunner, LeasedRunner, Leg
+from recovery.execution.leased_runner import LeasedHeldRunner, LeasedRunner, Leg, always
 from recovery.held_outcomes import id_of
 from recovery.leased_calls import Cancelled as Cancelled
 from recovery.leased_calls import Ending as Ending
@@ -132,7 +132,7 @@ class LeasedOperation:
         """What ``encode_result`` was given. Raises ValueError if it does not fit the annotation."""
         return self._results.decoded(data)
 
-    async def run(self, call: LeasedCall, *, keep: float = KEEP) -> Ending:
+    async def run(self, call: LeasedCall, *, keep: float = KEEP, is_held: Callable[[], bool] = always) -> Ending:
         """Run one leg of *call*: an async function in this task, a plain one in a thread.
 
         Where this task is cancelled, so is an async function; a plain one sees ``context.cancelled()`` and runs on, and
@@ -141,6 +141,8 @@ class LeasedOperation:
         Args:
             call: Where the call stands.
             keep: Seconds of a wait that are waited for here.
+            is_held: Whether the lease still lasts, by this process's own clock; by default it does. Asked before each
+                attempt, from any thread: without a lease none begins, and the call is handed back.
         """
         if call.asks_person:
             return Postponed(after=math.inf, why="a person says retry or give up", state=call, asks_person=True)
@@ -152,7 +154,7 @@ class LeasedOperation:
             return failed(error, "its arguments cannot be used here", call.attempt - 1)
         definition, legs = self._definition, self._definitions.legs
         of, is_on = definition.keyed(keyed), definition.switch.is_on
-        leg = LeasedRun(config, of, self._runner, self.encode_result, legs, call, keep, is_on=is_on)
+        leg = LeasedRun(config, of, self._runner, self.encode_result, legs, call, keep, is_held, is_on=is_on)
         return await leg.run(args, kwargs)
 
     def _runner(self, leg: Leg) -> LeasedRunner:

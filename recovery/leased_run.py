@@ -42,6 +42,7 @@ class LeasedRun:
         legs: The legs that run, by the ids of their calls.
         given: Where the call stands.
         keep: Seconds of a wait that are waited for here.
+        is_held: Whether its lease still lasts.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class LeasedRun:
         legs: dict[str, Leg],
         call: LeasedCall,
         keep: float,
+        is_held: Callable[[], bool],
         *,
         is_on: bool,
     ) -> None:
@@ -75,7 +77,7 @@ class LeasedRun:
             fence=call.fence,
         )
         self._attempt = Attempt(self._call, call.attempt, call.delay, began=self._call.began)
-        self._leg = Leg(keep, call.looks)
+        self._leg = Leg(keep, call.looks, is_held=is_held)
         self._runner = runner(self._leg)
 
     async def run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Ending:

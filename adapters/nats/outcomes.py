@@ -76,6 +76,9 @@ class Outcomes:
             change = ends(holding.record, now)
             if isinstance(change, str):
                 raise ChangeRefusedError(f"{holding.record.call}: {change}") from None
+            if isinstance(error, LeaseLostError) and not change.record.is_over:  # its holder goes on with the call
+                log.warning("%s", error)
+                return None
             held = self.keep(holding.record.call, holding.fence, holding.record.token, change)
             if isinstance(error, LeaseLostError):
                 leased.settle(self._service, held, str(error))

@@ -22,7 +22,10 @@ with extra("nats"):
     from nats.aio.msg import Msg
 
 PULLED_FOR = 5.0
-"""Seconds for which one request waits at the servers; then another one takes its place."""
+"""Seconds for which one request waits at the servers, at most; then another one takes its place."""
+
+PULLED_FOR_SHARE = 1 / 3
+"""The most of a lease for which one does: a stopped worker must not get its own call once more."""
 
 LOOKED_FOR = 0.5
 """Seconds in which the servers say what waits in one queue; what comes later is taken all the same, or goes back."""
@@ -82,6 +85,7 @@ class Pulls:
         self._link = link
         self._subjects = subjects
         self._lease = lease
+        self._pulled_for = min(PULLED_FOR, lease * PULLED_FOR_SHARE)
         self._inbox = ""
         self._numbers = itertools.count(1)
         self._made: set[Lane] = set()
@@ -156,8 +160,8 @@ class Pulls:
         if self._stands(lane):
             return
         self._lanes.pop(self._standing.get(lane, ("", 0.0))[0], None)
-        token, wanted = f"{next(self._numbers)}", {"batch": 1, "expires": int(PULLED_FOR * 1e9)}
-        self._standing[lane] = token, time.monotonic() + PULLED_FOR + 1.0
+        token, wanted = f"{next(self._numbers)}", {"batch": 1, "expires": int(self._pulled_for * 1e9)}
+        self._standing[lane] = token, time.monotonic() + self._pulled_for + 1.0
         self._lanes[token] = lane
         try:
             await self._make(lane)

@@ -14,6 +14,7 @@ import msgspec
 from adapters.nats import transitions
 from adapters.nats.board import Board
 from adapters.nats.checkpoints import Checkpoints
+from adapters.nats.endings import at_attempt, failed, postponed
 from adapters.nats.engine import AGAIN, Engine, Payload
 from adapters.nats.errors import ChangeRefusedError, TooLargeError, UnreachableError, UnreadableError
 from adapters.nats.heartbeat import LOST
@@ -21,15 +22,14 @@ from adapters.nats.holding import Holding
 from adapters.nats.leases import Leases
 from adapters.nats.names import local_id
 from adapters.nats.outcomes import Ends, Outcomes
-from adapters.nats.record import MAX_PAYLOAD, CallRecord, Change, Standing, too_large
-from adapters.nats.standing import leased_call, next_standing, standing_of, written
+from adapters.nats.record import MAX_PAYLOAD, CallRecord, Standing, too_large
+from adapters.nats.standing import leased_call, next_standing, standing_of
 from adapters.nats.transitions import SOON
 from events.event import CallEvent
 from events.operation_events import CheckpointSaved, Parked, ProgressMade, RetryScheduled
 from events.own_log import own_log
 from recovery import leased
 from recovery.leased import Cancelled, Ending, Failed, LeasedOperation, Postponed, Succeeded
-from recovery.redact import redact
 from recovery.service import Recovery
 
 R = TypeVar("R")
@@ -41,9 +41,6 @@ NOTED = (CheckpointSaved, ProgressMade, RetryScheduled, Parked)
 
 INSIST = 0.05
 """Seconds between two attempts to stop a body that has not begun yet."""
-
-LONGEST = 3600.0
-"""Seconds after which a call is looked at again whose wait has no end."""
 
 PAUSED = "it is paused"
 
@@ -163,7 +160,17 @@ class Leg:
         if self._stop is not None:
             return None
         call = leased_call(self._holding.record, arguments or b"", saved)
-        return asyncio.create_task(self._operation.run(call, keep=SOON), name=f"recovery {self.local_id}")
+        running = self._operation.run(call, keep=SOON, is_held=self._is_held)
+        return asyncio.create_task(running, name=f"recovery {self.local_id}")
+
+    def _is_held(self) -> bool:
+        """Whether the lease lasts by this node's clock: a process that stood still has not heard of its end yet."""
+        leases = self._session.leases
+        try:
+            confirmed = leases.confirmed(self.call, self._holding.fence)
+        except LookupError:  # it is lost
+            return False
+        return leases.clock() < confirmed + self._session.engine.lease
 
     async def _payload(self, kind: Payload) -> bytes | None:
         return await self._asked(lambda: self._session.engine.payload(self.call, kind))
@@ -289,31 +296,3 @@ class Leg:
     def _refuse(self, what: str, why: str) -> None:
         self._session.refused[what] += 1
         log.warning("%s: %s", self.call, why)
-
-
-def failed(ending: Failed) -> Ends:
-    """What is written of a call that failed for good."""
-    category = "" if ending.category is None else ending.category.value
-    failure = written(ending.failure)
-
-    def ends(record: CallRecord, now: float) -> Change:
-        standing = msgspec.structs.replace(at_attempt(record, ending.attempt), failure=failure, has_failed=True)
-        return transitions.gave_up(record, standing, ending.reason, category, (ending.error, ending.text), now)
-
-    return ends
-
-
-def postponed(ending: Postponed) -> Ends:
-    """What is written of a call that waits."""
-    after, why, state = min(ending.after, LONGEST), redact(ending.why), ending.state
-
-    def ends(record: CallRecord, now: float) -> Change | str:
-        standing = standing_of(state, now)
-        return transitions.postponed(record, standing, after, why, now, asks_person=ending.asks_person)
-
-    return ends
-
-
-def at_attempt(record: CallRecord, attempt: int) -> Standing:
-    """Where the call of *record* stands at the end of its last *attempt*."""
-    return msgspec.structs.replace(record.standing, attempt=max(attempt, 1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -35,6 +36,13 @@ EXITED = "its body called sys.exit({!r}), and a worker does not end for one call
 
 STOPPED = "the worker stopped waiting for it"
 
+LEASE_OVER = "its lease is over, and another worker may have it"
+
+
+def always() -> bool:
+    """True."""
+    return True
+
 
 class HandedBackError(Exception):
     """The leg is over, and the call is not.
@@ -66,6 +74,7 @@ class Leg(msgspec.Struct, eq=False):
         number: The number of the latest attempt.
         deferred: The number of the attempt that was deferred last.
         deferred_until: How long that attempt may be deferred here, on the clock of the bus.
+        is_held: Whether its lease still lasts: no attempt begins without. Called from any thread.
     """
 
     keep: float
@@ -75,6 +84,7 @@ class Leg(msgspec.Struct, eq=False):
     number: int = 0
     deferred: int = 0
     deferred_until: float = 0.0
+    is_held: Callable[[], bool] = always
 
     @property
     def next_look(self) -> float:
@@ -198,6 +208,9 @@ class LeasedRunner(Runner):
             back = HandedBackError(attempt, 0.0, self.leg.handed_back)
             back.is_cut_off = failure is not None
             raise back
+        if failure is None and not self.leg.is_held():
+            self.leg.handed_back = self.leg.handed_back or LEASE_OVER
+            raise HandedBackError(attempt, 0.0, self.leg.handed_back)
         return super()._as_edited(attempt, failure)
 
     def _wait_after(self, attempt: Attempt, verdict: Retry | Park) -> Wait:

@@ -79,11 +79,11 @@ class Chaos:
         workers: How many workers run them.
         seconds: In how many seconds.
         seed: Of all that is random here.
-        patience: How many times longer all may take than on a machine that does nothing else.
+        slowdown: How many times longer all may take than on a machine that does nothing else.
     """
 
-    def __init__(self, folder: Path, calls: int, workers: int, seconds: int, seed: int, patience: float = 1.0) -> None:
-        self.folder, self.seconds, self.seed, self.patience = folder, seconds, seed, patience
+    def __init__(self, folder: Path, calls: int, workers: int, seconds: int, seed: int, slowdown: float = 1.0) -> None:
+        self.folder, self.seconds, self.seed, self.slowdown = folder, seconds, seed, slowdown
         self.rng = random.Random(seed)
         self.nodes = [f"w{at}" for at in range(workers)]
         self.submitted = [Submitted(number, results=[]) for number in range(calls)]
@@ -112,7 +112,7 @@ class Chaos:
             disturbances.done,
             LEASE,
             self.machine.lags,
-            self.patience,
+            self.slowdown,
         )
         Path(self.folder, "evidence.json").write_bytes(msgspec.json.encode(evidence))
         figures, wrong = figures_of(evidence)
@@ -227,7 +227,7 @@ def chaos(
     seconds: int,
     seed: int | None = None,
     keep: Path | None = None,
-    patience: float = 1.0,
+    slowdown: float = 1.0,
 ) -> tuple[list[Figure], list[str]]:
     """What is lost of so many *calls*, in so many *seconds* of kills and stops; and what was wrong, in words."""
     seed = random.randrange(10**6) if seed is None else seed
@@ -235,7 +235,7 @@ def chaos(
     with tempfile.TemporaryDirectory(prefix="chaos") as name:
         folder = keep or Path(name)
         folder.mkdir(parents=True, exist_ok=True)
-        return Chaos(folder, calls, workers, seconds, seed, patience).run()
+        return Chaos(folder, calls, workers, seconds, seed, slowdown).run()
 
 
 def main() -> int:
@@ -246,9 +246,9 @@ def main() -> int:
     parser.add_argument("--seconds", type=int, default=600)
     parser.add_argument("--seed", type=int, help="of another run; random by default")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep the logs and the evidence there")
-    parser.add_argument("--patience", type=float, default=1.0, help="times longer that all may take on a busy machine")
+    parser.add_argument("--slowdown", type=float, default=1.0, help="times longer that all may take on a busy machine")
     given = parser.parse_args()
-    figures, wrong = chaos(given.calls, given.workers, given.seconds, given.seed, given.keep, given.patience)
+    figures, wrong = chaos(given.calls, given.workers, given.seconds, given.seed, given.keep, given.slowdown)
     code = shown(figures)
     for text in wrong:  # last: the end of a log is what people see
         print(text)

@@ -11,6 +11,7 @@ from itertools import pairwise
 import msgspec
 
 from adapters.nats.heartbeat import BEATS
+from adapters.nats.pulls import PULLED_FOR, PULLED_FOR_SHARE
 from tests.cluster.chaos_watch import Seen
 from tests.cluster.chaos_worker import CONCURRENCY
 from tests.cluster.disturbances import Disturbance
@@ -23,8 +24,6 @@ MOMENT = 1.0
 """Seconds in which a call that is offered again is claimed and begun, on a busy machine."""
 PUNCTUAL = 0.1
 """Seconds after its due time in which an attempt begins."""
-ASKED_FOR = 5.0
-"""Seconds for which a worker that is stopped may still be given a call: its requests wait at the servers so long."""
 PASSING = 0.5
 """Seconds in which what is on its way to a worker comes, and in which one that goes on lets alone what has come."""
 EARLY = 0.3
@@ -77,7 +76,7 @@ class Evidence(msgspec.Struct, frozen=True, dict=True):
         done: The disturbances.
         lease: Seconds.
         lags: How late a thread woke that slept for a moment: when, and how many seconds.
-        patience: How many times longer all may take than on a machine that does nothing else.
+        slowdown: How many times longer all may take than on a machine that does nothing else.
     """
 
     submitted: list[Submitted]
@@ -86,22 +85,22 @@ class Evidence(msgspec.Struct, frozen=True, dict=True):
     done: list[Disturbance]
     lease: float
     lags: list[tuple[float, float]] = []
-    patience: float = 1.0
+    slowdown: float = 1.0
 
     @property
     def election(self) -> float:
         """Seconds that servers may take to elect leaders after one of them died."""
-        return ELECTION * self.patience
+        return ELECTION * self.slowdown
 
     @property
     def moment(self) -> float:
         """Seconds in which a call that is offered again is claimed and begun."""
-        return MOMENT * self.patience
+        return MOMENT * self.slowdown
 
     @property
     def punctual(self) -> float:
         """Seconds after its due time in which an attempt begins."""
-        return PUNCTUAL * self.patience
+        return PUNCTUAL * self.slowdown
 
     @cached_property
     def numbers(self) -> dict[str, int]:
@@ -123,7 +122,7 @@ class Evidence(msgspec.Struct, frozen=True, dict=True):
         open_: dict[tuple[int, int, int, int], Body] = {}
         for note in self.notes:
             name = note.number, note.fence, note.attempt, note.pid
-            if note.what == BEGIN:
+            if note.what == BEGIN and note.taken:  # otherwise the body ends at once
                 found[note.number].append(body := Body(note))
                 open_[name] = body
             elif note.what == END and name in open_:
@@ -172,12 +171,14 @@ class Evidence(msgspec.Struct, frozen=True, dict=True):
         its way to it.
         """
         lost = 0.0
-        while any(one.began <= last + lost and self._asks_until(one) >= first + lost for one in self.workers):
+        while any(one.began <= last + lost and self.asks_until(one) >= first + lost for one in self.workers):
             lost += self.lease
         return lost
 
-    def _asks_until(self, one: Disturbance) -> float:
-        return one.began + (0.0 if one.kind == "killed" else min(one.ended - one.began, ASKED_FOR)) + PASSING
+    def asks_until(self, one: Disturbance) -> float:
+        """Until when the worker may be given a call that it does not begin."""
+        waits = min(one.ended - one.began, PULLED_FOR, self.lease * PULLED_FOR_SHARE)
+        return one.began + (0.0 if one.kind == "killed" else waits) + PASSING
 
     def was_slow(self, since: float, until: float) -> bool:
         """Whether the machine itself had no processor for a thread at some time of it."""
@@ -453,11 +454,7 @@ def begun_after(evidence: Evidence, waits: Seen) -> Begun | None:
     aftermath = AFTERMATH if late > PUNCTUAL else 0.0
     if (elected := evidence.elected(due - EARLY - 0.2, note.at, aftermath)) is not None:
         kind, most = ELECTED, elected - due
-    stopped = [
-        d
-        for d in evidence.workers
-        if d.began <= note.at and min(evidence.up_after(d), d.began + ASKED_FOR) >= due - EARLY
-    ]
+    stopped = [d for d in evidence.workers if d.began <= note.at and _hinders(evidence, d, note, due - EARLY)]
     least = evidence.lease - EARLY - 0.2  # so late is a call at least that is offered again
     gave_back = any(d.name == note.node or due - EARLY <= d.ended <= note.at for d in stopped)  # or ran it itself
     if late > most and stopped and (late > least or gave_back):
@@ -471,6 +468,12 @@ def begun_after(evidence: Evidence, waits: Seen) -> Begun | None:
     text = f"{record.call} was due at {due:.2f} and began {late:.3f} s later on {note.node}, {kind}"
     text += f"; allowed {most:.1f} s; its loop was {note.lag:.3f} s late"
     return Begun(late, most, kind, text)
+
+
+def _hinders(evidence: Evidence, one: Disturbance, begin: Note, offered: float) -> bool:
+    """Whether the disturbance may delay what is *offered* then: its request waits, or its worker has just gone on."""
+    is_own = one.name == begin.node and evidence.up_after(one) + evidence.moment >= offered
+    return is_own or evidence.asks_until(one) >= offered
 
 
 def spread(seconds: list[float], digits: int) -> str:

@@ -43,10 +43,10 @@ def wrong(
     notes: Sequence[Note],
     done: Sequence[Disturbance] = (),
     results: Sequence[object] = ([0, 5],),
-    patience: float = 1.0,
+    slowdown: float = 1.0,
 ) -> str:
     submitted = [Submitted(0, "plain/k0", "", list(results))]
-    evidence = Evidence(submitted, [*changes], [*notes], [*done], LEASE, patience=patience)
+    evidence = Evidence(submitted, [*changes], [*notes], [*done], LEASE, slowdown=slowdown)
     figures, texts = figures_of(evidence)
     assert bool(texts) is not all(one.passed for one in figures), "what is wrong is printed, and fails"
     return "\n".join(texts)
@@ -118,7 +118,7 @@ def test_an_attempt_that_begins_too_late_or_too_early_is_found(began: float, tex
     first = [*BEGUN, said(END, 2.0, "w1", 1)]
     notes = [*first, said(BEGIN, began, "w2", 5, attempt=2), said(RESULT, 9.4, "w2", 5), said(END, 9.4, "w2", 5)]
     found = wrong(changes, notes)
-    assert (wrong(changes, notes, patience=2.5) == "") is (began > 9.0), "a busy machine is late, and never early"
+    assert (wrong(changes, notes, slowdown=2.5) == "") is (began > 9.0), "a busy machine is late, and never early"
     assert text in found
     assert bool(text) is bool(found)
 

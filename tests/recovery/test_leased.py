@@ -106,6 +106,29 @@ def test_a_short_wait_is_waited_for_and_a_longer_one_is_handed_back(kind: str) -
     assert (back.call, back.attempt, back.after, node.kinds()[-1]) == ("render/job@7", 3, 10.0, "CallHandedBack")
 
 
+@both
+@pytest.mark.parametrize("attempts", [0, 1])
+def test_no_attempt_begins_after_the_lease(kind: str, attempts: int) -> None:
+    script = Script(ConnectionError("one"))
+    node = Node(as_kind(kind, script), **RETRY)
+
+    async def leg() -> leased.Ending:
+        return await node.operation.run(call(), is_held=lambda: script.calls < attempts)
+
+    ending = node.clock.run(leg)
+    assert isinstance(ending, leased.Postponed)
+    assert (script.calls, ending.after, ending.is_handed_back) == (attempts, 0.0, True)
+    state = ending.state
+    assert (state.attempt, state.retries, state.has_failed, state.is_cut_off) == (
+        attempts + 1,
+        attempts,
+        bool(attempts),
+        False,
+    )
+    (back,) = node.of(CallHandedBack)
+    assert (back.attempt, back.reason) == (attempts + 1, "its lease is over, and another worker may have it")
+
+
 def test_the_next_leg_goes_on_on_another_node_with_the_attempts_and_the_budget_of_the_first() -> None:
     first = Node(Script(*[ConnectionError()] * 2).as_async(), **RETRY).run(call())
     assert isinstance(first, leased.Postponed)

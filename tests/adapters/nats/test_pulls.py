@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, contextmanager
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 
 from adapters.nats import pulls
@@ -19,10 +20,12 @@ SILENT, FULL = Lane("render", "high"), Lane("render")
 
 
 class Link:
-    """Servers that answer for some queues at once, with a message."""
+    """Servers that answer for some queues at once: with a message, or that none waits there."""
 
-    def __init__(self, answering: Sequence[Lane]) -> None:
+    def __init__(self, answering: Sequence[Lane], *, are_empty: bool = False) -> None:
+        self._are_empty = are_empty
         self.connection = SimpleNamespace(new_inbox=lambda: "inbox")
+        self.asked: list[tuple[str, bytes]] = []
         self._answering = {lane.consumer: lane for lane in answering}
         self._got: Callable[[Any], Awaitable[None]] = lambda message: asyncio.sleep(0)
 
@@ -39,8 +42,12 @@ class Link:
         return SimpleNamespace(data=b"{}")
 
     async def tell(self, subject: str, data: bytes, reply: str = "") -> None:
+        self.asked.append((subject, data))
         lane = self._answering.get(subject.rpartition(".")[2])
-        if lane is not None:
+        if lane is not None and self._are_empty:
+            if data == pulls.NO_WAIT:
+                await self._got(SimpleNamespace(subject=reply, reply="", headers={"Status": "404"}))
+        elif lane is not None:
             await self._got(SimpleNamespace(subject=Subjects("p").queue(lane, "render/k"), reply="ack", headers=None))
 
 
@@ -62,3 +69,17 @@ def test_a_queue_whose_server_is_silent_does_not_keep_a_worker_from_the_others(m
 def test_servers_that_are_silent_for_all_queues_are_unreachable(monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(UnreachableError, match="no server answers for the queue"):
         taken([], monkeypatch)
+
+
+@pytest.mark.parametrize(("lease", "seconds"), [(30.0, 5.0), (6.0, 2.0)])
+def test_no_request_waits_for_as_long_as_a_stopped_workers_call_is_its_own(lease: float, seconds: float):
+    link = Link([FULL], are_empty=True)
+    asking = Pulls(link, Subjects("p"), lease)  # type: ignore[arg-type]
+
+    async def take() -> None:
+        async with asking.running():
+            assert await asking.take([FULL], 0.01) is None
+
+    asyncio.run(take())
+    waited = [msgspec.json.decode(data)["expires"] for _, data in link.asked if b"expires" in data]
+    assert waited == [seconds * 1e9]
