@@ -127,8 +127,8 @@ class PromptQueue:
         )
 
     def waiting(self) -> list[QueuedRun]:
-        """The prompts that wait for their turn, in their order."""
-        waiting = (one.as_waiting() for one in self.runs.values() if one.waits_for_turn)
+        """The prompts that the server does not have, in their order: their turn comes, or they get ready for it."""
+        waiting = (one.as_waiting() for one in self.runs.values() if not one.is_in_server)
         return [self.runs[one.id] for one in in_order(waiting)]
 
     def numbered(self, run: QueuedRun, number: float) -> None:
@@ -137,18 +137,18 @@ class PromptQueue:
             if one is not run and one.record.posted is not None and fell(one.record.posted, number):
                 one.number_fell = True
 
-    def _running(self) -> QueuedRun | None:  # as last seen
-        return next((one for one in reversed(self.in_server()) if one.was_running), None)
+    def running(self) -> QueuedRun | None:
+        """The prompt that the server executes, as last seen: of two the later one, since the first has ended."""
+        return next((one for one in reversed(self.in_server()) if one.is_running), None)
 
     def is_stuck(self) -> bool:
         """Whether the prompt that runs gives no sign of life."""
-        run = self._running()
-        return self.stuck.is_due("" if run is None else run.prompt_id)
+        return self.stuck.is_due(run.prompt_id if (run := self.running()) else "")
 
     def stuck_words(self) -> str:
         """What seems to be stuck, as a sentence without its end."""
-        run = self._running()
-        what = "" if run is None else f" while it runs {run.shown}"
+        run = self.running()
+        what = f" while it runs {run.shown}" if run else ""
         return f"{self.serving.name} has given no sign of life for {self.stuck.after or 0.0:g} s{what}"
 
     # restarts

@@ -100,6 +100,14 @@ class QueuedRun:
         return self.record.posted is not None and self.record.posted.was_running
 
     @property
+    def is_running(self) -> bool:
+        """Whether the server executes it, as last seen: not if it has told of its end, or its process is over."""
+        posted = self.record.posted
+        if posted is None or not posted.was_running or self.record.has_succeeded:
+            return False
+        return posted.server == self._serving.identity and (self._serving.is_ours or not posted.was_cut)
+
+    @property
     def number(self) -> float | None:
         """Its place in the order of the server; None while that is not known."""
         return None if self.record.posted is None else self.record.posted.number
