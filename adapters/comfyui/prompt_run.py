@@ -33,6 +33,7 @@ from adapters.comfyui.queue import PromptQueue
 from adapters.comfyui.queued_run import PAUSE, QueuedRun
 from adapters.comfyui.reconcile import GRACE, UNKNOWN_AFTER
 from adapters.comfyui.record import Posted
+from adapters.comfyui.removal import take_out
 from adapters.comfyui.result import PromptResult, Wish
 from events.errors import NeedsPerson
 from events.evidence import Remedy
@@ -303,16 +304,8 @@ class PromptRun(QueuedRun):
         if posted is None or self._queue.is_leaving or self.notes.is_left():
             return
         await self.notes.commit(posted=msgspec.structs.replace(posted, is_deleted=True))
-        with anyio.move_on_after(GRACE):
-            await self._take_out()
-
-    async def _take_out(self) -> None:
-        """Take it out of the server. A POST that has no answer yet may still reach it: it is looked for."""
-        while True:
-            client = await self._serving.client()
-            found = await self._patiently(partial(client.standing, self.prompt_id))
-            await self._patiently(partial(self._serving.remove, self.prompt_id))
-            posted = self.record.posted
-            if posted is None or posted.number is not None or posted.was_seen or found.state != "absent":
-                return
-            await anyio.sleep(PAUSE)
+        remove = partial(take_out, self._serving, posted, self._patiently)
+        with anyio.move_on_after(GRACE) as limit:
+            await remove()
+        if limit.cancelled_caught:  # the caller does not wait for a server that is busy
+            self._queue.do_later(remove)

@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import anyio
+from anyio.abc import TaskGroup
 
 from adapters.comfyui.blame import blame
 from adapters.comfyui.errors import Refused, ServerBusyError, ServerDownError
@@ -35,7 +36,7 @@ SETTLES, RETURN_TIMEOUT = 0.05, 2.0
 calls made at once begin in any order, and keep theirs."""
 
 Watch: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
-"""A task that asks about a prompt that is stuck, until it is cancelled."""
+"""A task of the queue, as one that asks about a prompt that is stuck, until it is cancelled."""
 
 log = logging.getLogger("recovery.launch")
 
@@ -78,6 +79,7 @@ class PromptQueue:
         self._changed = anyio.Event()
         self._looks = anyio.Event()
         self._life, self._is_over = anyio.CancelScope(), anyio.Event()
+        self._group: TaskGroup | None = None
 
     # what the prompts ask
 
@@ -148,8 +150,8 @@ class PromptQueue:
     def stuck_words(self) -> str:
         """What seems to be stuck, as a sentence without its end."""
         run = self.running()
-        what = f" while it runs {run.shown}" if run else ""
-        return f"{self.serving.name} has given no sign of life for {self.stuck.after or 0.0:g} s{what}"
+        said = f"{self.serving.name} has given no sign of life for {self.stuck.after or 0.0:g} s"
+        return f"{said} while it runs {run.shown}" if run else said
 
     # restarts
 
@@ -162,8 +164,7 @@ class PromptQueue:
             waits: Whether the prompts that it has are waited for.
             more: Further arguments from now on.
         """
-        server = self.serving.server
-        if server is None:
+        if (server := self.serving.server) is None:
             return
         self._holds += 1
         try:
@@ -182,16 +183,17 @@ class PromptQueue:
         """Do all of this, until ``end``, and *watch*."""
         try:
             with self._life:
-                async with anyio.create_task_group() as group:
-                    group.start_soon(self.dispatch)
-                    group.start_soon(self.tell_places)
-                    group.start_soon(self.listen)
-                    group.start_soon(self.look)
-                    group.start_soon(self.watch_server)
-                    if watch is not None:
-                        group.start_soon(watch)
+                async with anyio.create_task_group() as self._group:
+                    tasks = (self.dispatch, self.tell_places, self.listen, self.look, self.watch_server)
+                    for task in (*tasks, watch) if watch else tasks:
+                        self._group.start_soon(task)
         finally:
             self._is_over.set()
+
+    def do_later(self, task: Watch) -> None:
+        """Do *task* while the queue runs: its prompt does not wait for it."""
+        if self._group is not None and not self._is_over.is_set():
+            self._group.start_soon(task)
 
     async def end(self) -> None:
         """End its tasks."""
@@ -210,8 +212,8 @@ class PromptQueue:
             changed = self._changed
             if not self._holds and not any(one.has_turn for one in self._sent.values()):
                 waiting = (one.as_waiting() for one in self.runs.values() if one.waits_for_turn)
-                in_server = [InServer(one.key, one.is_suspected) for one in self.in_server()]
-                in_server += [InServer() for _ in self._foreign]
+                ours = [InServer(one.key, one.is_suspected) for one in self.in_server()]
+                in_server = ours + [InServer()] * len(self._foreign)
                 ids = may_post(waiting, in_server, self._window, self.pause_reason is not None)
                 if ids:
                     self._sent[ids[0]] = self.runs[ids[0]]
@@ -235,8 +237,7 @@ class PromptQueue:
         """Leave all prompts once the server has ended for good."""
         if (server := self.serving.server) is not None:
             await server.until_gone()
-            if server.error is not None:
-                self.why_leaving = str(server.error)
+            self.why_leaving = str(server.error or self.why_leaving)
             self.leave_all()
 
     async def listen(self) -> None:
@@ -311,10 +312,9 @@ class PromptQueue:
         before, self._foreign = self._foreign, [one for one in (*found.running, *found.pending) if one not in ours]
         if self._foreign != before:
             self.change()
-        is_empty = not found.running and not found.pending
         for run, standing in seen:
             if run.is_known:
-                await run.judge(standing, identity, is_queue_empty=is_empty)
+                await run.judge(standing, identity, is_queue_empty=found == Queue())
         blame(self.serving, self.suspects, runs, identity, foreign_before=bool(before))
         for run in runs:
             run.wake()

@@ -11,6 +11,7 @@ import anyio
 
 from adapters.comfyui import identity
 from adapters.comfyui.address import Address
+from adapters.comfyui.answers import Standing
 from adapters.comfyui.client import Client
 from adapters.comfyui.errors import Refused, ServerBusyError, ServerDownError
 from adapters.servers.supervisor import Supervisor
@@ -127,6 +128,10 @@ class Serving:
                     found = {}
                 self._info[kind] = found.get(kind, {})
             return {kind: self._info[kind] for kind in classes}
+
+    async def standing(self, prompt_id: str) -> Standing:
+        """Where a prompt stands. Raises as ``Client.standing``."""
+        return await (await self.client()).standing(prompt_id)
 
     async def remove(self, prompt_id: str) -> None:
         """Have it drop a prompt. Raises as ``Client.remove``."""

@@ -8,6 +8,7 @@ from typing import Any
 import anyio
 import pytest
 
+from adapters.comfyui import prompt_run
 from events.errors import CallCancelledError
 from tests.adapters.comfyui import graphs
 from tests.adapters.comfyui.conftest import Start
@@ -113,3 +114,21 @@ async def test_models_are_unloaded_for_files_that_are_gone_and_not_for_those_mad
         assert await comfy.prompt(graphs.picture(1)) == again
         await comfy.prompt(graphs.hungry())  # it fails until the models are unloaded
         assert [one.ended for one in server.runs()[-2:]] == ["error", "success"]
+
+
+@on_asyncio
+async def test_a_prompt_that_is_cancelled_while_a_model_loads_does_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prompt_run, "GRACE", 0.1)
+    graph, found = graphs.busy(1.5), list[str]()
+    graph["4"] = graphs.node("Sleep", image=["2", 0], seconds=60.0, steps=1)
+    graph["3"]["inputs"]["images"] = ["4", 0]
+    async with held(place := Place(tmp_path / "comfyui")) as comfy, anyio.create_task_group() as group:
+        group.start_soon(ends, comfy, graph, "loads", found)
+        await until(place.runs)
+        assert comfy.cancel("loads")
+        await until(lambda: found == ["loads was cancelled"], within=1.0)
+        with anyio.fail_after(20):
+            await comfy.prompt(graphs.picture(2))
+    assert [one.ended for one in place.runs()] == ["error", "success"]
