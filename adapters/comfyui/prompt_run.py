@@ -111,6 +111,12 @@ class PromptRun(QueuedRun):
         if self._paid and self.wish.paid == "ask" and not self.record.is_agreed:
             await self.notes.commit(is_agreed=True, asked="", why="", cure="")
 
+    async def _doubt_consent(self) -> None:
+        """Ask again before the next run, which costs money as its last one may have done."""
+        if self._paid and self.wish.paid == "ask":
+            self.notes.reopen(paid.question_of(self.shown), "its last run did not end, and may have cost money")
+            await self.notes.commit(is_agreed=False)
+
     async def _trust(self) -> None:
         deaths = self._suspects.deaths(self.key)
         if trust(len(deaths)) != "quarantined":
@@ -207,9 +213,8 @@ class PromptRun(QueuedRun):
 
     async def _lost(self, why: str) -> NoReturn:
         self.is_lost = True
-        if self._paid and self.wish.paid == "ask" and self.record.posted and self.record.posted.was_running:
-            self.notes.reopen(paid.question_of(self.shown), "its last run did not end, and may have cost money")
-            await self.notes.commit(is_agreed=False)
+        if self.may_have_run:
+            await self._doubt_consent()
         await self.notes.commit(posted=None, outputs={}, has_succeeded=False)
         raise PromptLostError(f"{self.shown} {why}; it is sent again")
 
@@ -237,6 +242,7 @@ class PromptRun(QueuedRun):
         if trouble is None:
             await self._raise(error)
         assert trouble is not None
+        await self._doubt_consent()  # what its nodes have put out is lost with the memory
         can_restart, has_policy = self._serving.is_ours, bool(self.wish.on_memory)
         step = memory.next_step(trouble, self.record.relieved, has_policy=has_policy, can_restart=can_restart)
         await self.notes.commit(relieved=memory.RELIEVED[step])

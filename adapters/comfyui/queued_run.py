@@ -108,6 +108,15 @@ class QueuedRun:
         return posted.server == self._serving.identity and (self._serving.is_ours or not posted.was_cut)
 
     @property
+    def may_have_run(self) -> bool:
+        """Whether a run that is lost may have begun: unless this process saw to the last that it waited."""
+        posted = self.record.posted
+        if posted is None:
+            return False
+        is_unseen = self.saw_death and not (posted.was_seen and self.is_watched)
+        return posted.was_running or self.is_blamed or is_unseen
+
+    @property
     def number(self) -> float | None:
         """Its place in the order of the server; None while that is not known."""
         return None if self.record.posted is None else self.record.posted.number
