@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import anyio
 import anyio.abc
@@ -42,6 +42,13 @@ log = logging.getLogger("recovery.launch")
 
 Call = Callable[[str, str, str, dict[str, Any]], Awaitable[dict[str, Any]]]
 """Makes the recoverable call "comfyui-prompt": its name, the server's, its key, and what is asked."""
+
+
+def _words(field: str, value: Sequence[str]) -> tuple[str, ...]:
+    words = validation.items(field, value)
+    if wrong := [one for one in words if not isinstance(one, str)]:
+        raise TypeError(f"{field} must be texts, not {wrong[0]!r:.80}")
+    return cast("tuple[str, ...]", words)
 
 
 class _Made:
@@ -138,9 +145,11 @@ class Comfy:
         validation.choice("paid", paid, get_args(Paid))
         validation.choice("priority", priority, get_args(Priority))
         validation.choice("on_unknown", on_unknown, get_args(OnUnknown))
+        if name is not None and (not isinstance(name, str) or not graphs.is_text(name)):
+            raise ValueError(f"name must be a text that can be written as UTF-8, not {name!r:.80}")
         checked = graphs.check(graph, outputs)
         digest = graphs.digest(checked, name)
-        arguments = None if on_memory is None else tuple(on_memory)
+        arguments = None if on_memory is None else _words("on_memory", on_memory)
         # A copy of the graph, now: its owner may change it for the next prompt.
         wish = msgspec.to_builtins(Wish(graph, checked.wanted, paid, priority, on_unknown, partial, arguments))
         shown, generation = names.shown_name(digest, name), 0

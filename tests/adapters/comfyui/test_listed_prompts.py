@@ -132,3 +132,21 @@ async def test_a_prompt_that_is_cancelled_while_a_model_loads_does_not_run(
         with anyio.fail_after(20):
             await comfy.prompt(graphs.picture(2))
     assert [one.ended for one in place.runs()] == ["error", "success"]
+
+
+@on_asyncio
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"name": 7}, ValueError),
+        ({"name": "\ud83d"}, ValueError),
+        ({"on_memory": "--lowvram"}, TypeError),
+        ({"on_memory": [1]}, TypeError),
+    ],
+)
+async def test_what_no_journal_and_no_command_takes_is_refused(
+    standin: Start, tmp_path: Path, options: Any, error: type[Exception]
+) -> None:
+    async with launcher_at(tmp_path) as launcher, launcher.comfyui(standin().url) as comfy:
+        with pytest.raises(error, match=next(iter(options))):
+            await comfy.prompt(graphs.picture(), **options)
