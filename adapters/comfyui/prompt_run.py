@@ -38,6 +38,9 @@ from adapters.comfyui.result import PromptResult, Wish
 from events.errors import NeedsPerson
 from events.evidence import Remedy
 
+MOST_UNANSWERED = 3
+"""POSTs of a prompt without an answer or an effect, after which a person is asked."""
+
 log = logging.getLogger("recovery.launch")
 
 
@@ -111,12 +114,6 @@ class PromptRun(QueuedRun):
         if self._paid and self.wish.paid == "ask" and not self.record.is_agreed:
             await self.notes.commit(is_agreed=True, asked="", why="", cure="")
 
-    async def _doubt_consent(self) -> None:
-        """Ask again before the next run, which costs money as its last one may have done."""
-        if self._paid and self.wish.paid == "ask":
-            self.notes.reopen(paid.question_of(self.shown), "its last run did not end, and may have cost money")
-            await self.notes.commit(is_agreed=False)
-
     async def _trust(self) -> None:
         deaths = self._suspects.deaths(self.key)
         if trust(len(deaths)) != "quarantined":
@@ -172,7 +169,7 @@ class PromptRun(QueuedRun):
         posted = msgspec.structs.replace(self.record.posted, prompt_id=prompt_id, number=number)
         self._queue.numbered(self, number)
         if not node_errors or self.wish.partial:
-            await self.notes.commit(posted=posted)
+            await self.notes.commit(posted=posted, unanswered=0)
             return
         await self.notes.commit(posted=msgspec.structs.replace(posted, is_deleted=True), why="partial")
         await self._patiently(partial(self._serving.remove, self.prompt_id))
@@ -193,6 +190,8 @@ class PromptRun(QueuedRun):
                 await self._ask(questions.resubmit(PromptInterruptedError, self.shown, why, self._paid))
             case "cancelled":
                 await self._was_cancelled()
+            case "lost" if self.was_not_taken:
+                await self._not_taken()
             case "lost":
                 await self._lost("was lost: its server died, or was started again")
             case "unknown":
@@ -210,6 +209,16 @@ class PromptRun(QueuedRun):
             named = f"{', '.join(missing)} put out nothing: leave that out of outputs="
             raise PromptFailedError(f"{self.shown} ran to its end, and {named}")
         return PromptResult(self.prompt_id, outputs, files)
+
+    async def _not_taken(self) -> None:
+        """Send it again, a few times: a graph that its server trips over has no answer each time, but HTTP 500."""
+        unanswered = self.record.unanswered + 1
+        if unanswered < MOST_UNANSWERED:
+            await self.notes.commit(unanswered=unanswered)
+            await self._lost("was not taken by its server, which gave no answer")
+        await self.notes.commit(posted=None, unanswered=0)
+        why = f"was sent {unanswered} times, and its server neither took it nor answered"
+        await self._ask(questions.resubmit(OutcomeUnknownError, self.shown, why, self._paid))
 
     async def _lost(self, why: str) -> NoReturn:
         self.is_lost = True
@@ -295,14 +304,6 @@ class PromptRun(QueuedRun):
         await self.notes.commit(asked="", why="", cure="", **again)
 
     # its end from outside
-
-    async def _was_cancelled(self) -> None:
-        """The server has given it up, as it was told to: by an earlier process, or for a part that was refused."""
-        is_part = self.record.why == "partial"
-        await self.notes.commit(posted=None, round=self.record.round + 1, why="")
-        if not is_part:
-            self.notes.cancel("it was cancelled")
-            await anyio.sleep_forever()
 
     async def _cancelled(self) -> None:
         """A prompt that the program, or a person, has cancelled is taken out of the server; not one that is left."""

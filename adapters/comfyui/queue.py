@@ -118,8 +118,9 @@ class PromptQueue:
         self.change()
 
     def look_soon(self) -> None:
-        """Look into the queue of the server now."""
+        """Look into the queue of the server now, and often for a while: it has changed, or will."""
         self._looks.set()
+        self._same_since = anyio.current_time()
 
     def in_server(self) -> list[QueuedRun]:
         """The prompts that the server has, or may have, in the order in which they were sent."""
@@ -249,9 +250,8 @@ class PromptQueue:
                 return
             from adapters.comfyui.feed import Feed  # here: a launcher without the extra "comfyui" can be imported
 
-            url = self.serving.url
             async with anyio.create_task_group() as group:
-                self.feed = Feed(url)
+                self.feed = Feed(url := self.serving.url)
                 group.start_soon(self.feed.run, self._take, self._stands)
                 while self.serving.url == url:
                     await anyio.sleep(self._interval)
@@ -277,8 +277,8 @@ class PromptQueue:
     async def look(self) -> None:
         """Look into the queue of the server again and again, until it is cancelled."""
         while True:
-            same_for = anyio.current_time() - self._same_since
-            with anyio.move_on_after(max(self._interval, min(same_for / 20, MOST_INTERVAL))):
+            slowly = min((anyio.current_time() - self._same_since) / 20, MOST_INTERVAL)
+            with anyio.move_on_after(max(self._interval, slowly)):
                 await self._looks.wait()
             self._looks = anyio.Event()
             while not self.in_server() and not self._foreign:  # a suspected one waits for the end of those

@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import msgspec
 
-from adapters.comfyui import graph, identity
+from adapters.comfyui import graph, identity, paid
 from adapters.comfyui.answers import Finished, OutputFile, Standing, files_in
 from adapters.comfyui.client import Client
 from adapters.comfyui.deaths import trust
@@ -117,6 +117,12 @@ class QueuedRun:
         return posted.was_running or self.is_blamed or is_unseen
 
     @property
+    def was_not_taken(self) -> bool:
+        """Whether its POST had no answer and no effect, though no sign says that the server has died."""
+        posted = self.record.posted
+        return posted is not None and posted.number is None and not (posted.was_seen or self.saw_death)
+
+    @property
     def number(self) -> float | None:
         """Its place in the order of the server; None while that is not known."""
         return None if self.record.posted is None else self.record.posted.number
@@ -218,6 +224,22 @@ class QueuedRun:
     def _check_leaving(self) -> None:
         if self.why_left and self.verdict != "done":  # one that has ended is not left
             raise self.notes.stays_pending(f"{self.shown} stays pending: {self.why_left}")
+
+    # its journal
+
+    async def _doubt_consent(self) -> None:
+        """Ask again before the next run, which costs money as its last one may have done."""
+        if self._paid and self.wish.paid == "ask":
+            self.notes.reopen(paid.question_of(self.shown), "its last run did not end, and may have cost money")
+            await self.notes.commit(is_agreed=False)
+
+    async def _was_cancelled(self) -> None:
+        """The server has given it up, as it was told to: by an earlier process, or for a part that was refused."""
+        is_part = self.record.why == "partial"
+        await self.notes.commit(posted=None, round=self.record.round + 1, why="")
+        if not is_part:
+            self.notes.cancel("it was cancelled")
+            await anyio.sleep_forever()
 
     # outputs
 
