@@ -167,7 +167,7 @@ class Comfy:
             await self._queue.serving.until_ready()
             try:
                 return await has_all((await self._queue.serving.client()).has, result.outputs)
-            except (ServerDownError, ServerBusyError) as error:
+            except (ServerDownError, ServerBusyError, Refused) as error:
                 log.debug("%s: %s", self.name, error)
             await anyio.sleep(PAUSE)
 

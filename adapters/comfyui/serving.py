@@ -114,14 +114,17 @@ class Serving:
             await anyio.sleep(PAUSE)
 
     async def info(self, classes: set[str]) -> dict[str, Any]:
-        """What it says of *classes* of nodes; each is asked for once for each start of the server."""
+        """What it says of *classes* of nodes; each that it has is asked for once for each start of the server.
+
+        One that it does not have may be installed at any time, and may cost money then.
+        """
         async with self._asking:
-            if self._info_of != self._process or not classes <= self._info.keys():
+            if self._info_of != self._process or not all(map(self._info.get, classes)):
                 await self.until_ready()
             if self._info_of != (now := self._process):
                 self._info, self._info_of = {}, now
             client = await self.client()
-            for kind in sorted(classes - self._info.keys()):
+            for kind in sorted(one for one in classes if not self._info.get(one)):
                 try:
                     found = await client.object_info(kind)
                 except Refused:
