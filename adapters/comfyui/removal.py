@@ -13,7 +13,7 @@ import anyio
 from adapters.comfyui.reconcile import GRACE
 from adapters.comfyui.record import Posted
 from adapters.comfyui.serving import PAUSE, Serving
-from events.errors import NeedsPerson
+from events.errors import NeedsPerson, StaysPendingError
 
 
 async def take_out(
@@ -29,7 +29,7 @@ async def take_out(
         patiently: Gives what a question returns, once the server answers.
     """
     until = math.inf
-    with suppress(NeedsPerson):  # the server is gone for good
+    with suppress(NeedsPerson, StaysPendingError):  # the server is gone for good, or the block is over
         while True:
             found = await patiently(partial(serving.standing, posted.prompt_id))
             await patiently(partial(serving.remove, posted.prompt_id))

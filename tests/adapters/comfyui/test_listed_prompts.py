@@ -150,3 +150,16 @@ async def test_what_no_journal_and_no_command_takes_is_refused(
     async with launcher_at(tmp_path) as launcher, launcher.comfyui(standin().url) as comfy:
         with pytest.raises(error, match=next(iter(options))):
             await comfy.prompt(graphs.picture(), **options)
+
+
+@on_asyncio
+@pytest.mark.slow
+async def test_a_cancelled_prompt_stays_cancelled_though_its_block_ends(tmp_path: Path) -> None:
+    launcher, place, found = launcher_at(tmp_path), Place(tmp_path / "comfyui"), list[str]()
+    async with launcher, anyio.create_task_group() as group:
+        async with launcher.comfyui(place.argv()) as comfy:
+            group.start_soon(ends, comfy, graphs.busy(4.0), "loads", found)
+            await until(place.runs)
+            assert comfy.cancel("loads")
+            await anyio.sleep(0.1)
+        await until(lambda: found == ["loads was cancelled"])
