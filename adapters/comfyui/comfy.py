@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import anyio
 import anyio.abc
@@ -31,6 +31,7 @@ from events.attempt import Attempt
 from events.errors import JoinedElsewhere, StaysPendingError
 from recovery import validation
 from recovery.service import Recovery
+from recovery.waiting.description import WaitingCall
 
 LEAVE_INTERVAL = 0.01
 
@@ -41,6 +42,13 @@ log = logging.getLogger("recovery.launch")
 
 Call = Callable[[str, str, str, dict[str, Any]], Awaitable[dict[str, Any]]]
 """Makes the recoverable call "comfyui-prompt": its name, the server's, its key, and what is asked."""
+
+
+def _words(field: str, value: Sequence[str]) -> tuple[str, ...]:
+    words = validation.items(field, value)
+    if wrong := [one for one in words if not isinstance(one, str)]:
+        raise TypeError(f"{field} must be texts, not {wrong[0]!r:.80}")
+    return cast("tuple[str, ...]", words)
 
 
 class _Made:
@@ -137,10 +145,13 @@ class Comfy:
         validation.choice("paid", paid, get_args(Paid))
         validation.choice("priority", priority, get_args(Priority))
         validation.choice("on_unknown", on_unknown, get_args(OnUnknown))
+        if name is not None and (not isinstance(name, str) or not graphs.is_text(name)):
+            raise ValueError(f"name must be a text that can be written as UTF-8, not {name!r:.80}")
         checked = graphs.check(graph, outputs)
         digest = graphs.digest(checked, name)
-        arguments = None if on_memory is None else tuple(on_memory)
-        wish = Wish(graph, checked.wanted, paid, priority, on_unknown, partial, arguments)
+        arguments = None if on_memory is None else _words("on_memory", on_memory)
+        # A copy of the graph, now: its owner may change it for the next prompt.
+        wish = msgspec.to_builtins(Wish(graph, checked.wanted, paid, priority, on_unknown, partial, arguments))
         shown, generation = names.shown_name(digest, name), 0
         while True:
             key = names.key_of(self.name, digest, generation)
@@ -149,20 +160,18 @@ class Comfy:
             if self._fresh.get(key, 0) != before or await self._has_all(result):
                 return result
             generation += 1
-            log.info("%s is run again: its files are gone from %s", shown, self.name)
-            with suppress(ServerDownError, ServerBusyError, Refused):
-                await self._queue.serving.forget_outputs()
+            log.debug("%s: its files of run %d are gone from %s", shown, generation, self.name)
 
     async def _has_all(self, result: PromptResult) -> bool:
         while True:
             await self._queue.serving.until_ready()
             try:
                 return await has_all((await self._queue.serving.client()).has, result.outputs)
-            except (ServerDownError, ServerBusyError) as error:
+            except (ServerDownError, ServerBusyError, Refused) as error:
                 log.debug("%s: %s", self.name, error)
             await anyio.sleep(PAUSE)
 
-    async def _make(self, shown: str, key: str, wish: Wish) -> PromptResult:
+    async def _make(self, shown: str, key: str, wish: dict[str, Any]) -> PromptResult:
         made = _Made()
         self._made.add(made)
         self._asked.setdefault(key, self._now())  # in the order of the calls; their bodies may begin in any
@@ -183,12 +192,12 @@ class Comfy:
         assert made.result is not None
         return made.result
 
-    async def _run_call(self, made: _Made, shown: str, key: str, wish: Wish) -> None:
+    async def _run_call(self, made: _Made, shown: str, key: str, wish: dict[str, Any]) -> None:
         try:
             with made.scope:
                 while made.result is None:
                     try:
-                        found = await self._call(shown, self.name, key, msgspec.to_builtins(wish))
+                        found = await self._call(shown, self.name, key, wish)
                         made.result = msgspec.convert(found, PromptResult)
                     except JoinedElsewhere:
                         continue  # another process held the server, and has let it go
@@ -213,6 +222,10 @@ class Comfy:
     ) -> PromptResult:
         """One attempt of a prompt: the body of its call."""
         queued = self._asked.pop(key, None) or self._now()
+        if record is None and names.is_again(key):
+            log.info("%s is run again: its files are gone from %s", shown, self.name)
+            with suppress(ServerDownError, ServerBusyError, Refused):
+                await self._queue.serving.forget_outputs()
         run = PromptRun(self._queue, shown, key, wish, Notes(self._service, attempt, record, queued))
         result = await run.run()
         self._fresh[key] = self._fresh.get(key, 0) + 1
@@ -226,15 +239,19 @@ class Comfy:
 
     def queue(self) -> list[QueuedPrompt]:
         """The prompts that are not done: those in the server first, then those that wait, in their order."""
-        found, asking = [], {one.call: one for one in self._service.calls.waiting()}
+        found, running = [], self._queue.running()
         listed = [*self._queue.in_server(), *self._queue.waiting()]
         for place, run in enumerate(listed):
-            state: PromptState = "waiting" if run.waits_for_turn else "running" if run.was_running else "sent"
+            state: PromptState = "running" if run is running else "sent" if run.is_in_server else "waiting"
             found.append(QueuedPrompt(run.shown, state, place, run.record.progress, run.notes.call))
-        for one in asking.values():
-            if one.operation.partition(" ")[0] == "comfyui-prompt":
-                found.append(QueuedPrompt(one.key, "asking", len(found), PromptRecord(queued=0.0).progress, one.call))
+        for one in self._asking():
+            found.append(QueuedPrompt(one.key, "asking", len(found), PromptRecord(queued=0.0).progress, one.call))
         return found
+
+    def _asking(self) -> list[WaitingCall]:
+        """The prompts of this server, and of no other, that wait for an answer."""
+        waiting = (one for one in self._service.calls.waiting() if one.operation.partition(" ")[0] == "comfyui-prompt")
+        return [one for one in waiting if names.server_of(one.idempotency_key) == self.name]
 
     def pause(self, reason: str = "") -> None:
         """Send no more prompts, until ``unpause``. Those in the server go on. A new block is not paused."""
@@ -293,6 +310,5 @@ class Comfy:
     def _wake_all(self) -> None:
         """Let the prompts that run, or wait for an answer, find out that the block is over."""
         self._queue.leave_all()
-        for one in self._service.calls.waiting():
-            if one.operation.partition(" ")[0] == "comfyui-prompt" and one.idempotency_key.startswith(f"{self.name}/"):
-                self._service.calls.retry_now(one.call, "the block of its server is over")
+        for one in self._asking():
+            self._service.calls.retry_now(one.call, "the block of its server is over")

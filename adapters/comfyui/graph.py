@@ -76,9 +76,9 @@ def check(graph: object, outputs: Literal["all"] | Sequence[str] = "all") -> Gra
         _check_node(node, content)
     for node, content in nodes.items():
         _check_links(node, content, nodes)
-    canonical = _canonical(nodes)
-    if len(canonical) > MOST_BYTES:
-        what = f"the graph has {len(canonical) / 1024:.0f} KiB, more than the {MOST_BYTES // 1024} that are kept"
+    canonical, size = _canonical(nodes), _size(nodes)
+    if size > MOST_BYTES:
+        what = f"the graph has {size / 1024:.0f} KiB, more than the {MOST_BYTES // 1024} that are kept"
         raise InvalidGraphError(f"{what}: upload its pictures to the server, and name them in the graph")
     return Graph(nodes, canonical, _wanted(outputs, nodes))
 
@@ -87,6 +87,15 @@ def digest(graph: Graph, name: str | None = None) -> str:
     """A SHA-256, in hexadecimal digits, of what a prompt asks for: the graph, the wanted outputs, and its *name*."""
     asked = json.dumps([graph.wanted, name]).encode()
     return hashlib.sha256(asked + b"\n" + graph.canonical).hexdigest()
+
+
+def is_text(value: str) -> bool:
+    """Whether *value* can be written as UTF-8: a half of a character cannot, and no journal keeps it."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _nodes(graph: object) -> dict[str, dict[str, Any]]:
@@ -158,11 +167,21 @@ def _canonical(nodes: Mapping[str, Mapping[str, Any]]) -> bytes:
         raise InvalidGraphError(f"the graph is not JSON: {brief(str(error), 100)}") from None
 
 
+def _size(nodes: Mapping[str, Mapping[str, Any]]) -> int:
+    """Bytes of the graph as JSON, with titles and whatever else it has besides its inputs."""
+    try:
+        return len(msgspec.json.encode(nodes))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise InvalidGraphError(f"the graph is not JSON that can be kept: {brief(str(error), 100)}") from None
+
+
 def _plain(value: object, depth: int = 0) -> object:
     """*value* as the server reads it from JSON. Raises ValueError, with what is wrong, for what JSON does not have."""
     if depth > MOST_DEPTH:
         raise ValueError(f"it is nested more than {MOST_DEPTH} deep")
     match value:
+        case str() if not value.isascii() and not is_text(value):
+            raise ValueError("it holds a half of a character")
         case None | bool() | str():
             return value
         case int():

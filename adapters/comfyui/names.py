@@ -15,6 +15,16 @@ def key_of(server: str, digest: str, generation: int) -> str:
     return f"{server}/{digest}/{generation}"
 
 
+def server_of(key: str) -> str:
+    """The server of a prompt with that *key*; "" for a text that is no such key."""
+    return "/".join(key.split("/")[:-2])
+
+
+def is_again(key: str) -> bool:
+    """Whether an equal prompt was done before, and its outputs are gone."""
+    return not key.endswith("/0")
+
+
 def prompt_id(key: str, call: str, number: int) -> str:
     """The id of one run in a server: the same for each POST of it, and another one for each later run.
 

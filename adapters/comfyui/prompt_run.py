@@ -33,9 +33,13 @@ from adapters.comfyui.queue import PromptQueue
 from adapters.comfyui.queued_run import PAUSE, QueuedRun
 from adapters.comfyui.reconcile import GRACE, UNKNOWN_AFTER
 from adapters.comfyui.record import Posted
+from adapters.comfyui.removal import take_out
 from adapters.comfyui.result import PromptResult, Wish
 from events.errors import NeedsPerson
 from events.evidence import Remedy
+
+MOST_UNANSWERED = 3
+"""POSTs of a prompt without an answer or an effect, after which a person is asked."""
 
 log = logging.getLogger("recovery.launch")
 
@@ -165,7 +169,7 @@ class PromptRun(QueuedRun):
         posted = msgspec.structs.replace(self.record.posted, prompt_id=prompt_id, number=number)
         self._queue.numbered(self, number)
         if not node_errors or self.wish.partial:
-            await self.notes.commit(posted=posted)
+            await self.notes.commit(posted=posted, unanswered=0)
             return
         await self.notes.commit(posted=msgspec.structs.replace(posted, is_deleted=True), why="partial")
         await self._patiently(partial(self._serving.remove, self.prompt_id))
@@ -186,6 +190,8 @@ class PromptRun(QueuedRun):
                 await self._ask(questions.resubmit(PromptInterruptedError, self.shown, why, self._paid))
             case "cancelled":
                 await self._was_cancelled()
+            case "lost" if self.was_not_taken:
+                await self._not_taken()
             case "lost":
                 await self._lost("was lost: its server died, or was started again")
             case "unknown":
@@ -204,11 +210,20 @@ class PromptRun(QueuedRun):
             raise PromptFailedError(f"{self.shown} ran to its end, and {named}")
         return PromptResult(self.prompt_id, outputs, files)
 
+    async def _not_taken(self) -> None:
+        """Send it again, a few times: a graph that its server trips over has no answer each time, but HTTP 500."""
+        unanswered = self.record.unanswered + 1
+        if unanswered < MOST_UNANSWERED:
+            await self.notes.commit(unanswered=unanswered)
+            await self._lost("was not taken by its server, which gave no answer")
+        await self.notes.commit(posted=None, unanswered=0)
+        why = f"was sent {unanswered} times, and its server neither took it nor answered"
+        await self._ask(questions.resubmit(OutcomeUnknownError, self.shown, why, self._paid))
+
     async def _lost(self, why: str) -> NoReturn:
         self.is_lost = True
-        if self._paid and self.wish.paid == "ask" and self.record.posted and self.record.posted.was_running:
-            self.notes.reopen(paid.question_of(self.shown), "its last run did not end, and may have cost money")
-            await self.notes.commit(is_agreed=False)
+        if self.may_have_run:
+            await self._doubt_consent()
         await self.notes.commit(posted=None, outputs={}, has_succeeded=False)
         raise PromptLostError(f"{self.shown} {why}; it is sent again")
 
@@ -236,6 +251,7 @@ class PromptRun(QueuedRun):
         if trouble is None:
             await self._raise(error)
         assert trouble is not None
+        await self._doubt_consent()  # what its nodes have put out is lost with the memory
         can_restart, has_policy = self._serving.is_ours, bool(self.wish.on_memory)
         step = memory.next_step(trouble, self.record.relieved, has_policy=has_policy, can_restart=can_restart)
         await self.notes.commit(relieved=memory.RELIEVED[step])
@@ -289,30 +305,14 @@ class PromptRun(QueuedRun):
 
     # its end from outside
 
-    async def _was_cancelled(self) -> None:
-        """The server has given it up, as it was told to: by an earlier process, or for a part that was refused."""
-        is_part = self.record.why == "partial"
-        await self.notes.commit(posted=None, round=self.record.round + 1, why="")
-        if not is_part:
-            self.notes.cancel("it was cancelled")
-            await anyio.sleep_forever()
-
     async def _cancelled(self) -> None:
         """A prompt that the program, or a person, has cancelled is taken out of the server; not one that is left."""
         posted = self.record.posted
         if posted is None or self._queue.is_leaving or self.notes.is_left():
             return
         await self.notes.commit(posted=msgspec.structs.replace(posted, is_deleted=True))
-        with anyio.move_on_after(GRACE):
-            await self._take_out()
-
-    async def _take_out(self) -> None:
-        """Take it out of the server. A POST that has no answer yet may still reach it: it is looked for."""
-        while True:
-            client = await self._serving.client()
-            found = await self._patiently(partial(client.standing, self.prompt_id))
-            await self._patiently(partial(self._serving.remove, self.prompt_id))
-            posted = self.record.posted
-            if posted is None or posted.number is not None or posted.was_seen or found.state != "absent":
-                return
-            await anyio.sleep(PAUSE)
+        remove = partial(take_out, self._serving, posted, self._patiently)
+        with anyio.move_on_after(GRACE) as limit:
+            await remove()
+        if limit.cancelled_caught:  # the caller does not wait for a server that is busy
+            self._queue.do_later(remove)

@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import anyio
+from anyio.abc import TaskGroup
 
 from adapters.comfyui.blame import blame
 from adapters.comfyui.errors import Refused, ServerBusyError, ServerDownError
@@ -35,7 +36,7 @@ SETTLES, RETURN_TIMEOUT = 0.05, 2.0
 calls made at once begin in any order, and keep theirs."""
 
 Watch: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
-"""A task that asks about a prompt that is stuck, until it is cancelled."""
+"""A task of the queue, as one that asks about a prompt that is stuck, until it is cancelled."""
 
 log = logging.getLogger("recovery.launch")
 
@@ -78,6 +79,7 @@ class PromptQueue:
         self._changed = anyio.Event()
         self._looks = anyio.Event()
         self._life, self._is_over = anyio.CancelScope(), anyio.Event()
+        self._group: TaskGroup | None = None
 
     # what the prompts ask
 
@@ -116,8 +118,9 @@ class PromptQueue:
         self.change()
 
     def look_soon(self) -> None:
-        """Look into the queue of the server now."""
+        """Look into the queue of the server now, and often for a while: it has changed, or will."""
         self._looks.set()
+        self._same_since = anyio.current_time()
 
     def in_server(self) -> list[QueuedRun]:
         """The prompts that the server has, or may have, in the order in which they were sent."""
@@ -127,8 +130,8 @@ class PromptQueue:
         )
 
     def waiting(self) -> list[QueuedRun]:
-        """The prompts that wait for their turn, in their order."""
-        waiting = (one.as_waiting() for one in self.runs.values() if one.waits_for_turn)
+        """The prompts that the server does not have, in their order: their turn comes, or they get ready for it."""
+        waiting = (one.as_waiting() for one in self.runs.values() if not one.is_in_server)
         return [self.runs[one.id] for one in in_order(waiting)]
 
     def numbered(self, run: QueuedRun, number: float) -> None:
@@ -137,19 +140,19 @@ class PromptQueue:
             if one is not run and one.record.posted is not None and fell(one.record.posted, number):
                 one.number_fell = True
 
-    def _running(self) -> QueuedRun | None:  # as last seen
-        return next((one for one in reversed(self.in_server()) if one.was_running), None)
+    def running(self) -> QueuedRun | None:
+        """The prompt that the server executes, as last seen: of two the later one, since the first has ended."""
+        return next((one for one in reversed(self.in_server()) if one.is_running), None)
 
     def is_stuck(self) -> bool:
         """Whether the prompt that runs gives no sign of life."""
-        run = self._running()
-        return self.stuck.is_due("" if run is None else run.prompt_id)
+        return self.stuck.is_due(run.prompt_id if (run := self.running()) else "")
 
     def stuck_words(self) -> str:
         """What seems to be stuck, as a sentence without its end."""
-        run = self._running()
-        what = "" if run is None else f" while it runs {run.shown}"
-        return f"{self.serving.name} has given no sign of life for {self.stuck.after or 0.0:g} s{what}"
+        run = self.running()
+        said = f"{self.serving.name} has given no sign of life for {self.stuck.after or 0.0:g} s"
+        return f"{said} while it runs {run.shown}" if run else said
 
     # restarts
 
@@ -162,8 +165,7 @@ class PromptQueue:
             waits: Whether the prompts that it has are waited for.
             more: Further arguments from now on.
         """
-        server = self.serving.server
-        if server is None:
+        if (server := self.serving.server) is None:
             return
         self._holds += 1
         try:
@@ -182,16 +184,17 @@ class PromptQueue:
         """Do all of this, until ``end``, and *watch*."""
         try:
             with self._life:
-                async with anyio.create_task_group() as group:
-                    group.start_soon(self.dispatch)
-                    group.start_soon(self.tell_places)
-                    group.start_soon(self.listen)
-                    group.start_soon(self.look)
-                    group.start_soon(self.watch_server)
-                    if watch is not None:
-                        group.start_soon(watch)
+                async with anyio.create_task_group() as self._group:
+                    tasks = (self.dispatch, self.tell_places, self.listen, self.look, self.watch_server)
+                    for task in (*tasks, watch) if watch else tasks:
+                        self._group.start_soon(task)
         finally:
             self._is_over.set()
+
+    def do_later(self, task: Watch) -> None:
+        """Do *task* while the queue runs: its prompt does not wait for it."""
+        if self._group is not None and not self._is_over.is_set():
+            self._group.start_soon(task)
 
     async def end(self) -> None:
         """End its tasks."""
@@ -210,8 +213,8 @@ class PromptQueue:
             changed = self._changed
             if not self._holds and not any(one.has_turn for one in self._sent.values()):
                 waiting = (one.as_waiting() for one in self.runs.values() if one.waits_for_turn)
-                in_server = [InServer(one.key, one.is_suspected) for one in self.in_server()]
-                in_server += [InServer() for _ in self._foreign]
+                ours = [InServer(one.key, one.is_suspected) for one in self.in_server()]
+                in_server = ours + [InServer()] * len(self._foreign)
                 ids = may_post(waiting, in_server, self._window, self.pause_reason is not None)
                 if ids:
                     self._sent[ids[0]] = self.runs[ids[0]]
@@ -235,8 +238,7 @@ class PromptQueue:
         """Leave all prompts once the server has ended for good."""
         if (server := self.serving.server) is not None:
             await server.until_gone()
-            if server.error is not None:
-                self.why_leaving = str(server.error)
+            self.why_leaving = str(server.error or self.why_leaving)
             self.leave_all()
 
     async def listen(self) -> None:
@@ -248,9 +250,8 @@ class PromptQueue:
                 return
             from adapters.comfyui.feed import Feed  # here: a launcher without the extra "comfyui" can be imported
 
-            url = self.serving.url
             async with anyio.create_task_group() as group:
-                self.feed = Feed(url)
+                self.feed = Feed(url := self.serving.url)
                 group.start_soon(self.feed.run, self._take, self._stands)
                 while self.serving.url == url:
                     await anyio.sleep(self._interval)
@@ -276,8 +277,8 @@ class PromptQueue:
     async def look(self) -> None:
         """Look into the queue of the server again and again, until it is cancelled."""
         while True:
-            same_for = anyio.current_time() - self._same_since
-            with anyio.move_on_after(max(self._interval, min(same_for / 20, MOST_INTERVAL))):
+            slowly = min((anyio.current_time() - self._same_since) / 20, MOST_INTERVAL)
+            with anyio.move_on_after(max(self._interval, slowly)):
                 await self._looks.wait()
             self._looks = anyio.Event()
             while not self.in_server() and not self._foreign:  # a suspected one waits for the end of those
@@ -311,10 +312,9 @@ class PromptQueue:
         before, self._foreign = self._foreign, [one for one in (*found.running, *found.pending) if one not in ours]
         if self._foreign != before:
             self.change()
-        is_empty = not found.running and not found.pending
         for run, standing in seen:
             if run.is_known:
-                await run.judge(standing, identity, is_queue_empty=is_empty)
+                await run.judge(standing, identity, is_queue_empty=found == Queue())
         blame(self.serving, self.suspects, runs, identity, foreign_before=bool(before))
         for run in runs:
             run.wake()

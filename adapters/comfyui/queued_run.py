@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import msgspec
 
-from adapters.comfyui import graph, identity
+from adapters.comfyui import graph, identity, paid
 from adapters.comfyui.answers import Finished, OutputFile, Standing, files_in
 from adapters.comfyui.client import Client
 from adapters.comfyui.deaths import trust
@@ -98,6 +98,29 @@ class QueuedRun:
     def was_running(self) -> bool:
         """Whether the server was seen to execute it."""
         return self.record.posted is not None and self.record.posted.was_running
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the server executes it, as last seen: not if it has told of its end, or its process is over."""
+        posted = self.record.posted
+        if posted is None or not posted.was_running or self.record.has_succeeded:
+            return False
+        return posted.server == self._serving.identity and (self._serving.is_ours or not posted.was_cut)
+
+    @property
+    def may_have_run(self) -> bool:
+        """Whether a run that is lost may have begun: unless this process saw to the last that it waited."""
+        posted = self.record.posted
+        if posted is None:
+            return False
+        is_unseen = self.saw_death and not (posted.was_seen and self.is_watched)
+        return posted.was_running or self.is_blamed or is_unseen
+
+    @property
+    def was_not_taken(self) -> bool:
+        """Whether its POST had no answer and no effect, though no sign says that the server has died."""
+        posted = self.record.posted
+        return posted is not None and posted.number is None and not (posted.was_seen or self.saw_death)
 
     @property
     def number(self) -> float | None:
@@ -201,6 +224,22 @@ class QueuedRun:
     def _check_leaving(self) -> None:
         if self.why_left and self.verdict != "done":  # one that has ended is not left
             raise self.notes.stays_pending(f"{self.shown} stays pending: {self.why_left}")
+
+    # its journal
+
+    async def _doubt_consent(self) -> None:
+        """Ask again before the next run, which costs money as its last one may have done."""
+        if self._paid and self.wish.paid == "ask":
+            self.notes.reopen(paid.question_of(self.shown), "its last run did not end, and may have cost money")
+            await self.notes.commit(is_agreed=False)
+
+    async def _was_cancelled(self) -> None:
+        """The server has given it up, as it was told to: by an earlier process, or for a part that was refused."""
+        is_part = self.record.why == "partial"
+        await self.notes.commit(posted=None, round=self.record.round + 1, why="")
+        if not is_part:
+            self.notes.cancel("it was cancelled")
+            await anyio.sleep_forever()
 
     # outputs
 

@@ -57,6 +57,7 @@ class PromptRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     Args:
         queued: Seconds since the epoch at which it was first asked for: its place in the order.
         round: Counts the runs that the server has concluded: each has a prompt id of its own.
+        unanswered: Counts the POSTs in a row that had neither an answer nor an effect.
         posted: The POST whose outcome is not known yet; None while it waits for its turn.
         outputs: What nodes put out in that run, by their ids: journalled as the messages come.
         relieved: What was done about a full memory so far: "", "freed", "restarted", "argued".
@@ -72,6 +73,7 @@ class PromptRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
     queued: float
     round: int = 0
+    unanswered: int = 0
     posted: Posted | None = None
     outputs: dict[str, Any] = {}
     relieved: str = ""

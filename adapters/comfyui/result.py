@@ -14,7 +14,10 @@ Priority: TypeAlias = Literal["high", "normal", "low"]
 OnUnknown: TypeAlias = Literal["ask", "resubmit"]
 
 PromptState: TypeAlias = Literal["waiting", "sent", "running", "asking"]
-"""A prompt waits for its turn, is in the queue of the server, is executed there, or waits for an answer."""
+"""A prompt waits for its turn, is in the queue of the server, is executed there, or waits for an answer.
+
+While a server is started again, what it had counts as "sent": the first look at the new process decides.
+"""
 
 
 class Wish(msgspec.Struct, frozen=True, omit_defaults=True):

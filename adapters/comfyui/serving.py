@@ -11,6 +11,7 @@ import anyio
 
 from adapters.comfyui import identity
 from adapters.comfyui.address import Address
+from adapters.comfyui.answers import Standing
 from adapters.comfyui.client import Client
 from adapters.comfyui.errors import Refused, ServerBusyError, ServerDownError
 from adapters.servers.supervisor import Supervisor
@@ -113,20 +114,27 @@ class Serving:
             await anyio.sleep(PAUSE)
 
     async def info(self, classes: set[str]) -> dict[str, Any]:
-        """What it says of *classes* of nodes; each is asked for once for each start of the server."""
+        """What it says of *classes* of nodes; each that it has is asked for once for each start of the server.
+
+        One that it does not have may be installed at any time, and may cost money then.
+        """
         async with self._asking:
-            if self._info_of != self._process or not classes <= self._info.keys():
+            if self._info_of != self._process or not all(map(self._info.get, classes)):
                 await self.until_ready()
             if self._info_of != (now := self._process):
                 self._info, self._info_of = {}, now
             client = await self.client()
-            for kind in sorted(classes - self._info.keys()):
+            for kind in sorted(one for one in classes if not self._info.get(one)):
                 try:
                     found = await client.object_info(kind)
                 except Refused:
                     found = {}
                 self._info[kind] = found.get(kind, {})
             return {kind: self._info[kind] for kind in classes}
+
+    async def standing(self, prompt_id: str) -> Standing:
+        """Where a prompt stands. Raises as ``Client.standing``."""
+        return await (await self.client()).standing(prompt_id)
 
     async def remove(self, prompt_id: str) -> None:
         """Have it drop a prompt. Raises as ``Client.remove``."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterator
 from typing import Literal
 
@@ -25,7 +27,8 @@ class Prompt(Operation, frozen=True, kw_only=True, tag="prompt"):
             "resubmit" it. One that costs money always asks.
         on_memory: Arguments for the server, as `["--lowvram"]`: it is started again with them once, where the
             memory is too small for the prompt. Unset, a person is asked.
-        save_to: A folder below the root that its files are copied to; unset, they stay with the server.
+        save_to: A folder below the root that its files are copied to, with their subfolders; unset, they stay with the
+            server.
     """
 
     server: str
@@ -74,8 +77,13 @@ class Prompt(Operation, frozen=True, kw_only=True, tag="prompt"):
             on_memory=self.on_memory or None,
         )
         if self.save_to is not None:
-            folder = launcher.place(self.save_to)
-            folder.mkdir(parents=True, exist_ok=True)
             for file in result.files:
                 if file.type == "output":
+                    folder = launcher.place(os.path.join(self.save_to, *_parts(file.subfolder)))
+                    folder.mkdir(parents=True, exist_ok=True)
                     await comfy.fetch(file, folder)
+
+
+def _parts(subfolder: str) -> list[str]:
+    """The names in a subfolder of the server, which may run on Windows; none leads out of a folder."""
+    return [one for one in re.split(r"[/\\]", subfolder) if one not in ("", ".", "..")]

@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 import pytest
 
-from adapters.comfyui import prompt_run, refusals
+from adapters.comfyui import prompt_run, reconcile, refusals
 from adapters.comfyui.comfy import Comfy
 from adapters.comfyui.errors import (
     MissingNodeError,
@@ -195,3 +195,15 @@ async def test_a_prompt_that_another_client_interrupted_is_asked_about(
     assert asked == ["resubmit:b"]
     assert isinstance(end[0], PromptResult if is_yes else PromptInterruptedError), end
     assert [one.ended for one in server.runs()] == ["error", "success"][: 1 + is_yes]
+
+
+async def test_a_prompt_that_its_server_never_answers_is_asked_about(
+    standin: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconcile, "GRACE", 0.1)
+    server, launcher = standin(), launcher_at(tmp_path)
+    server.set(drop_before=3)
+    async with launcher, launcher.comfyui(server.url) as comfy:
+        asked, end = await answering(launcher, lambda: comfy.prompt(graphs.picture(1), name="b"))
+    assert asked == ["resubmit:b"]
+    assert isinstance(end[0], PromptResult), end

@@ -57,6 +57,8 @@ def nested(depth: int) -> object:
         (changed("3", model=[4, 0]), 'the id of a node is a text, "4"'),
         (changed("3", cfg=float("nan")), "KSampler (node 3) has an input that is not JSON: it is nan"),
         (changed("3", cfg=float("-inf")), "it is -inf"),
+        (changed("9", filename_prefix="\ud83d"), "SaveImage (node 9) has an input that is not JSON: it holds a half"),
+        ({"4": GRAPH["4"] | {"_meta": {"title": "\ud83d"}}}, "the graph is not JSON that can be kept"),
         (changed("3", cfg={1, 2}), "it holds a value of type set"),
         (changed("3", cfg={1: 2}), "a key is a value of type int, not a text"),
         (changed("3", cfg=nested(70)), "nested more than 64 deep"),
@@ -166,3 +168,6 @@ def test_the_largest_graph_can_be_journalled() -> None:
     """A call whose arguments the journal does not take would be lost with the launcher."""
     graph = changed("4", ckpt_name="x" * (MOST_BYTES - 2000))
     assert len(check(graph).canonical) < MOST_BYTES < MAX_BYTES - 100 * 1024
+    graph["4"]["_meta"]["title"] = "x" * 3000  # the journal keeps all of it, and not the inputs alone
+    with pytest.raises(InvalidGraphError, match="more than the 900 that are kept"):
+        check(graph)

@@ -11,6 +11,7 @@ from urllib.request import Request, urlopen
 import anyio
 import pytest
 
+from adapters.comfyui import reconcile
 from adapters.comfyui.result import PromptResult
 from adapters.launcher import Launcher
 from adapters.memory import MemoryStore
@@ -72,6 +73,35 @@ async def test_consent_is_asked_anew_once_a_paid_run_was_lost(place: Place) -> N
     assert asked == ["pay:cat", "pay:cat"]
     assert isinstance(end[0], PromptResult), end
     assert len(place.charges()) == 2
+
+
+async def test_consent_is_asked_anew_where_a_paid_run_may_have_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconcile, "GRACE", 0.2)
+    launcher = launcher_at(tmp_path)
+    with Standin(tmp_path / "comfyui") as server:
+        server.set(die_after=9)  # no look has found it, and no message has told of it
+        async with launcher, launcher.comfyui(server.url) as comfy, anyio.create_task_group() as group:
+
+            async def start_again() -> None:
+                await until(lambda: server.process is not None and server.process.poll() is not None)
+                await anyio.to_thread.run_sync(server.start)
+
+            group.start_soon(start_again)
+            asked, end = await answering(launcher, lambda: comfy.prompt(graphs.paid(), name="cat"))
+    assert asked == ["pay:cat", "pay:cat"]
+    assert isinstance(end[0], PromptResult), end
+
+
+async def test_consent_is_asked_anew_once_what_was_paid_for_is_unloaded(standin: Start, tmp_path: Path) -> None:
+    graph, server, launcher = graphs.hungry(), standin(), launcher_at(tmp_path)
+    graph["1"] = graphs.paid()["1"]
+    async with launcher, launcher.comfyui(server.url) as comfy:
+        asked, end = await answering(launcher, lambda: comfy.prompt(graph, name="cat"))
+    assert asked == ["pay:cat"] * len(server.charges())
+    assert len(asked) == 2
+    assert isinstance(end[0], PromptResult), end
 
 
 @pytest.mark.slow

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
 
+from adapters.comfyui.serving import Serving
 from tests.adapters.comfyui import graphs
+from tests.adapters.comfyui.odd_servers import answer, odd_server
 from tests.adapters.comfyui.standin.child import Place
 from tests.adapters.comfyui.test_queue import held
 
@@ -30,3 +33,17 @@ async def test_files_that_cannot_be_asked_for_hold_up_no_other_prompt(tmp_path: 
             await comfy.prompt(graphs.picture(2))
         assert len(comfy.queue()) == 1
         group.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_class_that_is_installed_meanwhile_is_known() -> None:
+    """It may cost money."""
+    installed: dict[str, Any] = {}
+    said = lambda _: answer(200, {"system": {}} | installed)  # noqa: E731
+    async with odd_server(said) as server, Serving("comfyui", None, server.url) as serving:
+        assert await serving.info({"Late"}) == {"Late": {}}
+        installed["Late"] = {"api_node": True}
+        assert await serving.info({"Late"}) == installed
+        asked = len(server.asked)
+        assert await serving.info({"Late"}) == installed
+        assert len(server.asked) == asked

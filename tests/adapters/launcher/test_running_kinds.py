@@ -224,13 +224,15 @@ def prompt(name: str, **more: Any) -> str:
 
 def test_a_prompt_of_a_plan_is_run_once_and_its_file_is_saved(tmp_path: Path, models: Path) -> None:
     stand = Place(models / "ComfyUI")
-    (models / "a.json").write_text(json.dumps(picture(1)))
+    graph = picture(1, prefix="one/a")
+    graph["4"] = {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "two/a"}}
+    (models / "a.json").write_text(json.dumps(graph))
     address = command("address", "sh", "-c", "echo $AT > address", needs=["studio"], env={"AT": "{studio.port}"})
     plan = write_plan(tmp_path, studio(), prompt("a", save_to="saved"), address)
     ended = [recovery("run", plan, "--json") for _ in range(2)]
     assert [(one.code, set(one.outcomes.values())) for one in ended] == [(0, {"done"})] * 2, ended[0].out
-    assert len(stand.files()) == 1
-    assert [path.read_bytes()[1:4] for path in (models / "saved").iterdir()] == [b"PNG"]
+    assert stand.files() == ["one/a_00001_.png", "two/a_00001_.png"]
+    assert [(models / "saved" / path).read_bytes()[1:4] for path in stand.files()] == [b"PNG"] * 2
     assert (models / "address").read_text().strip().isdecimal()
 
 
