@@ -50,6 +50,7 @@ async def opened(
     delivering = asyncio.create_task(outcomes.run(), name="recovery: deliver outcomes")
     stack.push_async_callback(_end, delivering)
     if getattr(link, "connection", None) is not None:  # real servers
+        link.engine.refused = refused
         from adapters.nats.knowledge.shared import SharedKnowledge  # here: it needs the extra
 
         shared = SharedKnowledge(service, link, node)
