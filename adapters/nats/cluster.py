@@ -16,7 +16,6 @@ from adapters.nats.errors import ClusterError, ClusterLimitError, StaleError, ch
 from adapters.nats.handle import Handle
 from adapters.nats.leases import Connect, Leases
 from adapters.nats.names import Priority, Subjects, checked, parse
-from adapters.nats.node_reports import NodeReporter
 from adapters.nats.opening import opened
 from adapters.nats.running import Session, log
 from adapters.nats.submission import Wish, check_clash, new_call
@@ -209,28 +208,16 @@ class Cluster:
         at = self._opened_now()
         timeout = self._drain_time(None)
         worker = Worker(at, names, concurrency)
-        teller = NodeReporter(
-            self._service.bus,
-            at.engine,
-            at.board,
-            node=self.node,
-            operations=worker.names,
-            versions=worker.versions,
-            running=lambda: worker.running,
-            concurrency=concurrency,
-        )
-        telling = asyncio.create_task(teller.run(), name="recovery: tell the cluster of this node")
         self._workers.append(worker)
         try:
-            with self._drained_on(drain_on, worker, timeout):
-                await worker.run()
+            async with at.reporter.telling(worker):
+                try:
+                    with self._drained_on(drain_on, worker, timeout):
+                        await worker.run()
+                finally:
+                    self._workers.remove(worker)
         finally:
-            self._workers.remove(worker)
-            telling.cancel()
-            try:
-                await asyncio.wait([telling])
-            finally:
-                worker.is_over.set()
+            worker.is_over.set()
 
     async def drain(self, timeout: float | None = None) -> None:
         """Let this node's workers end: they take no more calls, and ``work`` returns when those that run have ended.

@@ -11,6 +11,7 @@ from adapters.nats.engine import Engine
 from adapters.nats.errors import ForbiddenError
 from adapters.nats.leases import Connect, Leases
 from adapters.nats.names import local_id
+from adapters.nats.node_reports import NodeReporter
 from adapters.nats.outcomes import Outcomes
 from adapters.nats.running import Leg, Session
 from recovery.service import Recovery
@@ -56,7 +57,8 @@ async def opened(
         shared = SharedKnowledge(service, link, node)
         stack.push_async_callback(shared.stop)
         await shared.start()
-    return Session(node, service, engine, link.board, leases, outcomes, legs, refused)
+    reporter = NodeReporter(service.bus, engine, link.board, node=node)
+    return Session(node, service, engine, link.board, leases, outcomes, reporter, legs, refused)
 
 
 async def _end(task: asyncio.Task[None]) -> None:
