@@ -13,7 +13,7 @@ import pytest
 
 from adapters.nats.connection import connect
 from adapters.nats.knowledge.bucket import SharedBucket
-from adapters.nats.knowledge.entries import MAX_ENTRY, Opened, Probing, key_of, to_bytes
+from adapters.nats.knowledge.entries import MAX_ENTRY, Opened, Probing, Recovered, key_of, to_bytes
 from adapters.nats.knowledge.shared import SharedKnowledge
 from adapters.nats.link import Link
 from adapters.nats.permissions import Role, accounts, password_variable
@@ -297,6 +297,14 @@ async def test_what_is_too_long_to_be_told_is_probed_all_the_same(server: NatsSe
     async with node("gpu-a", Host(lambda: None), server, prefix) as a:
         await probed(a, "h" * MAX_ENTRY)
         assert a.shared.dropped
+
+
+async def test_a_circuit_that_opens_again_for_a_moment_is_probed(server: NatsServer, prefix: str) -> None:
+    breaker = BreakerPolicy(failure_threshold=2, counts="attempts", break_duration=0.001)
+    async with node("gpu-a", Host(lambda: None), server, prefix, breaker=breaker) as a:
+        for _ in range(2):
+            await probed(a, "host")
+            await until(lambda: isinstance(a.shared._replica.entry("circuit.download.host"), Recovered))
 
 
 async def test_a_node_that_may_not_tell_probes_by_itself(tmp_path: Path) -> None:
