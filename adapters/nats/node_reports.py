@@ -88,7 +88,7 @@ class NodeReporter:
     def __init__(self, bus: Bus, engine: Engine, board: Board, *, node: str) -> None:
         self._bus, self._engine, self._board, self._node = bus, engine, board, node
         self._workers: list[Working] = []
-        self._heard: dict[str, Subscription] = {}
+        self._subscribed: dict[str, Subscription] = {}
         self._task: asyncio.Task[None] | None = None
         self._waiting: deque[Event] = deque()
         self._dropped = 0
@@ -105,7 +105,7 @@ class NodeReporter:
     async def telling(self, worker: Working) -> AsyncIterator[None]:
         """Tell of *worker* within the block; after the last one, tell that the node has stopped."""
         self._workers.append(worker)
-        self._hear()
+        self._subscribe()
         if self._workers == [worker]:
             self._task = asyncio.create_task(
                 self._run_after(self._task), name="recovery: tell the cluster of this node"
@@ -115,7 +115,7 @@ class NodeReporter:
             yield
         finally:
             self._workers.remove(worker)
-            self._hear()
+            self._subscribe()
             if task is not None and not self._workers:
                 task.cancel()
                 await asyncio.wait([task])
@@ -187,14 +187,14 @@ class NodeReporter:
                 with suppress(ClusterError):
                     await self.flush()
 
-    def _hear(self) -> None:
+    def _subscribe(self) -> None:
         """Subscribe to the beginnings and the successes of calls that a worker runs, and of no others."""
         wanted = {name for worker in self._workers for name in worker.names}
-        for name in self._heard.keys() - wanted:
-            self._heard.pop(name).close()
-        for name in wanted - self._heard.keys():
+        for name in self._subscribed.keys() - wanted:
+            self._subscribed.pop(name).close()
+        for name in wanted - self._subscribed.keys():
             kinds = OperationStarted, OperationSucceeded
-            self._heard[name] = self._bus.subscribe(kinds, self._take, operation=name)
+            self._subscribed[name] = self._bus.subscribe(kinds, self._take, operation=name)
 
     def _take(self, event: Event) -> None:
         if type(event) is OperationFailed:  # holds a live exception; FailureClassified tells of it
