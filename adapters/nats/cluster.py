@@ -12,14 +12,13 @@ from types import TracebackType
 from typing import Any, NoReturn, Self
 
 from adapters.nats.engine import answered
-from adapters.nats.errors import ClusterError, StaleError, check_asyncio
+from adapters.nats.errors import ClusterError, ClusterLimitError, StaleError, check_asyncio
 from adapters.nats.handle import Handle
 from adapters.nats.leases import Connect, Leases
 from adapters.nats.names import Priority, Subjects, checked, parse
-from adapters.nats.node_reports import NodeReporter
 from adapters.nats.opening import opened
 from adapters.nats.running import Session, log
-from adapters.nats.submission import NewCall, Wish, check_clash, new_call
+from adapters.nats.submission import Wish, check_clash, new_call
 from adapters.nats.worker import Worker
 from recovery import leased, validation
 from recovery.service import Recovery
@@ -155,7 +154,7 @@ class Cluster:
         wish = Wish(idempotency_key=idempotency_key, affinity=affinity, priority=priority)
         of = leased.operation(self._service, operation)
         check_clash(of, wish)
-        return await self._submit(new_call(of, args, kwargs, wish))
+        return await self._submit(of, args, kwargs, wish)
 
     async def submit_call(
         self,
@@ -170,7 +169,7 @@ class Cluster:
         """As ``submit``, with the arguments apart from the options: for functions with a parameter *priority*, say."""
         wish = Wish(idempotency_key=idempotency_key, affinity=affinity, priority=priority)
         of = leased.operation(self._service, operation)
-        return await self._submit(new_call(of, tuple(args), dict(kwargs), wish))
+        return await self._submit(of, tuple(args), dict(kwargs), wish)
 
     def handle(self, call: str) -> Handle:
         """The call with that id, whoever has submitted it.
@@ -209,28 +208,16 @@ class Cluster:
         at = self._opened_now()
         timeout = self._drain_time(None)
         worker = Worker(at, names, concurrency)
-        teller = NodeReporter(
-            self._service.bus,
-            at.engine,
-            at.board,
-            node=self.node,
-            operations=worker.names,
-            versions=worker.versions,
-            running=lambda: worker.running,
-            concurrency=concurrency,
-        )
-        telling = asyncio.create_task(teller.run(), name="recovery: tell the cluster of this node")
         self._workers.append(worker)
         try:
-            with self._drained_on(drain_on, worker, timeout):
-                await worker.run()
+            async with at.reporter.telling(worker):
+                try:
+                    with self._drained_on(drain_on, worker, timeout):
+                        await worker.run()
+                finally:
+                    self._workers.remove(worker)
         finally:
-            self._workers.remove(worker)
-            telling.cancel()
-            try:
-                await asyncio.wait([telling])
-            finally:
-                worker.is_over.set()
+            worker.is_over.set()
 
     async def drain(self, timeout: float | None = None) -> None:
         """Let this node's workers end: they take no more calls, and ``work`` returns when those that run have ended.
@@ -287,7 +274,14 @@ class Cluster:
         at = self._opened_now()
         return Handle(call, at.engine, at.board, operation.decode_result, self._timeout, lambda: self._open is at)
 
-    async def _submit(self, new: NewCall) -> Handle:
+    async def _submit(
+        self, of: leased.LeasedOperation, args: tuple[Any, ...], kwargs: dict[str, Any], wish: Wish
+    ) -> Handle:
+        try:
+            new = new_call(of, args, kwargs, wish)
+        except ClusterLimitError:
+            self.refused["a call beyond the limits"] += 1
+            raise
         engine = self._opened_now().engine
         now = await answered(engine.now, self._timeout)
         change = new.change(now, self.node)

@@ -30,6 +30,11 @@ log = own_log("recovery.cluster")
 CONNECTED_WITHIN = 10.0
 """Seconds in which the first connection is made."""
 
+NO_ADDRESS = (
+    "the address of a cluster is no address of a nats-server: write nats://host:4222, and in a password %2F for /, "
+    "%3F for ?, %23 for #, %2C for a comma"
+)
+
 TRIED_EVERY: Any = 0.5  # nats-py declares whole numbers, and takes any
 """Seconds between two tries to reach the same server again."""
 
@@ -189,13 +194,13 @@ def _addresses(urls: list[str]) -> tuple[list[str], str | None, str | None]:
     """*urls* without the user and the password in them; and these."""
     addresses, user, password = [], None, None
     for url in urls:
-        parts = urlsplit(url if "://" in url else f"nats://{url}")
         try:
+            parts = urlsplit(url if "://" in url else f"nats://{url}")
             host, port = parts.hostname, parts.port
         except ValueError:
-            host, port = None, None
-        if not host or parts.scheme not in ("nats", "tls", "ws", "wss"):
-            raise ClusterError("the address of a cluster is no address of a nats-server: write nats://host:4222")
+            raise ClusterError(NO_ADDRESS) from None
+        if not host or parts.scheme not in ("nats", "tls", "ws", "wss") or "@" in "".join(parts[2:]):
+            raise ClusterError(NO_ADDRESS)
         user = user or (unquote(parts.username) if parts.username else None)
         password = password or (unquote(parts.password) if parts.password else None)
         host = f"[{host}]" if ":" in host else host

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
+from typing import Protocol
 
 import anyio
 import msgspec
@@ -25,6 +27,7 @@ from events.operation_events import (
     OperationStarted,
     OperationSucceeded,
 )
+from events.subscription import Subscription
 from recovery.installation import DISTRIBUTION
 from recovery.redact import redacted
 
@@ -44,43 +47,53 @@ MOST_BYTES = 64 * 1024
 """Bytes of an event; a larger one is dropped and counted."""
 
 
+class Working(Protocol):
+    """A worker of the node, as it is told of."""
+
+    @property
+    def names(self) -> list[str]:
+        """The operations that it runs."""
+        ...
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """The versions of those that have one, by their names."""
+        ...
+
+    @property
+    def running(self) -> int:
+        """How many calls it runs now."""
+        ...
+
+    @property
+    def concurrency(self) -> int:
+        """How many it runs at most."""
+        ...
+
+
 class NodeReporter:
-    """Tells of one node; ``run`` it in a task while the node works.
+    """Tells of one node while it works: of all its workers as of one.
 
     It never holds up a body: publishing an event appends it to a queue. What the queue does not take, what is too large
-    and what no server takes is dropped, and counted in ``dropped``.
+    and what no server takes is dropped, and counted in ``dropped``. Of operations that no worker runs, the beginning
+    and the success of a call are not told.
 
     Args:
         bus: The bus of the service, whose events are told.
         engine: The servers, for their clock.
         board: Where to tell.
         node: The name of this node.
-        operations: The operations that it runs. Of others, the beginning and the success of a call are not told.
-        versions: The versions of those that have one, by their names.
-        running: How many calls it runs now.
-        concurrency: How many it runs at most.
     """
 
-    def __init__(
-        self,
-        bus: Bus,
-        engine: Engine,
-        board: Board,
-        *,
-        node: str,
-        operations: Sequence[str],
-        versions: Mapping[str, str] | None = None,
-        running: Callable[[], int] = lambda: 0,
-        concurrency: int = 0,
-    ) -> None:
-        self._bus, self._engine, self._board = bus, engine, board
-        self._node, self._operations = node, tuple(operations)
-        self._versions = dict(versions or {})
-        self._running, self._concurrency = running, concurrency
+    def __init__(self, bus: Bus, engine: Engine, board: Board, *, node: str) -> None:
+        self._bus, self._engine, self._board, self._node = bus, engine, board, node
+        self._workers: list[Working] = []
+        self._subscribed: dict[str, Subscription] = {}
+        self._task: asyncio.Task[None] | None = None
         self._waiting: deque[Event] = deque()
         self._dropped = 0
         self._lock = threading.Lock()
-        self._since: float | None = None
+        self._latest: Node | None = None
         self._ahead = 0.0
 
     @property
@@ -88,35 +101,65 @@ class NodeReporter:
         """Events that were not told."""
         return self._dropped
 
+    @asynccontextmanager
+    async def telling(self, worker: Working) -> AsyncIterator[None]:
+        """Tell of *worker* within the block; after the last one, tell that the node has stopped."""
+        self._workers.append(worker)
+        self._subscribe()
+        if self._workers == [worker]:
+            self._task = asyncio.create_task(
+                self._run_after(self._task), name="recovery: tell the cluster of this node"
+            )
+        task = self._task
+        try:
+            yield
+        finally:
+            self._workers.remove(worker)
+            self._subscribe()
+            if task is not None and not self._workers:
+                task.cancel()
+                await asyncio.wait([task])
+
+    async def _run_after(self, before: asyncio.Task[None] | None) -> None:
+        if before is not None:
+            await asyncio.wait([before])
+        await self.run()
+
     async def run(self) -> None:
         """Tell until this task is cancelled; then tell what is left, and that the node has stopped, in 2 s at most."""
-        with self._subscribed():
-            try:
-                async with anyio.create_task_group() as tasks:
-                    tasks.start_soon(self._beat)
-                    tasks.start_soon(self._tell)
-            finally:
-                with anyio.move_on_after(2.0, shield=True), suppress(ClusterError):
-                    await self.flush()
-                    await self.sign(is_stopped=True)
+        self._latest = None
+        subscription = self._bus.subscribe(Event, self._take)  # all but the two of a healthy call
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._beat)
+                tasks.start_soon(self._tell)
+        finally:
+            with anyio.move_on_after(2.0, shield=True), suppress(ClusterError):
+                await self.flush()
+                await self.sign(is_stopped=True)
+            subscription.close()
 
     async def sign(self, *, is_stopped: bool = False) -> None:
         """Give a sign of life, or say that the node *is_stopped*. Raises UnreachableError."""
         now = await self._engine.now()
         self._ahead = now - self._bus.clock()
-        self._since = now if self._since is None else self._since
-        about = Node(
+        since = now if self._latest is None else self._latest.since
+        if self._latest is None or not is_stopped:
+            self._latest = self._about(since)
+        running = 0 if is_stopped else self._latest.running
+        await self._board.put(msgspec.structs.replace(self._latest, seen=now, running=running, is_stopped=is_stopped))
+
+    def _about(self, since: float) -> Node:
+        return Node(
             node=self._node,
-            since=self._since,
-            seen=now,
-            operations=self._operations,
-            versions=self._versions,
-            running=0 if is_stopped else self._running(),
-            concurrency=self._concurrency,
+            since=since,
+            seen=since,
+            operations=tuple(dict.fromkeys(name for worker in self._workers for name in worker.names)),
+            versions={name: version for worker in self._workers for name, version in worker.versions.items()},
+            running=sum(worker.running for worker in self._workers),
+            concurrency=sum(worker.concurrency for worker in self._workers),
             version=_version(),
-            is_stopped=is_stopped,
         )
-        await self._board.put(about)
 
     async def flush(self) -> None:
         """Tell the events that wait. While no server answers they wait on."""
@@ -140,22 +183,18 @@ class NodeReporter:
     async def _tell(self) -> None:
         while True:
             await anyio.sleep(BATCH_EVERY)
-            if self._since is not None:  # the servers' clock is known
+            if self._latest is not None:  # the servers' clock is known
                 with suppress(ClusterError):
                     await self.flush()
 
-    @contextmanager
-    def _subscribed(self) -> Iterator[None]:
-        subscriptions = [self._bus.subscribe(Event, self._take)]  # all but the two of a healthy call
-        for name in self._operations:
-            subscriptions.append(
-                self._bus.subscribe((OperationStarted, OperationSucceeded), self._take, operation=name)
-            )
-        try:
-            yield
-        finally:
-            for one in subscriptions:
-                one.close()
+    def _subscribe(self) -> None:
+        """Subscribe to the beginnings and the successes of calls that a worker runs, and of no others."""
+        wanted = {name for worker in self._workers for name in worker.names}
+        for name in self._subscribed.keys() - wanted:
+            self._subscribed.pop(name).close()
+        for name in wanted - self._subscribed.keys():
+            kinds = OperationStarted, OperationSucceeded
+            self._subscribed[name] = self._bus.subscribe(kinds, self._take, operation=name)
 
     def _take(self, event: Event) -> None:
         if type(event) is OperationFailed:  # holds a live exception; FailureClassified tells of it

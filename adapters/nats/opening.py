@@ -11,6 +11,7 @@ from adapters.nats.engine import Engine
 from adapters.nats.errors import ForbiddenError
 from adapters.nats.leases import Connect, Leases
 from adapters.nats.names import local_id
+from adapters.nats.node_reports import NodeReporter
 from adapters.nats.outcomes import Outcomes
 from adapters.nats.running import Leg, Session
 from recovery.service import Recovery
@@ -50,12 +51,14 @@ async def opened(
     delivering = asyncio.create_task(outcomes.run(), name="recovery: deliver outcomes")
     stack.push_async_callback(_end, delivering)
     if getattr(link, "connection", None) is not None:  # real servers
+        link.engine.refused = refused
         from adapters.nats.knowledge.shared import SharedKnowledge  # here: it needs the extra
 
         shared = SharedKnowledge(service, link, node)
         stack.push_async_callback(shared.stop)
         await shared.start()
-    return Session(node, service, engine, link.board, leases, outcomes, legs, refused)
+    reporter = NodeReporter(service.bus, engine, link.board, node=node)
+    return Session(node, service, engine, link.board, leases, outcomes, reporter, legs, refused)
 
 
 async def _end(task: asyncio.Task[None]) -> None:

@@ -10,10 +10,17 @@ from typing import TypeAlias
 import msgspec
 
 from adapters.nats.engine import Delivery, Engine
-from adapters.nats.errors import ChangeRefusedError, ClusterError, LeaseLostError, TooLargeError, UnreachableError
+from adapters.nats.errors import (
+    ChangeRefusedError,
+    ClusterError,
+    LeaseLostError,
+    TooLargeError,
+    UnknownCallError,
+    UnreachableError,
+)
 from adapters.nats.heartbeat import log
 from adapters.nats.holding import Holding
-from adapters.nats.record import CallRecord, Change
+from adapters.nats.record import KEPT, CallRecord, Change
 from adapters.nats.transitions import EARLY, cancelled
 from recovery import leased
 from recovery.service import Recovery
@@ -43,7 +50,8 @@ class Outcomes:
     """The outcomes of a service that its cluster has not taken yet.
 
     The journal has an outcome first, then the servers, and then it is settled in the journal. A process that dies in
-    between delivers it again after its restart, and finds its own record.
+    between delivers it again after its restart, and finds its own record. An outcome of another cluster, which the same
+    journal may have, is left alone.
 
     Args:
         service: Its journal keeps them; without a store, its memory.
@@ -133,6 +141,8 @@ class Outcomes:
     async def _write(self, call: str, fence: int, kept: Kept) -> str | None:
         """Write an outcome; None if the servers have it now, or had it before; otherwise why they do not take it."""
         if (stored := await self._engine.read(call)) is None:
+            if await self._engine.now() < kept.change.record.updated + KEPT:  # no record goes as early as that
+                raise UnknownCallError(f"this cluster has no call {call}: the outcome is kept for the one that has it")
             return "its record is gone"
         record = stored.record
         if (record.fence, record.token) != (fence, kept.token):

@@ -21,6 +21,7 @@ from adapters.nats.heartbeat import LOST
 from adapters.nats.holding import Holding
 from adapters.nats.leases import Leases
 from adapters.nats.names import local_id
+from adapters.nats.node_reports import NodeReporter
 from adapters.nats.outcomes import Ends, Outcomes
 from adapters.nats.record import MAX_PAYLOAD, CallRecord, Standing, too_large
 from adapters.nats.standing import leased_call, next_standing, standing_of
@@ -60,6 +61,7 @@ class Session(msgspec.Struct, frozen=True):
         board: What the nodes tell of themselves.
         leases: What keeps the leases.
         outcomes: What keeps outcomes while no server answers.
+        reporter: What tells the cluster of this node.
         legs: The legs that run, by the ids of their local calls.
         refused: How often something was refused, by what it was.
     """
@@ -70,6 +72,7 @@ class Session(msgspec.Struct, frozen=True):
     board: Board
     leases: Leases
     outcomes: Outcomes
+    reporter: NodeReporter
     legs: dict[str, Leg]
     refused: Counter[str]
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from ssl import SSLContext, create_default_context
-from urllib.parse import urlsplit
 
 import msgspec
 
@@ -40,6 +40,9 @@ CONNECTED_WITHIN = 5.0
 """Seconds in which a command connects."""
 
 DONE = ("succeeded", "cancelled")
+
+_USER = re.compile(r"(?:^|(?<=://)|(?<=,))(?:(?!://)[^@])*@(?:[^,@]*@)*")
+"""The user and the password of an address; a comma may be in the password, or between two addresses."""
 
 ASKS = "It has no retries left: try it again? No gives it up."
 
@@ -87,7 +90,7 @@ class ClusterAddress(msgspec.Struct, frozen=True):
     @property
     def shown(self) -> str:
         """The address without user and password."""
-        return brief(redact(",".join(_without_user(one.strip()) for one in self.url.split(","))))
+        return brief(redact(_without_users(self.url)))
 
     @property
     def source(self) -> str:
@@ -227,12 +230,10 @@ def _past(told: ClusterEvent, record: CallRecord) -> PastEvent:
     return PastEvent(at=told.at, pid=0, run=told.node, kind=told.kind, event=event)
 
 
-def _without_user(url: str) -> str:
-    if "://" not in url:
-        return url.rpartition("@")[2]
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    return f"{parts.scheme}://{host}"
+def _without_users(urls: str) -> str:
+    """*urls* without users and passwords, also where a password has one of ``@ / ? # ,`` as it is."""
+    parted = (one.strip().rpartition("://") for one in _USER.sub("", urls).split(","))
+    return ",".join(f"{scheme}{mark}{re.split('[/?#]', host)[0]}" for scheme, mark, host in parted)
 
 
 @asynccontextmanager

@@ -59,7 +59,8 @@ class Worker:
         self._session = session
         self._operations = {name: leased.operation(session.service, name) for name in names}
         self._turns = LaneOrder(list(self._operations), session.node)
-        self._concurrency = concurrency
+        self.concurrency = concurrency
+        """How many calls it runs at most."""
         self._running: dict[asyncio.Task[None], Leg | None] = {}
         self._loop, self._until = asyncio.get_running_loop(), math.inf
         self._is_draining, self._has_changed, self.is_over = asyncio.Event(), asyncio.Event(), asyncio.Event()
@@ -116,7 +117,7 @@ class Worker:
 
     async def _take_all(self) -> None:
         while not self._is_draining.is_set():
-            if len(self._running) >= self._concurrency:
+            if len(self._running) >= self.concurrency:
                 await self._has_changed.wait()
                 self._has_changed.clear()
             elif (delivery := await self._take()) is not None:

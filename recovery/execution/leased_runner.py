@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from recovery.execution.held_runner import HeldRunner
 from recovery.execution.runner import Failure, Runner
 from recovery.waiting.live import LiveCall, task_of_call
 from recovery.waiting.wait import Wait
-from recovery.waiting.waiters import Waiter
+from recovery.waiting.waiters import Waiter, asyncio_loop
 
 if TYPE_CHECKING:
     from recovery.execution.invocation import Args, Invoke, Kwargs
@@ -33,6 +34,8 @@ MAX_LOOK = 30.0
 """Seconds: the most between two looks, and the most that the first answer of a condition may take."""
 
 EXITED = "its body called sys.exit({!r}), and a worker does not end for one call"
+
+NO_EXCEPTION = "its body raised {}, which is no Exception: {}"
 
 STOPPED = "the worker stopped waiting for it"
 
@@ -257,21 +260,42 @@ class LeasedHeldRunner(LeasedRunner, HeldRunner):
 
 
 def staying(invoke: Invoke, *, awaits: bool) -> Invoke:
-    """*invoke*, where a body that calls ``sys.exit`` fails: it must not end worker after worker."""
+    """*invoke*, where an attempt fails whose body raises no Exception: it must not end worker after worker.
+
+    So raise ``sys.exit``, an extension in Rust that panics, and a body that awaits a task which it has cancelled.
+    """
 
     async def invoke_async(attempt: Attempt, args: Args, kwargs: Kwargs) -> Any:
         try:
             return await invoke(attempt, args, kwargs)
-        except SystemExit as error:
-            raise RuntimeError(EXITED.format(error.code)) from error
+        except (Exception, KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as error:
+            if not isinstance(error, SystemExit) and _is_cancelled():
+                raise
+            raise _as_failure(error) from error
 
     def invoke_plain(attempt: Attempt, args: Args, kwargs: Kwargs) -> Any:
         try:
             return invoke(attempt, args, kwargs)
-        except SystemExit as error:
-            raise RuntimeError(EXITED.format(error.code)) from error
+        except (Exception, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            raise _as_failure(error) from error
 
     return invoke_async if awaits else invoke_plain
+
+
+def _is_cancelled() -> bool:
+    """Whether the task that runs is being cancelled."""
+    task = None if asyncio_loop() is None else sys.modules["asyncio"].current_task()
+    return task is None or task.cancelling() > 0
+
+
+def _as_failure(error: BaseException) -> RuntimeError:
+    if isinstance(error, SystemExit):
+        return RuntimeError(EXITED.format(error.code))
+    return RuntimeError(NO_EXCEPTION.format(type(error).__qualname__, error))
 
 
 def _conditions(verdict: Park) -> list[Condition]:

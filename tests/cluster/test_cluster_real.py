@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from adapters.nats import Cluster, RemoteCallError
+from adapters.nats.connection import connect
+from adapters.nats.names import Lane, Subjects
 from recovery import Recovery, context
 from tests.cluster.servers import NatsServer
 
@@ -96,3 +98,13 @@ async def test_a_call_that_runs_is_cancelled(server: NatsServer, prefix: str) ->
         await handle.cancel("enough")
         with pytest.raises(RemoteCallError, match="enough"):
             await handle.result(15.0)
+
+
+async def test_what_a_newer_release_wrote_is_counted_by_the_cluster(server: NatsServer, prefix: str) -> None:
+    async with node(server, prefix, "a", double) as a, connect(server.url, prefix=prefix) as link:
+        handle = await a.submit("render", 1)
+        await link.ask(Subjects(prefix).queue(Lane("render", "normal", ""), "render/newer"), b'{"leg":1,"colour":3}')
+        assert await handle.result(20.0) == 2
+        async with asyncio.timeout(10.0):
+            while not a.refused["a queue message is of a newer release"]:
+                await asyncio.sleep(0.1)

@@ -76,12 +76,22 @@ async def test_an_address_where_nothing_listens_is_an_error_with_the_cure():
             pass
 
 
-@pytest.mark.parametrize("url", ["http://host", "nats://", "nats://host:port", "nats://:secret@"])
+@pytest.mark.parametrize(
+    "url", ["http://host", "nats://", "nats://host:port", "nats://:secret@", "nats://shop:[secret@host"]
+)
 async def test_what_is_no_address_is_an_error_that_does_not_repeat_it(url: str):
     with pytest.raises(ClusterError, match="nats://host:4222") as caught:
         async with connect(url):
             pass
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["nats://shop:12/34@host", "nats://shop:12?34@host", "nats://12#34@host"])
+async def test_a_password_that_is_not_quoted_is_an_error_that_does_not_repeat_it(url: str):
+    with pytest.raises(ClusterError, match="in a password %2F for /") as caught:
+        async with connect(url, within=0.2):
+            pass
+    assert "12" not in str(caught.value)
 
 
 async def test_a_wrong_password_is_an_error_at_once_and_is_not_shown(

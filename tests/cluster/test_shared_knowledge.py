@@ -6,15 +6,17 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from adapters.nats.connection import connect
 from adapters.nats.knowledge.bucket import SharedBucket
-from adapters.nats.knowledge.entries import Opened, Probing, key_of, to_bytes
+from adapters.nats.knowledge.entries import MAX_ENTRY, Opened, Probing, Recovered, key_of, to_bytes
 from adapters.nats.knowledge.shared import SharedKnowledge
 from adapters.nats.link import Link
+from adapters.nats.permissions import Role, accounts, password_variable
 from events.circuit_events import CircuitClosed, CircuitHalfOpened, CircuitOpened
 from events.errors import CallRejectedError
 from events.operation import Operation
@@ -289,6 +291,41 @@ async def test_a_node_that_is_cut_off_probes_by_itself_and_tells_later(server: N
         await asyncio.to_thread(server.restart)
         await until(lambda: b.circuit is None)
         assert [name for name, _ in host.asked] == ["gpu-a"]
+
+
+async def test_what_is_too_long_to_be_told_is_probed_all_the_same(server: NatsServer, prefix: str) -> None:
+    async with node("gpu-a", Host(lambda: None), server, prefix) as a:
+        await probed(a, "h" * MAX_ENTRY)
+        assert a.shared.dropped
+
+
+async def test_a_circuit_that_opens_again_for_a_moment_is_probed(server: NatsServer, prefix: str) -> None:
+    breaker = BreakerPolicy(failure_threshold=2, counts="attempts", break_duration=0.001)
+    async with node("gpu-a", Host(lambda: None), server, prefix, breaker=breaker) as a:
+        for _ in range(2):
+            await probed(a, "host")
+            await until(lambda: isinstance(a.shared._replica.entry("circuit.download.host"), Recovered))
+
+
+async def test_a_node_that_may_not_tell_probes_by_itself(tmp_path: Path) -> None:
+    users: dict[str, Role] = {"admin": "setup", "shop": "submitter"}
+    environ = {password_variable(user): "pw" for user in users}
+    with NatsServer(tmp_path, more=accounts(users, "c"), environ=environ) as server:
+        async with connect(server.url, prefix="c", user="admin", password="pw"):
+            pass
+        async with connect(server.url, prefix="c", user="shop", password="pw") as link:
+            shop = Node("shop", Host(lambda: None), link)
+            async with shop.shared:
+                await probed(shop, "host")
+                assert shop.shared.refused
+
+
+async def probed(one: Node, key: str) -> None:
+    """Let a call of *key* wait for the circuit, and close it."""
+    for _ in range(2):
+        Operation("download", one.service.bus, key=key).start().fail(ConnectionRefusedError("down"))
+    await asyncio.wait_for(one.download(key), 8.0)
+    assert ("download", key) not in one.service.circuits.states()
 
 
 async def test_nodes_learn_from_each_other_though_the_leader_dies(three_servers: NatsCluster, prefix: str) -> None:

@@ -557,3 +557,23 @@ def test_a_body_that_exits_fails_and_its_worker_goes_on(kind: str, settings: dic
     assert isinstance(ending, leased.Failed)
     assert (ending.error, ending.attempt) == ("RuntimeError", 1)
     assert "its body called sys.exit(3)" in ending.text
+
+
+class Panic(BaseException):
+    """As an extension in Rust raises it."""
+
+
+@pytest.mark.parametrize("kind", ["plain", "async"])
+@pytest.mark.parametrize(("error", "end"), [(asyncio.CancelledError, leased.Cancelled), (Panic, leased.Failed)])
+def test_a_body_that_raises_no_exception_ends_its_call(kind: str, error: type[BaseException], end: type) -> None:
+    def render() -> None:
+        raise error("out of range")
+
+    async def arender() -> None:
+        raise error("out of range")
+
+    node = Node(arender if kind == "async" else render, max_retries=0)
+    ending = node.run(call())
+    assert isinstance(ending, end)
+    said = ending.text if isinstance(ending, leased.Failed) else ending.reason
+    assert said == f"its body raised {error.__qualname__}, which is no Exception: out of range"

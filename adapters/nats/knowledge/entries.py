@@ -194,7 +194,8 @@ def merged(mine: Entry, theirs: Entry | None, now: float, *, knew: bool = False)
             return mine if is_own or lease <= now else None
         case Probing(), None:
             return mine
-        case Recovered(), Opened() | Probing():
+        case (Probing(), Recovered()) | (Recovered(), Opened() | Probing()):
+            # A circuit that recovered may have opened here again, for a break that was over before it was told.
             return mine if is_own or knew else None
     return None
 

@@ -293,20 +293,20 @@ class SharedKnowledge:
         while self._news:
             key, (news, known) = next(iter(self._news.items()))
             try:
-                is_written = await self._replica.offer(key, news, known)
+                stands = await self._replica.offer(key, news, known)
             except ValueError:
                 self.dropped += 1
-                is_written = False
+                stands = True  # here alone: a probe that the cluster cannot be asked for is this node's own
             except UnreachableError:
                 raise
             except Exception as error:  # refused, or not foreseen: the others are told
                 self.refused += 1
                 self._log_once(error)
-                is_written = False
+                stands = True
             if self._news.get(key, (None, 0))[0] is news:
                 del self._news[key]
             if isinstance(news, Probing):
-                self._answered(key, news, is_granted=is_written)
+                self._answered(key, news, is_granted=stands)
 
     def _answered(self, key: str, news: Probing, *, is_granted: bool) -> None:
         part = news.operation, news.key

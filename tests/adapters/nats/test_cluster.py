@@ -189,6 +189,7 @@ async def test_arguments_that_are_too_large_are_refused_with_figures(machines: M
         with pytest.raises(ClusterLimitError, match=r"render: the arguments: 52\d,\d{3} bytes.*524,288 at most: pass"):
             await a.cluster.submit("render", "x" * MAX_PAYLOAD)
         await a.cluster.submit("render", "x" * (MAX_PAYLOAD - 20))
+        assert a.cluster.refused == {"a call beyond the limits": 1}
 
 
 async def test_an_unknown_operation_lists_those_that_there_are(machines: Machines) -> None:

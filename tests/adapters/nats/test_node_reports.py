@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 import anyio
 import msgspec
 import pytest
@@ -28,23 +31,29 @@ pytestmark = pytest.mark.anyio
 CALL = "render/order-17@42"
 
 
+class Works:
+    """A worker."""
+
+    def __init__(self, *names: str, concurrency: int = 2) -> None:
+        self.names, self.versions, self.running, self.concurrency = list(names), {names[0]: "2"}, 1, concurrency
+
+
 class Told:
     """A node whose clock stands at 10 s, and servers whose clock stands at 1000 s."""
 
     def __init__(self) -> None:
+        self.worker = Works("render")
         self.bus = Bus(clock=lambda: 10.0)
         self.board = MemoryBoard()
         servers = MemoryServers(lambda: 1000.0)
-        self.running = 0
-        self.teller = NodeReporter(
-            self.bus,
-            servers.connect(),
-            self.board,
-            node="gpu-a",
-            operations=["render"],
-            running=lambda: self.running,
-            concurrency=2,
-        )
+        self.teller = NodeReporter(self.bus, servers.connect(), self.board, node="gpu-a")
+
+    @asynccontextmanager
+    async def works(self) -> AsyncIterator[None]:
+        """It works, and its first sign of life is told."""
+        async with self.teller.telling(self.worker):
+            await anyio.sleep(0.01)
+            yield
 
     def kinds(self) -> list[str]:
         return [one.kind for one in self.board.all_events()]
@@ -63,19 +72,32 @@ def failed(text: str = "broke") -> FailureClassified:
 
 
 async def test_a_node_tells_that_it_lives_and_what_it_runs(told: Told) -> None:
-    told.running = 1
-    await told.teller.sign()
-    [node] = await told.board.nodes()
+    async with told.works():
+        [node] = await told.board.nodes()
     assert (node.node, node.since, node.seen, node.running, node.concurrency) == ("gpu-a", 1000.0, 1000.0, 1, 2)
-    assert node.operations == ("render",)
-    await told.teller.sign(is_stopped=True)
+    assert (node.operations, node.versions) == (("render",), {"render": "2"})
     [node] = await told.board.nodes()
-    assert (node.is_stopped, node.running) == (True, 0)
+    assert (node.is_stopped, node.running, node.operations) == (True, 0, ("render",))
+
+
+async def test_all_workers_of_a_node_are_told_as_one(told: Told) -> None:
+    async with told.works():
+        async with told.teller.telling(Works("caption", "render", concurrency=3)):
+            await anyio.sleep(6.0)
+            [node] = await told.board.nodes()
+            assert (node.operations, node.running, node.concurrency) == (("render", "caption"), 2, 5)
+            told.bus.publish(OperationSucceeded(at=1.0, call=CALL, operation="render"))
+            told.bus.publish(OperationSucceeded(at=1.0, call=CALL, operation="caption"))
+            told.bus.publish(failed())
+        await anyio.sleep(6.0)
+        [node] = await told.board.nodes()
+        assert (node.operations, node.is_stopped) == (("render",), False)
+        told.bus.publish(OperationSucceeded(at=1.0, call=CALL, operation="caption"))
+    assert sorted(told.kinds()) == ["FailureClassified", "OperationSucceeded", "OperationSucceeded"]
 
 
 async def test_events_are_told_with_their_time_by_the_clock_of_the_servers(told: Told) -> None:
-    with told.teller._subscribed():
-        await told.teller.sign()
+    async with told.works():
         told.bus.publish(failed())
         await told.teller.flush()
     [event] = await told.board.events("render/order-17")
@@ -85,8 +107,7 @@ async def test_events_are_told_with_their_time_by_the_clock_of_the_servers(told:
 
 async def test_no_secret_and_nothing_that_a_program_gave_a_call_is_told(told: Told) -> None:
     given = msgspec.Raw(b'[["s3cret-scene"],{}]')
-    with told.teller._subscribed():
-        await told.teller.sign()
+    async with told.works():
         told.bus.publish(OperationStarted(at=1.0, call=CALL, operation="render", arguments=given))
         told.bus.publish(CheckpointSaved(at=2.0, call=CALL, operation="render", data=msgspec.Raw(b'"s3cret-part"')))
         told.bus.publish(QuestionAnswered(at=3.0, name="colour", value=msgspec.Raw(b'"s3cret-red"')))
@@ -97,8 +118,7 @@ async def test_no_secret_and_nothing_that_a_program_gave_a_call_is_told(told: To
 
 
 async def test_of_healthy_calls_those_of_the_operations_that_it_runs_are_told(told: Told) -> None:
-    with told.teller._subscribed():
-        await told.teller.sign()
+    async with told.works():
         told.bus.publish(OperationSucceeded(at=1.0, call="1-1", operation="other"))
         told.bus.publish(OperationSucceeded(at=1.0, call=CALL, operation="render"))
         await told.teller.flush()
@@ -107,8 +127,7 @@ async def test_of_healthy_calls_those_of_the_operations_that_it_runs_are_told(to
 
 async def test_what_the_queue_does_not_take_is_dropped_and_counted(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(node_reports, "MOST_WAITING", 3)
-    with told.teller._subscribed():
-        await told.teller.sign()
+    async with told.works():
         for _ in range(5):
             told.bus.publish(failed())
         assert told.teller.dropped == 2
@@ -118,16 +137,14 @@ async def test_what_the_queue_does_not_take_is_dropped_and_counted(told: Told, m
 
 async def test_an_event_that_is_too_large_is_dropped_and_counted(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(node_reports, "MOST_BYTES", 10)
-    with told.teller._subscribed():
-        await told.teller.sign()
+    async with told.works():
         told.bus.publish(failed())
         await told.teller.flush()
     assert (told.teller.dropped, told.kinds()) == (1, [])
 
 
 async def test_events_wait_in_order_while_no_server_answers(told: Told) -> None:
-    with told.teller._subscribed():
-        await told.teller.sign()
+    async with told.works():
         told.board.is_reachable = False
         told.bus.publish(failed("1"))
         told.bus.publish(failed("2"))

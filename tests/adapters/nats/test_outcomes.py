@@ -12,7 +12,7 @@ from adapters.nats import transitions
 from adapters.nats.errors import ChangeRefusedError, ClusterError, TooLargeError, UnreachableError
 from adapters.nats.memory import MemoryEngine, MemoryServers
 from adapters.nats.outcomes import Ends, Outcomes
-from adapters.nats.record import CallRecord, Change, Stored
+from adapters.nats.record import KEPT, CallRecord, Change, Stored
 from events.lease_events import OutcomeDelivered, OutcomeHeld, OutcomeSuperseded
 from recovery import leased
 from recovery.service import Recovery
@@ -140,13 +140,23 @@ async def test_an_outcome_of_a_worker_that_stood_still_is_superseded_and_a_retry
     assert leased.held(service) == []
 
 
-async def test_an_outcome_of_a_record_that_is_gone_is_superseded(cluster: MemoryServers) -> None:
+async def test_an_outcome_of_a_record_that_is_gone_is_superseded(cluster: MemoryServers, clock: VirtualClock) -> None:
     service = Recovery()
     events = events_of(service, OutcomeSuperseded)
     outcomes = await kept_while_cut_off(cluster, service)
     cluster._records.clear()
+    await asyncio.sleep(KEPT)
     assert await outcomes.deliver() == 0
     assert names(events) == ["OutcomeSuperseded"]
+
+
+async def test_an_outcome_of_another_cluster_is_kept_for_that(cluster: MemoryServers, clock: VirtualClock) -> None:
+    service = Recovery()
+    events = events_of(service, OutcomeSuperseded, OutcomeDelivered)
+    outcomes = await kept_while_cut_off(cluster, service)
+    assert await Outcomes(service, servers(clock).connect()).deliver() == 1
+    assert await outcomes.deliver() == 0
+    assert names(events) == ["OutcomeDelivered"]
 
 
 @pytest.mark.parametrize("step", ["before the write", "after the write", "after it is settled"])

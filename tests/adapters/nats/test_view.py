@@ -175,6 +175,10 @@ async def test_no_ends_a_call_that_asks() -> None:
         ("nats://token@queue:4222, nats://u:p@other", "nats://queue:4222,nats://other"),
         ("user:pa55@queue", "queue"),
         ("tls://[::1]:4222", "tls://[::1]:4222"),
+        ("u:pa55@one,u:pa55@two", "one,two"),
+        ("nats://u:1/pa55@queue,nats://u:1?p#a55@other", "nats://queue,nats://other"),
+        ("nats://u:pa55,@@queue", "nats://queue"),
+        ("nats://u:[pa55@queue/path", "nats://queue"),
     ],
 )
 def test_an_address_is_shown_without_its_password(url: str, shown: str) -> None:

@@ -128,6 +128,7 @@ def test_an_entry_that_is_too_long_is_not_told() -> None:
         (probing(), probing(-0.1, **OTHER), True),
         (probing(20.0), probing(5.0, **ABOUT), True),
         (probing(), Recovered(**OTHER), False),
+        (probing(), Recovered(**ABOUT), True),  # it has opened again, and its break was over before it was told
         (Recovered(**ABOUT), probing(**ABOUT), True),
         (Recovered(**ABOUT), probing(**OTHER), False),
         (Recovered(**ABOUT), opened(30.0, **OTHER), False),
@@ -146,6 +147,10 @@ def test_which_of_two_entries_stands(mine: Entry, theirs: Entry | None, stands: 
 def test_a_circuit_is_closed_by_a_node_that_knew_its_latest_break() -> None:
     assert merged(Recovered(**ABOUT), opened(30.0, **OTHER), NOW, knew=True)
     assert merged(Recovered(**ABOUT), probing(**OTHER), NOW, knew=True)
+
+
+def test_a_circuit_is_probed_that_a_node_has_opened_after_the_recovery_it_knew() -> None:
+    assert merged(probing(), Recovered(**OTHER), NOW, knew=True) == probing()
 
 
 @given(st.floats(-50.0, 50.0), st.integers(1, 3), st.floats(-50.0, 50.0), st.integers(1, 3), st.booleans())
