@@ -105,7 +105,9 @@ class Cluster:
         if self._open is not None:
             raise ClusterError("this cluster is open already")
         async with AsyncExitStack() as stack:
-            self._open = await opened(stack, self._connect, self._make_leases, self._service, self.node, self.refused)
+            self._open = await opened(
+                stack, self._connect, self._make_leases, self._service, self.node, self.refused, self._timeout
+            )
             self._stack = stack.pop_all()
         return self
 

@@ -24,8 +24,12 @@ async def opened(
     service: Recovery,
     node: str,
     refused: Counter[str],
+    timeout: float,
 ) -> Session:
-    """Connect, and start what runs until *stack* is closed. Raises UnreachableError and ClusterError, as *connect*."""
+    """Connect, and start what runs until *stack* is closed. Raises UnreachableError and ClusterError, as *connect*.
+
+    Servers that elect a leader are asked for *timeout* seconds what the cluster knows.
+    """
     link: Any = await stack.enter_async_context(connect())
     if getattr(link, "is_viewer", False):
         raise ForbiddenError(
@@ -56,7 +60,7 @@ async def opened(
 
         shared = SharedKnowledge(service, link, node)
         stack.push_async_callback(shared.stop)
-        await shared.start()
+        await shared.start(timeout)
     reporter = NodeReporter(service.bus, engine, link.board, node=node)
     return Session(node, service, engine, link.board, leases, outcomes, reporter, legs, refused)
 

@@ -11,9 +11,12 @@ from typing import Any
 
 import pytest
 
+from adapters.nats.cluster import Cluster
 from adapters.nats.connection import connect
+from adapters.nats.errors import UnreachableError
 from adapters.nats.knowledge.bucket import SharedBucket
 from adapters.nats.knowledge.entries import MAX_ENTRY, Opened, Probing, Recovered, key_of, to_bytes
+from adapters.nats.knowledge.replica import Stored
 from adapters.nats.knowledge.shared import SharedKnowledge
 from adapters.nats.link import Link
 from adapters.nats.permissions import Role, accounts, password_variable
@@ -90,6 +93,27 @@ async def until(is_so: Callable[[], object], within: float = 8.0) -> float:
 
 def down() -> None:
     raise ConnectionRefusedError("down")
+
+
+@pytest.mark.parametrize("failures", [1, 2])
+async def test_a_cluster_is_opened_while_its_servers_elect_a_leader(
+    server: NatsServer, prefix: str, monkeypatch: pytest.MonkeyPatch, failures: int
+) -> None:
+    left, since = [None] * failures, SharedBucket.since
+
+    async def elects(bucket: SharedBucket, revision: int) -> list[Stored]:
+        if left:
+            left.pop()
+            raise UnreachableError("the servers do not read the bucket")
+        return await since(bucket, revision)
+
+    monkeypatch.setattr(SharedBucket, "since", elects)
+    async with Cluster(Recovery(enable_logging=False), server.url, node="gpu-a", prefix=prefix):
+        assert not left
+    left.append(None)
+    with pytest.raises(UnreachableError):
+        async with Cluster(Recovery(enable_logging=False), server.url, node="gpu-a", prefix=prefix, timeout=0.1):
+            pass
 
 
 async def test_a_circuit_that_one_node_opens_rejects_calls_of_another(server: NatsServer, prefix: str) -> None:

@@ -14,6 +14,7 @@ from typing import Any, Self
 
 import msgspec
 
+from adapters.nats.engine import answered
 from adapters.nats.errors import ClusterError, UnreachableError
 from adapters.nats.knowledge.bucket import SharedBucket
 from adapters.nats.knowledge.entries import (
@@ -92,15 +93,15 @@ class SharedKnowledge:
         self._hearing = AsyncExitStack()
         self._task: asyncio.Task[None] | None = None
 
-    async def start(self) -> None:
-        """Read what the cluster knows, and begin to tell and to learn. Raises UnreachableError and ClusterError."""
+    async def start(self, timeout: float = 0.0) -> None:
+        """Read what the cluster knows, in *timeout* seconds; begin to tell and to learn. Raises as ``connect``."""
         self._loop = asyncio.get_running_loop()
-        await self._catch_up()  # first: it reads the servers' clock
+        await answered(self._catch_up, timeout)  # first: it reads the servers' clock
         circuits = self._bus.subscribe((CircuitOpened, CircuitClosed), self._on_circuit)
         limits = self._bus.subscribe(FailureClassified, self._on_failure)
         self._ends = [circuits.close, limits.close, lambda: self._knowledge.ask_before_probes(None)]
         await self._hearing.enter_async_context(self._bucket.followed(self._replica.receive))
-        await self._catch_up()
+        await answered(self._catch_up, timeout)
         self._knowledge.ask_before_probes(self._ask)
         self._task = asyncio.create_task(self._work(), name=f"shared knowledge of {self.node}")
 
