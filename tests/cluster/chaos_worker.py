@@ -56,7 +56,8 @@ def service_of(node: str, sink: Path, lag: Lag) -> tuple[Recovery, tuple[object,
     each step is saved. They return the number and the fence.
     """
     service = Recovery(store=SQLiteStore(sink.parent / f"{node}.db"), enable_logging=False)
-    policy = RetryPolicy(max_retries=None, backoff=delay, jitter="none")
+    # Without a limit, a call is set aside that four workers in a row have died in: here they die of something else.
+    policy = RetryPolicy(max_retries=1000, backoff=delay, jitter="none")
 
     def begun(number: int, saves: bool) -> tuple[Body, int]:
         body = Body(sink, node, number, context.fence(), context.attempt())
