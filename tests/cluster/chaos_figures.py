@@ -29,7 +29,7 @@ PASSING = 0.5
 EARLY = 0.3
 """Seconds before its due time at which a call is given to a worker."""
 AFTERMATH = 5.0
-"""Seconds after the servers are back in which a worker may still wait for an answer that one of them has lost."""
+"""Seconds after the servers are back in which a worker may still wait for what one of them has lost."""
 UNTOLD = 1 - 1 / BEATS
 """The share of a lease that is left at least when a worker dies."""
 SLOW = 0.02
@@ -371,7 +371,8 @@ def _succeeded(
     bound, kind = evidence.lease + evidence.moment, ""
     if record.affinity:
         kind, bound = ", bound to that worker", max(bound, evidence.up_after(one) - began + evidence.moment)
-    if (elected := evidence.elected(began, began + waited)) is not None:
+    aftermath = AFTERMATH if waited > bound else 0.0
+    if (elected := evidence.elected(began, began + waited, aftermath)) is not None:
         kind, bound = kind or ", where a server died too", bound + elected - began
     if waited > bound and (lost := evidence.detours(began + evidence.lease * UNTOLD, began + bound)):
         bound += lost + evidence.moment

@@ -92,6 +92,8 @@ def test_a_take_over_after_more_than_a_lease_is_late_unless_a_server_died_too():
     killed = Disturbance("w1", "killed", 1.5, 3.0, 3.0)
     assert "waited 7.5 s" in wrong(changes, notes, [killed])
     assert wrong(changes, notes, [killed, Disturbance("n1", "killed", 2.0, 3.0, 6.0)]) == ""
+    assert wrong(changes, notes, [killed, Disturbance("n1", "killed", -9.0, -8.0, -2.0)]) == "", "it has just come back"
+    assert "waited" in wrong(changes, notes, [killed, Disturbance("n1", "killed", -9.0, -8.0, -4.0)])
     assert wrong(changes, notes, [stopped("w1", 1.5, 3.0)]) == "", "it went on, and lost its lease later"
 
 
