@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import os
 import queue
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
 import tomllib
+from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -37,24 +39,33 @@ class Mutant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def place(self) -> Path:
         """The file to plant the bug in, relative to the root."""
-        return _only_file(PACKAGES, self.old)
+        texts = [one for folder in PACKAGES for one in _texts(folder)]
+        return _only([file for file, source in texts for _ in range(source.count(self.old))], self.old)
 
     def node(self) -> str:
         """The test, as pytest names it."""
-        return f"{_only_file(('tests',), f'def {self.test}(')}::{self.test}"
+        return f"{_only(_functions('tests').get(self.test, []), f'def {self.test}(')}::{self.test}"
 
 
-def _only_file(folders: tuple[str, ...], text: str) -> Path:
-    texts = [one for folder in folders for one in _texts(folder)]
-    found = [file for file, source in texts for _ in range(source.count(text))]
+def _only(found: list[Path], text: str) -> Path:
     if len(found) != 1:
-        raise LookupError(f"{text!r} stands in {len(found)} places of {', '.join(folders)}, not in one")
+        raise LookupError(f"{text!r} stands in {len(found)} places, not in one")
     return found[0].relative_to(ROOT)
 
 
 @cache
 def _texts(folder: str) -> list[tuple[Path, str]]:
     return [(file, file.read_text(encoding="utf-8")) for file in (ROOT / folder).rglob("*.py")]
+
+
+@cache
+def _functions(folder: str) -> dict[str, list[Path]]:
+    """The files of each function."""
+    found = defaultdict[str, list[Path]](list)
+    for file, source in _texts(folder):
+        for name in re.findall(r"def (\w+)\(", source):
+            found[name].append(file)
+    return found
 
 
 def mutants() -> list[Mutant]:

@@ -13,6 +13,7 @@ import types
 import typing
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -134,12 +135,17 @@ def modules_of(*folders: str) -> Iterator[tuple[str, str]]:
             yield path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8")
 
 
+@cache
+def nodes_of(text: str) -> list[ast.AST]:
+    return [*ast.walk(ast.parse(text))]
+
+
 def lengths() -> dict[str, tuple[int, int]]:
     """The length of every module, function and test module, and the length that it may have."""
     found = {}
     for name, text in modules_of(*PACKAGES):
         found[name] = (text.count("\n"), MAX_MODULE)
-        for node in ast.walk(ast.parse(text)):
+        for node in nodes_of(text):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 if (name, node.name) in [("recovery/execution/compiled.py", loop) for loop in LOOPS]:
                     continue
@@ -151,7 +157,7 @@ def lengths() -> dict[str, tuple[int, int]]:
 
 def foreign_imports(text: str) -> list[str]:
     """What the module *text* imports from folders that no wheel has."""
-    nodes = [*ast.walk(ast.parse(text))]
+    nodes = nodes_of(text)
     names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
     names += [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)]
     return [name for name in names if name.partition(".")[0] in ("tests", "bench")]

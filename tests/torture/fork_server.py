@@ -19,7 +19,15 @@ from pathlib import Path
 from typing import Any, Self
 
 ROOT = Path(__file__).parents[2]
-PRELOADED = ("asyncio", "trio", "anyio._backends._asyncio", "anyio._backends._trio", "adapters.sqlite", "recovery")
+PRELOADED = (
+    "asyncio",
+    "trio",
+    "anyio._backends._asyncio",
+    "anyio._backends._trio",
+    "adapters.sqlite",
+    "recovery",
+    "tests.torture",
+)
 LIFETIME = 120
 """Seconds after which a child is killed by its own alarm, in case its parent is gone."""
 
@@ -63,7 +71,10 @@ class Child:
 
 
 class ForkServer:
-    """The server; use it as a context manager."""
+    """The server, which imports the modules *preloaded* first; use it as a context manager."""
+
+    def __init__(self, preloaded: Iterable[str] = PRELOADED) -> None:
+        self._preloaded = preloaded
 
     def __enter__(self) -> Self:
         # A session of its own: Ctrl+C in the terminal interrupts no child.
@@ -71,7 +82,8 @@ class ForkServer:
             [sys.executable, "-m", "tests.torture.fork_server"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT, start_new_session=True,
         )  # fmt: skip
-        self.ask({"import": "tests.torture"})
+        for name in self._preloaded:
+            self.ask({"import": name})
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -109,8 +121,6 @@ def wait_for_ends(children: Iterable[Child], timeout: float) -> None:
 def main() -> None:
     """Answer requests until the pipe is closed."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    for name in PRELOADED:
-        _import(name)
     while line := os.read(0, 1 << 16):
         match json.loads(line):
             case {"import": name}:

@@ -63,24 +63,25 @@ def append(log: Path, *words: str) -> None:
         os.close(file)
 
 
-def graphs(count: int, seed: int) -> dict[str, Graph]:
+def graphs(count: int, seed: int, pace: float = 1.0) -> dict[str, Graph]:
     """The prompts by their names: *count*, of which one, near the middle, kills its server each time."""
     rng = random.Random(seed)
     made = {
-        f"picture-{number}": picture(number + 1, rng.uniform(*SECONDS), f"picture-{number}") for number in range(count)
+        f"picture-{number}": picture(number + 1, pace * rng.uniform(*SECONDS), f"picture-{number}")
+        for number in range(count)
     }
     names = list(made)
     names[count // 2] = KILLER
     return {name: made.get(name) or killer(count) for name in names}
 
 
-def launch(folder: str, log: str, count: int, seed: int, backend: str, wrong: str) -> None:
+def launch(folder: str, log: str, count: int, seed: int, pace: float, backend: str, wrong: str) -> None:
     """Be the launcher: queue all prompts, and note what comes back. It ends once no prompt is left.
 
     One that is *wrong* "sends twice", or takes what is "lost" for "done".
     """
     spoil(wrong)
-    anyio.run(_launch, Path(folder), Path(log), graphs(count, seed), backend=backend)
+    anyio.run(_launch, Path(folder), Path(log), graphs(count, seed, pace), backend=backend)
 
 
 def spoil(wrong: str) -> None:
@@ -159,9 +160,9 @@ class KilledQueue:
         self._servers: dict[int, psutil.Process] = {}
         self._lock = threading.Lock()
 
-    def start(self, count: int, seed: int) -> Child:
+    def start(self, count: int, seed: int, pace: float) -> Child:
         """Start a launcher."""
-        return self._fork(count, seed, *self._how)
+        return self._fork(count, seed, pace, *self._how)
 
     def read(self) -> PromptLog:
         return PromptLog.read(self.log.read_text())
@@ -240,9 +241,10 @@ def kill_queue(
     seed: int,
     count: int = PROMPTS,
     kills: int = KILLS,
+    pace: float = 1.0,
     wrong: str = "",
 ) -> Tally:
-    """Queue *count* prompts, and kill server and launcher *kills* times each."""
+    """Queue *count* prompts, and kill server and launcher *kills* times each; at a *pace* of 0.5 twice as fast."""
     rng, tally = random.Random(seed), Tally()
     moments = ["server"] * kills + ["launcher"] * kills
     rng.shuffle(moments)
@@ -251,16 +253,16 @@ def kill_queue(
         is_over, began = threading.Event(), time.monotonic()
         watcher = threading.Thread(target=_watch, args=(queue, is_over))
         watcher.start()
-        child, code = queue.start(count, seed), None
+        child, code = queue.start(count, seed, pace), None
         try:
             for moment in moments:
-                time.sleep(rng.uniform(*GAP))
+                time.sleep(pace * rng.uniform(*GAP))
                 if moment == "server":
                     tally.server_kills += queue.kill_server()
                 elif code is None and (code := child.wait(0.0)) is None:
                     child.kill()
                     tally.launcher_kills += 1
-                    child = queue.start(count, seed)
+                    child = queue.start(count, seed, pace)
             code = child.wait(LIMIT) if code is None else code
             tally.seconds = time.monotonic() - began
         finally:

@@ -209,7 +209,7 @@ def test_an_installer_that_repeats_what_is_done_is_noticed(fork_server: ForkServ
 
 @pytest.mark.parametrize("backend", few(("asyncio", "trio"), "asyncio"))
 def test_prompts_outlive_their_server_and_their_launcher_and_each_has_one_result(backend: str, fork_server: ForkServer):
-    tally = kill_queue(fork_server, "new", backend, seed=3, count=6, kills=1)
+    tally = kill_queue(fork_server, "new", backend, seed=3, count=6, kills=1, pace=0.4)
     assert tally.problems == []
     assert (tally.results, tally.server_kills, tally.launcher_kills) == (5, 1, 1)
 

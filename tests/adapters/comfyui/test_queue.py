@@ -90,12 +90,11 @@ async def test_a_prompt_is_sent_again_when_its_server_has_died(place: Place) -> 
         results = []
 
         async def run(seed: int) -> None:
-            results.append(await comfy.prompt(graphs.picture(seed, seconds=0.5)))
+            results.append(await comfy.prompt(graphs.picture(seed, seconds=0.3)))
 
         for seed in range(3):
             group.start_soon(run, seed)
-        await until(lambda: place.runs())
-        await anyio.sleep(0.2)  # the next one is in the server, too
+        await until(lambda: place.runs() and sum(one.state != "waiting" for one in comfy.queue()) == 2)
         kill_server(comfy)
     assert len(results) == 3
     assert sorted(place.successes().values()) == [1, 1, 1]

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import atexit
 import http.client
 import json
 import os
+import runpy
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import anyio.to_thread
 
 from adapters.servers.ports import free_port
+from tests.torture.fork_server import Child, ForkServer
 
 ROOT = Path(__file__).parents[4]
+LIFETIME = 1200
+"""Seconds after which a stand-in ends in any case: one that a module shares lives for long."""
 Dialect = Literal["old", "middle", "new"]
 
 
@@ -109,6 +115,59 @@ class Place:
         return counts["starts"]
 
 
+class Process(Protocol):
+    """What a stand-in needs of its process, as ``subprocess.Popen`` has it."""
+
+    @property
+    def pid(self) -> int: ...
+    def poll(self) -> int | None: ...
+    def wait(self, timeout: float) -> int: ...
+
+
+class Forked:
+    """A fork of a process that has imported what a stand-in needs, which takes most of its start otherwise."""
+
+    def __init__(self, child: Child) -> None:
+        self._child = child
+        self._code: int | None = None
+        self.pid = child.pid
+
+    def poll(self) -> int | None:
+        if self._code is None:
+            self._code = self._child.wait(0.0)
+        return self._code
+
+    def wait(self, timeout: float) -> int:
+        if self._code is None:
+            self._code = self._child.wait(timeout)
+        assert self._code is not None, f"it runs after {timeout} s"
+        return self._code
+
+
+def started(argv: Sequence[str], log: Path, folder: Path) -> subprocess.Popen[bytes]:
+    """A process as a shell starts it."""
+    with log.open("ab") as file:
+        return subprocess.Popen(argv, stdout=file, stderr=file, stdin=subprocess.DEVNULL, cwd=folder)
+
+
+@cache
+def fork_server() -> ForkServer:
+    """The process that stand-ins are forks of; it ends with this one."""
+    server = ForkServer(["tests.adapters.comfyui.standin.__main__"]).__enter__()
+    atexit.register(server.__exit__)
+    return server
+
+
+def be_python(words: list[str], folder: str, environment: dict[str, str]) -> None:
+    """In a child: do as ``python WORDS`` does."""
+    signal.alarm(LIFETIME)
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.argv = words
+    runpy.run_path(words[0], run_name="__main__")
+
+
 class Standin(Place):
     """A stand-in that runs as a child of the test: ``with Standin(tmp_path) as standin``, or ``async with``."""
 
@@ -118,7 +177,7 @@ class Standin(Place):
         super().__init__(folder, dialect, options)
         self.host, self.port = "127.0.0.1", free_port("127.0.0.1")
         self.flags = flags
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: Process | None = None
 
     @property
     def url(self) -> str:
@@ -138,18 +197,23 @@ class Standin(Place):
 
     def start(self, *, until_ready: bool = True) -> None:
         """Start it, and wait until it answers."""
-        with (self.folder / "standin.log").open("ab") as log:
-            argv = self.argv(self.port)
-            self.process = subprocess.Popen(argv, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=self.folder)
+        self.process = self.spawn(self.argv(self.port), self.folder / "standin.log")
         if until_ready:
             self.wait()
+
+    def spawn(self, argv: list[str], log: Path) -> Process:
+        """Start its process."""
+        if not hasattr(os, "pidfd_open"):
+            return started(argv, log, self.folder)
+        return Forked(fork_server().fork(be_python, argv[1:], str(self.folder), dict(os.environ), out=log))
 
     def wait(self, within: float = 20.0) -> None:
         """Wait until it answers; fail if it ends."""
         end = time.monotonic() + within
         while time.monotonic() < end:
             assert self.process is not None
-            assert self.process.poll() is None, f"it ended with {self.process.returncode}: {self.log}"
+            code = self.process.poll()
+            assert code is None, f"it ended with {code}: {self.log}"
             try:
                 if self.ask("GET", "/system_stats")[0] == 200:
                     return

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from tests.adapters.comfyui.standin.child import Standin
+from tests.adapters.comfyui.standin.child import Process, Standin, started
 
 HOW_TO = (
     "set COMFYUI_DIR to a folder of ComfyUI (with COMFYUI_PYTHON and COMFYUI_ARGS, as '--cpu', where it needs them), "
@@ -50,6 +50,9 @@ class RealServer(Standin):
     def start(self, *, until_ready: bool = True) -> None:
         if self.is_ours:
             super().start(until_ready=until_ready)
+
+    def spawn(self, argv: list[str], log: Path) -> Process:
+        return started(argv, log, self.folder)
 
     def wait(self, within: float = 300.0) -> None:
         super().wait(within)
