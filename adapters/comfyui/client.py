@@ -99,12 +99,13 @@ class Client:
     async def standing(self, prompt_id: str) -> Standing:
         """Where a prompt stands. "absent" is certain: the prompt is in no part of the server."""
         if await self._speaks_jobs():
-            answer = await self._http.get(f"/api/jobs/{quote(prompt_id, safe='')}")
-            if answer.status == 200:
-                return _read(standing_of_job, answer.body)
-            if answer.status == 404 and is_unknown_job(answer.body):
-                return ABSENT
-            self._has_jobs = None  # another server answers now
+            with suppress(ServerBusyError):  # it fails at some outputs
+                answer = await self._http.get(f"/api/jobs/{quote(prompt_id, safe='')}")
+                if answer.status == 200:
+                    return _read(standing_of_job, answer.body)
+                if answer.status == 404 and is_unknown_job(answer.body):
+                    return ABSENT
+            self._has_jobs = None  # perhaps another server answers now
         # In this order: a prompt goes from the queue to the history, and never back.
         found = _read(standing_in_queue, await self._get("/queue"), prompt_id)
         if found is not None:

@@ -186,11 +186,11 @@ class PromptRun(QueuedRun):
         await self._wait()
         found, self.verdict = self.verdict, None
         match found:
-            case "done" if self.record.why == "partial":  # it has run before it was taken out
+            case "done" if self.is_deleted and self.record.why == "partial":  # it has run before it was taken out
                 await self._was_cancelled()
             case "done":
                 return await self._done()
-            case "running" | "pending" if self.record.posted is not None and self.record.posted.is_deleted:
+            case "running" | "pending" if self.is_deleted:
                 await self._patiently(partial(self._serving.remove, self.prompt_id))  # an earlier process could not
             case "failed":
                 await self._failed()

@@ -101,6 +101,11 @@ class QueuedRun:
         return self.record.posted is not None and self.record.posted.was_running
 
     @property
+    def is_deleted(self) -> bool:
+        """Whether the launcher has asked the server to drop it."""
+        return self.record.posted is not None and self.record.posted.is_deleted
+
+    @property
     def is_running(self) -> bool:
         """Whether the server executes it, as last seen: not if it has told of its end, or its process is over."""
         posted = self.record.posted
