@@ -111,7 +111,7 @@ class Comfy:
         """Have the server run *graph*, once, whatever dies meanwhile: the server, this process, the machine.
 
         An equal graph joins the one that waits or runs, or gets its result while its files are there. Another *name*
-        or another seed makes it a prompt of its own.
+        or another seed makes it a prompt of its own. A result of more than 1 MiB of JSON is not remembered.
 
         Args:
             graph: The graph, in the API format (Workflow > Export (API)).

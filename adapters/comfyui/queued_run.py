@@ -119,7 +119,7 @@ class QueuedRun:
         posted = self.record.posted
         if posted is None:
             return False
-        is_unseen = self.saw_death and not (posted.was_seen and self.is_watched)
+        is_unseen = (self.saw_death or posted.was_cut) and not (posted.was_seen and self.is_watched)
         return posted.was_running or self.is_blamed or is_unseen
 
     @property
