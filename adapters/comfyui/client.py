@@ -14,7 +14,7 @@ import anyio
 from adapters.comfyui.address import Address
 from adapters.comfyui.answers import ABSENT, OutputFile, Standing
 from adapters.comfyui.errors import NoAnswerError, ServerBusyError
-from adapters.comfyui.http import Answer, Http
+from adapters.comfyui.http import Answer, Http, is_busy
 from adapters.comfyui.parsing import (
     Accepted,
     Queue,
@@ -151,14 +151,20 @@ class Client:
         return True
 
     async def fetch(self, file: OutputFile, path: Path) -> None:
-        """Write *file* to *path*, which appears whole. Raises FileNotFoundError if the server does not have it."""
+        """Write *file* to *path*, which appears whole.
+
+        Raises FileNotFoundError if the server does not have it, and PermissionError if it does not give it out.
+        """
         hidden = path.with_name(path.name + ".new")
         try:
             async with self._http.stream("/view", **_query(file)) as response:
                 if response.status_code == 404:
                     raise FileNotFoundError(f"ComfyUI at {self.address.shown} has no file {file.filename}")
+                if is_busy(response.status_code):
+                    raise ServerBusyError(f"ComfyUI at {self.address.shown} answers {response.status_code}")
                 if response.status_code != 200:
-                    raise self._http.refused("GET /view", Answer(response.status_code, None))
+                    refused = self._http.refused("GET /view", Answer(response.status_code, None))
+                    raise PermissionError(f"{refused}: it does not give {file.filename} out")
                 async with await anyio.open_file(hidden, "wb") as target:
                     async for part in response.aiter_raw():
                         await target.write(part)

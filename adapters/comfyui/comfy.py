@@ -281,6 +281,7 @@ class Comfy:
 
         Raises:
             FileNotFoundError: The server does not have it any more.
+            PermissionError: It, or a gateway before it, does not give it out.
             ServerBusyError, ServerDownError: The server does not answer.
         """
         client = await self._queue.serving.client()
@@ -297,10 +298,11 @@ class Comfy:
         if journal is not None and not journal.is_closed:
             with anyio.move_on_after(LEAVE_TIMEOUT):
                 await self._until_left()
-            for run in list(self._queue.runs.values()):  # those that wait for an answer of a busy server
-                run.abandon()
-            with anyio.move_on_after(LEAVE_TIMEOUT):
-                await self._until_left()
+            if busy := list(self._queue.runs.values()):  # those that wait for an answer of the server
+                for run in busy:
+                    run.abandon()
+                with anyio.move_on_after(LEAVE_TIMEOUT):
+                    await self._until_left()
         for made in list(self._made):  # after a stop no end is journalled
             made.scope.cancel()
         while self._made:

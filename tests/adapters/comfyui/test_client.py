@@ -354,6 +354,19 @@ async def test_a_body_that_breaks_off_leaves_no_file(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [(503, ServerBusyError), (429, ServerBusyError), (400, PermissionError), (401, PermissionError)],
+)
+async def test_a_file_that_is_refused_raises_what_its_caller_knows(
+    tmp_path: Path, status: int, error: type[Exception]
+) -> None:
+    async with odd_server(answer(status, b"no")) as server, Client(server.url) as client:
+        with pytest.raises(error, match=f"answers {status}"):
+            await client.fetch(FILE, tmp_path / "a.png")
+    assert not list(tmp_path.iterdir())
+
+
 async def test_a_request_ends_at_once_when_it_is_cancelled() -> None:
     async with odd_server(SILENCE) as server, Client(server.url) as client:
         with anyio.fail_after(1), anyio.move_on_after(0.05):
