@@ -14,7 +14,7 @@ import anyio
 from adapters.comfyui.address import Address
 from adapters.comfyui.answers import ABSENT, OutputFile, Standing
 from adapters.comfyui.errors import NoAnswerError, ServerBusyError
-from adapters.comfyui.http import Answer, Http
+from adapters.comfyui.http import Answer, Http, is_busy
 from adapters.comfyui.parsing import (
     Accepted,
     Queue,
@@ -99,12 +99,13 @@ class Client:
     async def standing(self, prompt_id: str) -> Standing:
         """Where a prompt stands. "absent" is certain: the prompt is in no part of the server."""
         if await self._speaks_jobs():
-            answer = await self._http.get(f"/api/jobs/{quote(prompt_id, safe='')}")
-            if answer.status == 200:
-                return _read(standing_of_job, answer.body)
-            if answer.status == 404 and is_unknown_job(answer.body):
-                return ABSENT
-            self._has_jobs = None  # another server answers now
+            with suppress(ServerBusyError):  # it fails at some outputs
+                answer = await self._http.get(f"/api/jobs/{quote(prompt_id, safe='')}")
+                if answer.status == 200:
+                    return _read(standing_of_job, answer.body)
+                if answer.status == 404 and is_unknown_job(answer.body):
+                    return ABSENT
+            self._has_jobs = None  # perhaps another server answers now
         # In this order: a prompt goes from the queue to the history, and never back.
         found = _read(standing_in_queue, await self._get("/queue"), prompt_id)
         if found is not None:
@@ -150,14 +151,20 @@ class Client:
         return True
 
     async def fetch(self, file: OutputFile, path: Path) -> None:
-        """Write *file* to *path*, which appears whole. Raises FileNotFoundError if the server does not have it."""
+        """Write *file* to *path*, which appears whole.
+
+        Raises FileNotFoundError if the server does not have it, and PermissionError if it does not give it out.
+        """
         hidden = path.with_name(path.name + ".new")
         try:
             async with self._http.stream("/view", **_query(file)) as response:
                 if response.status_code == 404:
                     raise FileNotFoundError(f"ComfyUI at {self.address.shown} has no file {file.filename}")
+                if is_busy(response.status_code):
+                    raise ServerBusyError(f"ComfyUI at {self.address.shown} answers {response.status_code}")
                 if response.status_code != 200:
-                    raise self._http.refused("GET /view", Answer(response.status_code, None))
+                    refused = self._http.refused("GET /view", Answer(response.status_code, None))
+                    raise PermissionError(f"{refused}: it does not give {file.filename} out")
                 async with await anyio.open_file(hidden, "wb") as target:
                     async for part in response.aiter_raw():
                         await target.write(part)

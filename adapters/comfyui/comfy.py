@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, get_args
 
 import anyio
 import anyio.abc
@@ -24,7 +24,7 @@ from adapters.comfyui.prompt_run import PromptRun
 from adapters.comfyui.queue import PromptQueue
 from adapters.comfyui.queued_run import PAUSE, has_all
 from adapters.comfyui.record import PromptRecord
-from adapters.comfyui.result import OnUnknown, Priority, PromptResult, PromptState, QueuedPrompt, Wish
+from adapters.comfyui.result import OnUnknown, Priority, PromptResult, PromptState, QueuedPrompt, Wish, texts
 from adapters.comfyui.turns import queued_at
 from adapters.servers.server import Server
 from events.attempt import Attempt
@@ -42,13 +42,6 @@ log = logging.getLogger("recovery.launch")
 
 Call = Callable[[str, str, str, dict[str, Any]], Awaitable[dict[str, Any]]]
 """Makes the recoverable call "comfyui-prompt": its name, the server's, its key, and what is asked."""
-
-
-def _words(field: str, value: Sequence[str]) -> tuple[str, ...]:
-    words = validation.items(field, value)
-    if wrong := [one for one in words if not isinstance(one, str)]:
-        raise TypeError(f"{field} must be texts, not {wrong[0]!r:.80}")
-    return cast("tuple[str, ...]", words)
 
 
 class _Made:
@@ -118,7 +111,7 @@ class Comfy:
         """Have the server run *graph*, once, whatever dies meanwhile: the server, this process, the machine.
 
         An equal graph joins the one that waits or runs, or gets its result while its files are there. Another *name*
-        or another seed makes it a prompt of its own.
+        or another seed makes it a prompt of its own. A result of more than 1 MiB of JSON is not remembered.
 
         Args:
             graph: The graph, in the API format (Workflow > Export (API)).
@@ -149,7 +142,7 @@ class Comfy:
             raise ValueError(f"name must be a text that can be written as UTF-8, not {name!r:.80}")
         checked = graphs.check(graph, outputs)
         digest = graphs.digest(checked, name)
-        arguments = None if on_memory is None else _words("on_memory", on_memory)
+        arguments = None if on_memory is None else texts("on_memory", on_memory)
         # A copy of the graph, now: its owner may change it for the next prompt.
         wish = msgspec.to_builtins(Wish(graph, checked.wanted, paid, priority, on_unknown, partial, arguments))
         shown, generation = names.shown_name(digest, name), 0
@@ -163,13 +156,17 @@ class Comfy:
             log.debug("%s: its files of run %d are gone from %s", shown, generation, self.name)
 
     async def _has_all(self, result: PromptResult) -> bool:
-        while True:
-            await self._queue.serving.until_ready()
+        level = logging.WARNING
+        while not self._queue.is_leaving:
+            if self.server is not None:
+                await self.server.until_ready()
             try:
                 return await has_all((await self._queue.serving.client()).has, result.outputs)
             except (ServerDownError, ServerBusyError, Refused) as error:
-                log.debug("%s: %s", self.name, error)
+                log.log(level, "%s is asked again for files that it made: %s", self.name, error)
+                level = logging.DEBUG
             await anyio.sleep(PAUSE)
+        raise StaysPendingError(f"the files of a prompt are not known to be there: {self._queue.why_leaving}")
 
     async def _make(self, shown: str, key: str, wish: dict[str, Any]) -> PromptResult:
         made = _Made()
@@ -189,7 +186,8 @@ class Comfy:
             raise gone
         if made.error is not None:
             raise made.error
-        assert made.result is not None
+        if made.result is None:  # the journal was closed
+            raise StaysPendingError(f"{shown} stays pending: {self._queue.why_leaving}")
         return made.result
 
     async def _run_call(self, made: _Made, shown: str, key: str, wish: dict[str, Any]) -> None:
@@ -283,6 +281,7 @@ class Comfy:
 
         Raises:
             FileNotFoundError: The server does not have it any more.
+            PermissionError: It, or a gateway before it, does not give it out.
             ServerBusyError, ServerDownError: The server does not answer.
         """
         client = await self._queue.serving.client()
@@ -298,17 +297,22 @@ class Comfy:
         journal = self._service.journal
         if journal is not None and not journal.is_closed:
             with anyio.move_on_after(LEAVE_TIMEOUT):
-                while self._made:
-                    self._wake_all()
-                    await anyio.sleep(LEAVE_INTERVAL)
+                await self._until_left()
+            if busy := list(self._queue.runs.values()):  # those that wait for an answer of the server
+                for run in busy:
+                    run.abandon()
+                with anyio.move_on_after(LEAVE_TIMEOUT):
+                    await self._until_left()
         for made in list(self._made):  # after a stop no end is journalled
             made.scope.cancel()
         while self._made:
             await next(iter(self._made)).over.wait()
         await self._queue.end()
 
-    def _wake_all(self) -> None:
+    async def _until_left(self) -> None:
         """Let the prompts that run, or wait for an answer, find out that the block is over."""
-        self._queue.leave_all()
-        for one in self._asking():
-            self._service.calls.retry_now(one.call, "the block of its server is over")
+        while self._made:
+            self._queue.leave_all()
+            for one in self._asking():
+                self._service.calls.retry_now(one.call, "the block of its server is over")
+            await anyio.sleep(LEAVE_INTERVAL)

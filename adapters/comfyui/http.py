@@ -126,10 +126,8 @@ class Http:
             except httpx2.HTTPError as error:
                 raise self._meaning(request, error, unknown) from error
             status = response.status_code
-            if status in REFUSING_NOTHING:
-                raise ServerBusyError(self._words(f"answers {status}"))
-            if status == 408 or status >= 500:
-                raise unknown(self._words(f"answers {status}"))
+            if is_busy(status):
+                raise (ServerBusyError if status in REFUSING_NOTHING else unknown)(self._words(f"answers {status}"))
             return Answer(status, json_of(text))
         raise unknown(self._words("does not answer in time"))
 
@@ -154,6 +152,11 @@ def json_of(data: bytes | str) -> Any:
         return json.loads(data)
     except (ValueError, RecursionError):
         return None
+
+
+def is_busy(status: int) -> bool:
+    """Whether the *status* of an answer says that the server, or a gateway before it, wants to be asked later."""
+    return status in REFUSING_NOTHING or status == 408 or status >= 500
 
 
 def is_refused(error: BaseException) -> bool:

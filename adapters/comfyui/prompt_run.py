@@ -70,22 +70,27 @@ class PromptRun(QueuedRun):
         """
         self._queue.enter(self)
         try:
-            await self.notes.begin()
-            await self._learn()
-            await self._heed_answer()
-            while True:
-                if self.record.posted is None:
-                    await self._get_ready()
-                    await self._wait_for_turn()
-                    await self._send()
-                elif (result := await self._look()) is not None:
-                    return result
+            with self._work:
+                return await self._run()
+            raise self._stays_pending()
         except anyio.get_cancelled_exc_class():
             with anyio.CancelScope(shield=True):
                 await self._cancelled()
             raise
         finally:
             self._queue.leave(self)
+
+    async def _run(self) -> PromptResult:
+        await self.notes.begin()
+        await self._learn()
+        await self._heed_answer()
+        while True:
+            if self.record.posted is None:
+                await self._get_ready()
+                await self._wait_for_turn()
+                await self._send()
+            elif (result := await self._look()) is not None:
+                return result
 
     async def _get_ready(self) -> None:
         """Find out what may keep it from running, before its turn."""
@@ -181,8 +186,12 @@ class PromptRun(QueuedRun):
         await self._wait()
         found, self.verdict = self.verdict, None
         match found:
+            case "done" if self.is_deleted and self.record.why == "partial":  # it has run before it was taken out
+                await self._was_cancelled()
             case "done":
                 return await self._done()
+            case "running" | "pending" if self.is_deleted:
+                await self._patiently(partial(self._serving.remove, self.prompt_id))  # an earlier process could not
             case "failed":
                 await self._failed()
             case "interrupted":
@@ -270,16 +279,6 @@ class PromptRun(QueuedRun):
         raise error
 
     # questions
-
-    async def _raise(self, error: Exception) -> NoReturn:
-        if isinstance(error, NeedsPerson):
-            await self._ask(error)
-        raise error
-
-    async def _ask(self, error: NeedsPerson) -> NoReturn:
-        """Raise *error*; its question is new, if this prompt did not ask it before."""
-        await self.notes.ask(error)
-        raise error
 
     async def _heed_answer(self) -> None:
         """Do what an answer allows; a question that is not answered is asked again, unless something else tells."""

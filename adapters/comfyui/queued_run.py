@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import anyio
 import msgspec
@@ -24,7 +24,7 @@ from adapters.comfyui.result import Wish
 from adapters.comfyui.serving import Serving
 from adapters.comfyui.suspects import Suspects
 from adapters.comfyui.turns import Waiting
-from events.errors import NeedsPerson
+from events.errors import NeedsPerson, StaysPendingError
 
 PAUSE = 0.5
 """Seconds until a server that did not answer is asked again."""
@@ -67,6 +67,7 @@ class QueuedRun:
         self._unknown_since: float | None = None
         self._is_told = False  # that its files cannot be asked for
         self._woken = anyio.Event()
+        self._work = anyio.CancelScope()
 
     @property
     def record(self) -> PromptRecord:
@@ -100,6 +101,11 @@ class QueuedRun:
         return self.record.posted is not None and self.record.posted.was_running
 
     @property
+    def is_deleted(self) -> bool:
+        """Whether the launcher has asked the server to drop it."""
+        return self.record.posted is not None and self.record.posted.is_deleted
+
+    @property
     def is_running(self) -> bool:
         """Whether the server executes it, as last seen: not if it has told of its end, or its process is over."""
         posted = self.record.posted
@@ -113,7 +119,7 @@ class QueuedRun:
         posted = self.record.posted
         if posted is None:
             return False
-        is_unseen = self.saw_death and not (posted.was_seen and self.is_watched)
+        is_unseen = (self.saw_death or posted.was_cut) and not (posted.was_seen and self.is_watched)
         return posted.was_running or self.is_blamed or is_unseen
 
     @property
@@ -145,6 +151,10 @@ class QueuedRun:
     def wake(self) -> None:
         """Look at what has changed."""
         self._woken.set()
+
+    def abandon(self) -> None:
+        """Leave it to a later call or process at once, though it waits for an answer of the server."""
+        self._work.cancel()
 
     def note_cut(self) -> None:
         """A connection to the server broke off, or was refused."""
@@ -223,7 +233,10 @@ class QueuedRun:
 
     def _check_leaving(self) -> None:
         if self.why_left and self.verdict != "done":  # one that has ended is not left
-            raise self.notes.stays_pending(f"{self.shown} stays pending: {self.why_left}")
+            raise self._stays_pending()
+
+    def _stays_pending(self) -> StaysPendingError:
+        return self.notes.stays_pending(f"{self.shown} stays pending: {self.why_left}")
 
     # its journal
 
@@ -240,6 +253,18 @@ class QueuedRun:
         if not is_part:
             self.notes.cancel("it was cancelled")
             await anyio.sleep_forever()
+
+    # questions
+
+    async def _raise(self, error: Exception) -> NoReturn:
+        if isinstance(error, NeedsPerson):
+            await self._ask(error)
+        raise error
+
+    async def _ask(self, error: NeedsPerson) -> NoReturn:
+        """Raise *error*; its question is new, if this prompt did not ask it before."""
+        await self.notes.ask(error)
+        raise error
 
     # outputs
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeAlias
+from collections.abc import Sequence
+from typing import Any, Literal, TypeAlias, cast
 
 import msgspec
 
 from adapters.comfyui.answers import OutputFile
 from adapters.comfyui.paid import Paid
 from adapters.comfyui.record import PromptProgress
+from recovery import validation
 
 Priority: TypeAlias = Literal["high", "normal", "low"]
 OnUnknown: TypeAlias = Literal["ask", "resubmit"]
@@ -72,3 +74,11 @@ class QueuedPrompt(msgspec.Struct, frozen=True):
     place: int
     progress: PromptProgress
     call: str
+
+
+def texts(field: str, value: Sequence[str]) -> tuple[str, ...]:
+    """The texts in *value*. Raises TypeError, with the name *field*, if it is no collection of texts."""
+    found = validation.items(field, value)
+    if wrong := [one for one in found if not isinstance(one, str)]:
+        raise TypeError(f"{field} must be texts, not {wrong[0]!r:.80}")
+    return cast("tuple[str, ...]", found)

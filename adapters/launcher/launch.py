@@ -169,7 +169,8 @@ class Launch:
                 text = "%s: %s is changed or gone since the last run; its call %s is cancelled"
                 log.warning(text, self._plan.path, brief(name), record.call)
             is_server = record.operation.partition(" ")[0] == "server"
-            if is_server and not (name in steps and steps[name].LASTS):  # else the next one takes it over, or ends it
+            if is_server and not (name in steps and steps[name].LASTS and steps[name].calls):
+                # else the next one takes it over, or ends it
                 await end_orphan(name, self._launcher.logs / FOLDER)
 
     async def _run_steps(self, _path: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import anyio.to_thread
 
 from adapters.comfyui.client import Client
-from adapters.comfyui.errors import InvalidGraphError, MissingModelError, MissingNodeError
+from adapters.comfyui.errors import InvalidGraphError, MissingModelError, MissingNodeError, Refused
 from adapters.comfyui.graph import EXPORT
 from adapters.comfyui.missing import MOST_SHOWN, REGISTRY, pack_of
 from adapters.comfyui.workflow import DRAWN, MOST_BYTES, Missing, Model, NodeClass, Workflow, missing, read_workflow
@@ -65,12 +65,15 @@ class WorkflowBrick(Bricks):
     async def _check_drawn(self, name: str, file: str) -> None:
         await self._asked_again.until(lambda: name in self._asked_at, name, "it asks a server, which is not known yet")
         found = await self._read(file)
-        async with Client(self._asked_at[name]) as client:
-            lacks = missing(found, await client.object_info())
-        if (error := _error_of(file, lacks)) is not None:
-            raise error
-        if found.format == "ui":
-            raise InvalidGraphError(f"{file} is {DRAWN}: {EXPORT}")
+        if found.format != "ui":
+            return
+        unusable = f"{file} is {DRAWN}: {EXPORT}"
+        try:
+            async with Client(self._asked_at[name]) as client:
+                lacks = missing(found, await client.object_info())
+        except Refused as refused:  # a gateway, perhaps
+            raise InvalidGraphError(f"{unusable}; whether it lacks nodes or models is unknown: {refused}") from None
+        raise _error_of(file, lacks) or InvalidGraphError(unusable)
 
 
 def _error_of(file: str, lacks: Missing) -> MissingNodeError | MissingModelError | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Iterator
@@ -9,9 +10,17 @@ from typing import Literal
 
 import msgspec
 
+from adapters.comfyui.comfy import Comfy
+from adapters.comfyui.errors import ServerBusyError, ServerDownError
+from adapters.comfyui.result import PromptResult
 from adapters.launcher.kinds.held_servers import Servers
 from adapters.launcher.kinds.operation import Operation, Place, Problem
 from adapters.launcher.launcher import Launcher
+
+TRIES = 5
+"""How often the files of a prompt are fetched, if its server dies or does not answer meanwhile."""
+
+log = logging.getLogger("recovery.launch")
 
 
 class Prompt(Operation, frozen=True, kw_only=True, tag="prompt"):
@@ -65,23 +74,33 @@ class Prompt(Operation, frozen=True, kw_only=True, tag="prompt"):
 
     async def execute(self, launcher: Launcher, servers: Servers) -> None:
         """Run it, or find its results."""
-        comfy = servers.held(self.server)
+        comfy: Comfy = servers.held(self.server)
         graph = await launcher.workflow(self.workflow, comfy.url, name=self.name)
-        result = await comfy.prompt(
-            graph,
-            self.outputs,
-            self.paid,
-            self.name,
-            priority=self.priority,
-            on_unknown=self.on_unknown,
-            on_memory=self.on_memory or None,
-        )
-        if self.save_to is not None:
-            for file in result.files:
-                if file.type == "output":
-                    folder = launcher.place(os.path.join(self.save_to, *_parts(file.subfolder)))
-                    folder.mkdir(parents=True, exist_ok=True)
-                    await comfy.fetch(file, folder)
+        for tries in range(1, TRIES + 1):
+            result = await comfy.prompt(
+                graph,
+                self.outputs,
+                self.paid,
+                self.name,
+                priority=self.priority,
+                on_unknown=self.on_unknown,
+                on_memory=self.on_memory or None,
+            )
+            try:
+                await self._save(result, comfy, launcher)
+                return
+            except (ServerBusyError, ServerDownError, FileNotFoundError) as error:
+                if tries == TRIES:
+                    raise
+                log.info("%s: its files are fetched once the server answers: %s", self.name, error)
+
+    async def _save(self, result: PromptResult, comfy: Comfy, launcher: Launcher) -> None:
+        """Copy the files of *result*."""
+        for file in result.files if self.save_to is not None else ():
+            if file.type == "output":
+                folder = launcher.place(os.path.join(self.save_to or "", *_parts(file.subfolder)))
+                folder.mkdir(parents=True, exist_ok=True)
+                await comfy.fetch(file, folder)
 
 
 def _parts(subfolder: str) -> list[str]:

@@ -224,7 +224,8 @@ async def test_a_broken_answer_says_nothing_of_a_prompt(said: bytes | None) -> N
 
 @pytest.mark.parametrize("had_jobs", [False, True])
 @pytest.mark.parametrize(
-    "other", [answer(404, {"detail": "Not Found"}), answer(404, {"error": "no"}), answer(200, b"<"), answer(401)]
+    "other",
+    [answer(404, {"detail": "Not Found"}), answer(404, {"error": "no"}), answer(200, b"<"), answer(401)],
 )
 async def test_a_gateway_does_not_pass_for_the_jobs_api(other: bytes, had_jobs: bool) -> None:
     prompt_id = fresh_id()
@@ -236,11 +237,20 @@ async def test_a_gateway_does_not_pass_for_the_jobs_api(other: bytes, had_jobs: 
         return JOBS if had_jobs and "?status" in asked.line else other
 
     async with odd_server(said) as server, Client(server.url) as client:
-        if had_jobs and other.startswith(b"HTTP/1.1 200"):
-            with pytest.raises(ServerBusyError):
-                await client.standing(prompt_id)
-        else:
-            assert await client.standing(prompt_id) == Standing("pending", 1)
+        assert await client.standing(prompt_id) == Standing("pending", 1)
+
+
+async def test_a_job_that_the_server_fails_to_tell_is_looked_for_in_the_queue() -> None:
+    """Or its prompt would hold up all others, whose answers belong to the same look."""
+    prompt_id = fresh_id()
+
+    def said(asked: Asked) -> bytes:
+        if "GET /queue" in asked.line:
+            return answer(200, {"queue_running": [], "queue_pending": [[1, prompt_id, {}, {}, []]]})
+        return JOBS if "?status" in asked.line else answer(500, b"Internal Server Error")
+
+    async with odd_server(said) as server, Client(server.url) as client:
+        assert await client.standing(prompt_id) == Standing("pending", 1)
 
 
 async def test_the_queue_is_asked_before_the_history() -> None:
@@ -340,6 +350,19 @@ async def test_a_host_that_is_not_there_is_not_a_dead_server() -> None:
 async def test_a_body_that_breaks_off_leaves_no_file(tmp_path: Path) -> None:
     async with odd_server(b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\nhalf") as server, Client(server.url) as client:
         with pytest.raises(ServerBusyError):
+            await client.fetch(FILE, tmp_path / "a.png")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [(503, ServerBusyError), (429, ServerBusyError), (400, PermissionError), (401, PermissionError)],
+)
+async def test_a_file_that_is_refused_raises_what_its_caller_knows(
+    tmp_path: Path, status: int, error: type[Exception]
+) -> None:
+    async with odd_server(answer(status, b"no")) as server, Client(server.url) as client:
+        with pytest.raises(error, match=f"answers {status}"):
             await client.fetch(FILE, tmp_path / "a.png")
     assert not list(tmp_path.iterdir())
 

@@ -1,7 +1,8 @@
-"""Prompts that are cancelled while they are sent, whose disk is full, or whose node has nothing to show."""
+"""Prompts that are cancelled while sent, whose disk is full, or whose server dies before their files are fetched."""
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,11 @@ from typing import Any
 import anyio
 import pytest
 
+from adapters.comfyui.answers import OutputFile
+from adapters.comfyui.client import Client
 from adapters.comfyui.errors import PromptFailedError
+from adapters.launcher.kinds.held_servers import Servers
+from adapters.launcher.kinds.prompt import Prompt
 from tests.adapters.comfyui import graphs
 from tests.adapters.comfyui.conftest import Start
 from tests.adapters.comfyui.standin.child import Place
@@ -63,3 +68,26 @@ async def test_a_wanted_node_that_puts_out_nothing_is_not_done(tmp_path: Path) -
         with pytest.raises(PromptFailedError, match=r"EmptyImage \(node 1\) put out nothing"):
             await comfy.prompt(graphs.picture(), outputs=["1", "3"])
         assert (await comfy.prompt(graphs.picture(), outputs=["3"])).files
+
+
+@on_asyncio
+async def test_a_plan_fetches_files_once_a_server_that_died_is_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, servers, fetch, deaths = Place(tmp_path / "comfyui"), Servers(lambda _: None), Client.fetch, list[int]()
+    (tmp_path / "a.json").write_text(json.dumps(graphs.picture(1)))
+    launcher = launcher_at(tmp_path)
+    async with held(place, launcher) as comfy:
+
+        async def die_first(self: Client, file: OutputFile, path: Path) -> None:
+            if not deaths:
+                deaths.append(1)
+                kill_server(comfy)
+            await fetch(self, file, path)
+
+        monkeypatch.setattr(Client, "fetch", die_first)
+        servers.take("studio", comfy)
+        step = Prompt(name="a", server="studio", workflow="a.json", save_to="saved")
+        await step.execute(launcher, servers)
+    assert [one.name for one in (tmp_path / "saved").iterdir()] == place.files()
+    assert len(place.runs()) == len(deaths) == 1

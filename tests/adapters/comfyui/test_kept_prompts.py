@@ -75,8 +75,9 @@ async def test_consent_is_asked_anew_once_a_paid_run_was_lost(place: Place) -> N
     assert len(place.charges()) == 2
 
 
+@pytest.mark.parametrize("is_used_by_others", [False, pytest.param(True, marks=pytest.mark.slow)])
 async def test_consent_is_asked_anew_where_a_paid_run_may_have_begun(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_used_by_others: bool
 ) -> None:
     monkeypatch.setattr(reconcile, "GRACE", 0.2)
     launcher = launcher_at(tmp_path)
@@ -87,6 +88,8 @@ async def test_consent_is_asked_anew_where_a_paid_run_may_have_begun(
             async def start_again() -> None:
                 await until(lambda: server.process is not None and server.process.poll() is not None)
                 await anyio.to_thread.run_sync(server.start)
+                if is_used_by_others:  # its queue is no sign of a new process then
+                    server.ask("POST", "/prompt", {"prompt": graphs.picture(9, seconds=1.5)})
 
             group.start_soon(start_again)
             asked, end = await answering(launcher, lambda: comfy.prompt(graphs.paid(), name="cat"))

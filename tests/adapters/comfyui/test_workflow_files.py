@@ -16,6 +16,7 @@ from adapters.memory import MemoryStore
 from recovery import presets
 from tests.adapters.comfyui.conftest import Start
 from tests.adapters.comfyui.graphs import picture
+from tests.adapters.comfyui.odd_servers import answer, odd_server
 from tests.adapters.launcher.test_updates import asked
 from tests.slow import few
 
@@ -70,6 +71,13 @@ async def test_a_workflow_that_is_exported_meanwhile_is_a_graph(tmp_path: Path, 
         file.write_text(json.dumps(picture()))
         launcher.service.calls.answer("node:Gone")
     assert graphs == [picture()]
+
+
+async def test_a_gateway_that_hides_what_the_server_has_leaves_the_hint_how_to_export(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(drawn({"type": "Gone"}))
+    async with launched(tmp_path) as launcher, odd_server(answer(403, b"")) as server:
+        with pytest.raises(InvalidGraphError, match=r"Workflow > Export \(API\).* answers 403 to GET /object_info"):
+            await launcher.workflow("a.json", server.url)
 
 
 async def test_a_question_about_a_workflow_is_open_again_while_the_thing_is_not_there(

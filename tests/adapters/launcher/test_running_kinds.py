@@ -14,7 +14,7 @@ from adapters.processes.identity import is_living
 from tests.adapters.cli.test_command import command, operation, recovery, touch, write_plan
 from tests.adapters.cli.test_signals import running, stopped
 from tests.adapters.comfyui.graphs import killer, picture
-from tests.adapters.comfyui.standin.child import Place
+from tests.adapters.comfyui.standin.child import Place, Standin
 from tests.adapters.git.servers import make_repository
 from tests.adapters.packages.environments import installed, make_environment
 from tests.adapters.packages.index import ALONE, Index
@@ -122,14 +122,22 @@ def test_a_killed_launch_takes_its_server_over_and_does_nothing_twice(tmp_path: 
     assert not is_living(pid)
 
 
+FAR = operation(name="server", kind="comfyui", url="http://127.0.0.1:{port}", hold=False)
+"""One that the launch does not start."""
+
+
 @pytest.mark.slow
-def test_a_server_that_the_plan_has_no_more_is_ended_by_the_next_launch(tmp_path: Path, models: Path) -> None:
+@pytest.mark.parametrize("instead", [touch("other"), FAR], ids=["another", "far"])
+def test_a_server_that_the_plan_has_no_more_is_ended_by_the_next_launch(
+    tmp_path: Path, models: Path, instead: str
+) -> None:
     with running("run", write_plan(tmp_path, serve(models), asking())) as process:
         eventually(lambda: (models / "prompted").exists())
         process.send_signal(signal.SIGKILL)
         process.wait(10)
     [(pid, _)] = starts(models)
-    assert recovery("run", write_plan(tmp_path, touch("other"))).code == 0
+    with Standin(tmp_path / "far") as far:
+        assert recovery("run", write_plan(tmp_path, instead.replace("{port}", str(far.port)))).code == 0
     assert not is_living(pid)
 
 
@@ -234,6 +242,23 @@ def test_a_prompt_of_a_plan_is_run_once_and_its_file_is_saved(tmp_path: Path, mo
     assert stand.files() == ["one/a_00001_.png", "two/a_00001_.png"]
     assert [(models / "saved" / path).read_bytes()[1:4] for path in stand.files()] == [b"PNG"] * 2
     assert (models / "address").read_text().strip().isdecimal()
+
+
+def test_a_prompt_of_a_plan_runs_in_a_server_that_the_plan_does_not_start(
+    tmp_path: Path, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (models / "a.json").write_text(json.dumps(picture(1)))
+    far = operation(name="studio", kind="comfyui", url="env:FAR", hold=False)
+    plan = write_plan(tmp_path, far, prompt("a", save_to="saved"))
+    ended = recovery("run", plan)
+    assert (ended.code, "the variable FAR is not set" in ended.out) == (1, True), ended.out
+    with Standin(models / "ComfyUI") as stand:
+        monkeypatch.setenv("FAR", stand.url.replace("//", "//me:hidden-words@"))
+        ended = recovery("run", plan)
+        assert (ended.code, "hidden-words" in ended.out) == (0, False), ended.out
+        assert [one.name for one in (models / "saved").iterdir()] == stand.files()
+        assert stand.process is not None
+        assert stand.process.poll() is None
 
 
 @pytest.mark.slow
