@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from adapters.nats.engine import Engine
+from adapters.nats.engine import Engine, sought
 from adapters.nats.errors import UnreachableError
 from adapters.nats.record import Stored
 from events.own_log import own_log
@@ -163,7 +163,7 @@ class Heartbeat:
         await self._is_connected.wait()
         engine = self._engine
         async with engine.watch(kept.call) as changes:
-            while self._judge(kept, await engine.read(kept.call)):
+            while self._judge(kept, await sought(lambda: engine.read(kept.call))):
                 now = self._clock()
                 if now >= kept.confirmed + self._lease / BEATS:
                     await engine.extend(kept.lease)
@@ -177,6 +177,8 @@ class Heartbeat:
         if stored is None:
             self._lost(kept, "its record is gone")
             return False
+        if stored.seq <= kept.fence:
+            raise UnreachableError(f"{kept.call}: a server answers that lags behind")
         record = stored.record
         if (record.fence, record.token) != (kept.fence, kept.token):
             self._lost(kept, f"{LOST}: {record.stands}")
