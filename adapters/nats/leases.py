@@ -143,10 +143,13 @@ class Leases:
         """When the last extension of *call* under *fence* was sent that a server has taken, by the clock.
 
         Raises:
-            LookupError: Its lease is not kept (any more).
+            LookupError: Its lease is not kept, or is lost.
         """
         with self._lock:
-            return self._kept[call, fence].confirmed
+            kept = self._kept[call, fence]
+            if kept.is_over:
+                raise LookupError(call)
+            return kept.confirmed
 
     def _run(self) -> None:
         try:
