@@ -7,11 +7,11 @@ one. It does all its work in one asyncio loop; ``leases.Leases`` runs it in a th
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 
 import msgspec
 
+from adapters.nats.boot_clock import boottime
 from adapters.nats.engine import Engine, sought
 from adapters.nats.errors import UnreachableError
 from adapters.nats.record import Stored
@@ -86,7 +86,7 @@ class Heartbeat:
         clock: Monotonic seconds.
     """
 
-    def __init__(self, lease: float, callbacks: Callbacks, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, lease: float, callbacks: Callbacks, clock: Callable[[], float] = boottime) -> None:
         self._lease = lease
         self._callbacks = callbacks
         self._clock = clock

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol, TypeAlias
 
+from adapters.nats.boot_clock import boottime
 from adapters.nats.engine import Engine
 from adapters.nats.errors import ClusterError
 from adapters.nats.heartbeat import Callbacks, Heartbeat, Kept, log
@@ -58,7 +58,7 @@ class Leases:
         on_lost: Callable[[str, int, str], object],
         on_cancel: Callable[[str, str], object],
         on_back: Callable[[], object] = lambda: None,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = boottime,
     ) -> None:
         self._connect = connect
         self.clock = clock
