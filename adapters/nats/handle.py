@@ -102,7 +102,7 @@ class Handle:
                 ended = await self._ended(record)
                 data = await self._answered(lambda: self._result(ended), math.inf)
         except TimeoutError:
-            stands = f"it is {state_of(record[-1])}" if record else "no server has answered"
+            stands = f"it is {state_of(record[-1])}" if record else "no server has told of it"
             raise TimeoutError(f"{self._call} has not ended within {timeout:g} s: {stands}") from None
         if ended.state != "succeeded":
             kind, text = ended.error
