@@ -136,6 +136,7 @@ class _Run:
         self._concurrency, self._node, self._drain, self._as_json = concurrency, node, drain, as_json
         self._draining: set[asyncio.Task[None]] = set()
         self._tally = Counter[str]()
+        self._is_open = False
         self.signals: list[int] = []
 
     @property
@@ -147,14 +148,19 @@ class _Run:
 
     async def until_signal(self) -> None:
         """Work until a signal, or an error. Raises LookupError, UnreachableError and ClusterError."""
-        with self._counted():
-            async with self._cluster() as cluster:
-                self._node = cluster.node
-                for name in self._names:
-                    leased.operation(self._service, name)
-                self._say_start()
-                with self._on_signals(cluster):
+        cluster = self._cluster()
+        self._node = cluster.node
+        with self._counted(), self._on_signals(cluster):
+            try:
+                async with cluster:
+                    self._is_open = True
+                    for name in self._names:
+                        leased.operation(self._service, name)
+                    self._say_start()
                     await cluster.work(self._names, self._concurrency)
+            except asyncio.CancelledError:
+                if self._is_open or not self.signals:
+                    raise
         self._say_end()
 
     def _cluster(self) -> Cluster:
@@ -175,10 +181,14 @@ class _Run:
 
     @contextmanager
     def _on_signals(self, cluster: Cluster) -> Iterator[None]:
-        loop = asyncio.get_running_loop()
+        loop, opening = asyncio.get_running_loop(), asyncio.current_task()
+        assert opening is not None
 
         def stop(number: int) -> None:
             self.signals.append(number)
+            if not self._is_open:
+                opening.cancel()
+                return
             draining = loop.create_task(cluster.drain(None if len(self.signals) == 1 else 0.0))
             self._draining.add(draining)
 

@@ -35,6 +35,9 @@ NO_ADDRESS = (
     "%3F for ?, %23 for #, %2C for a comma"
 )
 
+CANCELLED_EVERY = 0.1
+"""Seconds after which a first connection that is given up, and goes on, is cancelled again."""
+
 TRIED_EVERY: Any = 0.5  # nats-py declares whole numbers, and takes any
 """Seconds between two tries to reach the same server again."""
 
@@ -161,9 +164,7 @@ async def _open(link: Link, client: _Client, addresses: list[str], options: dict
                 last[:] = [error]  # type: ignore[list-item]
     finally:
         if not opening.done() or opening.cancelled() or opening.exception() is not None:
-            opening.cancel()
-            with suppress(BaseException):
-                await opening
+            await _cancelled(opening)
             client.options["disconnected_cb"] = None
             await client.close()
     if refused.done():
@@ -179,6 +180,15 @@ async def _open(link: Link, client: _Client, addresses: list[str], options: dict
         f"no server answers at {link.shown} ({text_of(last[0])}): check the address, and that nats-server "
         f"{OLDEST} or newer runs there with JetStream (nats-server -js)"
     ) from None
+
+
+async def _cancelled(opening: asyncio.Future[None]) -> None:
+    """Cancel *opening*: where the connection comes at that moment, asyncio drops a cancellation."""
+    while not opening.done():
+        opening.cancel()
+        await asyncio.wait({opening}, timeout=CANCELLED_EVERY)
+    with suppress(BaseException):  # or asyncio says that it was never asked
+        opening.result()
 
 
 def _who(

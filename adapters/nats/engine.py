@@ -22,6 +22,9 @@ R = TypeVar("R")
 AGAIN = 1.0
 """Seconds between two attempts to ask servers that do not answer."""
 
+MISSING_FOR = 1.0
+"""Seconds for which the servers must not have what must be there, until it is taken as gone."""
+
 Payload: TypeAlias = Literal["args", "saved", "result"]
 """What is kept beside a record."""
 
@@ -113,6 +116,19 @@ class Engine(Protocol):
     def calls(self) -> AsyncIterator[Stored]:
         """The records of all calls, the longest unchanged first."""
         ...
+
+
+async def sought(ask: Callable[[], Awaitable[R | None]]) -> R | None:
+    """The answer to *ask*; None only if that is the answer twice, ``MISSING_FOR`` seconds apart.
+
+    For what must be there: a server that was stopped may still take itself for the leader when it goes on, and knows
+    nothing of what was written meanwhile.
+    """
+    found = await ask()
+    if found is None:
+        await asyncio.sleep(MISSING_FOR)
+        found = await ask()
+    return found
 
 
 async def answered(ask: Callable[[], Awaitable[R]], timeout: float) -> R:

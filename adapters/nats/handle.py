@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, NoReturn, TypeVar
 
 import msgspec
 
 from adapters.nats.board import Board
-from adapters.nats.engine import AGAIN, Engine, answered
+from adapters.nats.engine import AGAIN, Engine, answered, sought
 from adapters.nats.errors import ChangeRefusedError, ClusterError, RemoteCallError, UnreachableError
 from adapters.nats.record import CallRecord
 from adapters.nats.status import next_in_cluster, state_of
-from adapters.nats.steering import gone, steer
-from adapters.nats.transitions import asked_to_cancel
+from adapters.nats.steering import cancel, gone, is_abandoned
 from recovery.redact import brief, redact
 
 R = TypeVar("R")
@@ -100,9 +100,9 @@ class Handle:
         try:
             async with asyncio.timeout(timeout):
                 ended = await self._ended(record)
-                data = await self._answered(lambda: self._engine.payload(self._call, "result"), math.inf)
+                data = await self._answered(lambda: self._result(ended), math.inf)
         except TimeoutError:
-            stands = f"it is {state_of(record[-1])}" if record else "no server has answered"
+            stands = f"it is {state_of(record[-1])}" if record else "no server has told of it"
             raise TimeoutError(f"{self._call} has not ended within {timeout:g} s: {stands}") from None
         if ended.state != "succeeded":
             kind, text = ended.error
@@ -134,7 +134,7 @@ class Handle:
         )
 
     async def cancel(self, reason: str = "") -> bool:
-        """Cancel the call: at once where no node runs it, otherwise as soon as its node sees it.
+        """Cancel the call: at once where no node runs it, or that node is gone, otherwise as soon as its node sees it.
 
         Returns whether it was not over: it may still succeed before its node sees it.
 
@@ -143,11 +143,7 @@ class Handle:
             UnreachableError: No server answers.
         """
         try:
-            await self._answered(
-                lambda: steer(
-                    self._engine, self._call, lambda stored, now: asked_to_cancel(stored.record, redact(reason), now)
-                )
-            )
+            await self._answered(lambda: cancel(self._engine, self._board, self._call, redact(reason)))
         except ChangeRefusedError:
             return False
         return True
@@ -159,10 +155,19 @@ class Handle:
                 async with self._engine.watch(self._call) as changes:
                     while not (record := await self._read()).is_over:
                         seen[:] = [record]
+                        if record.cancel is not None and await is_abandoned(self._engine, self._board, record):
+                            with suppress(ChangeRefusedError):  # it has ended since
+                                await cancel(self._engine, self._board, self._call, record.cancel)
+                            continue
                         await changes.next(READ_EVERY)
                     return record
             except UnreachableError:
                 await asyncio.sleep(AGAIN)
+
+    async def _result(self, ended: CallRecord) -> bytes | None:
+        if ended.state != "succeeded":
+            return None
+        return await sought(lambda: self._engine.payload(self._call, "result"))
 
     def _check_open(self) -> None:
         if not self._is_open():
@@ -170,7 +175,7 @@ class Handle:
 
     async def _read(self) -> CallRecord:
         self._check_open()
-        stored = await self._engine.read(self._call)
+        stored = await sought(lambda: self._engine.read(self._call))
         if stored is None:
             raise gone(self._call)
         return stored.record

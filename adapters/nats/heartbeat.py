@@ -7,12 +7,12 @@ one. It does all its work in one asyncio loop; ``leases.Leases`` runs it in a th
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 
 import msgspec
 
-from adapters.nats.engine import Engine
+from adapters.nats.boot_clock import boottime
+from adapters.nats.engine import Engine, sought
 from adapters.nats.errors import UnreachableError
 from adapters.nats.record import Stored
 from events.own_log import own_log
@@ -86,7 +86,7 @@ class Heartbeat:
         clock: Monotonic seconds.
     """
 
-    def __init__(self, lease: float, callbacks: Callbacks, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, lease: float, callbacks: Callbacks, clock: Callable[[], float] = boottime) -> None:
         self._lease = lease
         self._callbacks = callbacks
         self._clock = clock
@@ -163,7 +163,7 @@ class Heartbeat:
         await self._is_connected.wait()
         engine = self._engine
         async with engine.watch(kept.call) as changes:
-            while self._judge(kept, await engine.read(kept.call)):
+            while self._judge(kept, await sought(lambda: engine.read(kept.call))):
                 now = self._clock()
                 if now >= kept.confirmed + self._lease / BEATS:
                     await engine.extend(kept.lease)
@@ -177,6 +177,8 @@ class Heartbeat:
         if stored is None:
             self._lost(kept, "its record is gone")
             return False
+        if stored.seq <= kept.fence:
+            raise UnreachableError(f"{kept.call}: a server answers that lags behind")
         record = stored.record
         if (record.fence, record.token) != (kept.fence, kept.token):
             self._lost(kept, f"{LOST}: {record.stands}")

@@ -111,9 +111,7 @@ class Holding:
     async def _latest(self) -> Stored:
         """The latest record, if only this worker and persons have changed it since it was claimed."""
         stored = await self._engine.read(self.record.call)
-        if stored is None:
-            raise LeaseLostError(f"{self.record.call}: its record is gone")
-        if stored.seq < self.stored.seq:
+        if stored is None or stored.seq < self.stored.seq:  # where the record is gone, the heartbeat finds that out
             raise UnreachableError(f"{self.record.call}: a server answers that lags behind")
         if (stored.record.fence, stored.record.token) != (self.fence, self.record.token):
             raise _lost(stored.record)

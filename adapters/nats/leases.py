@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol, TypeAlias
 
+from adapters.nats.boot_clock import boottime
 from adapters.nats.engine import Engine
 from adapters.nats.errors import ClusterError
 from adapters.nats.heartbeat import Callbacks, Heartbeat, Kept, log
@@ -58,7 +58,7 @@ class Leases:
         on_lost: Callable[[str, int, str], object],
         on_cancel: Callable[[str, str], object],
         on_back: Callable[[], object] = lambda: None,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = boottime,
     ) -> None:
         self._connect = connect
         self.clock = clock
@@ -143,10 +143,13 @@ class Leases:
         """When the last extension of *call* under *fence* was sent that a server has taken, by the clock.
 
         Raises:
-            LookupError: Its lease is not kept (any more).
+            LookupError: Its lease is not kept, or is lost.
         """
         with self._lock:
-            return self._kept[call, fence].confirmed
+            kept = self._kept[call, fence]
+            if kept.is_over:
+                raise LookupError(call)
+            return kept.confirmed
 
     def _run(self) -> None:
         try:

@@ -144,6 +144,8 @@ class Outcomes:
             if await self._engine.now() < kept.change.record.updated + KEPT:  # no record goes as early as that
                 raise UnknownCallError(f"this cluster has no call {call}: the outcome is kept for the one that has it")
             return "its record is gone"
+        if stored.seq <= fence:
+            raise UnreachableError(f"{call}: a server answers that lags behind")
         record = stored.record
         if (record.fence, record.token) != (fence, kept.token):
             return why_superseded(record, fence)

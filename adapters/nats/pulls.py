@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -12,6 +11,7 @@ from typing import TypeAlias
 
 import msgspec
 
+from adapters.nats.boot_clock import boottime
 from adapters.nats.errors import ClusterError, UnreachableError
 from adapters.nats.link import ANSWERED_WITHIN, Link
 from adapters.nats.names import Lane, Subjects
@@ -94,7 +94,7 @@ class Pulls:
         self._standing: dict[Lane, tuple[str, float]] = {}
         self._lanes: dict[str, Lane] = {}
         self._waiters: list[_Waiter] = []
-        self._ran = time.monotonic()
+        self._ran = boottime()
         self._is_current = asyncio.Event()  # cleared while what came to a loop that stood still is let alone
         self._is_current.set()
 
@@ -134,7 +134,7 @@ class Pulls:
         waiter = _Waiter(lanes)
         self._waiters.append(waiter)
         try:
-            await self._wait(waiter, lanes, time.monotonic() + timeout)
+            await self._wait(waiter, lanes, boottime() + timeout)
             found, waiter.message = waiter.message, None
             return found if self._look_at_clock() else None
         finally:
@@ -143,13 +143,13 @@ class Pulls:
                 await self._refuse(waiter.message)
 
     async def _wait(self, waiter: _Waiter, lanes: Sequence[Lane], end: float) -> None:
-        while waiter.message is None and (left := end - time.monotonic()) > 0.0:
+        while waiter.message is None and (left := end - boottime()) > 0.0:
             for lane in lanes:
                 await self._stand(lane)
             first = min(until for lane in lanes for _, until in [self._standing.get(lane, ("", end))])
             if waiter.message is None:
                 try:
-                    async with asyncio.timeout(max(0.0, min(left, first - time.monotonic()))):
+                    async with asyncio.timeout(max(0.0, min(left, first - boottime()))):
                         await waiter.changed.wait()
                 except TimeoutError:
                     pass
@@ -161,7 +161,7 @@ class Pulls:
             return
         self._lanes.pop(self._standing.get(lane, ("", 0.0))[0], None)
         token, wanted = f"{next(self._numbers)}", {"batch": 1, "expires": int(self._pulled_for * 1e9)}
-        self._standing[lane] = token, time.monotonic() + self._pulled_for + 1.0
+        self._standing[lane] = token, boottime() + self._pulled_for + 1.0
         self._lanes[token] = lane
         try:
             await self._make(lane)
@@ -172,7 +172,7 @@ class Pulls:
             raise
 
     def _stands(self, lane: Lane) -> bool:
-        return lane in self._standing and time.monotonic() < self._standing[lane][1]
+        return lane in self._standing and boottime() < self._standing[lane][1]
 
     async def _now(self, lane: Lane) -> Msg | None:
         """What waits in *lane*."""
@@ -256,7 +256,7 @@ class Pulls:
         self._made.discard(lane)
         if lane not in self._standing:
             token = f"{next(self._numbers)}"
-            self._standing[lane], self._lanes[token] = (token, time.monotonic() + TRIED_AGAIN_AFTER), lane
+            self._standing[lane], self._lanes[token] = (token, boottime() + TRIED_AGAIN_AFTER), lane
 
     async def _refuse(self, message: Msg) -> None:
         """Let another worker have *message*."""
@@ -267,7 +267,7 @@ class Pulls:
 
     def _look_at_clock(self) -> bool:
         """Whether what has come is of now: this loop has not stood still for half a lease since it was asked for."""
-        now = time.monotonic()
+        now = boottime()
         if now > self._ran + self._lease / 2:
             self._is_current.clear()
         self._ran = now

@@ -15,7 +15,7 @@ from adapters.nats import transitions
 from adapters.nats.board import Board
 from adapters.nats.checkpoints import Checkpoints
 from adapters.nats.endings import at_attempt, failed, postponed
-from adapters.nats.engine import AGAIN, Engine, Payload
+from adapters.nats.engine import AGAIN, Engine, Payload, sought
 from adapters.nats.errors import ChangeRefusedError, TooLargeError, UnreachableError, UnreadableError
 from adapters.nats.heartbeat import LOST
 from adapters.nats.holding import Holding
@@ -176,7 +176,10 @@ class Leg:
         return leases.clock() < confirmed + self._session.engine.lease
 
     async def _payload(self, kind: Payload) -> bytes | None:
-        return await self._asked(lambda: self._session.engine.payload(self.call, kind))
+        def ask() -> Awaitable[bytes | None]:
+            return self._session.engine.payload(self.call, kind)
+
+        return await self._asked(partial(sought, ask) if kind == "args" else ask)  # every call has arguments
 
     async def _asked(self, ask: Callable[[], Awaitable[R]]) -> R | None:
         """The answer of the servers, when they answer; None if the call is to stop before."""

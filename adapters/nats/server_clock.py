@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Callable
 
 import msgspec
 
+from adapters.nats.boot_clock import boottime
 from adapters.nats.errors import UnreachableError
 
 REFRESHED = 10.0
@@ -58,7 +58,7 @@ class ServerClock:
         monotonic: Seconds of this process.
     """
 
-    def __init__(self, ask: Callable[[], Awaitable[float]], monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, ask: Callable[[], Awaitable[float]], monotonic: Callable[[], float] = boottime) -> None:
         self._ask = ask
         self._monotonic = monotonic
         self._offset: Offset | None = None

@@ -145,6 +145,9 @@ def next_in_cluster(record: CallRecord, nodes: Nodes, now: float) -> NextStep:
             ending = "" if record.cancel is None else ", and is asked to end"
             return NextStep(text=f"attempt {attempt} runs on {record.node}{ending}", offers=offers)
         text = f"attempt {attempt} ran on {last_seen(record.node, nodes, now)}"
+        if record.affinity == record.node and record.cancel is not None:
+            offers = Offer("cancel", "ends it without that node"), MOVE
+            return NextStep(text=f"{text}, and is asked to end there", offers=offers, foremost=1)
         if record.affinity == record.node:
             return NextStep(text=f"{text}, which alone may run it", offers=(MOVE, *offers), foremost=1)
         return NextStep(text=f"{text}; another worker goes on with it once its lease has ended", offers=offers)

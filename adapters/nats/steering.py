@@ -8,9 +8,11 @@ from typing import Literal, TypeAlias, cast, get_args
 import msgspec
 
 from adapters.nats import transitions
-from adapters.nats.engine import Engine
+from adapters.nats.board import Board
+from adapters.nats.engine import Engine, sought
 from adapters.nats.errors import ChangeRefusedError, StaleError, UnknownCallError
 from adapters.nats.record import KEPT, CallRecord, Change, Stored
+from adapters.nats.status import ALIVE
 from recovery.explain import counted
 from recovery.redact import brief
 
@@ -47,9 +49,15 @@ class ClusterCommand(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
     to: str = ""
 
+    @property
+    def why(self) -> str:
+        """Why a call ends that the command ends."""
+        done = "given up" if self.name == "give up" else "cancelled"
+        return f"{done} {BY_HAND}: {self.reason}" if self.reason else f"{done} {BY_HAND}"
+
     def change(self, stored: Stored, now: float) -> Change | str:
         """What is written for the record of a call, or why nothing is."""
-        record, why = stored.record, f"{BY_HAND}: {self.reason}" if self.reason else BY_HAND
+        record = stored.record
         match self.name:
             case "retry":
                 return transitions.retried_now(record, now)
@@ -58,9 +66,9 @@ class ClusterCommand(msgspec.Struct, frozen=True, kw_only=True):
             case "unpause":
                 return transitions.unpaused(record, now)
             case "give up":
-                return transitions.gave_up_by_hand(record, f"given up {why}", now)
+                return transitions.gave_up_by_hand(record, self.why, now)
             case "cancel":
-                return transitions.asked_to_cancel(record, f"cancelled {why}", now)
+                return transitions.asked_to_cancel(record, self.why, now)
             case "move":
                 return transitions.moved(stored, self.to, now)
 
@@ -101,7 +109,7 @@ async def steer(engine: Engine, call: str, steering: Steering) -> CallRecord:
         UnreachableError: No server answers.
     """
     while True:
-        stored = await engine.read(call)
+        stored = await sought(lambda: engine.read(call))
         if stored is None:
             raise gone(call)
         change = steering(stored, await engine.now())
@@ -112,6 +120,31 @@ async def steer(engine: Engine, call: str, steering: Steering) -> CallRecord:
         except StaleError:
             continue
         return change.record
+
+
+async def cancel(engine: Engine, board: Board, call: str, reason: str) -> CallRecord:
+    """Cancel *call* for *reason*: at once where no node runs it, or the node that ran it is gone. As ``steer``."""
+    seen = await sought(lambda: engine.read(call))
+    if seen is None:
+        raise gone(call)
+    left = (seen.record.fence, seen.record.token) if await is_abandoned(engine, board, seen.record) else None
+
+    def steering(stored: Stored, now: float) -> Change | str:
+        if (stored.record.fence, stored.record.token) == left:
+            return transitions.cancelled_without_node(stored, reason, now)
+        return transitions.asked_to_cancel(stored.record, reason, now)
+
+    return await steer(engine, call, steering)
+
+
+async def is_abandoned(engine: Engine, board: Board, record: CallRecord) -> bool:
+    """Whether a worker ran the call of *record* whose node has not told of itself for longer than a lease."""
+    if record.state != "running":
+        return False
+    silent_since = await engine.now() - max(engine.lease, ALIVE)
+    if record.standing.as_of > silent_since:  # it was claimed since, by a node that may not have told of itself yet
+        return False
+    return all(one.seen <= silent_since for one in await board.nodes() if one.node == record.node)
 
 
 def gone(call: str) -> UnknownCallError:

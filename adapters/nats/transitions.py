@@ -171,6 +171,15 @@ def asked_to_cancel(record: CallRecord, reason: str, now: float) -> Change | str
     return _cancelled(record, reason, now)
 
 
+def cancelled_without_node(stored: Stored, reason: str, now: float) -> Change | str:
+    """A person wants the call to be cancelled, and the node that ran it is gone. A worker that holds it has lost it."""
+    record = stored.record
+    change = asked_to_cancel(record, reason, now)
+    if isinstance(change, str) or record.state != "running":
+        return change
+    return _replace(_cancelled(_replace(record, fence=stored.seq), reason, now), unqueues=record.lane)
+
+
 def _cancelled(record: CallRecord, reason: str, now: float) -> Change:
     new = _over(_replace(record, state="cancelled", cancel=None, reason=_text(reason)), now)
     return Change(record=new, unschedules=record.due is not None, unqueues=_waits_in(record))

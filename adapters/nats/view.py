@@ -28,7 +28,7 @@ from adapters.nats.status import (
     last_seen,
     next_in_cluster,
 )
-from adapters.nats.steering import ClusterCommand, find, steer
+from adapters.nats.steering import ClusterCommand, cancel, find, steer
 from events.codec import decode
 from events.errors import CodecError
 from events.event import CallEvent
@@ -152,7 +152,10 @@ class ClusterView:
         """Carry out *command* with the call that *text* names, or, *by_id*, whose id it is. Raises UnreachableError."""
         try:
             call = text if by_id else (await find(self.engine, text)).call
-            record = await steer(self.engine, call, command.change)
+            if command.name == "cancel":
+                record = await cancel(self.engine, self.board, call, command.why)
+            else:
+                record = await steer(self.engine, call, command.change)
         except (LookupError, ChangeRefusedError) as error:
             said = str(error.args[0])
             return Steered(command=command.name, call=text if by_id else "", name=redact(text), said=said)

@@ -211,7 +211,7 @@ class LeasedRunner(Runner):
             back = HandedBackError(attempt, 0.0, self.leg.handed_back)
             back.is_cut_off = failure is not None
             raise back
-        if failure is None and not self.leg.is_held():
+        if failure is None and attempt.call.cancelled is None and not self.leg.is_held():
             self.leg.handed_back = self.leg.handed_back or LEASE_OVER
             raise HandedBackError(attempt, 0.0, self.leg.handed_back)
         return super()._as_edited(attempt, failure)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -67,6 +68,23 @@ async def submit(link: Link, key: str) -> str:
 
 
 # what cannot be connected to
+
+
+async def test_a_connection_that_is_cancelled_at_any_step_ends():
+    """Where nats-py has just been connected, asyncio drops the cancellation, and nats-py tries for ever."""
+    with socket.create_server(("127.0.0.1", 0), backlog=100) as silent:
+
+        async def opened() -> None:
+            async with connect(f"nats://127.0.0.1:{silent.getsockname()[1]}"):
+                pass
+
+        for steps in range(30):
+            opening = asyncio.create_task(opened())
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            opening.cancel()
+            await asyncio.wait([opening], timeout=5.0)
+            assert opening.cancelled(), f"it goes on when it is cancelled after {steps} steps of the loop"
 
 
 async def test_an_address_where_nothing_listens_is_an_error_with_the_cure():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -240,3 +241,15 @@ def test_a_worker_without_a_server_or_a_module_says_so_in_one_sentence(farm: Pat
     assert "pa55" not in said.stderr
     wrong = recovery(farm, "worker", "nowhere:service", **at)
     assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1)
+
+
+def test_a_worker_that_connects_ends_at_a_signal_as_one_that_works(farm: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(20.0)
+        url = f"nats://127.0.0.1:{silent.getsockname()[1]}"
+        with worker(farm, "--node", "gpu-a", url=url, prefix="recovery") as process:
+            connection, _ = silent.accept()
+            with connection:
+                process.send_signal(signal.SIGTERM)
+                output, errors = process.communicate(timeout=30)
+    assert (process.returncode, output, errors) == (0, "gpu-a has stopped: 0 calls ended here\n", "")

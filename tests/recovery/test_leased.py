@@ -129,6 +129,19 @@ def test_no_attempt_begins_after_the_lease(kind: str, attempts: int) -> None:
     assert (back.attempt, back.reason) == (attempts + 1, "its lease is over, and another worker may have it")
 
 
+def test_a_call_that_is_cancelled_while_it_waits_is_so_although_its_lease_is_over() -> None:
+    script = Script(ConnectionError("one"))
+    node = Node(script.as_async(), **RETRY)
+
+    async def leg() -> leased.Ending:
+        running = asyncio.create_task(node.operation.run(call(), is_held=lambda: script.calls < 1))
+        await asyncio.sleep(0.5)
+        assert node.service.calls.cancel("render/job@7", "no need")
+        return await running
+
+    assert node.clock.run(leg) == leased.Cancelled(reason="no need", attempt=2)
+
+
 def test_the_next_leg_goes_on_on_another_node_with_the_attempts_and_the_budget_of_the_first() -> None:
     first = Node(Script(*[ConnectionError()] * 2).as_async(), **RETRY).run(call())
     assert isinstance(first, leased.Postponed)

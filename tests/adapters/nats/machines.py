@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 from adapters.nats import Cluster, UnreachableError
+from adapters.nats.board import MemoryBoard
+from adapters.nats.engine import Payload
 from adapters.nats.leases import Leases
 from adapters.nats.memory import MemoryEngine, MemoryLink, MemoryServers
-from adapters.nats.record import CallRecord, Change
+from adapters.nats.record import CallRecord, Change, Stored
 from events import Event
 from recovery import Recovery
 from recovery.journal.store import Store
@@ -40,6 +43,32 @@ class Deaf(MemoryEngine):
             self.is_lost = True
             raise UnreachableError("no answer in time")
         return seq
+
+
+class Behind(MemoryEngine):
+    """As a server that was stopped and goes on: it knows nothing each other time that the same is asked."""
+
+    def __init__(self, on: MemoryServers) -> None:
+        super().__init__(on)
+        self._asked = Counter[str]()
+
+    async def read(self, call: str) -> Stored | None:
+        return await super().read(call) if self._is_told(call) else None
+
+    async def payload(self, call: str, kind: Payload) -> bytes | None:
+        return await super().payload(call, kind) if self._is_told(f"{kind} of {call}") else None
+
+    def _is_told(self, question: str) -> bool:
+        self._asked[question] += 1
+        return self._asked[question] % 2 == 0
+
+
+class NodeBoard(MemoryBoard):
+    """The board *of* all, as one node reaches it."""
+
+    def __init__(self, of: MemoryBoard) -> None:
+        super().__init__()
+        self._nodes, self._events = of._nodes, of._events
 
 
 class Machine:
@@ -79,6 +108,7 @@ class Machine:
         self.is_cut = is_cut
         for link in self._links:
             link.engine.is_cut = is_cut
+            link.board.is_reachable = not is_cut
 
     def work(self, *names: str, concurrency: int = 1) -> asyncio.Task[None]:
         """Let it run calls of *names*."""
@@ -92,8 +122,9 @@ class Machine:
 
     @asynccontextmanager
     async def _link(self) -> AsyncIterator[MemoryLink]:
-        link = MemoryLink(self._engine(self.on), self.on.board)
+        link = MemoryLink(self._engine(self.on), NodeBoard(self.on.board))
         link.engine.is_cut = self.is_cut
+        link.board.is_reachable = not self.is_cut
         self._links.append(link)
         yield link
 

@@ -162,6 +162,7 @@ HELD: dict[str, Callable[[CallRecord, float, float], Change | str]] = {
 
 PERSONS: dict[str, Callable[[Stored, float], Change | str]] = {
     "cancel": lambda stored, now: to.asked_to_cancel(stored.record, "wrong file", now),
+    "cancel without its node": lambda stored, now: to.cancelled_without_node(stored, "wrong file", now),
     "retry": lambda stored, now: to.retried_now(stored.record, now),
     "give up": lambda stored, now: to.gave_up_by_hand(stored.record, BY_HAND, now),
     "pause": lambda stored, now: to.paused(stored.record, now),

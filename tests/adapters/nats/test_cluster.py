@@ -30,7 +30,7 @@ from adapters.nats.view import ClusterAddress
 from events.errors import CallRejectedError
 from recovery import Recovery, leased
 from recovery.testing import VirtualClock
-from tests.adapters.nats.machines import Deaf, Machines, until
+from tests.adapters.nats.machines import Behind, Deaf, Machines, until
 
 pytestmark = pytest.mark.anyio
 
@@ -253,6 +253,19 @@ async def test_a_queued_call_is_cancelled_at_once(machines: Machines) -> None:
         a.work("render")
         await asyncio.sleep(10.0)
         assert ran == []
+
+
+async def test_servers_that_lag_behind_lose_no_call(machines: Machines) -> None:
+    async with (
+        machines.machine("a", define, engine=Behind) as a,
+        machines.machine("b", define, "render", engine=Behind),
+    ):
+        handle = await a.cluster.submit("render", "x")
+        assert (await handle.status()).call == handle.call
+        assert await handle.result(300.0) == ["x", 1]
+        assert not await handle.cancel()
+        with pytest.raises(UnknownCallError):
+            await a.cluster.handle("render/never").status()
 
 
 async def test_a_call_is_known_by_its_id_on_any_node(machines: Machines) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import math
 
 import msgspec
 import pytest
 
+from adapters.nats.errors import RemoteCallError
 from adapters.nats.names import name_of
 from adapters.nats.record import CallRecord
 from adapters.nats.standing import leased_call, standing_of
@@ -75,3 +77,23 @@ async def test_a_call_that_another_worker_has_is_not_handed_back(clock: VirtualC
         a.cut(False)
         await asyncio.sleep(LEASE)
         assert (machines.record(handle.call).node, len(renders.attempts)) == ("b", 2)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("seconds", [1.0, 2 * LEASE])
+async def test_a_call_of_a_dead_node_that_alone_may_run_it_is_cancelled(
+    clock: VirtualClock, machines: Machines, seconds: float
+) -> None:
+    renders = Fails(math.inf)
+    async with machines.machine("a", renders, "render") as a, machines.machine("b", renders, "render") as b:
+        handle = await b.cluster.submit("render", affinity="a")
+        await until(lambda: renders.attempts)
+        a.cut()
+        await asyncio.sleep(seconds)
+        assert await handle.cancel("not needed")
+        with pytest.raises(RemoteCallError, match="not needed"):
+            await handle.result(2 * LEASE)
+        a.cut(False)
+        await until(lambda: "CallHandedBack" in a.kinds())
+    assert machines.record(handle.call).state == "cancelled"
+    assert len(renders.attempts) == 1

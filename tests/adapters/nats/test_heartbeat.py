@@ -14,6 +14,7 @@ from adapters.nats import transitions
 from adapters.nats.heartbeat import CUT_OFF, Callbacks, Heartbeat, Kept
 from adapters.nats.holding import Holding
 from adapters.nats.memory import MemoryEngine, MemoryServers
+from adapters.nats.record import Stored
 from recovery.testing import VirtualClock
 from tests.adapters.nats.held import CALL, LANE, LEASE, held, servers, submit
 
@@ -152,6 +153,45 @@ async def test_a_call_that_is_moved_is_lost(clock: VirtualClock) -> None:
         await engine.write(change, holding.stored.seq)
         await asyncio.sleep(0.01)
     assert worker.told == [("lost", CALL, holding.fence, "its lease was lost: it is queued")]
+
+
+@pytest.mark.parametrize("knows", ["nothing", "what was before the claim"])
+async def test_a_server_that_lags_behind_takes_no_call_away(clock: VirtualClock, knows: str) -> None:
+    engine = (on := servers(clock)).connect()
+    worker = Worker(on, clock)
+    await submit(engine)
+    before = await engine.read(CALL) if knows != "nothing" else None
+    worker.keep(await held(engine))
+
+    class Behind(MemoryEngine):
+        is_behind = False
+
+        async def read(self, call: str) -> Stored | None:
+            if self.is_behind and call == CALL:
+                self.is_behind = False
+                return before
+            return await super().read(call)
+
+    worker.engine = behind = Behind(on)
+    async with worker.beating():
+        for _ in range(10):
+            behind.is_behind = True
+            await asyncio.sleep(LEASE / 2)
+            assert not behind.is_behind
+        assert await engine.take([LANE], 0.0) is None
+    assert worker.told == []
+
+
+async def test_a_call_whose_record_is_gone_is_lost(clock: VirtualClock) -> None:
+    engine = (on := servers(clock)).connect()
+    worker = Worker(on, clock)
+    await submit(engine)
+    holding = await held(engine)
+    worker.keep(holding)
+    async with worker.beating():
+        on._records.clear()
+        await asyncio.sleep(LEASE / 2)
+    assert worker.told == [("lost", CALL, holding.fence, "its record is gone")]
 
 
 @pytest.mark.parametrize("is_required", [False, True])

@@ -11,7 +11,7 @@ from adapters.nats import transitions as to
 from adapters.nats.engine import Delivery
 from adapters.nats.errors import ChangeRefusedError, LeaseLostError, UnreachableError
 from adapters.nats.holding import Holding, claim
-from adapters.nats.memory import MemoryServers
+from adapters.nats.memory import MemoryEngine, MemoryServers
 from adapters.nats.names import Lane, name_of
 from adapters.nats.record import KEPT, CallRecord, Change, Standing, Stored
 from tests.adapters.nats.steps import FaultyEngine, run
@@ -196,6 +196,19 @@ def test_a_change_that_says_no_is_refused():
     holding = world.claim()
     with pytest.raises(ChangeRefusedError, match="render/order-17: not now"):
         run(holding.apply(lambda record: "not now"))
+
+
+def test_a_server_that_knows_nothing_of_a_held_call_refuses_no_end():
+    class Behind(MemoryEngine):
+        async def read(self, call: str) -> Stored | None:
+            return None
+
+    world = World()
+    holding = world.claim()
+    world.person(to.paused)
+    with pytest.raises(UnreachableError, match="a server answers that lags behind"):
+        run(Holding(Behind(world.servers), holding.delivery, holding.stored).apply(succeeds))
+    assert run(holding.apply(succeeds)).state == "succeeded"
 
 
 def test_a_record_that_is_gone_is_held_by_none():

@@ -122,6 +122,8 @@ def test_two_claims_of_one_call_are_kept_apart(
     keep(leases, new)
     wait_until(lambda: told)
     assert told == [("lost", CALL, old.fence, "its lease was lost: it runs on a")]
+    with pytest.raises(LookupError):  # so no attempt begins under it
+        leases.confirmed(CALL, old.fence)
     leases.drop(CALL, old.fence)
     first = leases.confirmed(CALL, new.fence)
     wait_until(lambda: leases.confirmed(CALL, new.fence) > first + LEASE)

@@ -140,6 +140,25 @@ async def test_an_outcome_of_a_worker_that_stood_still_is_superseded_and_a_retry
     assert leased.held(service) == []
 
 
+async def test_an_outcome_waits_for_a_server_that_knows_its_claim(cluster: MemoryServers) -> None:
+    service, engine = Recovery(), cluster.connect()
+    events = events_of(service, OutcomeDelivered, OutcomeSuperseded)
+    await submit(engine)
+    before = await stored(engine)
+    outcomes, holding = Outcomes(service, engine), await held(engine)
+    engine.is_cut = True
+    assert await outcomes.finish(holding, succeeds) is None
+
+    class Behind(MemoryEngine):
+        async def read(self, call: str) -> Stored | None:
+            return before
+
+    assert await Outcomes(service, Behind(cluster)).deliver() == 1
+    engine.is_cut = False
+    assert await outcomes.deliver() == 0
+    assert names(events) == ["OutcomeDelivered"]
+
+
 async def test_an_outcome_of_a_record_that_is_gone_is_superseded(cluster: MemoryServers, clock: VirtualClock) -> None:
     service = Recovery()
     events = events_of(service, OutcomeSuperseded)

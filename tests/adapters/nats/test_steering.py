@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from adapters.nats import transitions
 from adapters.nats.errors import ChangeRefusedError, UnreachableError
 from adapters.nats.record import CallRecord, Change, Standing, Stored
-from adapters.nats.steering import ClusterCommand, SteeringName, find, steer
-from tests.adapters.nats.practice_cluster import NOW, Practice, filled
+from adapters.nats.steering import ClusterCommand, SteeringName, cancel, find, steer
+from tests.adapters.nats.practice_cluster import NODES, NOON, NOW, Practice, filled
 
 pytestmark = pytest.mark.anyio
 
@@ -50,6 +51,32 @@ async def test_a_running_call_is_asked_to_end_and_keeps_its_worker(practice: Pra
     record = await given(practice, "cancel", "render/running", reason="wrong scene")
     assert (record.state, record.cancel) == ("running", "cancelled by hand: wrong scene")
     assert (record.fence, record.token) == (before.fence, before.token)
+
+
+async def test_a_call_whose_node_is_gone_is_cancelled_at_once(practice: Practice) -> None:
+    before = await practice.engine.read("render/orphan")
+    assert before is not None
+    lane = before.record.lane
+    practice.now += 60.0
+    record = await cancel(practice.engine, practice.board, "render/orphan", "no time")
+    assert (record.state, record.reason) == ("cancelled", "no time")
+    assert record.fence == before.seq, "a worker that goes on with it all the same has lost it"
+    assert lane not in [one for call, _, one in practice.servers.messages() if call == "render/orphan"]
+
+
+@pytest.mark.parametrize(
+    ("seen", "claimed"), [(40.0, 0.0), (-300.0, 40.0)], ids=["told of itself", "took the call since"]
+)
+async def test_a_call_whose_node_may_hold_it_is_asked_to_end(practice: Practice, seen: float, claimed: float) -> None:
+    """The node is silent for 25 s, which is less than a lease; or it has taken the call 25 s ago, and told nothing."""
+    practice.now = NOON + claimed
+    await practice.submit("render", "new", affinity="gpu-a")
+    await practice.claim("render/new", "gpu-a")
+    practice.now = NOON + max(seen, claimed) + 25.0
+    node = next(one for one in NODES if one.node == "gpu-a")
+    await practice.board.put(msgspec.structs.replace(node, seen=NOON + seen if seen > 0 else node.seen))
+    record = await cancel(practice.engine, practice.board, "render/new", "no time")
+    assert (record.state, record.cancel) == ("running", "no time")
 
 
 async def test_a_call_that_no_worker_holds_is_cancelled_at_once(practice: Practice) -> None:

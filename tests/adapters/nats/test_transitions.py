@@ -124,6 +124,9 @@ def _pass(seconds: float) -> Callable[[Life], None]:
 FAILED_ONCE = Standing(attempt=2, retries=1, has_failed=True)
 PERSONS: dict[str, Callable[[Life], None]] = {
     "cancel": _person(to.asked_to_cancel, "wrong file"),
+    "cancel without its node": lambda life: life.write(
+        to.cancelled_without_node(Stored(life.record, life.seq), "wrong file", life.now)
+    ),
     "retry": _person(to.retried_now),
     "give up": _person(to.gave_up_by_hand, "enough"),
     "pause": _person(to.paused),
@@ -177,7 +180,15 @@ def _states() -> dict[str, tuple[str, ...]]:
     }
 
 
-ENDINGS = [("claim", "succeed"), ("claim", "fail"), ("claim", "obey"), ("cancel",), ("give up",), ("pause", "cancel")]
+ENDINGS = [
+    ("claim", "succeed"),
+    ("claim", "fail"),
+    ("claim", "obey"),
+    ("claim", "cancel without its node"),
+    ("cancel",),
+    ("give up",),
+    ("pause", "cancel"),
+]
 
 
 @given(st.lists(st.sampled_from(sorted(STEPS)), max_size=25))

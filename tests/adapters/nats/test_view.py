@@ -11,6 +11,7 @@ from adapters.nats import status as status_module
 from adapters.nats.board import Node
 from adapters.nats.record import CallRecord, Standing
 from adapters.nats.status import ALIVE, ClusterStatus, call_status, is_alive, next_in_cluster
+from adapters.nats.steering import ClusterCommand
 from adapters.nats.view import ClusterAddress, question_of
 from recovery.policies.retry import PERSON
 from tests.adapters.cli.snapshots import zone
@@ -51,6 +52,10 @@ def test_a_node_lives_until_three_signs_are_missed() -> None:
         (
             {"state": "running", "node": "gpu-a"},
             "attempt 1 ran on gpu-a, last seen 14:02:05; another worker goes on with it once its lease has ended",
+        ),
+        (
+            {"state": "running", "node": "gpu-a", "affinity": "gpu-a", "cancel": "no"},
+            "attempt 1 ran on gpu-a, last seen 14:02:05, and is asked to end there",
         ),
         ({"state": "waiting", "due": LATE + 90}, "attempt 1 in 1 min 30 s, at 14:04:50"),
         ({"state": "waiting", "due": LATE - 1}, "waits for a free worker, since 14:02:20"),
@@ -159,6 +164,15 @@ async def test_a_call_without_retries_is_a_question() -> None:
     assert (await practice.record("render/asks")).state == "queued"
     with pytest.raises(LookupError, match="asks nothing"):
         await practice.view.answer("asks", True)
+
+
+@pytest.mark.anyio
+async def test_a_person_cancels_a_call_whose_node_is_gone() -> None:
+    practice = await filled()
+    practice.now = NOW + 60.0
+    done = await practice.view.steer("orphan", ClusterCommand(name="cancel", reason="late"))
+    assert (done.is_done, done.said) == (True, "cancelled: no node runs it any more")
+    assert (await practice.record("render/orphan")).reason == "cancelled by hand: late"
 
 
 @pytest.mark.anyio
