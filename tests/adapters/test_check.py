@@ -162,7 +162,9 @@ def test_a_plan_of_each_kind_is_well_set(plan: Path) -> None:
     )
     plan.write_text(example)
     found = inspect(str(plan))
-    assert [name for row in found.operations for name in row.names] == re.findall(r'^name = "(.*)"', example, re.M)
+    names = re.findall(r'^name = "(.*)"', example, re.M)
+    names.remove("far studio")  # a server that the launch does not start: it has no call of its own
+    assert [name for row in found.operations for name in row.names] == names
     assert found.findings == ()
 
 
