@@ -259,11 +259,12 @@ class Comfy:
         """Send prompts again."""
         self._queue.pause(None)
 
-    def cancel(self, name: str) -> bool:
-        """Cancel the prompts of that *name*: their callers get CallCancelledError, the server forgets them.
+    async def restart(self, why: str) -> None:
+        """Start the server again once it has no prompt. One that the launcher did not start is left alone."""
+        await self._queue.restart(why, self._queue.serving.identity, waits=True)
 
-        Returns whether there was one.
-        """
+    def cancel(self, name: str) -> bool:
+        """Cancel the prompts of that *name*: their callers get CallCancelledError. Returns whether there was one."""
         calls = [one.call for one in self.queue() if one.name == name]
         cancelled = [self._service.calls.cancel(call, "its program cancelled it") for call in calls]
         return any(cancelled)

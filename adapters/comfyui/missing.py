@@ -16,6 +16,9 @@ MOST_SHOWN = 200
 
 REGISTRY = "https://registry.comfy.org"
 
+THEN_YES = "Then answer yes: the server is restarted. Restart it yourself first if the launcher did not start it."
+"""What follows once the pack of a node is installed."""
+
 FOLDERS = {
     "ckpt_name": "models/checkpoints",
     "clip_name": "models/text_encoders",
@@ -123,7 +126,7 @@ def node_error(message: str, kinds: Iterable[str]) -> MissingNodeError:
     packs = [
         f"the pack {pack}, which has {one}" if (pack := pack_of(one)) else f"a pack that has {one}" for one in shown
     ]
-    sentence = f"Install {' and '.join(packs)}, and restart the server. Then answer yes."
+    sentence = f"Install {' and '.join(packs)}. {THEN_YES}"
     return MissingNodeError(message, remedy=Remedy(sentence, link=REGISTRY, question=f"node:{shown[0]}"))
 
 

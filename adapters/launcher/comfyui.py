@@ -81,6 +81,7 @@ class ComfyUIBrick(ServerBrick, StuckBrick):
     def _declare(self) -> None:
         super()._declare()
         self._comfies: dict[str, Comfy] = {}
+        self._starting: set[str] = set()
         self._recoverable(
             "comfyui-prompt",
             self._prompt,
@@ -168,6 +169,8 @@ class ComfyUIBrick(ServerBrick, StuckBrick):
         async with anyio.create_task_group() as group:
             try:
                 async with AsyncExitStack() as stack:
+                    self._starting.add(name)
+                    stack.callback(self._starting.discard, name)
                     server: Supervisor | None = None
                     if not isinstance(where, str):
                         server = await stack.enter_async_context(where)
@@ -216,6 +219,7 @@ class ComfyUIBrick(ServerBrick, StuckBrick):
                 lambda: server in self._comfies,
                 shown,
                 f"it belongs to a block of the program that holds {server}, which has not begun yet",
+                is_coming=lambda: server in self._starting,
             )
         except NotAskedForError as error:
             left = StaysPendingError(str(error))

@@ -8,9 +8,10 @@ from typing import Any
 import anyio.to_thread
 
 from adapters.comfyui.client import Client
+from adapters.comfyui.comfy import Comfy
 from adapters.comfyui.errors import InvalidGraphError, MissingModelError, MissingNodeError, Refused
 from adapters.comfyui.graph import EXPORT
-from adapters.comfyui.missing import MOST_SHOWN, REGISTRY, pack_of
+from adapters.comfyui.missing import MOST_SHOWN, REGISTRY, THEN_YES, pack_of
 from adapters.comfyui.workflow import DRAWN, MOST_BYTES, Missing, Model, NodeClass, Workflow, missing, read_workflow
 from adapters.disk import UnsafeFileError, read_plain
 from adapters.launcher.bricks import Bricks
@@ -23,10 +24,13 @@ class WorkflowBrick(Bricks):
 
     def _declare(self) -> None:
         super()._declare()
-        self._asked_at: dict[str, str] = {}
+        self._asked_at: dict[str, str | Comfy] = {}
+        self._lacked_nodes: set[str] = set()
         self._recoverable("comfyui-workflow", self._check_drawn, lambda name, *_: f"workflow {name}")
 
-    async def workflow(self, path: str | os.PathLike[str], url: str, *, name: str | None = None) -> dict[str, Any]:
+    async def workflow(
+        self, path: str | os.PathLike[str], server: str | Comfy, *, name: str | None = None
+    ) -> dict[str, Any]:
         """The graph of the workflow file *path*, for ``Comfy.prompt``.
 
         A file of the other format, which the browser saves for itself, is no graph. Of such a one the nodes and models
@@ -35,7 +39,8 @@ class WorkflowBrick(Bricks):
 
         Args:
             path: The file, below the root.
-            url: The address of the server, which is asked what it has.
+            server: The server that is asked what it has: its address, or what ``comfyui`` gave for it. The latter is
+                started again by a *yes* to ``node:CLASS``.
             name: What it is called on the screen; by default *path*.
 
         Raises:
@@ -46,11 +51,12 @@ class WorkflowBrick(Bricks):
         file = os.fspath(path)
         found, shown = await self._read(file), name or file
         if found.format == "ui":
-            self._asked_at[shown] = url  # not journalled: the server may have another port the next time
+            self._asked_at[shown] = server  # not journalled: it may have another port the next time
             try:
                 await self._call("comfyui-workflow", shown, file)
             finally:
                 self._asked_at.pop(shown, None)
+                self._lacked_nodes.discard(shown)
             found = await self._read(file)  # meanwhile it was exchanged for its graph
         return found.graph
 
@@ -67,12 +73,17 @@ class WorkflowBrick(Bricks):
         found = await self._read(file)
         if found.format != "ui":
             return
-        unusable = f"{file} is {DRAWN}: {EXPORT}"
+        unusable, server = f"{file} is {DRAWN}: {EXPORT}", self._asked_at[name]
+        if name in self._lacked_nodes and isinstance(server, Comfy):
+            await server.restart(f"{name} needs nodes that were installed")
+        self._lacked_nodes.discard(name)
         try:
-            async with Client(self._asked_at[name]) as client:
+            async with Client(server if isinstance(server, str) else server.url) as client:
                 lacks = missing(found, await client.object_info())
         except Refused as refused:  # a gateway, perhaps
             raise InvalidGraphError(f"{unusable}; whether it lacks nodes or models is unknown: {refused}") from None
+        if lacks.nodes:
+            self._lacked_nodes.add(name)
         raise _error_of(file, lacks) or InvalidGraphError(unusable)
 
 
@@ -80,7 +91,7 @@ def _error_of(file: str, lacks: Missing) -> MissingNodeError | MissingModelError
     """The error for the first thing that is missing; its message names all. None if nothing is."""
     if lacks.nodes:
         first, names = lacks.nodes[0], _listed([node.name for node in lacks.nodes])
-        sentence = f"Install {_pack(first)}, and start the server again. Then answer yes."
+        sentence = f"Install {_pack(first)}. {THEN_YES}"
         remedy = Remedy(sentence, link=REGISTRY, question=f"node:{brief(first.name, MOST_SHOWN)}")
         return MissingNodeError(f"{file} has nodes that the server does not have: {names}", remedy=remedy)
     if lacks.models:

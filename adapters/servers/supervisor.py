@@ -213,6 +213,8 @@ def _gone(settings: Settings, ended: Ended, verdict: Ask, words: str) -> ServerG
 
 
 def _said(ended: Ended) -> str:
-    """The last lines that it printed, for the end of a message."""
-    lines = "".join(f"\n  {line}" for line in ended.output)
-    return f"; it printed last:{lines}" if lines else ""
+    """The last lines that it printed, for the end of a message; the very last one first, since lists cut a message."""
+    *before, last = [line for line in ended.output if line.strip()] or [""]
+    earlier = "".join(f"\n  {line}" for line in before)
+    said = f"; it printed last:\n  {last.strip()}" if last else ""
+    return f"{said}\nand before that:{earlier}" if before else said

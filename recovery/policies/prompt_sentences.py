@@ -19,7 +19,7 @@ PROMPT_SENTENCES: dict[str, Sentence] = {
         ("prompt-model", "a file that the prompt needs is not on the server[: {model}]",
          "Put it into the folder that the message names.", ANSWERED),
         ("prompt-node", "a kind of node that the prompt needs is not on the server[: {class}]",
-         "Install the pack of nodes that has it, and restart the server.", ANSWERED),
+         "Install the pack of nodes that has it.", ANSWERED),
         ("prompt-paid", "the prompt has nodes that cost money", "Decide whether to pay for it.", ANSWERED),
         ("prompt-account", "a node that costs money needs an account, or credits[: {node}]",
          "Log in to your ComfyUI account, and see that it has credits.", ANSWERED),

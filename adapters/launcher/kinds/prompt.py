@@ -75,7 +75,7 @@ class Prompt(Operation, frozen=True, kw_only=True, tag="prompt"):
     async def execute(self, launcher: Launcher, servers: Servers) -> None:
         """Run it, or find its results."""
         comfy: Comfy = servers.held(self.server)
-        graph = await launcher.workflow(self.workflow, comfy.url, name=self.name)
+        graph = await launcher.workflow(self.workflow, comfy, name=self.name)
         for tries in range(1, TRIES + 1):
             result = await comfy.prompt(
                 graph,

@@ -157,6 +157,30 @@ async def test_a_prompt_that_ends_with_its_block_is_not_run_again(place: Place) 
     assert len(place.runs()) == 1, ends
 
 
+@pytest.mark.slow
+async def test_a_prompt_that_was_left_is_not_warned_of_while_its_server_starts(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = MemoryStore()
+    launcher = launcher_at(place.folder.parent, store)
+
+    async def leave(comfy: Any) -> None:
+        with pytest.raises(StaysPendingError):
+            await comfy.prompt(graphs.picture(1, seconds=60.0), name="one")
+
+    async with anyio.create_task_group() as group, held(place, launcher) as comfy:
+        group.start_soon(leave, comfy)
+        await until(lambda: place.runs())
+    place.configure("--start-seconds", "6")
+    again = Launcher(presets.launcher(store=store), place.folder.parent)
+    async with again:
+        again.resume()
+        async with again.comfyui(place.argv()) as comfy:
+            await until(lambda: comfy.queue())
+            assert comfy.cancel("one")
+    assert [line for line in caplog.messages if "waits for the program" in line] == []
+
+
 async def test_without_its_extra_the_block_says_so_before_anything_starts(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -98,7 +98,7 @@ def test_a_class_that_is_missing_is_asked_for_with_its_pack(body: object) -> Non
     remedy = remedy_of(error)
     assert remedy.question == "node:ShowText|pysssss"
     assert remedy.sentence.startswith(
-        "Install the pack ComfyUI-Custom-Scripts, which has ShowText|pysssss, and restart"
+        "Install the pack ComfyUI-Custom-Scripts, which has ShowText|pysssss. Then answer yes: the server is restarted."
     )
 
 

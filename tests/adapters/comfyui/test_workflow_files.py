@@ -17,6 +17,7 @@ from recovery import presets
 from tests.adapters.comfyui.conftest import Start
 from tests.adapters.comfyui.graphs import picture
 from tests.adapters.comfyui.odd_servers import answer, odd_server
+from tests.adapters.comfyui.standin.child import Place
 from tests.adapters.launcher.test_updates import asked
 from tests.slow import few
 
@@ -55,6 +56,26 @@ async def test_what_a_drawn_workflow_needs_is_asked_for_one_after_another(tmp_pa
         await asked(launcher, "model:gone.ckpt")
         server.model("gone.ckpt")
         calls.answer("model:gone.ckpt")
+
+
+async def test_a_yes_restarts_the_server_that_lacks_a_node_of_a_workflow(tmp_path: Path) -> None:
+    place = Place(tmp_path / "comfyui")
+    (tmp_path / "a.json").write_text(drawn({"type": "Gone"}))
+    async with (
+        launched(tmp_path) as launcher,
+        launcher.comfyui(place.argv()) as comfy,
+        anyio.create_task_group() as group,
+    ):
+
+        async def ask() -> None:
+            with anyio.fail_after(30), pytest.raises(InvalidGraphError, match=r"Workflow > Export \(API\)"):
+                await launcher.workflow("a.json", comfy)
+
+        group.start_soon(ask)
+        await asked(launcher, "node:Gone")
+        place.node_class("Gone")
+        launcher.service.calls.answer("node:Gone", True)
+    assert place.starts == 2
 
 
 async def test_a_workflow_that_is_exported_meanwhile_is_a_graph(tmp_path: Path, standin: Start) -> None:

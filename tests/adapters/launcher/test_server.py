@@ -111,6 +111,24 @@ async def test_a_crash_loop_asks_with_the_last_lines_and_a_yes_begins_the_budget
 
 
 @on_asyncio
+async def test_a_crash_loop_asks_with_the_very_last_line_first(tmp_path: Path) -> None:
+    launcher = launcher_at(tmp_path)
+    asked = events_of(launcher.service, QuestionAsked)
+    argv = small_server(tmp_path, crashes=1, before="print('a long list,' * 100, '\\n', 'loading')")
+    async with launcher, anyio.create_task_group() as group:
+
+        async def answer() -> None:
+            await until(lambda: asked)
+            launcher.service.calls.answer("restart:small", True)
+
+        group.start_soon(answer)
+        async with launcher.server(argv, READY, restarts=RestartPolicy(max_restarts=0), name="small"):
+            pass
+    assert isinstance(asked[0], QuestionAsked)
+    assert "; it printed last:\n  it fell over, 1\nand before that:\n  a long list," in asked[0].text
+
+
+@on_asyncio
 async def test_a_no_ends_the_block_and_says_why(tmp_path: Path) -> None:
     argv = small_server(tmp_path, before="print('no room')", code="sys.exit(5)")
     async with launcher_at(tmp_path) as launcher:

@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 from tests.adapters.comfyui.standin.child import Process, Standin, started
 
 HOW_TO = (
-    "set COMFYUI_DIR to a folder of ComfyUI (with COMFYUI_PYTHON and COMFYUI_ARGS, as '--cpu', where it needs them), "
-    "or COMFYUI_URL to a server that runs, with an empty queue"
+    "set COMFYUI_DIR to a folder of ComfyUI (with COMFYUI_ARGS, as '--cpu', where it needs them, and COMFYUI_PYTHON, "
+    "where it has no .venv), or COMFYUI_URL to a server that runs, with an empty queue"
 )
 
 
@@ -25,7 +25,9 @@ class RealServer(Standin):
 
     def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
         self._home = Path(environment["COMFYUI_DIR"]) if "COMFYUI_DIR" in environment else None
-        self._python = environment.get("COMFYUI_PYTHON", sys.executable)
+        own = None if self._home is None else self._home / ".venv" / "bin" / "python"
+        found = sys.executable if own is None or not own.is_file() else str(own)
+        self._python = environment.get("COMFYUI_PYTHON", found)
         super().__init__(folder, flags=shlex.split(environment.get("COMFYUI_ARGS", "")))
         if self._home is None:
             parts = urlsplit(environment["COMFYUI_URL"])
