@@ -153,11 +153,12 @@ class _Run:
         with self._counted(), self._on_signals(cluster):
             try:
                 async with cluster:
-                    self._is_open = True
                     for name in self._names:
                         leased.operation(self._service, name)
-                    self._say_start()
-                    await cluster.work(self._names, self._concurrency)
+                    if not self.signals:  # where an answer comes at that moment, asyncio drops the cancellation
+                        self._is_open = True
+                        self._say_start()
+                        await cluster.work(self._names, self._concurrency)
             except asyncio.CancelledError:
                 if self._is_open or not self.signals:
                     raise

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import suppress
 from functools import partial
 from typing import Any, NoReturn
 
@@ -187,11 +188,13 @@ class PromptRun(QueuedRun):
         found, self.verdict = self.verdict, None
         match found:
             case "done" if self.is_deleted and self.record.why == "partial":  # it has run before it was taken out
+                await self._doubt_consent()
                 await self._was_cancelled()
             case "done":
                 return await self._done()
             case "running" | "pending" if self.is_deleted:
-                await self._patiently(partial(self._serving.remove, self.prompt_id))  # an earlier process could not
+                with suppress(ServerDownError, ServerBusyError, Refused):  # the next look tries it again
+                    await self._serving.remove(self.prompt_id)  # an earlier process could not
             case "failed":
                 await self._failed()
             case "interrupted":

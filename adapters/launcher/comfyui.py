@@ -138,7 +138,7 @@ class ComfyUIBrick(ServerBrick, StuckBrick):
         folder = self.logs / FOLDER
         folder.mkdir(parents=True, exist_ok=True)
         suspects = Suspects(folder / f"{file_name(name)}.json")
-        if isinstance(path_or_argv, str) and path_or_argv.startswith(("http://", "https://")):
+        if isinstance(path_or_argv, str) and path_or_argv.lower().startswith(("http://", "https://")):
             async with self._comfy(name, suspects, path_or_argv, how) as comfy:
                 yield comfy
             return

@@ -155,15 +155,18 @@ async def _open(link: Link, client: _Client, addresses: list[str], options: dict
             **options,
         )
     )
+    is_open = False
     try:
         await asyncio.wait({opening, refused}, timeout=within, return_when=asyncio.FIRST_COMPLETED)
         if opening.done():
             try:
-                return opening.result()
+                opening.result()
+                is_open = True
+                return
             except (errors.Error, OSError, ValueError) as error:
                 last[:] = [error]  # type: ignore[list-item]
     finally:
-        if not opening.done() or opening.cancelled() or opening.exception() is not None:
+        if not is_open:  # also where this is cancelled at the moment at which it opens
             await _cancelled(opening)
             client.options["disconnected_cb"] = None
             await client.close()

@@ -190,7 +190,8 @@ class Heartbeat:
 
     def _arm(self, kept: Kept) -> None:
         left = kept.confirmed + self._lease - self._clock()
-        kept.end = asyncio.get_running_loop().call_later(max(left, 0.0), self._run_out, kept)
+        left = min(max(left, 0.0), self._lease / RETRIES)  # the loop's clock stands still while the machine does
+        kept.end = asyncio.get_running_loop().call_later(left, self._run_out, kept)
 
     def _run_out(self, kept: Kept) -> None:
         if kept.confirmed + self._lease > self._clock():

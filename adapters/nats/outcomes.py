@@ -140,12 +140,11 @@ class Outcomes:
 
     async def _write(self, call: str, fence: int, kept: Kept) -> str | None:
         """Write an outcome; None if the servers have it now, or had it before; otherwise why they do not take it."""
-        if (stored := await self._engine.read(call)) is None:
+        stored = await self._engine.read(call)
+        if stored is None or stored.seq <= fence:  # another cluster's, or a server lags behind: it holds up no other
             if await self._engine.now() < kept.change.record.updated + KEPT:  # no record goes as early as that
-                raise UnknownCallError(f"this cluster has no call {call}: the outcome is kept for the one that has it")
+                raise UnknownCallError(f"this cluster has no such {call}: the outcome is kept for the one that has it")
             return "its record is gone"
-        if stored.seq <= fence:
-            raise UnreachableError(f"{call}: a server answers that lags behind")
         record = stored.record
         if (record.fence, record.token) != (fence, kept.token):
             return why_superseded(record, fence)

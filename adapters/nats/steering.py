@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Literal, TypeAlias, cast, get_args
 
@@ -9,7 +10,7 @@ import msgspec
 
 from adapters.nats import transitions
 from adapters.nats.board import Board
-from adapters.nats.engine import Engine, sought
+from adapters.nats.engine import MISSING_FOR, Engine, sought
 from adapters.nats.errors import ChangeRefusedError, StaleError, UnknownCallError
 from adapters.nats.record import KEPT, CallRecord, Change, Stored
 from adapters.nats.status import ALIVE
@@ -144,7 +145,11 @@ async def is_abandoned(engine: Engine, board: Board, record: CallRecord) -> bool
     silent_since = await engine.now() - max(engine.lease, ALIVE)
     if record.standing.as_of > silent_since:  # it was claimed since, by a node that may not have told of itself yet
         return False
-    return all(one.seen <= silent_since for one in await board.nodes() if one.node == record.node)
+    for pause in (MISSING_FOR, 0.0):  # twice: any server answers, and one that was stopped lags behind
+        if any(one.seen > silent_since for one in await board.nodes() if one.node == record.node):
+            return False
+        await asyncio.sleep(pause)
+    return True
 
 
 def gone(call: str) -> UnknownCallError:

@@ -15,6 +15,7 @@ from typing import Any
 import anyio
 import msgspec
 import pytest
+from nats.aio.client import Client
 
 from adapters.nats.cluster import Cluster
 from adapters.nats.connection import connect
@@ -68,6 +69,28 @@ async def submit(link: Link, key: str) -> str:
 
 
 # what cannot be connected to
+
+
+async def test_a_connection_that_comes_as_it_is_given_up_is_closed(monkeypatch: pytest.MonkeyPatch):
+    comes, calls = asyncio.get_running_loop().create_future(), list[str]()
+
+    async def made(*_: Any, **options: Any) -> None:
+        await comes
+        calls.append("made")
+
+    async def closed(_: Client) -> None:
+        calls.append("closed")
+
+    monkeypatch.setattr(Client, "connect", made)
+    monkeypatch.setattr(Client, "close", closed)
+    opening = asyncio.create_task(AsyncExitStack().enter_async_context(connect("nats://host")))
+    await asyncio.sleep(0.01)
+    comes.set_result(None)
+    await asyncio.sleep(0)  # it is made; who waits for it has not gone on yet
+    opening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    assert calls == ["made", "closed"]
 
 
 async def test_a_connection_that_is_cancelled_at_any_step_ends():

@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import msgspec
 import pytest
 
 from adapters.comfyui import comfy as comfies
 from adapters.comfyui import reconcile
 from adapters.comfyui.comfy import Comfy
 from adapters.comfyui.errors import PromptRefusedError, ServerBusyError
+from adapters.comfyui.result import PromptResult
 from adapters.comfyui.serving import Serving
 from adapters.launcher import Launcher
 from adapters.memory import MemoryStore
@@ -72,6 +74,34 @@ async def test_a_caller_does_not_wait_for_remembered_files_longer_than_the_block
             group.start_soon(ends, comfy, graphs.picture(1), found)
             await anyio.sleep(0.1)
     assert isinstance(found[1], StaysPendingError), found
+
+
+@on_asyncio
+async def test_a_prompt_that_cannot_be_taken_out_ends_all_the_same(
+    standin: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def busy(_: Serving, prompt_id: str) -> None:
+        raise ServerBusyError(prompt_id)
+
+    monkeypatch.setattr(comfies, "LEAVE_TIMEOUT", 0.2)
+    monkeypatch.setattr(Serving, "remove", busy)
+    graph, server, store, found = graphs.picture(1, 1.0), standin(), MemoryStore(), list[Any]()
+    async with (
+        launcher_at(tmp_path, store) as launcher,
+        anyio.create_task_group() as group,
+        launcher.comfyui(server.url) as comfy,
+    ):
+        group.start_soon(ends, comfy, graph, found)
+        await until(server.runs)
+        await until(lambda: [one.state for one in comfy.queue()] == ["running"])
+        [run] = comfy._queue.runs.values()  # as a process leaves it that is killed while it cancels
+        await run.notes.commit(posted=msgspec.structs.replace(run.record.posted, is_deleted=True))
+        await comfy.leave()
+    again = Launcher(presets.launcher(store=store), tmp_path)
+    with anyio.fail_after(10):
+        async with again, again.comfyui(server.url) as comfy:
+            await ends(comfy, graph, found)
+    assert [type(one) for one in found] == [StaysPendingError, PromptResult], found
 
 
 @on_asyncio

@@ -253,7 +253,7 @@ def test_a_prompt_of_a_plan_runs_in_a_server_that_the_plan_does_not_start(
     ended = recovery("run", plan)
     assert (ended.code, "the variable FAR is not set" in ended.out) == (1, True), ended.out
     with Standin(models / "ComfyUI") as stand:
-        monkeypatch.setenv("FAR", stand.url.replace("//", "//me:hidden-words@"))
+        monkeypatch.setenv("FAR", stand.url.replace("http://", "HTTP://me:hidden-words@"))
         ended = recovery("run", plan)
         assert (ended.code, "hidden-words" in ended.out) == (0, False), ended.out
         assert [one.name for one in (models / "saved").iterdir()] == stand.files()

@@ -8,10 +8,12 @@ import math
 import msgspec
 import pytest
 
+from adapters.nats.board import MemoryBoard, Node
 from adapters.nats.errors import RemoteCallError
 from adapters.nats.names import name_of
 from adapters.nats.record import CallRecord
 from adapters.nats.standing import leased_call, standing_of
+from adapters.nats.steering import is_abandoned
 from adapters.nats.transitions import submitted
 from recovery import Recovery, context, leased
 from recovery.testing import VirtualClock
@@ -77,6 +79,37 @@ async def test_a_call_that_another_worker_has_is_not_handed_back(clock: VirtualC
         a.cut(False)
         await asyncio.sleep(LEASE)
         assert (machines.record(handle.call).node, len(renders.attempts)) == ("b", 2)
+
+
+class Late(MemoryBoard):
+    """Tells of nodes at first as they were long ago."""
+
+    is_late = True
+
+    async def nodes(self) -> list[Node]:
+        found = await super().nodes()
+        if self.is_late:
+            self.is_late = False
+            return [msgspec.structs.replace(one, seen=one.seen - 10 * LEASE) for one in found]
+        return found
+
+
+@pytest.mark.anyio
+async def test_a_node_is_not_taken_for_gone_by_the_word_of_a_server_that_lags_behind(
+    clock: VirtualClock, machines: Machines
+) -> None:
+    renders = Fails(math.inf)
+    async with machines.machine("a", renders, "render") as a:
+        handle = await a.cluster.submit("render")
+        await until(lambda: renders.attempts)
+        await asyncio.sleep(3 * LEASE)
+        record, late = machines.record(handle.call), Late()
+        for one in await machines.servers.board.nodes():
+            await late.put(one)
+        assert not await is_abandoned(machines.servers.connect(), late, record)
+        a.cut()
+        await asyncio.sleep(3 * LEASE)
+        assert await is_abandoned(machines.servers.connect(), late, record)
 
 
 @pytest.mark.anyio

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.anyio
 class Worker:
     """A heartbeat with a connection of its own, and what it tells."""
 
-    def __init__(self, on: MemoryServers, clock: VirtualClock) -> None:
+    def __init__(self, on: MemoryServers, clock: Callable[[], float]) -> None:
         self.engine: MemoryEngine = on.connect()
         self.told: list[tuple[Any, ...]] = []
         self.clock = clock
@@ -212,6 +212,19 @@ async def test_a_call_ends_with_its_lease_only_where_the_servers_are_required(
         await asyncio.sleep(0.02)
         assert worker.told == ([("lost", CALL, holding.fence, CUT_OFF)] if is_required else [])
         assert worker.heartbeat.is_cut_off
+
+
+async def test_a_call_that_needs_the_servers_ends_once_a_suspended_machine_goes_on(clock: VirtualClock) -> None:
+    engine = (on := servers(clock)).connect()
+    suspended_for = 0.0
+    worker = Worker(on, lambda: clock() + suspended_for)
+    await submit(engine)
+    worker.keep(await held(engine), is_required=True)
+    async with worker.beating():
+        worker.engine.is_cut = True
+        suspended_for = LEASE  # the clock of the loop does not go on meanwhile
+        await asyncio.sleep(LEASE / 20)
+        assert [told[0] for told in worker.told] == ["lost"]
 
 
 async def test_a_node_that_is_back_in_time_keeps_its_calls(clock: VirtualClock) -> None:

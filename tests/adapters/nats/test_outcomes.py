@@ -178,6 +178,29 @@ async def test_an_outcome_of_another_cluster_is_kept_for_that(cluster: MemorySer
     assert names(events) == ["OutcomeDelivered"]
 
 
+async def test_an_outcome_whose_call_is_another_one_here_holds_up_no_other(
+    cluster: MemoryServers, clock: VirtualClock
+) -> None:
+    service, engine = Recovery(), cluster.connect()
+    for number in range(3):
+        await submit(engine, f"before {number}")
+        await held(engine)
+    await kept_while_cut_off(cluster, service)
+    anew = servers(clock)
+    await submit(anew.connect())
+    await submit(anew.connect(), "two")
+    await held(anew.connect())
+    other = await held(here := anew.connect())
+    outcomes = Outcomes(service, here)
+    here.is_cut = True
+    assert await outcomes.finish(other, succeeds) is None
+    here.is_cut = False
+    assert await outcomes.deliver() == 1
+    assert [one.record.state for one in anew.records()] == ["running", "succeeded"]
+    clock.freeze(KEPT)
+    assert await outcomes.deliver() == 0
+
+
 @pytest.mark.parametrize("step", ["before the write", "after the write", "after it is settled"])
 async def test_a_process_may_be_killed_between_any_two_steps_of_a_delivery(cluster: MemoryServers, step: str) -> None:
     store = MemoryStore()
