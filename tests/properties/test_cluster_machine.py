@@ -51,6 +51,20 @@ for _number, _name in enumerate([*STEPS, *OFTEN]):
     setattr(ClusterMachine, f"{_name}_{_number}", rule(**STEPS[_name])(_rule(_name)))
 
 
+def test_a_worker_hands_back_what_a_person_has_retried_after_an_answer_was_lost():
+    machine = ClusterMachine()
+    machine.first("order-17")
+    steps = machine.steps
+    for step in (
+        steps.take("a", puts_back=False, cut=None, between=None),
+        steps.act(0, "ask", 0, cut=("after", 0), between=None),
+        steps.act(0, "hand back", 0, cut=None, between=("retry", 0)),
+    ):
+        run(step)
+        run(steps.check())
+    machine.teardown()
+
+
 def test_a_cluster_loses_no_call_and_ends_none_twice():
     examples = max(200, settings.default.max_examples)
     run_state_machine_as_test(ClusterMachine, settings=settings(max_examples=examples, stateful_step_count=30))

@@ -286,7 +286,7 @@ class Steps:
         except LeaseLostError:
             assert not was_current or between is not None, f"a holder was refused: {what}"
             return
-        is_by_hand = record.state == "cancelled" or record.reason == BY_HAND
+        is_by_hand = record.state in ("cancelled", "queued") or record.reason == BY_HAND  # a retry queues it, too
         is_obeyed = bool(held.tried) and is_by_hand  # whatever it was to be, a person was first
         assert was_current or kind in held.tried or is_obeyed, f"a stale holder wrote: {what}"
         if record.is_over:
