@@ -115,7 +115,8 @@ async def test_far_into_a_file_an_ignored_range_is_asked_for_once_more(
         assert await fetch(server, tmp_path / "model.bin") == 1
     assert ["range" in headers for headers in server.asked] == [True] * (1 if not ignored else 2)
     assert server.ratio() * len(LARGE) == len(LARGE) - first
-    assert server.again < first + (MIB if len(ignored) == 2 else -MIB)
+    under_way = 4 * MIB  # in the sockets, when the first of the two is left
+    assert server.again < (first + under_way if len(ignored) == 2 else first - MIB)
     assert (tmp_path / "model.bin").read_bytes() == LARGE
 
 
